@@ -1,0 +1,182 @@
+"""A run as DataFrames: the one place where the analyses touch `oracle`."""
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from oracle.errors import InputError
+from oracle.quality import METRICS, agreement, get_metric, score_text
+from oracle.store import Run
+
+__all__ = ["Experiment", "InputError", "load"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Experiment:
+    """A run read under one criterion.
+
+    Attributes:
+        sequences: `sequence`, `task`, `prompt`, `references`, `choices`, `answer`, `prompt_tokens`;
+            the sequences whose full model has been evaluated, no others.
+        evaluations: `sequence`, `number` (0 is the full model), `family`, `allocation`, `cost`,
+            `tokens`, `text` and a column per metric.
+        layers: number of decoder blocks, L.
+        metric: column of `evaluations` that is the quality.
+        kind: what the metric compares: `text`, `tokens`, `likelihood` or `choice`.
+        tolerance: an allocation qualifies if its quality >= the full model's - tolerance.
+        scope: `decode` (the prompt runs at full depth) or `sequence` (the allocation runs it too).
+        floor: lowest value of the metric; None if it has none.
+        seed: of the run; the analyses draw from it too.
+        provenance: what a figure must carry: model, data, configuration, versions.
+        score: quality of (text, references) for kind `text`, of (tokens, the full model's tokens)
+            for kind `tokens`; None for the others, whose values are stored.
+    """
+
+    sequences: pd.DataFrame
+    evaluations: pd.DataFrame
+    layers: int
+    metric: str
+    kind: str
+    tolerance: float
+    scope: str
+    floor: float | None
+    seed: int
+    provenance: Mapping[str, Any] = field(default_factory=dict)
+    score: Callable[[Any, Any], float] | None = None
+
+    def shuffled_quality(self, partner_PN: NDArray[np.int64]) -> NDArray[np.float64]:
+        """Quality of every evaluation against what belongs to another sequence.
+
+        Kind `text`: the references of the partner. `tokens`: the full model's output on the partner.
+        `choice`: the index of the partner's right answer, modulo the number of own choices. `likelihood`: the
+        stored value against one other sequence, so a single row comes back whatever is asked.
+
+        Args:
+            partner_PN: for each permutation and each row of `sequences`, the row of its partner.
+
+        Returns:
+            Array of shape (P, E), in the order of `evaluations`.
+        """
+        return _SHUFFLED[self.kind](self, partner_PN)
+
+    def codes(self) -> NDArray[np.int64]:
+        """For each evaluation the row of its sequence in `sequences`."""
+        codes = pd.Index(self.sequences["sequence"]).get_indexer(self.evaluations["sequence"])
+        return np.asarray(codes, dtype=np.int64)
+
+
+def _scored_once(
+    experiment: Experiment, outputs: pd.Series, targets: list[Any], partner_PN: NDArray[np.int64]
+) -> NDArray[np.float64]:
+    """Scores each distinct (output, target) pair once and spreads the values over all permutations."""
+    assert experiment.score is not None, "kinds text and tokens come with a score"
+    output_E, output = pd.factorize(_hashable(outputs))
+    target_N, target = pd.factorize(_hashable(targets))
+    wanted_PE = output_E * len(target) + target_N[partner_PN][:, experiment.codes()]
+    pairs, where = np.unique(wanted_PE, return_inverse=True)
+    scores = [experiment.score(output[p // len(target)], target[p % len(target)]) for p in pairs.tolist()]
+    return np.asarray(scores, dtype=np.float64)[where].reshape(wanted_PE.shape)
+
+
+def _hashable(values: Any) -> NDArray[np.object_]:
+    """The values as an object array, lists as tuples."""
+    array = np.empty(len(values), dtype=object)
+    array[:] = [value if isinstance(value, str) else tuple(value) for value in values]
+    return array
+
+
+def _shuffled_text(experiment: Experiment, partner_PN: NDArray[np.int64]) -> NDArray[np.float64]:
+    references = list(experiment.sequences["references"])
+    return _scored_once(experiment, experiment.evaluations["text"], references, partner_PN)
+
+
+def _shuffled_tokens(experiment: Experiment, partner_PN: NDArray[np.int64]) -> NDArray[np.float64]:
+    full = experiment.evaluations[experiment.evaluations["number"] == 0].set_index("sequence")["tokens"]
+    outputs = list(full.loc[experiment.sequences["sequence"]])
+    return _scored_once(experiment, experiment.evaluations["tokens"], outputs, partner_PN)
+
+
+def _shuffled_choice(experiment: Experiment, partner_PN: NDArray[np.int64]) -> NDArray[np.float64]:
+    answer_N = experiment.sequences["answer"].to_numpy(np.int64)
+    choices_N = experiment.sequences["choices"].map(len).to_numpy(np.int64)
+    other_PE = (answer_N[partner_PN] % choices_N)[:, experiment.codes()]
+    return (experiment.evaluations["choice"].to_numpy(np.float64) == other_PE).astype(np.float64)
+
+
+def _shuffled_likelihood(experiment: Experiment, partner_PN: NDArray[np.int64]) -> NDArray[np.float64]:
+    return experiment.evaluations[f"null_{experiment.metric}"].to_numpy(np.float64)[None]
+
+
+_SHUFFLED: dict[str, Callable[[Experiment, NDArray[np.int64]], NDArray[np.float64]]] = {
+    "text": _shuffled_text,
+    "tokens": _shuffled_tokens,
+    "choice": _shuffled_choice,
+    "likelihood": _shuffled_likelihood,
+}
+
+
+def load(folder: Path | str, criterion: str | None = None, tolerance: float | None = None) -> Experiment:
+    """Reads a run, under its own criterion or another one whose values it holds.
+
+    Sequences that the search has not reached are left out.
+
+    Args:
+        folder: the run.
+        criterion: metric to read it by; the run's own by default.
+        tolerance: allowed loss of quality, in units of the metric. By default the run's own, or 0
+            under another criterion, whose units differ.
+
+    Raises:
+        InputError: the criterion is unknown or the run has no values of it, the tolerance is negative,
+            or no sequence has been evaluated yet.
+    """
+    run = Run.open(Path(folder))
+    config = run.manifest["config"]
+    metric = get_metric(config["criterion"] if criterion is None else criterion)
+    if tolerance is None:
+        tolerance = config["tolerance"] if metric.name == config["criterion"] else 0.0
+    if not tolerance >= 0:
+        raise InputError(f"tolerance must be at least 0, got {tolerance}: give the loss allowed, 0 for none")
+    evaluations = run.evaluations()
+    _check_stored(metric.name, METRICS, evaluations)
+    scores: dict[str, Callable[[Any, Any], float]] = {
+        "text": partial(score_text, metric.name),
+        "tokens": agreement,
+    }
+    evaluated = set(evaluations.loc[evaluations["number"] == 0, "sequence"])
+    if not evaluated:
+        raise InputError("at least one evaluated sequence is needed, the run has none: run the search first")
+    sequences = run.sequences()
+    return Experiment(
+        sequences=sequences[sequences["sequence"].isin(evaluated)].reset_index(drop=True),
+        evaluations=evaluations[evaluations["sequence"].isin(evaluated)].reset_index(drop=True),
+        layers=int(run.manifest["model"]["layers"]),
+        metric=metric.name,
+        kind=metric.kind,
+        tolerance=float(tolerance),
+        scope=config["scope"],
+        floor=metric.floor,
+        seed=int(run.manifest["seed"]),
+        provenance=_provenance(run.manifest, metric.name, float(tolerance)),
+        score=scores.get(metric.kind),
+    )
+
+
+def _check_stored(metric: str, known: Iterable[str], evaluations: pd.DataFrame) -> None:
+    if metric not in evaluations.columns:
+        have = ", ".join(name for name in known if name in evaluations.columns)
+        raise InputError(
+            f"criterion {metric!r} needs values that only a model gives; this run has {have}: "
+            f"search again with --criterion {metric}, or read it by one of these"
+        )
+
+
+def _provenance(manifest: Mapping[str, Any], metric: str, tolerance: float) -> dict[str, Any]:
+    kept = {key: manifest[key] for key in ("model", "data", "config", "versions", "commit", "seed") if key in manifest}
+    return {**kept, "read_by": {"criterion": metric, "tolerance": tolerance}}

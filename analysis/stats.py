@@ -1,0 +1,85 @@
+"""How far the means would move with other sequences: bootstrap intervals, seeded."""
+
+import numpy as np
+from scipy.stats import bootstrap
+
+from analysis.grouping import FloatArray, IntArray
+from analysis.knapsack import Envelope, envelope
+
+__all__ = ["CONFIDENCE", "equal_quality_interval", "mean_interval"]
+
+CONFIDENCE = 0.95
+"""Level of every interval: percentile method, sequences resampled with replacement."""
+
+CHUNK = 4_000_000
+"""Values held at once while resampling."""
+
+
+def mean_interval(values_N: FloatArray, *, resamples: int, seed: int) -> tuple[float, float] | None:
+    """95 % percentile interval of a mean over sequences.
+
+    Returns:
+        Low and high end; None for fewer than two values or no resamples.
+    """
+    if len(values_N) < 2 or resamples < 1:
+        return None
+    result = bootstrap(
+        (values_N,),
+        np.mean,
+        n_resamples=resamples,
+        batch=max(1, CHUNK // len(values_N)),
+        confidence_level=CONFIDENCE,
+        method="percentile",
+        rng=np.random.default_rng(seed),
+    )
+    return float(result.confidence_interval.low), float(result.confidence_interval.high)
+
+
+def equal_quality_interval(
+    quality_NK: FloatArray, full_N: FloatArray, *, tolerance: float, resamples: int, seed: int
+) -> tuple[float, float] | None:
+    """95 % percentile interval of the equal-quality fraction, sequences resampled.
+
+    Every resample is solved by the linear relaxation of the knapsack, where one sequence may mix two
+    allocations: the value is at most one allocation of one sequence below the exact one.
+
+    Args:
+        quality_NK: best quality at each cost, -inf where there is none.
+        full_N: quality of the full model.
+        tolerance: allowed loss of mean quality.
+        resamples: B.
+        seed: of the resampling.
+
+    Returns:
+        Low and high end; None for fewer than two sequences or no resamples.
+    """
+    N, K = quality_NK.shape
+    if N < 2 or resamples < 1:
+        return None
+    hull = envelope(quality_NK)
+    rng = np.random.default_rng(seed)
+    times_BN = rng.multinomial(N, np.full(N, 1 / N), size=resamples)
+    step = max(1, CHUNK // max(1, len(hull.cost)))
+    cost_B = np.concatenate(
+        [_relaxed_cost(hull, full_N - tolerance, times_BN[b : b + step]) for b in range(0, resamples, step)]
+    )
+    low, high = np.quantile(cost_B / (N * (K - 1)), [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2])
+    return float(low), float(high)
+
+
+def _relaxed_cost(hull: Envelope, target_N: FloatArray, times_BN: IntArray) -> FloatArray:
+    """Least total cost, fractional, that reaches the target, for each row of multiplicities."""
+    need_B = times_BN @ (target_N - hull.base_quality)
+    cost_B = (times_BN @ hull.base_cost).astype(np.float64)
+    if not len(hull.cost):
+        return cost_B
+    times_BS = times_BN[:, hull.sequence]
+    gained_BS = np.cumsum(times_BS * hull.gain, axis=1)
+    spent_BS = np.cumsum(times_BS * hull.cost, axis=1)
+    # The first segment that reaches the target; rounding may leave the very last sum a hair under it.
+    last_B = np.minimum((gained_BS < need_B[:, None]).sum(axis=1), len(hull.cost) - 1)
+    row = np.arange(len(times_BN))
+    lacking_B = np.clip(gained_BS[row, last_B] - need_B, 0.0, None)
+    efficiency_B = hull.gain[last_B] / hull.cost[last_B]
+    spent_B = spent_BS[row, last_B] - lacking_B / efficiency_B
+    return cost_B + np.where(need_B > 0, spent_B, 0.0)

@@ -1,0 +1,158 @@
+"""Everything one run says about savings, in one value."""
+
+from dataclasses import dataclass, field, fields
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from analysis.frontier import EqualQuality, assignment, equal_quality, quality_by_cost
+from analysis.grouping import allocation_keys
+from analysis.load import Experiment
+from analysis.luck import NullOracle, null_oracle
+from analysis.savings import fractions, mean_fraction, minimal_budgets
+from analysis.stats import equal_quality_interval, mean_interval
+
+__all__ = ["Summary", "end_to_end_fraction", "summarise"]
+
+Interval = tuple[float, float]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Summary:
+    """The numbers of a run; fractions are layer executions per generated token over L.
+
+    Attributes:
+        sequences: N.
+        allocations_per_sequence: distinct allocations evaluated; the mean if it differs between sequences.
+        layers: L.
+        criterion: metric.
+        full_quality: mean quality of the full model.
+        per_sequence_fraction: mean minimal budget (upper).
+        per_sequence_interval: its 95 % bootstrap interval over sequences; None for a single sequence.
+        per_sequence_fraction_nonzero: the mean where the full model scores above the metric's floor;
+            None if nowhere.
+        equal_quality_fraction: least mean fraction at which the oracle's mean quality reaches the full
+            model's.
+        equal_quality_interval: its 95 % bootstrap interval over sequences.
+        null_per_sequence_fraction: `per_sequence_fraction` against shuffled references; None for a single
+            sequence.
+        null_per_sequence_spread: its standard deviation over permutations; None for fewer than two.
+        null_equal_quality_fraction: `equal_quality_fraction` against shuffled references.
+        null_equal_quality_spread: its standard deviation over permutations.
+        zero_quality_sequences: where the full model scores no more than the floor, so that everything
+            qualifies.
+        certified: sequences whose minimal budget is proven.
+        mean_gap: mean of upper - lower over the others, in layers; None if there are none.
+        end_to_end_fraction: the oracle's layer x token units over the full model's, prompt included.
+        exact: whether the oracle was solved exactly; if not, its fraction is at most 1 / N too high.
+        minimal: table of minimal budgets.
+        assignment: the evaluation that the oracle chose for each sequence at equal quality.
+        oracle: the oracle with its frontier.
+        null: the null oracle.
+    """
+
+    sequences: int
+    allocations_per_sequence: int | float
+    layers: int
+    criterion: str
+    full_quality: float
+    per_sequence_fraction: float
+    per_sequence_interval: Interval | None
+    per_sequence_fraction_nonzero: float | None
+    equal_quality_fraction: float
+    equal_quality_interval: Interval | None
+    null_per_sequence_fraction: float | None
+    null_per_sequence_spread: float | None
+    null_equal_quality_fraction: float | None
+    null_equal_quality_spread: float | None
+    zero_quality_sequences: int
+    certified: int
+    mean_gap: float | None
+    end_to_end_fraction: float
+    exact: bool
+    minimal: pd.DataFrame = field(repr=False, compare=False, metadata={"table": True})
+    assignment: pd.DataFrame = field(repr=False, compare=False, metadata={"table": True})
+    oracle: EqualQuality = field(repr=False, compare=False, metadata={"table": True})
+    null: NullOracle | None = field(repr=False, compare=False, metadata={"table": True})
+
+    def to_dict(self) -> dict[str, Any]:
+        """The numbers without the tables, ready for JSON."""
+        values = {f.name: getattr(self, f.name) for f in fields(self) if not f.metadata.get("table")}
+        return {name: list(value) if isinstance(value, tuple) else value for name, value in values.items()}
+
+
+def summarise(experiment: Experiment, *, bootstrap: int = 1000, permutations: int = 10) -> Summary:
+    """Quantifies the savings of a run.
+
+    Args:
+        experiment: the run.
+        bootstrap: resamples behind the intervals; 0 for none.
+        permutations: derangements behind the null oracle; 0 for none.
+    """
+    evaluations, layers, metric = experiment.evaluations, experiment.layers, experiment.metric
+    tolerance, seed = experiment.tolerance, experiment.seed
+    minimal = minimal_budgets(evaluations, layers=layers, metric=metric, tolerance=tolerance, floor=experiment.floor)
+    quality_NK, number_NK = quality_by_cost(evaluations, layers, metric)
+    full_N = minimal["full_quality"].to_numpy()
+    oracle = equal_quality(quality_NK, full_N, tolerance=tolerance)
+    chosen = assignment(evaluations, number_NK, oracle.costs, metric)
+    null = null_oracle(experiment, permutations=permutations)
+    upper, zero = minimal["upper"].to_numpy(), minimal["zero_quality"].to_numpy()
+    gaps = (minimal["upper"] - minimal["lower"])[~minimal["certified"]]
+    return Summary(
+        sequences=len(minimal),
+        allocations_per_sequence=_allocations_per_sequence(evaluations),
+        layers=layers,
+        criterion=metric,
+        full_quality=oracle.full_quality,
+        per_sequence_fraction=mean_fraction(upper, layers),
+        per_sequence_interval=mean_interval(fractions(minimal, layers), resamples=bootstrap, seed=seed),
+        per_sequence_fraction_nonzero=mean_fraction(upper[~zero], layers) if not zero.all() else None,
+        equal_quality_fraction=oracle.fraction,
+        equal_quality_interval=equal_quality_interval(
+            quality_NK, full_N, tolerance=tolerance, resamples=bootstrap, seed=seed
+        ),
+        null_per_sequence_fraction=null.per_sequence if null else None,
+        null_per_sequence_spread=null.per_sequence_spread if null else None,
+        null_equal_quality_fraction=null.equal_quality if null else None,
+        null_equal_quality_spread=null.equal_quality_spread if null else None,
+        zero_quality_sequences=int(zero.sum()),
+        certified=int(minimal["certified"].sum()),
+        mean_gap=float(gaps.mean()) if len(gaps) else None,
+        end_to_end_fraction=end_to_end_fraction(experiment, chosen),
+        exact=oracle.frontier.exact,
+        minimal=minimal,
+        assignment=chosen,
+        oracle=oracle,
+        null=null,
+    )
+
+
+def _allocations_per_sequence(evaluations: pd.DataFrame) -> int | float:
+    key, _ = allocation_keys(evaluations["allocation"])
+    counts = pd.Series(key).groupby(evaluations["sequence"].to_numpy()).nunique()
+    return int(counts.iloc[0]) if counts.nunique() == 1 else float(counts.mean())
+
+
+def end_to_end_fraction(experiment: Experiment, chosen: pd.DataFrame) -> float:
+    """Executed layer x token units over those of the full model on the same tokens, prompt included.
+
+    With P prompt tokens, G generated ones and cost c, max(G - 1, 0) tokens are fed back: the first generated
+    token comes out of the prompt's pass. Scope `decode` runs the prompt through all L layers, scope `sequence`
+    through c.
+
+    Args:
+        experiment: the run.
+        chosen: an evaluation for each sequence: `sequence`, `number`, `cost`.
+    """
+    rows = chosen[["sequence", "number", "cost"]].merge(
+        experiment.evaluations[["sequence", "number", "tokens"]],
+        on=["sequence", "number"],
+        validate="one_to_one",
+    )
+    rows = rows.merge(experiment.sequences[["sequence", "prompt_tokens"]], on="sequence", validate="one_to_one")
+    fed_back = np.maximum(rows["tokens"].map(len).to_numpy(np.int64) - 1, 0)
+    prompt, cost = rows["prompt_tokens"].to_numpy(np.int64), rows["cost"].to_numpy(np.int64)
+    prompt_cost = cost if experiment.scope == "sequence" else experiment.layers
+    return float((prompt * prompt_cost + fed_back * cost).sum() / ((prompt + fed_back).sum() * experiment.layers))

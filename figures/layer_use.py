@@ -1,0 +1,8 @@
+"""Which layers the minimal allocations use, by task."""
+
+import sys
+
+from script import main
+
+if __name__ == "__main__":
+    sys.exit(main("layer_use"))

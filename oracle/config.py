@@ -1,0 +1,96 @@
+"""Every setting of a search, its default and its check, in one place."""
+
+from dataclasses import asdict, dataclass, field
+from typing import Any, Literal, get_args
+
+from oracle.errors import InputError
+from oracle.quality import get_metric
+from oracle.sequences import Columns
+
+__all__ = ["EMBEDDED", "Scope", "SearchConfig"]
+
+EMBEDDED = "smollm2-135m-instruct"
+"""Name of the default model, which comes out of a wheel: see `oracle.models.embedded`."""
+
+Scope = Literal["decode", "sequence"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class SearchConfig:
+    """What a search does, from data to seed.
+
+    Attributes:
+        model: name of the model, as `oracle.load_model` takes it.
+        data: a file, a `datasets` name, or the bundled `instruct`.
+        reference_files: text files aligned with `data`, one reference a line.
+        columns: where prompts and references stand in a record.
+        tasks: only these tasks; empty for all.
+        limit: at most that many sequences, spread over the tasks.
+        criterion: the metric that decides whether an output is as good as the full model's.
+        tolerance: how far below the full model's quality an output may stay, in units of the metric.
+        metrics: further metrics to compute that need a pass through the model.
+        scope: `decode` (the prompt runs at full depth) or `sequence` (it runs the allocation too).
+        max_new_tokens: the most tokens generated per output.
+        allocations: how many allocations to try per sequence.
+        batch_rows: allocations decoded as one batch.
+        chat_template: whether prompts go through the tokenizer's chat template, if it has one.
+        seed: of every random choice.
+        dtype: of the weights.
+        device: `cpu`, `cuda` or `auto`.
+        trust_remote_code: whether code that comes with a model may run.
+    """
+
+    model: str = EMBEDDED
+    data: str = "instruct"
+    reference_files: tuple[str, ...] = ()
+    columns: Columns = field(default_factory=Columns)
+    tasks: tuple[str, ...] = ()
+    limit: int | None = None
+    criterion: str = "rougeL"
+    tolerance: float = 0.0
+    metrics: tuple[str, ...] = ()
+    scope: Scope = "decode"
+    max_new_tokens: int = 32
+    allocations: int = 120
+    batch_rows: int = 128
+    chat_template: bool = True
+    seed: int = 0
+    dtype: str = "float32"
+    device: str = "cpu"
+    trust_remote_code: bool = False
+
+    def __post_init__(self) -> None:
+        for name in (self.criterion, *self.metrics):
+            get_metric(name)
+        if self.scope not in get_args(Scope):
+            raise InputError(f"--scope needs one of {', '.join(get_args(Scope))}, not '{self.scope}'")
+        for name in ("max_new_tokens", "allocations", "batch_rows"):
+            if getattr(self, name) < 1:
+                raise InputError(f"--{name.replace('_', '-')} needs at least 1, not {getattr(self, name)}")
+        if self.limit is not None and self.limit < 1:
+            raise InputError(f"--limit needs at least 1, not {self.limit}")
+        if not 0 <= self.tolerance < float("inf"):
+            raise InputError(f"--tolerance needs a number of at least 0, not {self.tolerance}")
+        if self.seed < 0:
+            raise InputError(f"--seed needs a number of at least 0, not {self.seed}")
+
+    @property
+    def model_metrics(self) -> tuple[str, ...]:
+        """Metrics that need a pass through the model, the criterion first if it is one."""
+        wanted = dict.fromkeys((self.criterion, *self.metrics))
+        return tuple(name for name in wanted if get_metric(name).kind in ("likelihood", "choice"))
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, for a manifest."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> "SearchConfig":
+        """The config that `to_dict` gave, after a way through JSON."""
+        columns = Columns(**_tuples(values["columns"]))
+        return cls(**{**_tuples(values), "columns": columns})
+
+
+def _tuples(values: dict[str, Any]) -> dict[str, Any]:
+    """Lists as tuples: JSON knows no tuples."""
+    return {key: tuple(value) if isinstance(value, list) else value for key, value in values.items()}

@@ -1,0 +1,8 @@
+"""The engine: evaluates many allocations of a sequence at once, exactly."""
+
+from oracle.engine.decode import Generation
+from oracle.engine.engine import Engine
+from oracle.engine.evaluate import Evaluator
+from oracle.engine.prompts import PromptState
+
+__all__ = ["Engine", "Evaluator", "Generation", "PromptState"]

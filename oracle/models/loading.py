@@ -1,0 +1,178 @@
+"""Loads a causal language model from the hub, a folder, a GGUF file, or the embedded default."""
+
+import hashlib
+import json
+from collections.abc import Sequence as Seq
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import torch
+from transformers import (
+    AutoConfig,
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
+from transformers.utils import logging as transformers_logging
+
+from oracle.config import EMBEDDED
+from oracle.errors import InputError
+from oracle.models.decoder import Decoder
+from oracle.models.embedded import embedded_folder
+
+__all__ = ["LanguageModel", "load_model"]
+
+SAMPLE = 65_536
+"""Elements of each weight that enter the fingerprint, evenly spaced."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class LanguageModel:
+    """A model with its tokenizer, ready to be searched.
+
+    Attributes:
+        name: what the user asked for.
+        network: the untouched model of the transformers library, in evaluation mode.
+        tokenizer: its tokenizer.
+    """
+
+    name: str
+    network: PreTrainedModel
+    tokenizer: PreTrainedTokenizerBase
+
+    @cached_property
+    def decoder(self) -> Decoder:
+        """The adapter that runs single layers."""
+        return Decoder(self.network)
+
+    @property
+    def layers(self) -> int:
+        """L, the number of decoder layers."""
+        return self.decoder.layers
+
+    @property
+    def context(self) -> int | None:
+        """Longest input in tokens, or None where the configuration names none."""
+        config = self.network.config.get_text_config()
+        return getattr(config, "max_position_embeddings", None)
+
+    @cached_property
+    def stop(self) -> frozenset[int]:
+        """Token ids that end an output."""
+        named = [self.network.generation_config.eos_token_id, self.tokenizer.eos_token_id]
+        ids = [item for entry in named for item in (entry if isinstance(entry, list) else [entry])]
+        return frozenset(item for item in ids if item is not None)
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """Hash of the configuration, the weights (an even sample of each) and the vocabulary."""
+        digest = hashlib.sha256()
+        config = self.network.config.to_dict()
+        for key in ("_name_or_path", "transformers_version"):
+            config.pop(key, None)
+        digest.update(json.dumps(config, sort_keys=True, default=str).encode())
+        for name, weight in sorted(self.network.state_dict().items()):
+            flat = weight.detach().reshape(-1)
+            sample = flat[:: max(1, len(flat) // SAMPLE)].to("cpu", torch.float64)
+            digest.update(f"{name}{tuple(weight.shape)}{weight.dtype}".encode())
+            digest.update(sample.numpy().tobytes())
+        digest.update(json.dumps(sorted(self.tokenizer.get_vocab().items())).encode())
+        digest.update(str(self.tokenizer.chat_template).encode())
+        return digest.hexdigest()[:16]
+
+    def text(self, tokens: Seq[int]) -> str:
+        """Decoded tokens, special ones left out."""
+        return str(self.tokenizer.decode(list(tokens), skip_special_tokens=True))
+
+    def describe(self) -> dict[str, object]:
+        """What a manifest records of a model."""
+        parameters = sum(weight.numel() for weight in self.network.parameters())
+        return {
+            "id": self.name,
+            "class": type(self.network).__name__,
+            "fingerprint": self.fingerprint,
+            "layers": self.layers,
+            "parameters": parameters,
+            "dtype": str(self.network.dtype).removeprefix("torch."),
+            "context": self.context,
+        }
+
+
+def load_model(
+    name: str = EMBEDDED, *, dtype: str = "float32", device: str = "cpu", trust_remote_code: bool = False
+) -> LanguageModel:
+    """Loads a decoder-only language model and its tokenizer; weights are never unpickled.
+
+    Args:
+        name: `smollm2-135m-instruct` (the embedded model), a hub id, a local folder, or a GGUF file.
+        dtype: of the weights, such as `float32` or `bfloat16`.
+        device: `cpu`, `cuda`, or `auto` (CUDA where there is one).
+        trust_remote_code: whether code that comes with the model may run.
+
+    Raises:
+        InputError: if there is no such model, or it is not decoder-only.
+    """
+    source, options = _locate(name)
+    options["trust_remote_code"] = trust_remote_code
+    precision = getattr(torch, dtype, None)
+    if not isinstance(precision, torch.dtype):
+        raise InputError(f"--dtype needs a torch dtype such as float32 or bfloat16, not '{dtype}'")
+    try:
+        config = AutoConfig.from_pretrained(source, **options)
+        if config.is_encoder_decoder:
+            raise InputError(
+                f"a decoder-only model is required, but '{name}' is an encoder-decoder ({config.model_type}); "
+                "choose a causal language model"
+            )
+        transformers_logging.disable_progress_bar()
+        network = AutoModelForCausalLM.from_pretrained(source, dtype=precision, use_safetensors=True, **options)
+        tokenizer = AutoTokenizer.from_pretrained(source, **options)
+    except InputError:
+        raise
+    except (OSError, ValueError, KeyError, ImportError) as error:
+        raise InputError(_explain(name, error)) from error
+    network = network.eval().to(_device(device))
+    model = LanguageModel(name=name, network=network, tokenizer=tokenizer)
+    assert model.layers > 0
+    return model
+
+
+def _locate(name: str) -> tuple[str, dict[str, object]]:
+    """What to pass to `from_pretrained` for a model's name."""
+    if name == EMBEDDED:
+        return str(embedded_folder()), {}
+    path = Path(name).expanduser()
+    if path.suffix == ".gguf":
+        if not path.is_file():
+            raise InputError(f"no such GGUF file: '{name}'; check the path")
+        return str(path.parent), {"gguf_file": path.name}
+    if path.is_dir() and not (path / "config.json").is_file():
+        raise InputError(f"the folder '{name}' holds no config.json; give the folder of a saved model")
+    return (str(path) if path.is_dir() else name), {}
+
+
+def _device(device: str) -> torch.device:
+    if device == "auto":
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    if device.startswith("cuda") and not torch.cuda.is_available():
+        raise InputError("--device cuda needs a CUDA device and a CUDA build of torch, and found none; use cpu")
+    if not device.startswith(("cpu", "cuda")):
+        raise InputError(f"--device needs cpu, cuda or auto, not '{device}'")
+    return torch.device(device)
+
+
+def _explain(name: str, error: Exception) -> str:
+    """One line for what went wrong while loading."""
+    reason = str(error).strip().splitlines()[0].rstrip(".") if str(error).strip() else type(error).__name__
+    if "trust_remote_code" in str(error):
+        return f"'{name}' brings its own code; read it, then allow it with --trust-remote-code"
+    if "Unrecognized configuration class" in str(error):
+        return f"a decoder-only model is required, but '{name}' is not a causal language model"
+    if not Path(name).exists() and isinstance(error, OSError):
+        return (
+            f"cannot load the model '{name}' ({reason}); give a hub id that is reachable or in the local cache, "
+            f"a folder, a GGUF file, or '{EMBEDDED}'"
+        )
+    return f"cannot load the model '{name}': {reason}; a model with safetensors weights and a tokenizer is required"

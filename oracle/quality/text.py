@@ -1,0 +1,112 @@
+"""Scores of a text against its references, all in [0, 1]."""
+
+from collections.abc import Callable
+from functools import lru_cache, partial
+
+from sacrebleu.metrics.bleu import BLEU
+from sacrebleu.metrics.chrf import CHRF
+
+from oracle.errors import InputError
+from oracle.quality.metrics import METRICS, get_metric
+from oracle.quality.rouge import rouge_l, rouge_n
+
+__all__ = ["score_text", "score_texts"]
+
+_FINAL_PUNCTUATION = ".,;:!?…。、，；：！？"  # noqa: RUF001
+
+# References remembered with their n-grams, in sacrebleu's own form.
+_CACHED_REFERENCES = 1024
+
+
+@lru_cache(maxsize=_CACHED_REFERENCES)
+def _bleu_of(references: tuple[str, ...]) -> BLEU:
+    return BLEU(effective_order=True, references=[[reference] for reference in references])
+
+
+@lru_cache(maxsize=_CACHED_REFERENCES)
+def _chrf_of(references: tuple[str, ...]) -> CHRF:
+    return CHRF(references=[[reference] for reference in references])
+
+
+def _bleu(text: str, references: tuple[str, ...]) -> float:
+    # A corpus of one text is what sacrebleu's sentence_score builds; this way the references stay
+    # counted. A perfect score comes out as 100.00000000000004.
+    return min(_bleu_of(references).corpus_score([text], None).score / 100, 1.0)
+
+
+def _chrf(text: str, references: tuple[str, ...]) -> float:
+    return min(_chrf_of(references).corpus_score([text], None).score / 100, 1.0)
+
+
+def _rouge_n(text: str, references: tuple[str, ...], *, n: int) -> float:
+    return max(rouge_n(text, reference, n) for reference in references)
+
+
+def _rouge_l(text: str, references: tuple[str, ...]) -> float:
+    return max(rouge_l(text, reference) for reference in references)
+
+
+@lru_cache(maxsize=8192)
+def _normalised(text: str) -> str:
+    spaced = " ".join(text.casefold().split())
+    return spaced.rstrip(_FINAL_PUNCTUATION + " ") or spaced
+
+
+def _exact_match(text: str, references: tuple[str, ...]) -> float:
+    ours = _normalised(text)
+    return float(any(ours == _normalised(reference) for reference in references))
+
+
+_SCORERS: dict[str, Callable[[str, tuple[str, ...]], float]] = {
+    "rouge1": partial(_rouge_n, n=1),
+    "rouge2": partial(_rouge_n, n=2),
+    "rougeL": _rouge_l,
+    "bleu": _bleu,
+    "chrf": _chrf,
+    "exact_match": _exact_match,
+}
+
+
+def score_text(name: str, text: str, references: tuple[str, ...]) -> float:
+    """Quality of a text against its references by one text metric.
+
+    `rouge1`, `rouge2`, `rougeL`: F-measure without stemming, the best over the references, equal to
+    `RougeScorer.score_multi` of package rouge-score. `bleu`: sacrebleu's sentence BLEU with effective
+    order and exponential smoothing; n-grams may match any reference, as BLEU defines it (Papineni et
+    al. 2002). `chrf`: sacrebleu's sentence chrF2, the best reference. `exact_match`: 1.0 if the text
+    equals a reference after case folding, collapsing white space and dropping sentence punctuation at
+    the end (unless nothing else is there), else 0.0.
+
+    What depends on the references alone is computed once and kept.
+
+    Args:
+        name: a metric of kind `text`.
+        text: the decoded output; may be empty.
+        references: one or more right answers.
+
+    Returns:
+        A value in [0, 1]; BLEU and chrF are divided by 100.
+
+    Raises:
+        InputError: the metric is unknown or not of kind `text`, or there are no references.
+    """
+    scorer = _SCORERS.get(name)
+    if scorer is None:
+        kind = get_metric(name).kind
+        raise InputError(f"metric {name!r} is computed from {kind}, not from a text: use one of {', '.join(_SCORERS)}")
+    if not references:
+        raise InputError(f"metric {name!r} needs at least one reference, got none: give references")
+    return scorer(text, references)
+
+
+def score_texts(text: str, references: tuple[str, ...]) -> dict[str, float]:
+    """Quality of a text by every metric of kind `text`, in the order of `METRICS`.
+
+    Args:
+        text: the decoded output; may be empty.
+        references: one or more right answers.
+
+    Raises:
+        InputError: there are no references.
+    """
+    return {name: score_text(name, text, references) for name, metric in METRICS.items() if metric.kind == "text"}

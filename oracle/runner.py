@@ -1,0 +1,199 @@
+"""The one composition root: sequences -> engine <-> search -> store -> analysis -> verification."""
+
+import resource
+import sys
+import time
+from collections.abc import Mapping
+from collections.abc import Sequence as Seq
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import psutil
+
+from oracle.config import SearchConfig
+from oracle.engine import Engine, Evaluator
+from oracle.errors import InputError
+from oracle.models import LanguageModel, load_model
+from oracle.progress import Watch, silent
+from oracle.quality import METRICS, get_metric
+from oracle.search import Spread
+from oracle.sequences import check_sequences, data_hash, load_sequences
+from oracle.store import Run, RunWriter, check_free, git_commit, versions
+from oracle.types import Outcome, Sequence
+
+__all__ = ["run_search"]
+
+ROWS_PER_PART = 2048
+"""Evaluations kept in memory before they are written as one part."""
+
+MIB = 2**20
+
+
+def run_search(config: SearchConfig, out: Path, *, watch: Watch = silent) -> Run:
+    """Searches the layer allocations of every sequence and writes a run folder.
+
+    Args:
+        config: what to do.
+        out: the run folder, which must not exist yet.
+        watch: shows progress.
+
+    Raises:
+        InputError: for bad input; whatever can be checked is checked before anything is computed or written.
+    """
+    began = time.monotonic()
+    check_free(out)
+    sequences = _load(config)
+    model = load_model(
+        config.model, dtype=config.dtype, device=config.device, trust_remote_code=config.trust_remote_code
+    )
+    engine = Engine(model, config)
+    prompt_tokens = _check_prompts(engine, sequences)
+    model_mib = psutil.Process().memory_info().rss / MIB
+    writer = RunWriter(out, _manifest(config, model, sequences))
+    writer.write_sequences(sequences, prompt_tokens)
+    search_began = time.monotonic()
+    _evaluate_all(engine, config, sequences, writer, watch)
+    search_seconds = time.monotonic() - search_began
+    numbers = _conclude(engine, out, writer, watch)
+    peak_mib = _peak_mib()
+    writer.write_summary(
+        {
+            **numbers,
+            "search_seconds": round(search_seconds, 2),
+            "seconds": round(time.monotonic() - began, 2),
+            "peak_memory_mib": round(peak_mib),
+            "memory_above_model_mib": round(peak_mib - model_mib),
+        }
+    )
+    return Run.open(out)
+
+
+def _load(config: SearchConfig) -> list[Sequence]:
+    sequences = load_sequences(
+        config.data,
+        columns=config.columns,
+        reference_files=config.reference_files,
+        tasks=config.tasks,
+        limit=config.limit,
+    )
+    for name in dict.fromkeys((config.criterion, *config.metrics)):
+        check_sequences(sequences, get_metric(name))
+    return sequences
+
+
+def _check_prompts(engine: Engine, sequences: Seq[Sequence]) -> list[int]:
+    """Lengths of the prompts in tokens, once all of them are known to fit."""
+    lengths = []
+    for sequence in sequences:
+        try:
+            lengths.append(len(engine.encode(sequence.prompt)))
+        except InputError as error:
+            raise InputError(f"sequence '{sequence.id}': {error}") from error
+    return lengths
+
+
+def _manifest(config: SearchConfig, model: LanguageModel, sequences: Seq[Sequence]) -> dict[str, Any]:
+    return {
+        "config": config.to_dict(),
+        "model": model.describe(),
+        "data": {"source": config.data, "hash": data_hash(sequences), "sequences": len(sequences)},
+        "versions": versions(),
+        "commit": git_commit(),
+        "seed": config.seed,
+    }
+
+
+def _evaluate_all(
+    engine: Engine, config: SearchConfig, sequences: Seq[Sequence], writer: RunWriter, watch: Watch
+) -> None:
+    """The loop ask -> engine -> store -> tell, a sequence after the other."""
+    evaluator = Evaluator(engine, metrics=config.model_metrics, shuffled=_partners(sequences, config.seed))
+    pending: list[tuple[str, int, Outcome]] = []
+    columns = _quality_columns(config)
+    seeds = np.random.SeedSequence(config.seed).generate_state(len(sequences))
+    planned = min(config.allocations, 2**engine.model.layers)
+    try:
+        with watch("Searching", len(sequences) * planned) as advance:
+            for sequence, seed in zip(sequences, seeds.tolist(), strict=True):
+                strategy = Spread(engine.model.layers, config.allocations, seed)
+                number = 0
+                while not strategy.done:
+                    outcomes = evaluator.evaluate(sequence, strategy.ask(config.batch_rows))
+                    strategy.tell(outcomes)
+                    pending += [(sequence.id, number + i, outcome) for i, outcome in enumerate(outcomes)]
+                    number += len(outcomes)
+                    advance(len(outcomes), sequence.id)
+                if len(pending) >= ROWS_PER_PART:
+                    writer.append(pending, columns)
+                    pending = []
+    finally:
+        if pending:
+            writer.append(pending, columns)
+
+
+def _partners(sequences: Seq[Sequence], seed: int) -> Mapping[str, Sequence]:
+    """Another sequence for each, along one random cycle through all of them."""
+    order = np.random.default_rng(seed).permutation(len(sequences))
+    return {sequences[a].id: sequences[b] for a, b in zip(order, np.roll(order, -1), strict=True)}
+
+
+def _quality_columns(config: SearchConfig) -> list[str]:
+    columns = [name for name, metric in METRICS.items() if metric.kind in ("text", "tokens")]
+    extra = {
+        "log_likelihood": ("log_likelihood", "null_log_likelihood"),
+        "choice_accuracy": ("choice_accuracy", "choice"),
+    }
+    return columns + [column for name in config.model_metrics for column in extra[name]]
+
+
+def _conclude(engine: Engine, out: Path, writer: RunWriter, watch: Watch) -> dict[str, Any]:
+    """Reads the run back, takes its measure, verifies what will be reported, and stores the results."""
+    import analysis
+
+    experiment = analysis.load(out)
+    summary = analysis.summarise(experiment)
+    writer.write_result("minimal_budgets", summary.minimal)
+    writer.write_result("assignment", summary.assignment)
+    verification = _verify(engine, experiment.sequences, experiment.evaluations, summary, watch)
+    writer.write_result("verification", verification)
+    analysis.draw_all(experiment, out / "figures", summary=summary)
+    return {
+        **summary.to_dict(),
+        "verified": int(verification["agrees"].sum()),
+        "verified_of": len(verification),
+    }
+
+
+def _verify(
+    engine: Engine, sequences: pd.DataFrame, evaluations: pd.DataFrame, summary: Any, watch: Watch
+) -> pd.DataFrame:
+    """Runs every allocation that is reported again, alone, by plain generation on the cut model.
+
+    Reported are the full model (the threshold), the minimal allocation and the oracle's choice of each sequence.
+    """
+    reported = pd.concat(
+        [
+            summary.minimal[["sequence", "number"]],
+            summary.assignment[["sequence", "number"]],
+            evaluations.loc[evaluations["number"] == 0, ["sequence", "number"]],
+        ]
+    ).drop_duplicates()
+    recorded = reported.merge(evaluations, on=["sequence", "number"], validate="one_to_one")
+    prompts = sequences.set_index("sequence")["prompt"]
+    agrees = []
+    with watch("Verifying", len(recorded)) as advance:
+        for name, group in recorded.groupby("sequence", sort=False):
+            prompt = engine.open(prompts[name])
+            for allocation, tokens in zip(group["allocation"], group["tokens"], strict=True):
+                agrees.append(engine.alone(prompt, tuple(allocation.tolist())) == tuple(tokens.tolist()))
+                advance(1, str(name))
+    ordered = pd.concat([group for _, group in recorded.groupby("sequence", sort=False)])
+    return ordered[["sequence", "number", "allocation", "cost"]].assign(agrees=agrees)
+
+
+def _peak_mib() -> float:
+    """Peak resident memory of this process."""
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak / (MIB if sys.platform == "darwin" else 1024)

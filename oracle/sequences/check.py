@@ -1,0 +1,57 @@
+"""What a metric needs of the sequences, and a fingerprint of them."""
+
+import hashlib
+import json
+from collections.abc import Iterable
+from dataclasses import asdict
+
+from oracle.errors import InputError
+from oracle.quality import Kind, Metric
+from oracle.types import Sequence
+
+__all__ = ["check_sequences", "data_hash"]
+
+_NEEDS: dict[Kind, tuple[str, str]] = {
+    "text": ("a reference that is not empty", "name their column with --reference-column"),
+    "likelihood": ("a reference that is not empty", "name their column with --reference-column"),
+    "choice": ("choices and an answer", "name their columns with --choices-column and --answer-column"),
+}
+
+
+def _suits(sequence: Sequence, kind: Kind) -> bool:
+    if kind == "choice":
+        return bool(sequence.choices) and sequence.answer is not None
+    return any(reference.strip() for reference in sequence.references)
+
+
+def check_sequences(sequences: Iterable[Sequence], metric: Metric) -> None:
+    """Make sure that a metric can be computed for every sequence.
+
+    Text and likelihood metrics need a reference that is not empty, choice metrics need choices and an
+    answer, token metrics need nothing.
+
+    Raises:
+        InputError: some sequences lack it; names how many, the first one, and the remedy.
+    """
+    if metric.kind not in _NEEDS:
+        return
+    sequences = list(sequences)
+    lacking = [sequence for sequence in sequences if not _suits(sequence, metric.kind)]
+    if not lacking:
+        return
+    needed, remedy = _NEEDS[metric.kind]
+    suited = sorted({sequence.task for sequence in sequences} - {sequence.task for sequence in lacking} - {""})
+    others = f", or pick tasks that have them with --tasks {' '.join(suited)}" if suited else ""
+    raise InputError(
+        f"metric {metric.name!r} needs {needed} for every sequence, {len(lacking)} of {len(sequences)} have "
+        f"none, the first with id {lacking[0].id!r}: {remedy}{others}"
+    )
+
+
+def data_hash(sequences: Iterable[Sequence]) -> str:
+    """SHA-256 (64 hex digits) over all fields of the sequences in their order, as canonical JSON."""
+    digest = hashlib.sha256()
+    for sequence in sequences:
+        line = json.dumps(asdict(sequence), sort_keys=True, separators=(",", ":"), ensure_ascii=True)
+        digest.update(line.encode("ascii") + b"\n")
+    return digest.hexdigest()

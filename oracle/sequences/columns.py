@@ -1,0 +1,213 @@
+"""Which columns of a data set make a sequence, and making it."""
+
+import json
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from oracle.errors import InputError
+from oracle.sequences.records import Record, as_text, is_missing
+from oracle.types import Sequence
+
+__all__ = ["Columns", "to_sequences"]
+
+_DEFAULT_REFERENCES = ("references", "reference")
+_PLACEHOLDER = re.compile(r"\{\{|\}\}|\{([^{}]+)\}|[{}]")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Columns:
+    """The columns that hold what a sequence consists of.
+
+    A name may be a path into nested values, such as `instances.0.output`: keys of dicts and indices of
+    lists, joined by dots. A key that itself contains the dot wins. A column that is named here must be
+    in every row; one that is left at its default is used where it is there.
+
+    Attributes:
+        prompt: column of the prompt; not used if there is a template.
+        template: text with columns in braces that makes the prompt out of several, such as
+            `"{instruction}\\n\\n{instances.0.input}"`. `{{` and `}}` stand for braces; a null is
+            empty text; white space at the end is stripped.
+        references: columns of the references, each a text or a list of texts; numbers become text,
+            empty texts are left out. Default: `references`, or else `reference`. In a CSV cell a list
+            may be given as JSON, starting with `[`.
+        choices: column of the list of choices. Default: `choices`.
+        answer: column of the right choice: its text, its letter (`A` to `Z`) or its index from 0, read
+            in this order if it is text. Default: `answer`, where there are choices.
+        id: column of the id. Default: `id`, or else the zero-padded number of the row, from 0.
+            An empty string numbers the rows even if there is a column `id`.
+        task: column of the task's name. Default: `task`, or else no task.
+    """
+
+    prompt: str = "prompt"
+    template: str | None = None
+    references: tuple[str, ...] = ()
+    choices: str | None = None
+    answer: str | None = None
+    id: str | None = None
+    task: str | None = None
+
+    def __post_init__(self) -> None:
+        if isinstance(self.references, str):
+            raise InputError(
+                f"references must be a tuple of columns, came the text {self.references!r}: "
+                f"write ({self.references!r},)"
+            )
+        if self.template is not None:
+            _check_template(self.template)
+
+
+def _check_template(template: str) -> None:
+    matches = list(_PLACEHOLDER.finditer(template))
+    if any(match[0] in ("{", "}") for match in matches):
+        raise InputError(f"template {template!r} has an unpaired brace: write {{{{ or }}}} for a brace that is text")
+    if not any(match[1] for match in matches):
+        raise InputError(f"template {template!r} must name a column in braces, such as {{instruction}}")
+
+
+def to_sequences(records: Iterable[Record], columns: Columns) -> list[Sequence]:
+    """A sequence per record.
+
+    Raises:
+        InputError: a record lacks a named column or has something else than text in it, or two
+            records have the same id; the message names the rows.
+    """
+    sequences: list[Sequence] = []
+    places: dict[str, str] = {}
+    for row, record in enumerate(records):
+        sequence = _to_sequence(record, row, columns)
+        if sequence.id in places:
+            raise InputError(
+                f"ids must be unique, but {places[sequence.id]} and {record.where} both have id "
+                f"{sequence.id!r}: name another id column, or an empty one to number the rows"
+            )
+        places[sequence.id] = record.where
+        sequences.append(sequence)
+    return sequences
+
+
+def _to_sequence(record: Record, row: int, columns: Columns) -> Sequence:
+    choices = _choices(record, columns)
+    return Sequence(
+        id=_id(record, row, columns),
+        prompt=_prompt(record, columns),
+        references=_references(record, columns),
+        choices=choices,
+        answer=_answer(record, columns, choices),
+        task=_task(record, columns),
+    )
+
+
+def _prompt(record: Record, columns: Columns) -> str:
+    if columns.template is not None:
+        prompt = _fill(columns.template, record)
+    else:
+        value = record.require(columns.prompt)
+        if isinstance(value, int | float):
+            raise InputError(
+                f"{record.where}: prompt {columns.prompt!r} must be text, came {value!r}: name another column"
+            )
+        prompt = as_text(value, f"prompt {columns.prompt!r}", record.where)
+    if not prompt.strip():
+        raise InputError(f"{record.where}: the prompt is empty: give it text, or remove the row")
+    return prompt
+
+
+def _fill(template: str, record: Record) -> str:
+    def replacement(match: re.Match[str]) -> str:
+        if match[1] is None:
+            return match[0][0]
+        value = record.require(match[1])
+        return "" if is_missing(value) else as_text(value, f"column {match[1]!r}", record.where)
+
+    return _PLACEHOLDER.sub(replacement, template).rstrip()
+
+
+def _unpacked(record: Record, value: object) -> object:
+    """The list that a CSV cell holds as JSON; anything else as it is."""
+    if not (record.cells and isinstance(value, str) and value.lstrip().startswith("[")):
+        return value
+    try:
+        return json.loads(value)
+    except (ValueError, RecursionError):
+        # "[1] Smith (2004)" is a text, not a broken list.
+        return value
+
+
+def _references(record: Record, columns: Columns) -> tuple[str, ...]:
+    if columns.references:
+        found = [(name, record.require(name)) for name in columns.references]
+    else:
+        found = [(name, record.get(name)) for name in _DEFAULT_REFERENCES]
+        found = [(name, value) for name, value in found if not is_missing(value)][:1]
+    texts: list[str] = []
+    for name, packed in found:
+        value = _unpacked(record, packed)
+        items = value if isinstance(value, list) else [value]
+        what = f"reference {name!r}"
+        texts += [as_text(item, what, record.where) for item in items if not is_missing(item)]
+    return tuple(text for text in texts if text.strip())
+
+
+def _choices(record: Record, columns: Columns) -> tuple[str, ...]:
+    name = columns.choices or "choices"
+    value = record.require(name) if columns.choices else record.get(name)
+    if is_missing(value) or (record.cells and value == ""):
+        return ()
+    items = _unpacked(record, value)
+    if not isinstance(items, list):
+        raise InputError(
+            f"{record.where}: choices {name!r} must be a list of texts, came {type(items).__name__}: "
+            "name the column of the list, in a CSV cell as JSON"
+        )
+    return tuple(as_text(item, f"choice in {name!r}", record.where) for item in items)
+
+
+def _answer(record: Record, columns: Columns, choices: tuple[str, ...]) -> int | None:
+    name = columns.answer or "answer"
+    value = record.require(name) if columns.answer else record.get(name)
+    if is_missing(value) or (record.cells and value == ""):
+        return None
+    if not choices:
+        if columns.answer:
+            raise InputError(f"{record.where}: answer {name!r} needs choices, and there are none")
+        return None
+    index = _index_of(value, choices)
+    if index is None or not 0 <= index < len(choices):
+        raise InputError(
+            f"{record.where}: answer {name!r} must be one of the {len(choices)} choices, its letter or "
+            f"its index from 0, came {value!r:.80}"
+        )
+    return index
+
+
+def _index_of(value: object, choices: tuple[str, ...]) -> int | None:
+    if isinstance(value, str):
+        wanted = value.strip()
+        texts = [choice.strip() for choice in choices]
+        if wanted in texts:
+            return texts.index(wanted)
+        if re.fullmatch(r"[A-Z]", wanted):
+            return ord(wanted) - ord("A")
+        return int(wanted) if re.fullmatch(r"[0-9]{1,9}", wanted) else None
+    if isinstance(value, float) and value.is_integer():
+        return int(value)
+    return value if isinstance(value, int) and not isinstance(value, bool) else None
+
+
+def _id(record: Record, row: int, columns: Columns) -> str:
+    name = "id" if columns.id is None else columns.id
+    if name:
+        value = record.require(name) if columns.id else record.get(name)
+        text = "" if is_missing(value) else as_text(value, f"id {name!r}", record.where)
+        if text:
+            return text
+        if columns.id:
+            raise InputError(f"{record.where}: id {name!r} is empty: fill it, or name no id column")
+    return f"{row:05d}"
+
+
+def _task(record: Record, columns: Columns) -> str:
+    name = columns.task or "task"
+    value = record.require(name) if columns.task else record.get(name)
+    return "" if is_missing(value) else as_text(value, f"task {name!r}", record.where)

@@ -1,0 +1,138 @@
+"""Records out of data sets of the `datasets` library: by name, or a local folder."""
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from oracle.errors import InputError
+from oracle.sequences.nearest import nearest_hint
+from oracle.sequences.records import Record
+
+if TYPE_CHECKING:
+    from datasets import Dataset, DatasetDict
+
+__all__ = ["HubName", "looks_like_hub_name", "read_hub"]
+
+_PREFIX = "hf://"
+_LONGEST_NAME = 96  # of a repository on the hub
+_SAVED = ("dataset_dict.json", "dataset_info.json")
+
+
+@dataclass(frozen=True, kw_only=True)
+class HubName:
+    """A data set as the command line names it: `name`, `name:config` or `name:config:split`.
+
+    Attributes:
+        name: name on the Hugging Face hub (`squad`, `allenai/ai2_arc`), or a local folder.
+        config: the configuration; None for the only one.
+        split: the split; None for the only one.
+    """
+
+    name: str
+    config: str | None = None
+    split: str | None = None
+
+    @classmethod
+    def parse(cls, text: str) -> "HubName":
+        """Read `[hf://]name[:[config][:[split]]]`; `name::split` leaves the configuration open.
+
+        Raises:
+            InputError: there is no name, or more than three parts.
+        """
+        parts = text.removeprefix(_PREFIX).split(":")
+        if not parts[0] or len(parts) > 3:
+            raise InputError(f"a datasets name must be name, name:config or name:config:split, came {text!r}")
+        name, config, split, *_ = [*parts, "", ""]
+        return cls(name=name, config=config or None, split=split or None)
+
+
+def looks_like_hub_name(text: str) -> bool:
+    """Whether to look a text up on the hub: `hf://...`, or a name without a file suffix."""
+    if text.startswith(_PREFIX):
+        return True
+    match = re.fullmatch(r"(\w[\w.-]*(?:/\w[\w.-]*)?)(?::[\w.-]*){0,2}", text)
+    return match is not None and len(match[1]) <= _LONGEST_NAME and not Path(match[1]).suffix
+
+
+def read_hub(text: str) -> Iterator[Record]:
+    """The records of a data set that `datasets` can load, downloaded if it is not there yet.
+
+    No code that comes with a data set is run.
+
+    Args:
+        text: `name`, `name:config` or `name:config:split` with or without `hf://`; the name is one on
+            the hub, a folder written by `save_to_disk`, or a folder of data files.
+
+    Raises:
+        InputError: it cannot be loaded, or has several splits and none is named.
+    """
+    wanted = HubName.parse(text)
+    rows = _one_split(_load(wanted), wanted)
+    for number, fields in enumerate(rows.with_format(None)):
+        yield Record(where=f"{text} row {number}", fields=fields)
+
+
+def _is_saved(folder: Path) -> bool:
+    """Whether a folder is one that `save_to_disk` wrote."""
+    try:
+        return any((folder / name).is_file() for name in _SAVED)
+    except OSError:  # too long for a path, or not to be read
+        return False
+
+
+def _load(wanted: HubName) -> "Dataset | DatasetDict":
+    # Slow to import, and most data sets are files.
+    import datasets
+    from datasets.exceptions import DatasetNotFoundError, DatasetsError
+
+    saved = _is_saved(Path(wanted.name))
+    if saved and wanted.config:
+        raise InputError(
+            f"the saved data set {wanted.name} has no configurations, came {wanted.config!r}: "
+            f"write {wanted.name}::SPLIT to name a split"
+        )
+    try:
+        if saved:
+            return datasets.load_from_disk(wanted.name)
+        return datasets.load_dataset(wanted.name, wanted.config, streaming=False)
+    except DatasetNotFoundError as error:
+        remedy = "check the name, or log in with `hf auth login` if it is private or gated"
+        raise _cannot_load(wanted, error, remedy) from None
+    except ConnectionError as error:
+        remedy = "if it should be a file, no such file exists; else connect to the network or give a local file"
+        raise _cannot_load(wanted, error, remedy) from None
+    except FileNotFoundError as error:
+        remedy = "give a folder with data files, or one written by save_to_disk"
+        raise _cannot_load(wanted, error, remedy) from None
+    except ValueError as error:
+        remedy = "name a configuration it has, as name:config"
+        raise _cannot_load(wanted, error, remedy) from None
+    except (DatasetsError, OSError, RuntimeError) as error:
+        remedy = "export it to JSONL or Parquet and give that file"
+        raise _cannot_load(wanted, error, remedy) from None
+
+
+def _cannot_load(wanted: HubName, error: Exception, remedy: str) -> InputError:
+    # Generation errors say nothing themselves; their cause does.
+    reason = " ".join(str(error.__cause__ or error).split()).rstrip(".")
+    return InputError(f"cannot load data set {wanted.name!r}: {reason}: {remedy}")
+
+
+def _one_split(loaded: "Dataset | DatasetDict", wanted: HubName) -> "Dataset":
+    import datasets
+
+    if isinstance(loaded, datasets.Dataset):
+        loaded = datasets.DatasetDict({str(loaded.split or "train"): loaded})
+    splits = [str(name) for name in loaded]
+    if wanted.split is None and len(splits) == 1:
+        return loaded[splits[0]]
+    if wanted.split in splits:
+        return loaded[wanted.split]
+    came = f"came {wanted.split!r}" if wanted.split else "came none"
+    example = f"{wanted.name}:{wanted.config or ''}:{splits[-1] if splits else 'SPLIT'}"
+    raise InputError(
+        f"data set {wanted.name!r} needs one of its splits {', '.join(splits)}, {came}"
+        f"{nearest_hint(wanted.split or '', splits)}: write {example}"
+    )

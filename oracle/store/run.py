@@ -1,0 +1,145 @@
+"""The run folder: everything one search wrote, enough to redraw every figure without the model."""
+
+import json
+from collections.abc import Sequence as Seq
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from oracle.errors import InputError
+from oracle.store.files import write_json, write_table
+from oracle.store.schema import SCHEMA_VERSION, evaluations_table, sequences_table
+from oracle.types import Outcome, Sequence
+
+__all__ = ["Run", "RunWriter", "check_free"]
+
+MANIFEST = "manifest.json"
+SEQUENCES = "sequences.parquet"
+EVALUATIONS = "evaluations"
+
+
+class Run:
+    """A stored run, for reading.
+
+    Attributes:
+        folder: where it is.
+        manifest: schema version, config, model, data, versions, commit, seed.
+    """
+
+    def __init__(self, folder: Path, manifest: dict[str, Any]) -> None:
+        self.folder = folder
+        self.manifest = manifest
+
+    @classmethod
+    def open(cls, folder: Path | str) -> "Run":
+        """Opens a run folder.
+
+        Raises:
+            InputError: if it is no run, or one of another schema version.
+        """
+        folder = Path(folder)
+        try:
+            manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            raise InputError(
+                f"a run folder is required, but '{folder}' has no readable {MANIFEST}; "
+                "give the folder that 'oracle search' or 'oracle demo' named"
+            ) from error
+        if not isinstance(manifest, dict) or manifest.get("schema_version") != SCHEMA_VERSION:
+            found = manifest.get("schema_version") if isinstance(manifest, dict) else None
+            raise InputError(
+                f"'{folder}' has schema version {found}, but this layer-oracle reads {SCHEMA_VERSION}; "
+                "search again, or use the version that wrote it"
+            )
+        return cls(folder, manifest)
+
+    def sequences(self) -> pd.DataFrame:
+        """One row a sequence: `sequence`, `task`, `prompt`, `references`, `choices`, `answer`, `prompt_tokens`."""
+        return self.table("sequences")
+
+    def evaluations(self) -> pd.DataFrame:
+        """One row an evaluation, with a column per metric; `number` 0 of a sequence is the full model."""
+        parts = sorted((self.folder / EVALUATIONS).glob("part-*.parquet"))
+        if not parts:
+            raise InputError(f"the run '{self.folder}' has no evaluations yet; search again")
+        return pa.concat_tables([_read(part) for part in parts]).to_pandas()
+
+    def table(self, name: str) -> pd.DataFrame:
+        """One of the run's small tables, such as `minimal_budgets` or `assignment`.
+
+        Raises:
+            InputError: if the search did not get so far.
+        """
+        path = self.folder / f"{name}.parquet"
+        if not path.is_file():
+            raise InputError(f"the run '{self.folder}' has no {name}: its search did not end; search again")
+        return _read(path).to_pandas()
+
+    def summary(self) -> dict[str, Any]:
+        """The numbers that the search ended with."""
+        path = self.folder / "summary.json"
+        if not path.is_file():
+            raise InputError(f"the run '{self.folder}' has no summary: its search did not end; search again")
+        return json.loads(path.read_text(encoding="utf-8"))
+
+
+def _read(path: Path) -> pa.Table:
+    try:
+        return pq.read_table(path)
+    except (OSError, pa.ArrowException) as error:
+        raise InputError(f"'{path}' is damaged ({error}); delete the run and search again") from error
+
+
+class RunWriter:
+    """A run folder, for its one writer.
+
+    Evaluations are appended in parts, each written whole or not at all.
+
+    Args:
+        folder: must not exist yet, or be empty.
+        manifest: config, model, data and the rest.
+
+    Raises:
+        InputError: if something is there already; it is left as it is.
+    """
+
+    def __init__(self, folder: Path, manifest: dict[str, Any]) -> None:
+        self.folder = folder
+        check_free(folder)
+        try:
+            (folder / EVALUATIONS).mkdir(parents=True)
+        except OSError as error:
+            raise InputError(f"cannot write to '{folder}' ({error.strerror}); give another --out") from error
+        self._parts = 0
+        write_json(folder / MANIFEST, {"schema_version": SCHEMA_VERSION, **manifest})
+
+    def write_sequences(self, sequences: Seq[Sequence], prompt_tokens: Seq[int]) -> None:
+        """Writes the sequences, once."""
+        write_table(self.folder / SEQUENCES, sequences_table(sequences, prompt_tokens))
+
+    def append(self, rows: Seq[tuple[str, int, Outcome]], qualities: Seq[str]) -> None:
+        """Writes one part: (sequence id, number within the sequence, outcome) a row."""
+        path = self.folder / EVALUATIONS / f"part-{self._parts:05d}.parquet"
+        write_table(path, evaluations_table(rows, qualities))
+        self._parts += 1
+
+    def write_result(self, name: str, table: pd.DataFrame) -> None:
+        """Writes a small table of results."""
+        write_table(self.folder / f"{name}.parquet", pa.Table.from_pandas(table, preserve_index=False))
+
+    def write_summary(self, summary: dict[str, Any]) -> None:
+        """Writes the numbers of the run; with them the run is complete."""
+        write_json(self.folder / "summary.json", summary)
+
+
+def check_free(folder: Path) -> None:
+    """Refuses a folder that holds anything.
+
+    Raises:
+        InputError: if something is there.
+    """
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise InputError(f"'{folder}' is there already and is left as it is; give another --out or remove it")

@@ -1,0 +1,77 @@
+"""The tables of a run folder, and what an outcome looks like as a row."""
+
+from collections.abc import Sequence as Seq
+from typing import Any
+
+import pyarrow as pa
+
+from oracle.types import Outcome, Sequence
+
+__all__ = ["SCHEMA_VERSION", "evaluations_table", "sequences_table"]
+
+SCHEMA_VERSION = 1
+"""Moves when the meaning of a column or of a manifest entry does."""
+
+SEQUENCES = pa.schema(
+    [
+        ("sequence", pa.string()),
+        ("task", pa.string()),
+        ("prompt", pa.string()),
+        ("references", pa.list_(pa.string())),
+        ("choices", pa.list_(pa.string())),
+        ("answer", pa.int32()),
+        ("prompt_tokens", pa.int32()),
+    ]
+)
+
+EVALUATION = [
+    ("sequence", pa.string()),
+    ("number", pa.int32()),
+    ("family", pa.string()),
+    ("allocation", pa.list_(pa.int16())),
+    ("cost", pa.int32()),
+    ("tokens", pa.list_(pa.int32())),
+    ("text", pa.string()),
+    ("finished", pa.bool_()),
+    ("margin", pa.float64()),
+    ("rerun", pa.bool_()),
+]
+
+
+def sequences_table(sequences: Seq[Sequence], prompt_tokens: Seq[int]) -> pa.Table:
+    """One row a sequence, with the length of its prompt in tokens."""
+    rows = [
+        {
+            "sequence": sequence.id,
+            "task": sequence.task,
+            "prompt": sequence.prompt,
+            "references": list(sequence.references),
+            "choices": list(sequence.choices),
+            "answer": sequence.answer,
+            "prompt_tokens": count,
+        }
+        for sequence, count in zip(sequences, prompt_tokens, strict=True)
+    ]
+    return pa.Table.from_pylist(rows, schema=SEQUENCES)
+
+
+def evaluations_table(rows: Seq[tuple[str, int, Outcome]], qualities: Seq[str]) -> pa.Table:
+    """One row an evaluation: (sequence id, number within the sequence, outcome), a column per quality."""
+    schema = pa.schema([*EVALUATION, *((name, pa.float64()) for name in qualities)])
+    return pa.Table.from_pylist([_row(*row) for row in rows], schema=schema)
+
+
+def _row(sequence: str, number: int, outcome: Outcome) -> dict[str, Any]:
+    return {
+        "sequence": sequence,
+        "number": number,
+        "family": outcome.family,
+        "allocation": list(outcome.allocation),
+        "cost": outcome.cost,
+        "tokens": list(outcome.tokens),
+        "text": outcome.text,
+        "finished": outcome.finished,
+        "margin": outcome.margin,
+        "rerun": outcome.rerun,
+        **outcome.quality,
+    }

@@ -1,0 +1,102 @@
+"""Bootstrap intervals: seeded, of the right width, and the relaxation next to the exact oracle."""
+
+import time
+
+import numpy as np
+import pytest
+
+from analysis import equal_quality, equal_quality_interval, mean_interval
+from analysis.knapsack import envelope
+from analysis.stats import _relaxed_cost
+
+
+def items(seed, sequences, layers):
+    rng = np.random.default_rng(seed)
+    quality_NK = rng.random((sequences, layers + 1)) * np.linspace(0.3, 1, layers + 1)
+    quality_NK[rng.random(quality_NK.shape) < 0.3] = -np.inf
+    quality_NK[:, -1] = 0.5 * rng.random(sequences)
+    return quality_NK
+
+
+def test_mean_interval_has_the_textbook_width():
+    values = np.random.default_rng(0).normal(3.0, 2.0, 400)
+    low, high = mean_interval(values, resamples=2000, seed=1)
+    assert low < values.mean() < high
+    assert high - low == pytest.approx(2 * 1.96 * values.std() / np.sqrt(400), rel=0.1)
+
+
+@pytest.mark.parametrize("resample", [0, 1])
+def test_seeds_decide(resample):
+    quality_NK = items(0, 24, 30)
+    full_N = quality_NK[:, -1]
+
+    def intervals(seed):
+        given = {"resamples": 200, "seed": seed}
+        return (
+            mean_interval(full_N, **given),
+            equal_quality_interval(quality_NK, full_N, tolerance=0.0, **given),
+        )
+
+    assert intervals(5)[resample] == intervals(5)[resample]
+    assert intervals(5)[resample] != intervals(6)[resample]
+
+
+def test_one_sequence_or_no_resamples_give_no_interval():
+    assert mean_interval(np.array([1.0]), resamples=100, seed=0) is None
+    assert mean_interval(np.array([1.0, 2.0]), resamples=0, seed=0) is None
+    quality_NK = items(0, 3, 4)
+    for rows, resamples in ((1, 100), (3, 0)):
+        part = quality_NK[:rows]
+        given = {"tolerance": 0.0, "resamples": resamples, "seed": 0}
+        assert equal_quality_interval(part, part[:, -1], **given) is None
+
+
+def test_equal_values_give_a_point():
+    assert mean_interval(np.full(5, 0.25), resamples=100, seed=0) == (0.25, 0.25)
+    quality_NK = np.tile([-np.inf, 0.2, 0.8, 0.5], (6, 1))
+    low, high = equal_quality_interval(quality_NK, quality_NK[:, -1], tolerance=0.0, resamples=50, seed=0)
+    # Half of the way from 0.2 at one layer to 0.8 at two.
+    assert low == pytest.approx(0.5)
+    assert high == pytest.approx(0.5)
+
+
+def test_nothing_to_buy_costs_the_base():
+    quality_NK = np.array([[0.5, 0.5], [-np.inf, 0.25], [0.75, 0.5]])
+    full_N = quality_NK[:, -1]
+    hull = envelope(quality_NK)
+    assert _relaxed_cost(hull, full_N, np.array([[1, 1, 1], [0, 3, 0]])).tolist() == [1.0, 3.0]
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_relaxed_cost_is_at_most_one_item_below_the_exact_one(seed):
+    quality_NK = items(seed, 20, 12)
+    rng = np.random.default_rng(seed)
+    times_N = rng.multinomial(20, np.full(20, 1 / 20))
+    repeated = np.repeat(quality_NK, times_N, axis=0)
+    exact = equal_quality(repeated, repeated[:, -1], tolerance=0.01, exact=True).costs.sum()
+    hull = envelope(quality_NK)
+    [relaxed] = _relaxed_cost(hull, quality_NK[:, -1] - 0.01, times_N[None])
+    assert exact - hull.cost.max() <= relaxed <= exact + 1e-6
+
+
+def test_the_interval_holds_the_exact_fraction():
+    quality_NK = items(1, 24, 30)
+    full_N = quality_NK[:, -1]
+    low, high = equal_quality_interval(quality_NK, full_N, tolerance=0.0, resamples=1000, seed=0)
+    assert 0 <= low < equal_quality(quality_NK, full_N, tolerance=0.0).fraction < high <= 1
+
+
+def test_chunks_do_not_change_the_result(monkeypatch):
+    quality_NK = items(2, 24, 30)
+    given = {"tolerance": 0.0, "resamples": 100, "seed": 3}
+    whole = equal_quality_interval(quality_NK, quality_NK[:, -1], **given)
+    monkeypatch.setattr("analysis.stats.CHUNK", 500)
+    assert equal_quality_interval(quality_NK, quality_NK[:, -1], **given) == whole
+
+
+@pytest.mark.parametrize(("sequences", "seconds"), [(24, 2), (1000, 20)])
+def test_a_thousand_resamples_are_quick(sequences, seconds):
+    quality_NK = items(0, sequences, 30)
+    began = time.perf_counter()
+    equal_quality_interval(quality_NK, quality_NK[:, -1], tolerance=0.0, resamples=1000, seed=0)
+    assert time.perf_counter() - began < seconds

@@ -1,0 +1,142 @@
+"""The summary against numbers worked out by hand or by another way."""
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from analysis import end_to_end_fraction, layer_use, policy_curves, summarise
+
+
+@pytest.fixture(scope="module")
+def summary(experiment):
+    return summarise(experiment, bootstrap=300, permutations=3)
+
+
+def test_numbers_agree_with_the_tables(experiment, summary):
+    minimal = summary.minimal
+    assert summary.sequences == len(minimal) == 24
+    assert (summary.allocations_per_sequence, summary.layers, summary.criterion) == (120, 30, "rougeL")
+    assert isinstance(summary.allocations_per_sequence, int)
+    full = experiment.evaluations.query("number == 0")["rougeL"]
+    assert summary.full_quality == pytest.approx(full.mean())
+    assert summary.per_sequence_fraction == pytest.approx(minimal["upper"].mean() / 30)
+    assert summary.zero_quality_sequences == (full == 0).sum() == 3
+    nonzero = minimal.loc[minimal["full_quality"] > 0, "upper"].mean() / 30
+    assert summary.per_sequence_fraction_nonzero == pytest.approx(nonzero)
+    assert summary.certified == minimal["certified"].sum()
+    gap = (minimal["upper"] - minimal["lower"])[minimal["upper"] > minimal["lower"]].mean()
+    assert summary.mean_gap == pytest.approx(gap)
+    low, high = summary.per_sequence_interval
+    assert low < summary.per_sequence_fraction < high
+    low, high = summary.equal_quality_interval
+    assert low < summary.equal_quality_fraction < high
+
+
+def test_the_assignment_is_what_was_evaluated_and_reaches_the_full_model(experiment, summary):
+    chosen = summary.assignment.merge(experiment.evaluations, on=["sequence", "number"], suffixes=("", "_run"))
+    assert len(chosen) == 24
+    assert (chosen["cost"] == chosen["cost_run"]).all()
+    assert (chosen["quality"] == chosen["rougeL"]).all()
+    assert chosen["allocation"].map(len).tolist() == chosen["cost"].tolist()
+    assert chosen["cost"].sum() / (24 * 30) == pytest.approx(summary.equal_quality_fraction)
+    assert chosen["quality"].mean() >= summary.full_quality - 1e-9
+
+
+def test_the_data_set_oracle_needs_no_more_than_the_sequences_do(summary):
+    assert summary.equal_quality_fraction <= summary.per_sequence_fraction
+
+
+def test_to_dict_is_plain_json_and_holds_every_number(summary):
+    values = json.loads(json.dumps(summary.to_dict()))
+    assert values["equal_quality_interval"] == list(summary.equal_quality_interval)
+    assert {"minimal", "assignment", "oracle", "null"}.isdisjoint(values)
+    assert len(values) == 19
+
+
+def test_it_is_the_same_twice(experiment, summary):
+    again = summarise(experiment, bootstrap=300, permutations=3)
+    assert again == summary
+    pd.testing.assert_frame_equal(again.assignment, summary.assignment)
+
+
+def test_means_of_unequal_counts_and_repeats_of_an_allocation(experiment):
+    evaluations = experiment.evaluations.query("sequence in ('s000', 's001') and number < 10")
+    repeated = evaluations.query("sequence == 's000'").assign(number=lambda table: table["number"] + 100)
+    less = evaluations.query("sequence != 's001' or number < 9")
+    part = replace(
+        experiment,
+        sequences=experiment.sequences.iloc[:2],
+        evaluations=pd.concat([less, repeated], ignore_index=True),
+    )
+    assert summarise(part, bootstrap=0, permutations=0).allocations_per_sequence == 9.5
+
+
+def test_all_zero_quality_has_no_nonzero_mean(experiment):
+    zeros = replace(experiment, evaluations=experiment.evaluations.assign(rougeL=0.0))
+    summary = summarise(zeros, bootstrap=20, permutations=0)
+    assert summary.per_sequence_fraction_nonzero is None
+    assert summary.per_sequence_fraction == summary.equal_quality_fraction == 0.0
+    assert summary.zero_quality_sequences == summary.certified == 24
+    assert summary.mean_gap is None
+
+
+@pytest.mark.parametrize(
+    ("scope", "expected"),
+    [
+        # a: 5 prompt tokens, 3 generated, 1 of 4 layers; b: 2 prompt tokens, none generated, 3 of 4 layers
+        ("decode", (5 * 4 + 2 * 1 + 2 * 4) / ((7 + 2) * 4)),
+        ("sequence", (7 * 1 + 2 * 3) / ((7 + 2) * 4)),
+    ],
+)
+def test_end_to_end_fraction_by_hand(experiment, scope, expected):
+    small = replace(
+        experiment,
+        layers=4,
+        scope=scope,
+        sequences=pd.DataFrame({"sequence": ["b", "a"], "prompt_tokens": [2, 5]}),
+        evaluations=pd.DataFrame(
+            {"sequence": ["a", "a", "b"], "number": [0, 1, 0], "tokens": [[1, 2, 3, 4], np.array([1, 2, 3]), []]}
+        ),
+    )
+    chosen = pd.DataFrame({"sequence": ["a", "b"], "number": [1, 0], "cost": [1, 3]})
+    assert end_to_end_fraction(small, chosen) == pytest.approx(expected)
+
+
+def test_policy_curves_average_within_sequences_first_and_need_all_of_them():
+    rows = [
+        ("a", 0, "full", 2, 0.8),
+        ("a", 1, "random", 1, 0.2),
+        ("a", 2, "random", 1, 0.4),
+        ("a", 3, "unified", 1, 0.5),
+        ("a", 4, "random", 0, 0.1),
+        ("b", 0, "full", 2, 0.4),
+        ("b", 1, "random", 1, 0.9),
+        ("b", 2, "unified", 1, 0.1),
+    ]
+    table = pd.DataFrame(rows, columns=["sequence", "number", "family", "cost", "q"])
+    curves = policy_curves(table, layers=2, metric="q")
+    assert curves["family"].tolist() == ["random", "random", "unified", "unified"]
+    assert curves["fraction"].tolist() == [0.5, 1.0, 0.5, 1.0]
+    assert curves["quality"].tolist() == pytest.approx([0.6, 0.6, 0.3, 0.6])
+
+
+def test_layer_use_leaves_zero_quality_out_and_counts_repeats_once():
+    minimal = pd.DataFrame(
+        {
+            "sequence": ["a", "b", "c", "d"],
+            "allocation": [[0, 2], np.array([2, 2]), [], [0, 1, 2]],
+            "zero_quality": [False, False, False, True],
+        }
+    )
+    sequences = pd.DataFrame({"sequence": ["a", "b", "c", "d"], "task": ["x", "x", "y", "z"]})
+    table = layer_use(minimal, sequences, 3)
+    assert table.index.tolist() == ["x", "y", "z", "all"]
+    assert table["n"].tolist() == [2, 1, 0, 3]
+    assert table.loc["x", [0, 1, 2]].tolist() == [0.5, 0.0, 1.0]
+    assert table.loc["y", [0, 1, 2]].tolist() == [0.0, 0.0, 0.0]
+    assert table.loc["z", [0, 1, 2]].isna().all()
+    assert table.loc["all", [0, 1, 2]].tolist() == pytest.approx([1 / 3, 0, 2 / 3])
+    assert layer_use(minimal, sequences.assign(task=""), 3).index.tolist() == ["all"]
