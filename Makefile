@@ -1,5 +1,5 @@
 # Everything sets itself up: a virtual environment, the package in it, the embedded model.
-PYTHON ?= python3.11
+PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed

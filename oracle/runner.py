@@ -31,7 +31,7 @@ ROWS_PER_PART = 2048
 MIB = 2**20
 
 
-def run_search(config: SearchConfig, out: Path, *, watch: Watch = silent) -> Run:
+def run_search(config: SearchConfig, out: Path | str, *, watch: Watch = silent) -> Run:
     """Searches the layer allocations of every sequence and writes a run folder.
 
     Args:
@@ -42,7 +42,7 @@ def run_search(config: SearchConfig, out: Path, *, watch: Watch = silent) -> Run
     Raises:
         InputError: for bad input; whatever can be checked is checked before anything is computed or written.
     """
-    began = time.monotonic()
+    began, out = time.monotonic(), Path(out)
     check_free(out)
     sequences = _load(config)
     model = load_model(

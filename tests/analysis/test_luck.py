@@ -1,6 +1,5 @@
 """The null oracle: what shuffling does to each kind of metric, and that it finds luck and no more."""
 
-import time
 from dataclasses import replace
 
 import numpy as np
@@ -135,9 +134,6 @@ def test_shuffling_what_is_shuffled_already_changes_little(experiment):
     assert margin < 0.2
 
 
-def test_ten_permutations_take_a_couple_of_seconds(experiment):
-    assert len(experiment.evaluations) == 24 * 120
-    began = time.perf_counter()
+def test_every_permutation_gives_a_fraction(experiment):
     null = null_oracle(experiment, permutations=10)
-    assert time.perf_counter() - began < 5
     assert len(null.equal_quality_fractions) == 10

@@ -1,7 +1,5 @@
 """Bootstrap intervals: seeded, of the right width, and the relaxation next to the exact oracle."""
 
-import time
-
 import numpy as np
 import pytest
 
@@ -92,11 +90,3 @@ def test_chunks_do_not_change_the_result(monkeypatch):
     whole = equal_quality_interval(quality_NK, quality_NK[:, -1], **given)
     monkeypatch.setattr("analysis.stats.CHUNK", 500)
     assert equal_quality_interval(quality_NK, quality_NK[:, -1], **given) == whole
-
-
-@pytest.mark.parametrize(("sequences", "seconds"), [(24, 2), (1000, 20)])
-def test_a_thousand_resamples_are_quick(sequences, seconds):
-    quality_NK = items(0, sequences, 30)
-    began = time.perf_counter()
-    equal_quality_interval(quality_NK, quality_NK[:, -1], tolerance=0.0, resamples=1000, seed=0)
-    assert time.perf_counter() - began < seconds

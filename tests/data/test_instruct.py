@@ -171,7 +171,5 @@ def test_the_datasheet_table_is_what_is_measured(rows: list[Row]) -> None:
 
     measured = [measure(task, [row for row in rows if row["task"] == task]) for task in TASKS]
     lines = (DATA / "README.md").read_text(encoding="utf-8").splitlines()
-    cells = [
-        [cell.strip(" `") for cell in line.strip("|").split("|")] for line in lines if line.startswith("|")
-    ]
+    cells = [[cell.strip(" `") for cell in line.strip("|").split("|")] for line in lines if line.startswith("|")]
     assert [row for row in cells if row[0] in (*TASKS, "all")] == [*measured, measure("all", rows)]
