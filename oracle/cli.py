@@ -1,14 +1,17 @@
 """The command line: `oracle demo`, `search`, `query`, `figures`."""
 
 import argparse
+import io
 import json
 import os
+import shlex
 import sys
 from collections.abc import Sequence as Seq
 from pathlib import Path
 from typing import Any, NoReturn
 
 from oracle.errors import InputError
+from oracle.printable import printable
 
 __all__ = ["main"]
 
@@ -26,11 +29,15 @@ def main(argv: Seq[str] | None = None) -> int:
     """Runs one command; returns the exit code: 0, 2 for bad input, 130 when interrupted."""
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        # Standard error does so already: what an encoding lacks is escaped.
+        sys.stdout.reconfigure(errors="backslashreplace")
     try:
         arguments = _parser().parse_args(argv)
         arguments.run(arguments)
+        sys.stdout.flush()
     except InputError as error:
-        print(f"oracle: error: {' '.join(str(error).split())}", file=sys.stderr)
+        print(f"oracle: error: {' '.join(printable(str(error)).split())}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print("oracle: interrupted", file=sys.stderr)
@@ -235,8 +242,8 @@ def _search_and_show(config: Any, arguments: argparse.Namespace, name: str) -> N
         print(json.dumps({**summary, "run": str(out)}))
         return
     show_summary(summary, budgets(out))
-    first = run.sequences()["sequence"][0]
-    print(f"\nRun: {out}\nFigures: {out / 'figures'}\nNext: oracle query {out} --sequence {first}")
+    first = shlex.quote(printable(run.sequences()["sequence"][0]))
+    print(f"\nRun: {out}\nFigures: {out / 'figures'}\nNext: oracle query {shlex.quote(str(out))} --sequence {first}")
 
 
 def _new_folder(wanted: Path) -> Path:
@@ -272,7 +279,11 @@ def _run_figures(arguments: argparse.Namespace) -> None:
     import analysis
 
     out = arguments.out or arguments.folder / "figures"
-    paths = analysis.draw_all(analysis.load(arguments.folder, arguments.criterion), out)
+    experiment = analysis.load(arguments.folder, arguments.criterion)
+    try:
+        paths = analysis.draw_all(experiment, out)
+    except OSError as error:
+        raise InputError(f"cannot write figures to '{out}' ({error.strerror}); give another --out") from error
     names = [str(path) for path in paths]
     print(json.dumps({"figures": names}) if arguments.json else "\n".join(names))
 

@@ -33,6 +33,7 @@ class SearchConfig:
         max_new_tokens: the most tokens generated per output.
         allocations: how many allocations to try per sequence.
         batch_rows: allocations decoded as one batch.
+        memory: MiB that the engine may add to the loaded model.
         chat_template: whether prompts go through the tokenizer's chat template, if it has one.
         seed: of every random choice.
         dtype: of the weights.
@@ -53,6 +54,7 @@ class SearchConfig:
     max_new_tokens: int = 32
     allocations: int = 120
     batch_rows: int = 128
+    memory: int = 1024
     chat_template: bool = True
     seed: int = 0
     dtype: str = "float32"
@@ -64,7 +66,7 @@ class SearchConfig:
             get_metric(name)
         if self.scope not in get_args(Scope):
             raise InputError(f"--scope needs one of {', '.join(get_args(Scope))}, not '{self.scope}'")
-        for name in ("max_new_tokens", "allocations", "batch_rows"):
+        for name in ("max_new_tokens", "allocations", "batch_rows", "memory"):
             if getattr(self, name) < 1:
                 raise InputError(f"--{name.replace('_', '-')} needs at least 1, not {getattr(self, name)}")
         if self.limit is not None and self.limit < 1:
@@ -86,9 +88,19 @@ class SearchConfig:
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> "SearchConfig":
-        """The config that `to_dict` gave, after a way through JSON."""
-        columns = Columns(**_tuples(values["columns"]))
-        return cls(**{**_tuples(values), "columns": columns})
+        """The config that `to_dict` gave, after a way through JSON.
+
+        Raises:
+            InputError: if a setting is unknown or no longer allowed.
+        """
+        try:
+            columns = Columns(**_tuples(values["columns"]))
+            return cls(**{**_tuples(values), "columns": columns})
+        except (AttributeError, KeyError, TypeError) as error:
+            raise InputError(
+                f"the settings of the run are not those of this layer-oracle ({error}); search again, or use the "
+                "version that wrote it"
+            ) from error
 
 
 def _tuples(values: dict[str, Any]) -> dict[str, Any]:

@@ -13,6 +13,8 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
+from oracle.printable import printable
+
 __all__ = ["Advance", "Watch", "silent", "terminal"]
 
 Advance = Callable[[int, str], None]
@@ -38,8 +40,9 @@ def terminal(description: str, total: int) -> Iterator[Advance]:
         TimeElapsedColumn(),
         TextColumn("left"),
         TimeRemainingColumn(),
-        TextColumn("{task.fields[remark]}", style="dim"),
+        # A remark is an id out of the data: nothing in it may count as markup.
+        TextColumn("{task.fields[remark]}", style="dim", markup=False),
     )
     with Progress(*columns, console=Console(stderr=True)) as progress:
         task = progress.add_task(description, total=total, remark="")
-        yield lambda count, remark: progress.update(task, advance=count, remark=remark)
+        yield lambda count, remark: progress.update(task, advance=count, remark=printable(remark))

@@ -61,8 +61,7 @@ def oracle_at(folder: Path, budget: float, criterion: str | None = None) -> dict
         budget: mean fraction of layers, 0 to 1.
         criterion: metric to read the run by; its own by default.
     """
-    if not 0 <= budget <= 1:
-        raise InputError(f"--budget needs a fraction of the layers from 0 to 1, not {budget}")
+    _check_budget(budget)
     experiment = analysis.load(folder, criterion)
     metric = experiment.metric
     quality_NK, number_NK = analysis.quality_by_cost(experiment.evaluations, experiment.layers, metric)
@@ -90,6 +89,8 @@ def sequence_frontier(
         budget: only allocations that cost at most this fraction of the layers.
         criterion: metric to read the run by; its own by default.
     """
+    if budget is not None:
+        _check_budget(budget)
     experiment = analysis.load(folder, criterion)
     known = {row["sequence"]: row for row in _records(experiment.sequences)}
     if sequence not in known:
@@ -116,6 +117,11 @@ def sequence_frontier(
         "evaluations": len(mine),
         "frontier": _records(points),
     }
+
+
+def _check_budget(budget: float) -> None:
+    if not 0 <= budget <= 1:
+        raise InputError(f"--budget needs a fraction of the layers from 0 to 1, not {budget}")
 
 
 def _records(table: pd.DataFrame) -> list[dict[str, Any]]:

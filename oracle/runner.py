@@ -50,6 +50,7 @@ def run_search(config: SearchConfig, out: Path | str, *, watch: Watch = silent) 
     )
     engine = Engine(model, config)
     prompt_tokens = _check_prompts(engine, sequences)
+    _check_continuations(engine, sequences, prompt_tokens)
     model_mib = psutil.Process().memory_info().rss / MIB
     writer = RunWriter(out, _manifest(config, model, sequences))
     writer.write_sequences(sequences, prompt_tokens)
@@ -92,6 +93,28 @@ def _check_prompts(engine: Engine, sequences: Seq[Sequence]) -> list[int]:
         except InputError as error:
             raise InputError(f"sequence '{sequence.id}': {error}") from error
     return lengths
+
+
+def _check_continuations(engine: Engine, sequences: Seq[Sequence], prompt_tokens: Seq[int]) -> None:
+    """Makes sure that every text whose likelihood is wanted has tokens and fits behind its prompt."""
+    config, model = engine.config, engine.model
+    partners = _partners(sequences, config.seed)
+    for sequence, length in zip(sequences, prompt_tokens, strict=True):
+        scored: list[tuple[str, str]] = []
+        if "log_likelihood" in config.model_metrics:
+            scored += [("reference", text) for text in sequence.references]
+            scored += [("reference (another sequence's, for the null)", t) for t in partners[sequence.id].references]
+        if "choice_accuracy" in config.model_metrics:
+            scored += [("choice", text) for text in sequence.choices]
+        for kind, text in scored:
+            count = len(model.tokenizer(text, add_special_tokens=False)["input_ids"])
+            if not count:
+                raise InputError(f"sequence '{sequence.id}': a {kind} of at least one token is required; remove it")
+            if model.context is not None and length + count > model.context:
+                raise InputError(
+                    f"sequence '{sequence.id}': a prompt of {length} tokens and a {kind} of {count} do not fit the "
+                    f"model's context of {model.context} tokens; shorten them or leave them out"
+                )
 
 
 def _manifest(config: SearchConfig, model: LanguageModel, sequences: Seq[Sequence]) -> dict[str, Any]:

@@ -7,14 +7,18 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from oracle.printable import printable
 from oracle.query import by_task, compact
 
 __all__ = ["show_budgets", "show_oracle", "show_sequence", "show_summary"]
 
+UNBROKEN = 10_000
+"""Columns of a line that goes to a file or a pipe, where nothing is to be wrapped."""
+
 
 def show_summary(summary: dict[str, Any], rows: list[dict[str, Any]]) -> None:
     """The numbers of a run, then a line a task."""
-    console = Console()
+    console = _console()
     console.print(
         f"\n{summary['sequences']} sequences, {summary['allocations_per_sequence']} allocations each, "
         f"{summary['layers']} layers; mean {summary['criterion']} of the full model {summary['full_quality']:.3f}\n"
@@ -34,7 +38,7 @@ def show_summary(summary: dict[str, Any], rows: list[dict[str, Any]]) -> None:
 
 
 def _headline(summary: dict[str, Any]) -> Table:
-    table = _table("Fraction of layers needed", ["mean", "95 % interval", "shuffled references"])
+    table = _table("Fraction of layers needed", ["mean", "95 % interval", "shuffled\nreferences"])
     rows = {
         "minimal budget per sequence": "per_sequence",
         "  where the full model scores above zero": "per_sequence_fraction_nonzero",
@@ -56,7 +60,7 @@ def _tasks(rows: list[dict[str, Any]]) -> Table:
     table = _table("Task", ["sequences", "full quality", "minimal budget", "zero quality"])
     for row in rows:
         table.add_row(
-            Text(row["task"] or "(none)"),
+            _text(row["task"] or "(none)"),
             str(row["sequences"]),
             f"{row['full_quality']:.3f}",
             _percent(row["fraction"]),
@@ -71,7 +75,7 @@ def show_budgets(rows: list[dict[str, Any]], layers: int) -> None:
     for row in rows:
         zero = row["zero_quality"]
         table.add_row(
-            _text(row["sequence"], 28),
+            _text(row["sequence"]),
             str(row["upper"]),
             str(row["lower"]),
             _percent(row["fraction"]),
@@ -79,7 +83,7 @@ def show_budgets(rows: list[dict[str, Any]], layers: int) -> None:
             f"{row['full_quality']:.3f}" + (" *" if zero else ""),
             _strip(row["allocation"], layers),
         )
-    console = Console()
+    console = _console()
     console.print(table)
     if any(row["zero_quality"] for row in rows):
         console.print("* the full model scores zero, so that every allocation qualifies")
@@ -87,7 +91,7 @@ def show_budgets(rows: list[dict[str, Any]], layers: int) -> None:
 
 def show_sequence(answer: dict[str, Any], layers: int) -> None:
     """One sequence with its frontier."""
-    console = Console()
+    console = _console()
     proof = f"{answer['upper']} of {layers} layers; at least {answer['lower']} ({answer['proof']})"
     for label, value in [
         ("sequence", answer["sequence"]),
@@ -97,7 +101,7 @@ def show_sequence(answer: dict[str, Any], layers: int) -> None:
         ("minimal budget", proof),
         ("allocation", compact(answer["allocation"])),
     ]:
-        console.print(Text(f"{label:15}", style="bold") + _text(value, 500))
+        console.print(Text.assemble((f"{label:15}", "bold"), _text(value, 500)))
     table = _table("Layers", ["fraction", answer["criterion"]], strip=True)
     table.add_column("output", overflow="fold")
     for point in answer["frontier"]:
@@ -113,7 +117,7 @@ def show_sequence(answer: dict[str, Any], layers: int) -> None:
 
 def show_oracle(answer: dict[str, Any], layers: int) -> None:
     """The oracle's choice under a mean budget."""
-    console = Console()
+    console = _console()
     console.print(
         f"\nOracle under a mean budget of {_percent(answer['budget'])}: uses {_percent(answer['fraction'])} of the "
         f"layers at mean {answer['criterion']} {answer['quality']:.3f} (full model {answer['full_quality']:.3f})\n"
@@ -121,7 +125,7 @@ def show_oracle(answer: dict[str, Any], layers: int) -> None:
     table = _table("Sequence", ["layers", "quality"], strip=True)
     for row in answer["assignment"]:
         table.add_row(
-            _text(row["sequence"], 28),
+            _text(row["sequence"]),
             str(row["cost"]),
             f"{row['quality']:.3f}",
             _strip(row["allocation"], layers),
@@ -129,13 +133,20 @@ def show_oracle(answer: dict[str, Any], layers: int) -> None:
     console.print(table)
 
 
+def _console() -> Console:
+    """As wide as the terminal; whole lines where there is none."""
+    console = Console()
+    return console if console.is_terminal else Console(width=UNBROKEN)
+
+
 def _table(first: str, numbers: Seq[str], *, strip: bool = False) -> Table:
+    """Where room is short names and strips are folded, never numbers."""
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
-    table.add_column(first, no_wrap=True)
+    table.add_column(first, overflow="fold")
     for name in numbers:
-        table.add_column(name, justify="right")
+        table.add_column(name, justify="right", no_wrap=True)
     if strip:
-        table.add_column("layers that run", no_wrap=True)
+        table.add_column("layers that run", overflow="fold")
     return table
 
 
@@ -149,7 +160,7 @@ def _percent(value: float | None) -> str:
     return "" if value is None else f"{100 * value:.1f} %"
 
 
-def _text(value: str, longest: int) -> Text:
-    """Untrusted text on one line, without control characters."""
-    line = "".join(char if char.isprintable() else " " for char in value.replace("\n", " / "))
-    return Text(line if len(line) <= longest else line[: longest - 1] + "…")
+def _text(value: str, longest: int | None = None) -> Text:
+    """Untrusted text on one line, without control characters, cut to a length."""
+    line = printable(value.replace("\n", " / "))
+    return Text(line if longest is None or len(line) <= longest else line[: longest - 1] + "…")

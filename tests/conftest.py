@@ -1,5 +1,6 @@
 """Tiny random models, offline: the fixtures that most tests share."""
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 
@@ -8,7 +9,12 @@ import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedModel, PreTrainedTokenizerFast
 
+import analysis
+from oracle.config import SearchConfig
 from oracle.models import LanguageModel, load_model
+from oracle.progress import Watch, silent
+from oracle.runner import run_search
+from oracle.store import Run
 
 # Threads cost more than they give on models this small.
 torch.set_num_threads(1)
@@ -72,6 +78,27 @@ def sequences_file(tmp_path: Path) -> Path:
     ]
     path.write_text("\n".join(lines) + "\n")
     return path
+
+
+def jsonl(path: Path, *rows: dict[str, object]) -> str:
+    """Writes rows as a data set; returns its name."""
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return str(path)
+
+
+@pytest.fixture(scope="session")
+def search(tiny_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Run]:
+    """Searches six short sequences into a new folder; without figures, which take most of the time."""
+    rows = [{"id": f"s{i}", "prompt": f"Question {i}?", "references": [f"Answer {i}", f"{i}"]} for i in range(6)]
+    data = jsonl(tmp_path_factory.mktemp("data") / "sequences.jsonl", *rows)
+
+    def run(*, out: Path | None = None, watch: Watch = silent, **changes: object) -> Run:
+        settings = {"model": str(tiny_folder), "data": data, "max_new_tokens": 6, "allocations": 20, **changes}
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(analysis, "draw_all", lambda experiment, out, *, summary: [])
+            return run_search(SearchConfig(**settings), out or tmp_path_factory.mktemp("runs") / "run", watch=watch)
+
+    return run
 
 
 @pytest.fixture(scope="session")

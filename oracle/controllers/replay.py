@@ -21,6 +21,8 @@ TABLES: dict[str, str] = {"equal_quality": "assignment", "minimal": "minimal_bud
 class OracleController:
     """Gives each prompt of a run the allocation that the oracle chose for it.
 
+    Of sequences that share a prompt the first one counts.
+
     Args:
         engine: runs the model under the run's settings.
         allocations: the allocation of each prompt.
@@ -61,7 +63,8 @@ class OracleController:
         chosen = run.table(TABLES[policy])
         allocations = {
             prompts[sequence]: tuple(allocation.tolist())
-            for sequence, allocation in zip(chosen["sequence"], chosen["allocation"], strict=True)
+            # Backwards, so that the first sequence of a prompt stays.
+            for sequence, allocation in zip(chosen["sequence"][::-1], chosen["allocation"][::-1], strict=True)
         }
         return cls(Engine(model, config), allocations)
 

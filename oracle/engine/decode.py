@@ -23,6 +23,10 @@ SHRINK_BELOW = 0.8
 """Finished rows leave once fewer than this share of the rows are alive: moving the cache costs a copy."""
 
 
+BLOCK = 64
+"""Vocabulary entries per block when the two best logits are looked for."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Generation:
     """A greedy output.
@@ -96,6 +100,20 @@ def greedy_decode(
 
 
 def _best(logits_RV: Tensor) -> tuple[Tensor, Tensor]:
-    """The most likely token of each row and its lead over the second, in logits."""
-    values, indices = logits_RV.topk(2, dim=-1)
-    return indices[:, 0], values[:, 0] - values[:, 1]
+    """The most likely token of each row and its lead over the second, in logits.
+
+    A maximum per block of the vocabulary first: several times faster than the two largest of a whole row.
+    """
+    rows, vocabulary = logits_RV.shape
+    blocks = vocabulary // BLOCK
+    head_RBX = logits_RV[:, : blocks * BLOCK].view(rows, blocks, BLOCK)
+    tail_RX = logits_RV[:, blocks * BLOCK :]
+    peaks_RB = head_RBX.amax(-1)
+    # The two best tokens stand in the two best blocks, or in the rest that fills no block.
+    best_blocks = peaks_RB.topk(min(2, blocks), dim=-1).indices
+    chosen = head_RBX.gather(1, best_blocks[:, :, None].expand(-1, -1, BLOCK)).flatten(1)
+    ids = (best_blocks[:, :, None] * BLOCK + torch.arange(BLOCK, device=logits_RV.device)).flatten(1)
+    tail_ids = torch.arange(blocks * BLOCK, vocabulary, device=logits_RV.device).expand(rows, -1)
+    values, where = torch.cat([chosen, tail_RX], dim=-1).topk(2, dim=-1)
+    tokens_R = torch.cat([ids, tail_ids], dim=-1).gather(1, where[:, :1])[:, 0]
+    return tokens_R, values[:, 0] - values[:, 1]

@@ -57,9 +57,7 @@ def plain_generate(
         head, ids = (first,), torch.cat([ids, ids.new_tensor([first])])
         if allocation:
             start["past_key_values"] = _prompt_cache(cut, prompt, allocation)
-    output = cut.generate(
-        ids[None], attention_mask=torch.ones_like(ids[None]), generation_config=settings, **start
-    )
+    output = cut.generate(ids[None], attention_mask=torch.ones_like(ids[None]), generation_config=settings, **start)
     return (*head, *output[0, len(ids) :].tolist())
 
 

@@ -4,6 +4,7 @@ Shapes: R rows, T new tokens, S slots, D hidden width, G rows of one layer.
 """
 
 from collections.abc import Sequence as Seq
+from contextlib import nullcontext
 
 import torch
 from torch import Tensor
@@ -49,17 +50,32 @@ class RowBatch:
         lengths_R = torch.tensor([prompt.length for prompt in prompts], device=decoder.device)
         self._width = int(lengths_R.max())
         self._padding_R = self._width - lengths_R
-        slots = self._width + new_tokens
-        self.cache = RowCache([len(rows) for rows in self._rows_by_layer], slots)
-        if shared_prompt:
-            self._share_prompts()
+        rows_by_layer = [len(rows) for rows in self._rows_by_layer]
+        self._by_reference = shared_prompt and decoder.shares_prompts
+        if self._by_reference:
+            self.cache = RowCache(rows_by_layer, new_tokens, prompt_slots=self._width)
+            self._regroup()
+        else:
+            self.cache = RowCache(rows_by_layer, self._width + new_tokens)
+            if shared_prompt:
+                self._copy_prompts()
 
     @property
     def rows(self) -> int:
         """R, the rows still in the batch."""
         return len(self._prompts)
 
-    def _share_prompts(self) -> None:
+    def _regroup(self) -> None:
+        """Tells the cache which rows of each layer stand together on one prompt."""
+        distinct = {id(prompt): index for index, prompt in enumerate(self._prompts)}
+        prompt_R = torch.tensor([distinct[id(prompt)] for prompt in self._prompts])
+        for layer, rows in enumerate(self._rows_by_layer):
+            found, counts = prompt_R[rows.cpu()].unique_consecutive(return_counts=True)
+            pairs = zip(counts.tolist(), found.tolist(), strict=True)
+            self.cache.groups[layer] = [(count, self._prompts[index].cache) for count, index in pairs]
+
+    def _copy_prompts(self) -> None:
+        """Gives every row its own copy of its prompt's states, for models that cannot share them."""
         for layer, rows in enumerate(self._rows_by_layer):
             if len(rows):
                 states = [self._prompts[row].cache for row in rows.tolist()]
@@ -80,11 +96,17 @@ class RowBatch:
         slots_T = torch.arange(start, start + count, device=tokens_RT.device)
         padded = bool(self._padding_R.any())
         positions = (slots_T - self._padding_R[:, None]).clamp(min=0) if padded else slots_T[None]
+        with self.decoder.sharing(self.cache) if self._by_reference else nullcontext():
+            hidden_RTD = self._run(tokens_RT, positions, padded)
+        self.cache.advance(count)
+        return hidden_RTD
+
+    def _run(self, tokens_RT: Tensor, positions: Tensor, padded: bool) -> Tensor:
         step = self.decoder.begin(
             tokens_RT,
             cache=self.cache,
             positions_RT=positions,
-            mask_RS=self._mask(start + count) if padded else None,
+            mask_RS=self._mask(self.cache.length + tokens_RT.shape[1]) if padded else None,
         )
         hidden_RTD = step.hidden_RTD
         for layer, rows in enumerate(self._rows_by_layer):
@@ -93,7 +115,6 @@ class RowBatch:
             elif len(rows):
                 hidden_GTD = self.decoder.run_layer(layer, hidden_RTD.index_select(0, rows), step, rows)
                 hidden_RTD = hidden_RTD.index_copy(0, rows, hidden_GTD)
-        self.cache.advance(count)
         return hidden_RTD
 
     def _mask(self, slots: int) -> Tensor:
@@ -111,3 +132,5 @@ class RowBatch:
             self._rows_by_layer[layer] = position[chosen]
         self._prompts = [self._prompts[row] for row in keep]
         self._padding_R = self._padding_R[list(keep)]
+        if self._by_reference:
+            self._regroup()

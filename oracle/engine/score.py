@@ -1,6 +1,6 @@
-"""Teacher-forced log-likelihood of given texts under many allocations, one pass each.
+"""Teacher-forced scoring of given texts under many allocations: one pass each, shared where they agree.
 
-Shapes: R rows, T tokens, V vocabulary.
+Shapes: N allocations, M nodes, T tokens, D hidden width, V vocabulary.
 """
 
 from collections.abc import Sequence as Seq
@@ -8,61 +8,77 @@ from collections.abc import Sequence as Seq
 import torch
 from torch import Tensor
 
-from oracle.engine.decode import Request
-from oracle.engine.rows import RowBatch
+from oracle.engine.prompts import PromptState
+from oracle.engine.sharing import Mask, SharedPass, shared_pass
 from oracle.models.decoder import Decoder
 
-__all__ = ["log_likelihoods"]
+__all__ = ["continuation_pass", "log_likelihoods"]
 
-HEAD_ROWS = 256
-"""Positions that go through the vocabulary head at once: bounds its memory."""
+
+def continuation_pass(
+    decoder: Decoder, prompt: PromptState, runs_NL: Mask, tokens: Seq[int], *, shared_prompt: bool, piece: int
+) -> tuple[SharedPass, int]:
+    """Feeds the tokens of a continuation that predict another one, after the prompt.
+
+    Returns:
+        The pass, and the first of its positions that predicts: in scope `decode` position 0 predicts the second token
+        (the first is the full model's), in scope `sequence` the prompt's last position predicts the first.
+    """
+    fed = prompt.tokens.new_tensor(list(tokens))
+    if shared_prompt:
+        return shared_pass(decoder, runs_NL, fed, prompt, piece=piece), 0
+    return shared_pass(decoder, runs_NL, torch.cat([prompt.tokens, fed]), None, piece=piece), prompt.length - 1
 
 
 @torch.inference_mode()
 def log_likelihoods(
-    decoder: Decoder, requests: Seq[Request], continuations: Seq[Seq[int]], *, shared_prompt: bool
-) -> list[float]:
-    """Mean log-likelihood of a continuation after a prompt, in nats per token.
+    decoder: Decoder,
+    prompt: PromptState,
+    runs_NL: Mask,
+    continuation: Seq[int],
+    *,
+    shared_prompt: bool,
+    piece: int,
+    head_rows: int,
+) -> tuple[list[float], int]:
+    """Mean log-likelihood of a continuation under every allocation, in nats per token.
 
     Args:
         decoder: the model.
-        requests: a prompt and an allocation a row.
-        continuations: the token ids to score, at least one a row.
+        prompt: what precedes the continuation.
+        runs_NL: the allocations.
+        continuation: the token ids to score, at least one.
         shared_prompt: scope `decode`, in which the first token is predicted by the full model.
+        piece: nodes that pass through a layer at once.
+        head_rows: positions that pass through the vocabulary head at once.
+
+    Returns:
+        The values, and the layer x token units executed.
     """
-    lengths = [len(ids) for ids in continuations]
-    longest = max(lengths)
-    targets_RT = torch.zeros((len(requests), longest), dtype=torch.long, device=decoder.device)
-    for row, ids in enumerate(continuations):
-        targets_RT[row, : len(ids)] = torch.tensor(ids, device=decoder.device)
-    prompts = [prompt for prompt, _ in requests]
-    batch = RowBatch(
-        decoder,
-        prompts,
-        [allocation for _, allocation in requests],
-        new_tokens=longest,
-        shared_prompt=shared_prompt,
+    targets_T = prompt.tokens.new_tensor(list(continuation))
+    first = _gold(prompt.logits_V[None], targets_T[:1]).sum() if shared_prompt else targets_T.new_zeros(()).double()
+    targets_T = targets_T[1:] if shared_prompt else targets_T
+    if len(targets_T) == 0:
+        return [float(first)] * len(runs_NL), 0
+    done, start = continuation_pass(
+        decoder, prompt, runs_NL, continuation[:-1], shared_prompt=shared_prompt, piece=piece
     )
-    first_RV = (
-        torch.stack([prompt.logits_V for prompt in prompts])
-        if shared_prompt
-        else decoder.finish(batch.run_prompts())[:, 0]
+    nodes, node_N = torch.unique(done.node_N, return_inverse=True)
+    hidden_XD = done.hidden_MTD[nodes, start:].flatten(0, 1)
+    targets_X = targets_T.repeat(len(nodes))
+    gold_X = torch.cat(
+        [
+            _gold(decoder.finish(hidden[:, None])[:, 0], target)
+            for hidden, target in zip(hidden_XD.split(head_rows), targets_X.split(head_rows), strict=True)
+        ]
     )
-    scores_RT = torch.zeros(targets_RT.shape, dtype=torch.float64, device=decoder.device)
-    scores_RT[:, 0] = _gold(first_RV, targets_RT[:, 0])
-    if longest > 1:
-        hidden_RTD = batch.forward(targets_RT[:, :-1])
-        wanted = torch.arange(1, longest, device=decoder.device) < torch.tensor(
-            lengths, device=decoder.device
-        ).unsqueeze(1)
-        rows, steps = wanted.nonzero(as_tuple=True)
-        for row, step in zip(rows.split(HEAD_ROWS), steps.split(HEAD_ROWS), strict=True):
-            logits = decoder.finish(hidden_RTD[row, step].unsqueeze(1))[:, 0]
-            scores_RT[row, step + 1] = _gold(logits, targets_RT[row, step + 1])
-    return [total / count for total, count in zip(scores_RT.sum(1).tolist(), lengths, strict=True)]
+    totals_M = gold_X.view(len(nodes), -1).sum(1) + first
+    values = (totals_M[node_N] / len(continuation)).tolist()
+    return values, done.executions * done.hidden_MTD.shape[1]
 
 
 def _gold(logits_RV: Tensor, targets_R: Tensor) -> Tensor:
     """Log-probability of each row's target, in nats and double precision."""
-    scores_RV = logits_RV.float().log_softmax(-1)
-    return scores_RV.gather(1, targets_R[:, None])[:, 0].double()
+    logits_RV = logits_RV.float()
+    gold_R = logits_RV.gather(1, targets_R[:, None])[:, 0]
+    return gold_R.double() - logits_RV.logsumexp(-1).double()

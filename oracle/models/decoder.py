@@ -7,7 +7,7 @@ Shapes: R rows, T new tokens, S slots of the cache, D hidden width, V vocabulary
 """
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -17,7 +17,8 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from oracle.errors import InputError
-from oracle.models.cache import RowCache
+from oracle.models.attention import attending
+from oracle.models.cache import PassCache, RowCache
 
 __all__ = ["Decoder", "Step", "find_layers"]
 
@@ -95,6 +96,10 @@ class Decoder:
     Args:
         model: a causal language model of the transformers library, in evaluation mode.
 
+    Attributes:
+        shares_prompts: whether rows can attend to a shared prompt without a copy of it.
+        plain_head: whether the logits are just the head applied to `normed` hidden states.
+
     Raises:
         InputError: if the model is not decoder-only.
     """
@@ -167,6 +172,21 @@ class Decoder:
         with self._stubbed(last=hidden_RTD):
             return self.model(inputs_embeds=hidden_RTD, use_cache=False).logits
 
+    @torch.inference_mode()
+    def normed(self, hidden_RTD: Tensor) -> Tensor:
+        """The hidden states after the final norm, as the vocabulary head takes them."""
+        with self._stubbed(last=hidden_RTD):
+            return self.model.base_model(inputs_embeds=hidden_RTD, use_cache=False).last_hidden_state
+
+    @property
+    def head(self) -> nn.Module:
+        """The vocabulary head; its output is the logits if `plain_head`."""
+        return self.model.get_output_embeddings()
+
+    def sharing(self, cache: RowCache) -> AbstractContextManager[None]:
+        """While open, the layers attend to the prompts that the cache shares (needs `shares_prompts`)."""
+        return attending(self.model.config.get_text_config(), cache)
+
     @contextmanager
     def _stubbed(self, last: Tensor | None = None) -> Iterator[None]:
         """The model with stubs for layers; the last of them returns the given hidden state."""
@@ -192,16 +212,13 @@ class Decoder:
         finally:
             for handle in handles:
                 handle.remove()
-        if not torch.equal(plain_RTV[0, :2], plain_RTV[1, :2]):
+        if not _same(plain_RTV[0, :2], plain_RTV[1, :2]):
             raise InputError(
                 f"a decoder-only model is required, but the tokens of {name} see later ones; choose a causal model"
             )
         cache = RowCache([2] * self.layers, 3)
         try:
-            step = self.begin(tokens_RT, cache=cache, positions_RT=torch.arange(3, device=self.device)[None])
-            hidden_RTD = step.hidden_RTD
-            for layer in range(self.layers):
-                hidden_RTD = self.run_layer(layer, hidden_RTD, step)
+            hidden_RTD = self._run_all(tokens_RT, cache)
         except (TypeError, AttributeError) as error:
             raise InputError(f"{name} cannot be run layer by layer ({error}); choose another model") from error
         if (stateless := cache.unused()) is not None:
@@ -209,8 +226,42 @@ class Decoder:
                 f"layer {stateless} of {name} keeps no keys and values (state-space, linear or shared attention), "
                 "so that layers cannot be skipped independently; choose a model with attention in every layer"
             )
-        if not torch.equal(self.finish(hidden_RTD), plain_RTV):
+        if not _same(self.finish(hidden_RTD), plain_RTV):
             raise InputError(f"{name} computes more between its layers than can be reproduced; choose another model")
+        self.plain_head = torch.equal(self.head(self.normed(hidden_RTD)), plain_RTV)
+        self.shares_prompts = self._probe_sharing(tokens_RT, plain_RTV)
+
+    def _probe_sharing(self, tokens_RT: Tensor, plain_RTV: Tensor) -> bool:
+        """Whether the model takes the attention of `oracle.models.attention`: tried, not assumed."""
+        prompt = RowCache([1] * self.layers, 2)
+        self._run_all(tokens_RT[:1, :2], prompt)
+        cache = PassCache(self.layers, prompt.states(), shared=True)
+        try:
+            with self.sharing(cache):
+                logits_RTV = self.finish(self._run_all(tokens_RT[:, 2:], cache))
+        except (RuntimeError, TypeError, ValueError, KeyError, AttributeError, AssertionError):
+            return False
+        scale = plain_RTV.float().abs().max()
+        difference = (logits_RTV - plain_RTV[:, 2:]).float().abs().max()
+        return bool(difference < scale * 2**12 * torch.finfo(plain_RTV.dtype).eps)
+
+    def _run_all(self, tokens_RT: Tensor, cache: RowCache) -> Tensor:
+        """All layers on all rows."""
+        start = cache.length
+        positions = torch.arange(start, start + tokens_RT.shape[1], device=self.device)[None]
+        step = self.begin(tokens_RT, cache=cache, positions_RT=positions)
+        hidden_RTD = step.hidden_RTD
+        for layer in range(self.layers):
+            hidden_RTD = self.run_layer(layer, hidden_RTD, step)
+        cache.advance(tokens_RT.shape[1])
+        return hidden_RTD
+
+
+def _same(a: Tensor, b: Tensor) -> bool:
+    """Bit for bit on the CPU; elsewhere kernels may depend on shapes, and rounding is allowed for."""
+    if a.device.type == "cpu" and a.dtype == torch.float32:
+        return torch.equal(a, b)
+    return torch.allclose(a.float(), b.float(), rtol=0.0, atol=float(b.float().abs().max()) * 2**-5)
 
 
 def _note(stub: _Stub, layer: nn.Module, args: Any, output: Any) -> None:

@@ -15,12 +15,13 @@ __all__ = ["write_json", "write_table"]
 def write_json(path: Path, value: Any) -> None:
     """Writes JSON, readable by people."""
     text = json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
-    _whole(path, lambda scratch: scratch.write_text(text, encoding="utf-8"))
+    # A file name may hold half a surrogate pair: its escape is JSON's own.
+    _whole(path, lambda scratch: scratch.write_text(text, encoding="utf-8", errors="backslashreplace"))
 
 
 def write_table(path: Path, table: pa.Table) -> None:
-    """Writes a Parquet file."""
-    _whole(path, lambda scratch: pq.write_table(table, scratch, compression="zstd"))
+    """Writes a Parquet file whose pages carry checksums, so that damage is noticed."""
+    _whole(path, lambda scratch: pq.write_table(table, scratch, compression="zstd", write_page_checksum=True))
 
 
 def _whole(path: Path, write: Callable[[Path], Any]) -> None:

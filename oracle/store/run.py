@@ -11,14 +11,16 @@ import pyarrow.parquet as pq
 
 from oracle.errors import InputError
 from oracle.store.files import write_json, write_table
-from oracle.store.schema import SCHEMA_VERSION, evaluations_table, sequences_table
+from oracle.store.schema import EVALUATION, SCHEMA_VERSION, SEQUENCES, evaluations_table, sequences_table
 from oracle.types import Outcome, Sequence
 
 __all__ = ["Run", "RunWriter", "check_free"]
 
 MANIFEST = "manifest.json"
-SEQUENCES = "sequences.parquet"
 EVALUATIONS = "evaluations"
+
+NEEDED = {"config": ("criterion", "tolerance", "scope"), "model": ("fingerprint", "layers")}
+"""Entries of a manifest that reading a run depends on, besides the seed."""
 
 
 class Run:
@@ -43,7 +45,7 @@ class Run:
         folder = Path(folder)
         try:
             manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, RecursionError) as error:
             raise InputError(
                 f"a run folder is required, but '{folder}' has no readable {MANIFEST}; "
                 "give the folder that 'oracle search' or 'oracle demo' named"
@@ -54,18 +56,26 @@ class Run:
                 f"'{folder}' has schema version {found}, but this layer-oracle reads {SCHEMA_VERSION}; "
                 "search again, or use the version that wrote it"
             )
+        _check_manifest(manifest, folder / MANIFEST)
         return cls(folder, manifest)
 
     def sequences(self) -> pd.DataFrame:
         """One row a sequence: `sequence`, `task`, `prompt`, `references`, `choices`, `answer`, `prompt_tokens`."""
-        return self.table("sequences")
+        return self._small("sequences", SEQUENCES).to_pandas()
 
     def evaluations(self) -> pd.DataFrame:
         """One row an evaluation, with a column per metric; `number` 0 of a sequence is the full model."""
         parts = sorted((self.folder / EVALUATIONS).glob("part-*.parquet"))
         if not parts:
             raise InputError(f"the run '{self.folder}' has no evaluations yet; search again")
-        return pa.concat_tables([_read(part) for part in parts]).to_pandas()
+        tables = [_read(part, EVALUATION) for part in parts]
+        for part, table in zip(parts, tables, strict=True):
+            if table.schema != tables[0].schema:
+                raise InputError(
+                    f"'{part}' has other columns than '{parts[0].name}': it is damaged or of another run; "
+                    "delete the run and search again"
+                )
+        return pa.concat_tables(tables).to_pandas()
 
     def table(self, name: str) -> pd.DataFrame:
         """One of the run's small tables, such as `minimal_budgets` or `assignment`.
@@ -73,24 +83,49 @@ class Run:
         Raises:
             InputError: if the search did not get so far.
         """
+        return self._small(name).to_pandas()
+
+    def _small(self, name: str, schema: pa.Schema | None = None) -> pa.Table:
         path = self.folder / f"{name}.parquet"
         if not path.is_file():
             raise InputError(f"the run '{self.folder}' has no {name}: its search did not end; search again")
-        return _read(path).to_pandas()
+        return _read(path, schema)
 
     def summary(self) -> dict[str, Any]:
         """The numbers that the search ended with."""
         path = self.folder / "summary.json"
         if not path.is_file():
             raise InputError(f"the run '{self.folder}' has no summary: its search did not end; search again")
-        return json.loads(path.read_text(encoding="utf-8"))
+        try:
+            return json.loads(path.read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            raise _damaged(path, error) from error
 
 
-def _read(path: Path) -> pa.Table:
+def _check_manifest(manifest: dict[str, Any], path: Path) -> None:
+    needed = [("seed",), *((section, name) for section, names in NEEDED.items() for name in names)]
+    for keys in needed:
+        value: Any = manifest
+        for key in keys:
+            value = value.get(key) if isinstance(value, dict) else None
+        if value is None:
+            raise _damaged(path, f"no {'.'.join(keys)}")
+
+
+def _read(path: Path, schema: pa.Schema | None = None) -> pa.Table:
+    """A table, if it is whole and has the columns it must have."""
     try:
-        return pq.read_table(path)
+        table = pq.read_table(path, page_checksum_verification=True)
     except (OSError, pa.ArrowException) as error:
-        raise InputError(f"'{path}' is damaged ({error}); delete the run and search again") from error
+        raise _damaged(path, error) from error
+    for field in schema or ():
+        if field.name not in table.column_names or table.schema.field(field.name).type != field.type:
+            raise _damaged(path, f"no column {field.name}")
+    return table
+
+
+def _damaged(path: Path, reason: object) -> InputError:
+    return InputError(f"'{path}' is damaged ({' '.join(str(reason).split())}); delete the run and search again")
 
 
 class RunWriter:
@@ -118,7 +153,7 @@ class RunWriter:
 
     def write_sequences(self, sequences: Seq[Sequence], prompt_tokens: Seq[int]) -> None:
         """Writes the sequences, once."""
-        write_table(self.folder / SEQUENCES, sequences_table(sequences, prompt_tokens))
+        write_table(self.folder / "sequences.parquet", sequences_table(sequences, prompt_tokens))
 
     def append(self, rows: Seq[tuple[str, int, Outcome]], qualities: Seq[str]) -> None:
         """Writes one part: (sequence id, number within the sequence, outcome) a row."""
@@ -139,7 +174,11 @@ def check_free(folder: Path) -> None:
     """Refuses a folder that holds anything.
 
     Raises:
-        InputError: if something is there.
+        InputError: if something is there, or the path leads nowhere.
     """
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+    try:
+        taken = folder.exists() and (not folder.is_dir() or any(folder.iterdir()))
+    except OSError as error:
+        raise InputError(f"cannot write to '{folder}' ({error.strerror}); give another --out") from error
+    if taken:
         raise InputError(f"'{folder}' is there already and is left as it is; give another --out or remove it")

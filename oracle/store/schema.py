@@ -24,18 +24,21 @@ SEQUENCES = pa.schema(
     ]
 )
 
-EVALUATION = [
-    ("sequence", pa.string()),
-    ("number", pa.int32()),
-    ("family", pa.string()),
-    ("allocation", pa.list_(pa.int16())),
-    ("cost", pa.int32()),
-    ("tokens", pa.list_(pa.int32())),
-    ("text", pa.string()),
-    ("finished", pa.bool_()),
-    ("margin", pa.float64()),
-    ("rerun", pa.bool_()),
-]
+EVALUATION = pa.schema(
+    [
+        ("sequence", pa.string()),
+        ("number", pa.int32()),
+        ("family", pa.string()),
+        ("allocation", pa.list_(pa.int16())),
+        ("cost", pa.int32()),
+        ("tokens", pa.list_(pa.int32())),
+        ("text", pa.string()),
+        ("finished", pa.bool_()),
+        ("margin", pa.float64()),
+        ("rerun", pa.bool_()),
+    ]
+)
+"""The columns of every evaluation; a column per quality follows them."""
 
 
 def sequences_table(sequences: Seq[Sequence], prompt_tokens: Seq[int]) -> pa.Table:

@@ -1,0 +1,99 @@
+"""How much fits: cuts work so that what the engine adds to the loaded model stays under a limit."""
+
+from dataclasses import dataclass
+
+from oracle.errors import InputError
+from oracle.models.decoder import Decoder
+
+__all__ = ["MIB", "Footprint"]
+
+MIB = 2**20
+
+HEAD_COPIES = 3
+"""Whole logits of a row that live at once: the product, its float copy, and a temporary of the reduction."""
+
+ALLOCATIONS_AT_ONCE = 8192
+TOKENS_AT_ONCE = 1024
+ROWS_AT_ONCE = 256
+"""Beyond these sizes matrix products gain nothing more and elementwise work leaves the processor's caches."""
+
+LAYER_COPIES = 10
+"""Tensors of the widest activation that live at once inside a layer."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Footprint:
+    """Bytes that the engine's work takes, from the shapes of the model.
+
+    Attributes:
+        hidden: a hidden state of one token.
+        widest: the widest activation of one token inside a layer.
+        states: keys and values of one token in one layer.
+        logits: the logits of one position.
+        limit: bytes that may be added to the model.
+    """
+
+    hidden: int
+    widest: int
+    states: int
+    logits: int
+    limit: int
+
+    @classmethod
+    def of(cls, decoder: Decoder, limit_mib: int) -> "Footprint":
+        """The footprint of a model under a limit."""
+        config = decoder.model.config.get_text_config()
+        size = decoder.model.dtype.itemsize
+        width = config.hidden_size
+        heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
+        head_width = getattr(config, "head_dim", None) or width // config.num_attention_heads
+        inner = getattr(config, "intermediate_size", None) or getattr(config, "ffn_dim", None) or 4 * width
+        return cls(
+            hidden=width * size,
+            widest=max(inner, width) * size,
+            states=2 * heads * head_width * size,
+            logits=HEAD_COPIES * config.vocab_size * size,
+            limit=limit_mib * MIB,
+        )
+
+    def row(self, cost: int, slots: int, tokens: int, vocabulary: bool = True) -> int:
+        """Bytes of one decoded row.
+
+        Args:
+            cost: layers that the row runs.
+            slots: tokens whose states it keeps in each of them.
+            tokens: tokens that pass through a layer at once.
+            vocabulary: whether it goes through the head.
+        """
+        activations = tokens * (2 * self.hidden + LAYER_COPIES * self.widest)
+        return cost * slots * self.states + activations + (self.logits if vocabulary else 0)
+
+    def prompt(self, layers: int, tokens: int) -> int:
+        """Bytes that a prompt's shared states take."""
+        return layers * tokens * self.states + self.logits
+
+    def pieces(self, tokens: int) -> tuple[int, int, int]:
+        """How to cut a shared pass over so many tokens: allocations, nodes per layer call, rows per head call.
+
+        Raises:
+            InputError: if not even one allocation fits; the message names the least limit that works.
+        """
+        share = self.limit // 4
+        inside = tokens * (2 * self.hidden + LAYER_COPIES * self.widest)
+        kept = 3 * tokens * self.hidden
+        least = 4 * max(inside, kept, self.logits)
+        if least > self.limit:
+            raise too_small(self.limit, least)
+        return (
+            min(share // kept, ALLOCATIONS_AT_ONCE),
+            max(1, min(share // inside, TOKENS_AT_ONCE // tokens)),
+            min(share // self.logits, ROWS_AT_ONCE),
+        )
+
+
+def too_small(limit: int, least: int) -> InputError:
+    """The error for a limit under which nothing can be done."""
+    return InputError(
+        f"--memory {limit // MIB} (MiB) is too small for a single row; give at least {-(-least // MIB)}, "
+        "or fewer new tokens or shorter prompts"
+    )

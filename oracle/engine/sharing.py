@@ -1,0 +1,124 @@
+"""One pass over given tokens for many allocations, every common beginning computed once.
+
+Allocations that agree up to a layer, with the same token history, have the same hidden state there. They share one
+node; a layer runs once for each node that some allocation leaves through it. All masks of at most k layers then cost
+one layer execution a mask, not k.
+
+Shapes: N allocations, L layers, M nodes, T tokens, D hidden width, G nodes that run one layer.
+"""
+
+from collections.abc import Iterator
+from contextlib import nullcontext
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from oracle.engine.prompts import PromptState
+from oracle.models.cache import PassCache
+from oracle.models.decoder import Decoder, Step
+from oracle.types import Allocation
+
+__all__ = ["Mask", "SharedPass", "as_masks", "shared_pass"]
+
+Mask = NDArray[np.bool_]
+"""Allocations as rows of booleans (N L): whether a layer runs."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class SharedPass:
+    """What a pass ends with.
+
+    Attributes:
+        hidden_MTD: hidden states after the last layer, one entry a distinct allocation; unused entries may follow.
+        node_N: the entry of each allocation.
+        executions: layers run, counted once per node: layer x token units are this times T.
+    """
+
+    hidden_MTD: Tensor
+    node_N: Tensor
+    executions: int
+
+
+def as_masks(allocations: list[Allocation], layers: int) -> Mask:
+    """Allocations as booleans (N L)."""
+    runs_NL = np.zeros((len(allocations), layers), dtype=np.bool_)
+    for row, allocation in enumerate(allocations):
+        runs_NL[row, list(allocation)] = True
+    return runs_NL
+
+
+@torch.inference_mode()
+def shared_pass(
+    decoder: Decoder, runs_NL: Mask, tokens_T: Tensor, prompt: PromptState | None, *, piece: int
+) -> SharedPass:
+    """Runs the same tokens through every allocation.
+
+    Args:
+        decoder: the model.
+        runs_NL: the allocations.
+        tokens_T: token ids, the same for all.
+        prompt: whose full-depth states precede the tokens (scope `decode`); None if nothing precedes them.
+        piece: how many nodes pass through a layer at once: bounds the activations.
+    """
+    cache = PassCache(decoder.layers, prompt.cache if prompt else None, shared=decoder.shares_prompts)
+    start = cache.length
+    positions = torch.arange(start, start + len(tokens_T), device=decoder.device)[None]
+    with decoder.sharing(cache) if prompt and decoder.shares_prompts else nullcontext():
+        steps = _Steps(decoder, cache, tokens_T[None], positions)
+        hidden_MTD = steps.of(1).hidden_RTD.new_empty(
+            (len(runs_NL) + 1, len(tokens_T), steps.of(1).hidden_RTD.shape[2])
+        )
+        hidden_MTD[0] = steps.of(1).hidden_RTD[0]
+        node_N = np.zeros(len(runs_NL), dtype=np.int64)
+        executions = 0
+        for layer, source_G, target_G in _plan(runs_NL, node_N):
+            executions += len(source_G)
+            source, target = (torch.from_numpy(index).to(decoder.device) for index in (source_G, target_G))
+            for here, there in zip(source.split(piece), target.split(piece), strict=True):
+                step = steps.of(len(here))
+                hidden_MTD[there] = decoder.run_layer(layer, hidden_MTD.index_select(0, here), step)
+    return SharedPass(hidden_MTD=hidden_MTD, node_N=torch.from_numpy(node_N).to(decoder.device), executions=executions)
+
+
+def _plan(runs_NL: Mask, node_N: NDArray[np.int64]) -> Iterator[tuple[int, NDArray[np.int64], NDArray[np.int64]]]:
+    """For each layer the nodes that run it and where their results go; keeps `node_N` up to date.
+
+    A result takes its source's place unless some allocation stays there, so that there are never more nodes than
+    distinct allocations.
+    """
+    nodes = 1
+    for layer in range(runs_NL.shape[1]):
+        runs_N = runs_NL[:, layer]
+        if not runs_N.any():
+            continue
+        source_G, inverse = np.unique(node_N[runs_N], return_inverse=True)
+        stays_M = np.zeros(nodes, dtype=np.bool_)
+        stays_M[node_N[~runs_N]] = True
+        target_G = source_G.copy()
+        new = stays_M[source_G]
+        target_G[new] = np.arange(nodes, nodes + new.sum())
+        nodes += int(new.sum())
+        yield layer, source_G, target_G
+        node_N[runs_N] = target_G[inverse]
+
+
+class _Steps:
+    """What the model computes before its layers, for batches of equal rows.
+
+    Where arguments broadcast over rows one row serves all batches; other models get theirs by size.
+    """
+
+    def __init__(self, decoder: Decoder, cache: PassCache, tokens_1T: Tensor, positions: Tensor) -> None:
+        self._begin = lambda rows: decoder.begin(tokens_1T.expand(rows, -1), cache=cache, positions_RT=positions)
+        self._broadcasts = decoder.shares_prompts
+        self._made: dict[int, Step] = {}
+
+    def of(self, rows: int) -> Step:
+        """The step for a batch of so many rows."""
+        key = 1 if self._broadcasts else rows
+        if key not in self._made:
+            self._made[key] = self._begin(key)
+        return self._made[key]

@@ -1,0 +1,186 @@
+"""The arrows between the packages, read off the import statements."""
+
+import ast
+import subprocess
+import sys
+from collections.abc import Iterator
+from functools import cache
+from graphlib import TopologicalSorter
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+LONGEST = 300
+
+
+def _name(path: Path) -> str:
+    parts = path.relative_to(ROOT).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+SOURCES = {_name(path): path for folder in ("oracle", "analysis", "figures") for path in (ROOT / folder).rglob("*.py")}
+
+
+@cache
+def tree(module: str) -> ast.Module:
+    return ast.parse(SOURCES[module].read_text(encoding="utf-8"))
+
+
+def _statements(node: ast.AST, *, deferred: bool) -> Iterator[ast.AST]:
+    """Everything that is executed: type checkers' imports are not, those in functions only later."""
+    for child in ast.iter_child_nodes(node):
+        if isinstance(child, ast.If) and ast.unparse(child.test) == "TYPE_CHECKING":
+            continue
+        if isinstance(child, ast.FunctionDef) and not deferred:
+            continue
+        yield child
+        yield from _statements(child, deferred=deferred)
+
+
+@cache
+def imports(module: str, deferred: bool = True) -> frozenset[str]:
+    """Full names of the modules that a module imports, and of what it takes out of them."""
+    found: set[str] = set()
+    for node in _statements(tree(module), deferred=deferred):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{module} imports relatively"
+            found |= {str(node.module), *(f"{node.module}.{alias.name}" for alias in node.names)}
+    return frozenset(found)
+
+
+def importers(*names: str) -> set[str]:
+    """Modules of the project that import one of these, or something in it."""
+    return {
+        module
+        for module in SOURCES
+        if any(found == name or found.startswith(f"{name}.") for found in imports(module) for name in names)
+    }
+
+
+def within(package: str) -> set[str]:
+    return {module for module in SOURCES if module == package or module.startswith(f"{package}.")}
+
+
+def reached(package: str) -> set[str]:
+    """Whatever is imported, at once or later, by a package or by what it imports."""
+    found: set[str] = set()
+    waiting = within(package)
+    while waiting:
+        module = waiting.pop()
+        new = imports(module) - found
+        found |= new
+        waiting |= new & set(SOURCES)
+    return found
+
+
+def _packages(names: set[str]) -> set[str]:
+    return {".".join(name.split(".")[:2]) if name.startswith("oracle.") else name.split(".")[0] for name in names}
+
+
+def test_the_imports_are_seen() -> None:
+    assert len(SOURCES) > 40
+    assert "oracle.runner" in importers("oracle.search")
+    assert "oracle.search.spread.Spread" in imports("oracle.search")
+    assert {"torch", "oracle.models"} <= _packages(reached("oracle.engine"))
+    assert "oracle.runner" not in imports("oracle"), "only type checkers follow these"
+    assert "oracle.runner" in imports("oracle.cli") - imports("oracle.cli", deferred=False)
+
+
+def test_search_knows_no_model_and_no_files() -> None:
+    forbidden = {"oracle.engine", "oracle.store", "oracle.models", "analysis", "torch", "transformers", "pyarrow"}
+    assert not forbidden & _packages(reached("oracle.search"))
+
+
+def test_the_store_knows_no_algorithm() -> None:
+    allowed = {"oracle.store", "oracle.types", "oracle.errors"}
+    assert {name for name in _packages(reached("oracle.store")) if name.startswith("oracle.")} == allowed
+
+
+@pytest.mark.parametrize("package", ["oracle.quality", "oracle.sequences", "oracle.config", "oracle.query", "analysis"])
+def test_what_needs_no_model_reaches_none(package: str) -> None:
+    assert not {"oracle.engine", "oracle.models", "oracle.search", "torch", "transformers"} & _packages(
+        reached(package)
+    )
+
+
+def test_analysis_reaches_oracle_only_through_its_loader() -> None:
+    assert importers("oracle") & within("analysis") == {"analysis.load"}
+
+
+def test_figures_reach_oracle_only_through_the_analysis() -> None:
+    assert importers("oracle") & within("figures") == set()
+
+
+def test_nothing_imports_the_command_line() -> None:
+    assert importers("oracle.cli") == set()
+
+
+def test_one_composition_root() -> None:
+    assert importers("oracle.search") & importers("oracle.engine") == {"oracle.runner"}
+
+
+def test_only_the_adapter_touches_the_model_library() -> None:
+    # Plain generation is the library's own: it is what the engine is checked against.
+    assert importers("transformers") <= within("oracle.models") | {"oracle.engine.plain"}
+    assert importers("transformers") & within("oracle.models")
+
+
+def test_imports_form_no_cycle() -> None:
+    # `from package import module` depends on the module, not on all that the package offers.
+    graph = {module: (imports(module, deferred=False) & set(SOURCES)) - {module} for module in SOURCES}
+    assert len(list(TopologicalSorter(graph).static_order())) == len(SOURCES)
+
+
+def test_nothing_is_unpickled() -> None:
+    assert importers("pickle", "cPickle", "cloudpickle", "dill", "joblib", "shelve", "marshal") == set()
+    risky = {"torch.load", "torch.save", "np.load", "numpy.load", "pd.read_pickle", "eval", "exec"}
+    for module in SOURCES:
+        calls = {ast.unparse(node.func) for node in ast.walk(tree(module)) if isinstance(node, ast.Call)}
+        assert not calls & risky, module
+        assert not [call for call in calls if call.endswith((".to_pickle", ".read_pickle"))], module
+        keywords = {node.arg for node in ast.walk(tree(module)) if isinstance(node, ast.keyword)}
+        assert "allow_pickle" not in keywords, module
+
+
+def test_no_file_is_too_long() -> None:
+    lines = {module: len(path.read_text(encoding="utf-8").splitlines()) for module, path in SOURCES.items()}
+    assert {module: count for module, count in lines.items() if count > LONGEST} == {}
+
+
+def test_packages_say_what_is_public() -> None:
+    for package in (module for module, path in SOURCES.items() if path.name == "__init__.py"):
+        assigned = [ast.unparse(node.targets[0]) for node in tree(package).body if isinstance(node, ast.Assign)]
+        assert "__all__" in assigned, package
+
+
+LIGHT = """
+import sys
+
+def check(what):
+    heavy = {"torch", "transformers", "datasets", "matplotlib"} & set(sys.modules)
+    assert not heavy, f"{what} imports {heavy}"
+
+def help(*arguments):
+    try:
+        oracle.cli.main([*arguments, "--help"])
+    except SystemExit as left:
+        assert left.code == 0
+    check(f"oracle {' '.join(arguments)} --help")
+
+import oracle
+check("import oracle")
+import analysis
+check("import analysis")
+import oracle.cli
+for command in ((), ("demo",), ("search",), ("query",), ("figures",)):
+    help(*command)
+"""
+
+
+def test_what_needs_no_model_does_not_wait_for_torch() -> None:
+    done = subprocess.run([sys.executable, "-c", LIGHT], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.count("usage: oracle") == 5

@@ -1,0 +1,289 @@
+"""A whole search on the tiny model: what it writes, that it is reproducible, and that it is right."""
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from conftest import LAYERS, jsonl, tiny_tokenizer
+from transformers import GPT2Config, GPT2LMHeadModel
+
+import analysis
+from oracle.config import SearchConfig
+from oracle.engine import Engine
+from oracle.errors import InputError
+from oracle.models import LanguageModel
+from oracle.progress import Advance
+from oracle.quality import METRICS
+from oracle.runner import run_search
+from oracle.store import Run
+from oracle.types import Allocation
+
+ROOT = Path(__file__).resolve().parents[1]
+
+Search = Callable[..., Run]
+
+FULL = tuple(range(LAYERS))
+SUMMARY = {
+    "sequences",
+    "allocations_per_sequence",
+    "layers",
+    "per_sequence_fraction",
+    "per_sequence_fraction_nonzero",
+    "equal_quality_fraction",
+    "equal_quality_interval",
+    "null_per_sequence_fraction",
+    "null_equal_quality_fraction",
+    "zero_quality_sequences",
+    "end_to_end_fraction",
+    "verified",
+    "verified_of",
+    "seconds",
+    "peak_memory_mib",
+}
+
+
+@pytest.fixture(scope="module")
+def base(search: Search) -> Run:
+    """A search without special settings."""
+    return search()
+
+
+def computed(run: Run) -> dict[str, bytes]:
+    """The tables that a search computes, byte for byte."""
+    paths = [*run.folder.glob("evaluations/*"), *run.folder.glob("*.parquet")]
+    return {str(path.relative_to(run.folder)): path.read_bytes() for path in paths}
+
+
+def tried(run: Run, family: str) -> set[tuple[str, Allocation]]:
+    rows = run.evaluations().query("family == @family")
+    return {(s, tuple(a.tolist())) for s, a in zip(rows["sequence"], rows["allocation"], strict=True)}
+
+
+def test_the_same_seed_gives_the_same_run_byte_for_byte(search: Search, base: Run) -> None:
+    first, again = base, search()
+    assert computed(first) == computed(again)
+    assert {"evaluations/part-00000.parquet", "minimal_budgets.parquet", "assignment.parquet"} < set(computed(first))
+    timing = {"seconds", "search_seconds", "peak_memory_mib", "memory_above_model_mib"}
+    one, two = ({k: v for k, v in run.summary().items() if k not in timing} for run in (first, again))
+    assert one == two
+
+
+def test_another_seed_gives_other_random_masks(search: Search, base: Run) -> None:
+    other = search(seed=4)
+    assert tried(base, "random") != tried(other, "random")
+    for family in ("full", "unified", "early-exit"):
+        assert tried(base, family) == tried(other, family)
+
+
+def test_sequences_are_searched_with_different_random_masks(base: Run) -> None:
+    masks: dict[str, set[Allocation]] = {}
+    for sequence, mask in tried(base, "random"):
+        masks.setdefault(sequence, set()).add(mask)
+    assert len({frozenset(mine) for mine in masks.values()}) > 1
+
+
+def test_what_a_run_says_of_itself(search: Search) -> None:
+    run = search(seed=5, limit=4)
+    summary, evaluations = run.summary(), run.evaluations()
+    assert set(summary) >= SUMMARY
+    assert (summary["sequences"], summary["layers"], summary["allocations_per_sequence"]) == (4, LAYERS, 20)
+    assert summary["verified"] == summary["verified_of"] == len(run.table("verification")) >= 4
+    assert run.table("verification")["agrees"].all()
+    settings = {"max_new_tokens": 6, "allocations": 20, "seed": 5, "limit": 4}
+    stored = run.manifest["config"]
+    config = SearchConfig(model=stored["model"], data=stored["data"], **settings)
+    assert SearchConfig.from_dict(stored) == config
+    assert run.manifest["data"]["sequences"] == 4
+    assert run.manifest["versions"].keys() >= {"python", "torch", "transformers", "layer-oracle"}
+    assert evaluations["sequence"].unique().tolist() == ["s0", "s1", "s2", "s3"]
+    for _, mine in evaluations.groupby("sequence"):
+        assert mine["number"].tolist() == list(range(20))
+        assert (mine["family"].iloc[0], mine["allocation"].iloc[0].tolist()) == ("full", list(FULL))
+        assert (mine["family"] == "full").sum() == 1
+    assert (evaluations["cost"] == evaluations["allocation"].map(len)).all()
+
+
+def test_a_wrong_output_does_not_pass_verification(search: Search, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("oracle.engine.engine.plain_generate", lambda *args, **kwargs: (0,))
+    summary = search(limit=2, allocations=8).summary()
+    assert summary["verified"] < summary["verified_of"]
+
+
+@pytest.fixture
+def choices_file(tmp_path: Path) -> str:
+    """Three sequences with references and with choices."""
+    rows = [
+        {"prompt": f"Question {i}?", "references": [f"Yes, {i}", "no"], "choices": ["x", "yy", "z"], "answer": i}
+        for i in range(3)
+    ]
+    return jsonl(tmp_path / "choices.jsonl", *rows)
+
+
+@pytest.mark.parametrize("scope", ["decode", "sequence"])
+@pytest.mark.parametrize("criterion", METRICS)
+def test_every_criterion_runs_in_both_scopes(search: Search, choices_file: str, criterion: str, scope: str) -> None:
+    run = search(data=choices_file, criterion=criterion, scope=scope, allocations=8, max_new_tokens=3)
+    summary, evaluations = run.summary(), run.evaluations()
+    assert (summary["criterion"], summary["verified"]) == (criterion, summary["verified_of"])
+    assert evaluations[criterion].notna().all()
+    floor = METRICS[criterion].floor
+    assert floor is None or evaluations[criterion].between(floor, 1).all()
+    minimal = run.table("minimal_budgets")
+    assert (minimal["quality"] >= minimal["full_quality"]).all()
+    assert ("log_likelihood" in evaluations) == (criterion == "log_likelihood")
+    assert ("choice_accuracy" in evaluations) == (criterion == "choice_accuracy")
+    if criterion == "log_likelihood":
+        assert (evaluations[["log_likelihood", "null_log_likelihood"]] < 0).all(axis=None)
+        assert (evaluations["log_likelihood"] != evaluations["null_log_likelihood"]).any()
+        assert evaluations["log_likelihood"].nunique() > 3
+    if criterion == "choice_accuracy":
+        answer = evaluations["sequence"].map({"00000": 0, "00001": 1, "00002": 2})
+        assert (evaluations["choice_accuracy"] == (evaluations["choice"] == answer)).all()
+
+
+def test_further_metrics_are_computed_beside_the_criterion(search: Search, choices_file: str) -> None:
+    run = search(data=choices_file, metrics=("choice_accuracy", "log_likelihood"), allocations=6, max_new_tokens=3)
+    wanted = {"log_likelihood", "null_log_likelihood", "choice_accuracy", "choice", *METRICS}
+    assert run.evaluations().columns.is_unique
+    assert set(run.evaluations().columns) >= wanted
+
+
+@pytest.mark.parametrize("scope", ["decode", "sequence"])
+def test_recorded_tokens_are_those_of_plain_generation(search: Search, tiny_model: LanguageModel, scope: str) -> None:
+    run = search(scope=scope, limit=2, max_new_tokens=8)
+    engine = Engine(tiny_model, SearchConfig(scope=scope, max_new_tokens=8))
+    prompts = run.sequences().set_index("sequence")["prompt"]
+    for name, rows in run.evaluations().groupby("sequence"):
+        prompt = engine.open(prompts[name])
+        for _, row in rows.iloc[::4].iterrows():
+            assert tuple(row["tokens"].tolist()) == engine.alone(prompt, tuple(row["allocation"].tolist()))
+            assert row["text"] == tiny_model.text(row["tokens"].tolist())
+
+
+@pytest.mark.parametrize("batch_rows", [1, 3])
+def test_results_do_not_depend_on_the_batch(search: Search, base: Run, batch_rows: int) -> None:
+    together, apart = base.evaluations(), search(batch_rows=batch_rows, limit=2).evaluations()
+    together = together[: len(apart)]
+    exact = [name for name in together.columns if name not in ("margin", "rerun", "tokens", "allocation")]
+    assert together[exact].equals(apart[exact])
+    assert together["tokens"].map(tuple).equals(apart["tokens"].map(tuple))
+
+
+def test_results_do_not_depend_on_how_they_are_cut_into_parts(
+    search: Search, base: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("oracle.runner.ROWS_PER_PART", 30)
+    cut = search()
+    assert [path.name for path in sorted(cut.folder.glob("evaluations/*"))] == [
+        f"part-{i:05d}.parquet" for i in range(3)
+    ]
+    assert cut.evaluations().map(repr).equals(base.evaluations().map(repr))
+    assert cut.table("assignment").map(repr).equals(base.table("assignment").map(repr))
+
+
+@contextmanager
+def interrupted(description: str, total: int) -> Iterator[Advance]:
+    """A display of progress at which somebody presses Ctrl-C in the third sequence."""
+
+    def advance(count: int, remark: str) -> None:
+        if remark == "s2":
+            raise KeyboardInterrupt
+
+    yield advance
+
+
+def test_an_interruption_leaves_what_was_evaluated(search: Search, base: Run, tmp_path: Path) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        search(out=tmp_path / "run", watch=interrupted)
+    run = Run.open(tmp_path / "run")
+    evaluated, whole = run.evaluations(), base.evaluations()
+    assert evaluated["sequence"].unique().tolist() == ["s0", "s1", "s2"]
+    assert evaluated.map(repr).equals(whole[: len(evaluated)].map(repr))
+    with pytest.raises(InputError, match="its search did not end"):
+        run.summary()
+    assert analysis.summarise(analysis.load(run.folder), bootstrap=10).sequences == 3
+    assert not list(run.folder.rglob("*.tmp"))
+
+
+def test_a_folder_that_is_there_is_refused_before_the_model_is_loaded(
+    search: Search, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("oracle.runner.load_model", lambda *args, **kwargs: pytest.fail("the model was loaded"))
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "mine").touch()
+    with pytest.raises(InputError, match="is there already"):
+        search(out=tmp_path / "out")
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["mine"]
+
+
+@pytest.fixture
+def narrow_folder(tmp_path: Path) -> str:
+    """A model with learned positions, which fails beyond its context of 32 tokens."""
+    config = GPT2Config(vocab_size=258, n_embd=16, n_layer=3, n_head=2, n_positions=32, eos_token_id=256)
+    folder = tmp_path / "narrow"
+    GPT2LMHeadModel(config).save_pretrained(folder)
+    tiny_tokenizer().save_pretrained(folder)
+    return str(folder)
+
+
+LONG = "x" * 25
+
+
+@pytest.mark.parametrize(
+    ("metric", "rows", "message"),
+    [
+        (
+            "log_likelihood",
+            [("Why not?", [LONG])] * 2,
+            r"'00000': a prompt of 8 tokens and a reference of 25 do not fit",
+        ),
+        # The reference fits its own prompt, but not the other one, against which luck is measured.
+        ("log_likelihood", [("Why not?", ["a"]), ("b?", [LONG])], r"'00000': .*another sequence's.* of 25 do not fit"),
+        ("choice_accuracy", [("Why not?", [LONG, "b"])] * 2, "a prompt of 8 tokens and a choice of 25 do not fit"),
+        ("choice_accuracy", [("Why not?", ["", "b"])] * 2, "a choice of at least one token is required"),
+    ],
+)
+def test_texts_that_cannot_be_scored_are_refused_before_anything_is_written(
+    search: Search, narrow_folder: str, tmp_path: Path, metric: str, rows: list, message: str
+) -> None:
+    column, more = ("references", {}) if metric == "log_likelihood" else ("choices", {"answer": 0})
+    data = jsonl(tmp_path / "d.jsonl", *({"prompt": prompt, column: texts, **more} for prompt, texts in rows))
+    with pytest.raises(InputError, match=message):
+        search(model=narrow_folder, data=data, criterion=metric, max_new_tokens=4, out=tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_text_that_just_fits_is_scored(search: Search, narrow_folder: str, tmp_path: Path) -> None:
+    data = jsonl(tmp_path / "d.jsonl", *({"prompt": "Why not", "references": [LONG]} for _ in range(2)))
+    run = search(model=narrow_folder, data=data, criterion="log_likelihood", max_new_tokens=4, allocations=8)
+    assert run.summary()["verified"] == run.summary()["verified_of"]
+
+
+WITHOUT_A_MODEL = """
+import sys
+
+class Blocked:
+    def find_spec(self, name, path=None, target=None):
+        if name.split(".")[0] in ("torch", "transformers", "tokenizers", "safetensors"):
+            raise ImportError(f"{name} is needed")
+
+sys.meta_path.insert(0, Blocked())
+from oracle.cli import main
+sys.exit(main(sys.argv[1:]))
+"""
+
+
+def test_figures_are_drawn_again_without_a_model(tiny_folder: Path, sequences_file: Path, tmp_path: Path) -> None:
+    config = SearchConfig(model=str(tiny_folder), data=str(sequences_file), max_new_tokens=4, allocations=8)
+    run = run_search(config, str(tmp_path / "run"))
+    command = [sys.executable, "-c", WITHOUT_A_MODEL, "figures", run.folder, "--out", tmp_path / "again", "--json"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    drawn = [Path(name) for name in json.loads(done.stdout)["figures"]]
+    assert {path.name for path in drawn} == {path.name for path in (run.folder / "figures").iterdir()}
+    for path in drawn:
+        assert path.read_bytes() == (run.folder / "figures" / path.name).read_bytes()
