@@ -154,6 +154,7 @@ def _search(commands: Any) -> None:
     how.add_argument("--max-new-tokens", type=int, default=defaults.max_new_tokens, help="length of an output at most")
     how.add_argument("--allocations", type=int, default=defaults.allocations, help="allocations tried per sequence")
     how.add_argument("--batch-rows", type=int, default=defaults.batch_rows, help="allocations decoded as one batch")
+    how.add_argument("--memory", type=int, default=defaults.memory, help="MiB that may be added to the loaded model")
     how.add_argument("--no-chat-template", action="store_true", help="give the model the bare prompt")
     how.add_argument("--seed", type=int, default=defaults.seed, help="seed of every random choice")
     how.add_argument("--dtype", default=defaults.dtype, help="of the weights: float32, bfloat16, ...")
@@ -213,6 +214,7 @@ def _run_search(arguments: argparse.Namespace) -> None:
         "max_new_tokens",
         "allocations",
         "batch_rows",
+        "memory",
     )
     config = SearchConfig(
         **{name: getattr(arguments, name) for name in same},
