@@ -44,7 +44,10 @@ def layer_use_map(experiment: Experiment, summary: Summary) -> Figure:
 def _label_rows(axes: Axes, counts: dict[Any, int], layers: int) -> None:
     axes.set_facecolor("#F3F3F3")
     axes.axhline(len(counts) - 1.5, color="white", linewidth=4)
-    axes.set_yticks(range(len(counts)), [f"{task}  (n = {n})" for task, n in counts.items()])
+    # A task's name is untrusted text: without its markup and control characters.
+    names = ["".join(char if char.isprintable() else " " for char in str(task)) for task in counts]
+    labels = [f"{name}  (n = {n})" for name, n in zip(names, counts.values(), strict=True)]
+    axes.set_yticks(range(len(counts)), labels, parse_math=False)
     axes.tick_params(axis="y", length=0)
     for row, n in enumerate(counts.values()):
         if not n:

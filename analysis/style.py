@@ -12,6 +12,8 @@ from matplotlib.axis import Axis
 from matplotlib.figure import Figure
 from matplotlib.ticker import MultipleLocator, PercentFormatter
 
+from analysis.load import InputError
+
 __all__ = [
     "BLUE",
     "GREEN",
@@ -145,11 +147,24 @@ def save_figure(figure: Figure, path: Path | str, provenance: Mapping[str, Any])
 
     Returns:
         The two files.
+
+    Raises:
+        InputError: if they cannot be written there.
     """
     target = Path(path)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    origin = json.dumps(provenance, sort_keys=True, default=str)
     png, pdf = target.with_name(f"{target.name}.png"), target.with_name(f"{target.name}.pdf")
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        _save(figure, png, pdf, json.dumps(provenance, sort_keys=True, default=str))
+    except OSError as error:
+        message = f"cannot write figures to '{target.parent}' ({error.strerror}); give another folder"
+        raise InputError(message) from error
+            f"cannot write figures to '{target.parent}' ({error.strerror}); give another folder"
+        ) from error
+    return [png, pdf]
+
+
+def _save(figure: Figure, png: Path, pdf: Path, origin: str) -> None:
     with styled():
         figure.savefig(png, dpi=150, metadata={"Software": "layer-oracle", "Description": origin})
         # Without a date the same figure gives the same bytes.
@@ -162,4 +177,3 @@ def save_figure(figure: Figure, path: Path | str, provenance: Mapping[str, Any])
                 "CreationDate": None,
             },
         )
-    return [png, pdf]

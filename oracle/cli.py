@@ -281,12 +281,7 @@ def _run_figures(arguments: argparse.Namespace) -> None:
     import analysis
 
     out = arguments.out or arguments.folder / "figures"
-    experiment = analysis.load(arguments.folder, arguments.criterion)
-    try:
-        paths = analysis.draw_all(experiment, out)
-    except OSError as error:
-        raise InputError(f"cannot write figures to '{out}' ({error.strerror}); give another --out") from error
-    names = [str(path) for path in paths]
+    names = [str(path) for path in analysis.draw_all(analysis.load(arguments.folder, arguments.criterion), out)]
     print(json.dumps({"figures": names}) if arguments.json else "\n".join(names))
 
 

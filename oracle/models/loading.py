@@ -2,12 +2,14 @@
 
 import hashlib
 import json
+import re
 from collections.abc import Sequence as Seq
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
 import torch
+from safetensors import SafetensorError
 from transformers import (
     AutoConfig,
     AutoModelForCausalLM,
@@ -70,7 +72,8 @@ class LanguageModel:
         """Hash of the configuration, the weights (an even sample of each) and the vocabulary."""
         digest = hashlib.sha256()
         config = self.network.config.to_dict()
-        for key in ("_name_or_path", "transformers_version"):
+        # What says where a model came from, not what it computes.
+        for key in ("_name_or_path", "architectures", "dtype", "transformers_version"):
             config.pop(key, None)
         digest.update(json.dumps(config, sort_keys=True, default=str).encode())
         for name, weight in sorted(self.network.state_dict().items()):
@@ -131,7 +134,7 @@ def load_model(
         tokenizer = AutoTokenizer.from_pretrained(source, **options)
     except InputError:
         raise
-    except (OSError, ValueError, KeyError, ImportError) as error:
+    except (OSError, ValueError, KeyError, ImportError, RuntimeError, SafetensorError) as error:
         raise InputError(_explain(name, error)) from error
     network = network.eval().to(_device(device))
     model = LanguageModel(name=name, network=network, tokenizer=tokenizer)
@@ -158,7 +161,7 @@ def _device(device: str) -> torch.device:
         device = "cuda" if torch.cuda.is_available() else "cpu"
     if device.startswith("cuda") and not torch.cuda.is_available():
         raise InputError("--device cuda needs a CUDA device and a CUDA build of torch, and found none; use cpu")
-    if not device.startswith(("cpu", "cuda")):
+    if not re.fullmatch(r"cpu|cuda(:\d+)?", device):
         raise InputError(f"--device needs cpu, cuda or auto, not '{device}'")
     return torch.device(device)
 

@@ -13,7 +13,7 @@ from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 from PIL import Image
 
-from analysis import draw_all, summarise
+from analysis import InputError, draw_all, summarise
 from analysis.plot_budgets import minimal_budgets_histogram
 from analysis.plot_layers import layer_use_map
 from analysis.plot_quality import oracle_quality
@@ -157,3 +157,15 @@ def test_scripts_refuse_what_is_no_run_in_one_line(tmp_path):
     assert done.stderr.startswith("error: ")
     assert done.stderr.count("\n") == 1
     assert not (tmp_path / "out").exists()
+
+
+def test_a_task_may_be_called_anything(experiment, tmp_path):
+    hostile = experiment.sequences.assign(task="$\\foo_{$ \x1b[31m")
+    assert draw_all(replace(experiment, sequences=hostile), tmp_path, names=["layer_use"])
+
+
+def test_an_unwritable_folder_is_one_line(experiment, tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(InputError, match="cannot write figures") as caught:
+        draw_all(experiment, tmp_path / "file" / "out", names=["layer_use"])
+    assert "\n" not in str(caught.value)

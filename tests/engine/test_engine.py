@@ -58,9 +58,7 @@ def test_a_stop_token_ends_a_row_and_others_go_on(engine, tiny_model) -> None:
     prompt = engine.open(PROMPTS[0])
     free = [generation.tokens for generation, _ in engine.generate([(prompt, mask) for mask in MASKS])]
     # The token that outputs reach at the most different steps is made a stop token.
-    stop = max(
-        set(chain(*free)), key=lambda token: len({tokens.index(token) for tokens in free if token in tokens})
-    )
+    stop = max(set(chain(*free)), key=lambda token: len({tokens.index(token) for tokens in free if token in tokens}))
     stopping = replace(tiny_model)
     object.__setattr__(stopping, "stop", tiny_model.stop | {stop})
     results = Engine(stopping, engine.config).generate([(prompt, mask) for mask in MASKS])
