@@ -159,7 +159,7 @@ def save_figure(figure: Figure, path: Path | str, provenance: Mapping[str, Any])
     except OSError as error:
         message = f"cannot write figures to '{target.parent}' ({error.strerror}); give another folder"
         raise InputError(message) from error
-            f"cannot write figures to '{target.parent}' ({error.strerror}); give another folder"
+    return [png, pdf]
 
 
 def _save(figure: Figure, png: Path, pdf: Path, origin: str) -> None:

@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 import psutil
 
+import analysis
 from oracle.config import SearchConfig
 from oracle.engine import Engine, Evaluator
 from oracle.errors import InputError
@@ -57,17 +58,26 @@ def run_search(config: SearchConfig, out: Path | str, *, watch: Watch = silent) 
     search_began = time.monotonic()
     _evaluate_all(engine, config, sequences, writer, watch)
     search_seconds = time.monotonic() - search_began
-    numbers = _conclude(engine, out, writer, watch)
+    experiment = analysis.load(out)
+    summary = analysis.summarise(experiment)
+    verification = _verify(engine, experiment, summary, watch)
+    for name, table in {"minimal_budgets": summary.minimal, "assignment": summary.assignment}.items():
+        writer.write_result(name, table)
+    writer.write_result("verification", verification)
     peak_mib = _peak_mib()
     writer.write_summary(
         {
-            **numbers,
+            **summary.to_dict(),
+            "verified": int(verification["agrees"].sum()),
+            "verified_of": len(verification),
             "search_seconds": round(search_seconds, 2),
             "seconds": round(time.monotonic() - began, 2),
             "peak_memory_mib": round(peak_mib),
             "memory_above_model_mib": round(peak_mib - model_mib),
         }
     )
+    # Last: the run is complete, whatever becomes of its pictures.
+    analysis.draw_all(experiment, out / "figures", summary=summary)
     return Run.open(out)
 
 
@@ -171,31 +181,12 @@ def _quality_columns(config: SearchConfig) -> list[str]:
     return columns + [column for name in config.model_metrics for column in extra[name]]
 
 
-def _conclude(engine: Engine, out: Path, writer: RunWriter, watch: Watch) -> dict[str, Any]:
-    """Reads the run back, takes its measure, verifies what will be reported, and stores the results."""
-    import analysis
-
-    experiment = analysis.load(out)
-    summary = analysis.summarise(experiment)
-    writer.write_result("minimal_budgets", summary.minimal)
-    writer.write_result("assignment", summary.assignment)
-    verification = _verify(engine, experiment.sequences, experiment.evaluations, summary, watch)
-    writer.write_result("verification", verification)
-    analysis.draw_all(experiment, out / "figures", summary=summary)
-    return {
-        **summary.to_dict(),
-        "verified": int(verification["agrees"].sum()),
-        "verified_of": len(verification),
-    }
-
-
-def _verify(
-    engine: Engine, sequences: pd.DataFrame, evaluations: pd.DataFrame, summary: Any, watch: Watch
-) -> pd.DataFrame:
+def _verify(engine: Engine, experiment: analysis.Experiment, summary: analysis.Summary, watch: Watch) -> pd.DataFrame:
     """Runs every allocation that is reported again, alone, by plain generation on the cut model.
 
     Reported are the full model (the threshold), the minimal allocation and the oracle's choice of each sequence.
     """
+    evaluations = experiment.evaluations
     reported = pd.concat(
         [
             summary.minimal[["sequence", "number"]],
@@ -204,7 +195,7 @@ def _verify(
         ]
     ).drop_duplicates()
     recorded = reported.merge(evaluations, on=["sequence", "number"], validate="one_to_one")
-    prompts = sequences.set_index("sequence")["prompt"]
+    prompts = experiment.sequences.set_index("sequence")["prompt"]
     agrees = []
     with watch("Verifying", len(recorded)) as advance:
         for name, group in recorded.groupby("sequence", sort=False):
