@@ -3,6 +3,7 @@
 Shapes: R rows, T tokens, V vocabulary.
 """
 
+from collections.abc import Callable
 from collections.abc import Sequence as Seq
 from dataclasses import dataclass
 
@@ -23,6 +24,9 @@ SHRINK_BELOW = 0.8
 """Finished rows leave once fewer than this share of the rows are alive: moving the cache costs a copy."""
 
 
+Hopeless = Callable[[int, Seq[int]], bool]
+"""Whether a request (by index) with these tokens so far cannot reach its threshold any more."""
+
 BLOCK = 64
 """Vocabulary entries per block when the two best logits are looked for."""
 
@@ -35,11 +39,13 @@ class Generation:
         tokens: generated ids, the stop token included if it was reached.
         finished: whether a stop token ended it.
         margin: smallest difference between the two best logits over all steps.
+        dropped: whether it was given up unfinished because it could not reach its threshold any more.
     """
 
     tokens: tuple[int, ...]
     finished: bool
     margin: float
+    dropped: bool = False
 
 
 @torch.inference_mode()
@@ -50,6 +56,7 @@ def greedy_decode(
     max_new_tokens: int,
     stop: frozenset[int],
     shared_prompt: bool,
+    hopeless: Hopeless = lambda request, tokens: False,
 ) -> list[Generation]:
     """Decodes a batch of rows, each through its own layers, until all have stopped.
 
@@ -60,6 +67,7 @@ def greedy_decode(
         stop: token ids that end an output.
         shared_prompt: scope `decode` (the prompt's full-depth states are shared, and the first token is the
             full model's) rather than `sequence`.
+        hopeless: asked after each token whether a row may be dropped.
     """
     prompts = [prompt for prompt, _ in requests]
     batch = RowBatch(
@@ -75,6 +83,7 @@ def greedy_decode(
         logits_RV = decoder.finish(batch.run_prompts())[:, 0]
     tokens: list[list[int]] = [[] for _ in requests]
     margins = [float("inf")] * len(requests)
+    dropped = [False] * len(requests)
     alive = list(range(len(requests)))  # request of each row of the batch; -1 once it has stopped
     while True:
         best_R, margin_R = _best(logits_RV)
@@ -86,6 +95,9 @@ def greedy_decode(
             margins[request] = min(margins[request], margin)
             if token in stop or len(tokens[request]) == max_new_tokens:
                 alive[row] = -1
+            elif hopeless(request, tokens[request]):
+                dropped[request] = True
+                alive[row] = -1
         keep = [row for row, request in enumerate(alive) if request >= 0]
         if not keep:
             break
@@ -94,8 +106,8 @@ def greedy_decode(
             alive, best_R = [alive[row] for row in keep], best_R[keep]
         logits_RV = decoder.finish(batch.forward(best_R[:, None]))[:, 0]
     return [
-        Generation(tokens=tuple(ids), finished=ids[-1] in stop, margin=margin)
-        for ids, margin in zip(tokens, margins, strict=True)
+        Generation(tokens=tuple(ids), finished=ids[-1] in stop, margin=margin, dropped=lost)
+        for ids, margin, lost in zip(tokens, margins, dropped, strict=True)
     ]
 
 

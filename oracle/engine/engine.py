@@ -15,6 +15,7 @@ from oracle.engine.refute import Refuter, Verdict
 from oracle.engine.score import log_likelihoods
 from oracle.engine.sharing import Mask, as_masks
 from oracle.models.loading import LanguageModel
+from oracle.quality import Bound
 from oracle.types import Allocation
 
 __all__ = ["Engine"]
@@ -58,24 +59,41 @@ class Engine:
         """Runs a prompt once at full depth, for all of its allocations."""
         return prompt_pass(self.model.decoder, self.encode(prompt))
 
-    def generate(self, requests: Seq[Request]) -> list[tuple[Generation, bool]]:
-        """Greedy outputs, each with whether a near-tie made it run again alone."""
+    def generate(
+        self, requests: Seq[Request], thresholds: Seq[tuple[Bound, float]] | None = None
+    ) -> list[tuple[Generation, bool]]:
+        """Greedy outputs, each with whether a near-tie made it run again alone.
+
+        Args:
+            requests: a prompt and an allocation each.
+            thresholds: for each request a bound of its quality and the least quality that matters: an output that
+                cannot reach it any more is dropped unfinished, and says so. Without it every output is complete.
+        """
         # Rows of one prompt stand together, so that their attention over it is one product.
         order = sorted(range(len(requests)), key=lambda index: id(requests[index][0]))
         results: list[tuple[Generation, bool]] = [None] * len(requests)  # type: ignore[list-item]
         for batch in self._batches(requests, order):
-            generations = self._decode([requests[index] for index in batch])
+            limits = None if thresholds is None else [thresholds[index] for index in batch]
+            generations = self._decode([requests[index] for index in batch], limits)
             for index, generation in zip(batch, generations, strict=True):
                 results[index] = self._resolve(requests[index], generation)
         return results
 
-    def _decode(self, batch: Seq[Request]) -> list[Generation]:
+    def _decode(self, batch: Seq[Request], thresholds: Seq[tuple[Bound, float]] | None = None) -> list[Generation]:
+        def hopeless(index: int, tokens: Seq[int]) -> bool:
+            if thresholds is None:
+                return False
+            bound, least = thresholds[index]
+            remaining = self.config.max_new_tokens - len(tokens)
+            return bound.upper(tokens, self.model.text(tokens), remaining) < least
+
         generations = greedy_decode(
             self.model.decoder,
             batch,
             max_new_tokens=self.config.max_new_tokens,
             stop=self.model.stop,
             shared_prompt=self.shared_prompt,
+            hopeless=hopeless,
         )
         for (prompt, allocation), generation in zip(batch, generations, strict=True):
             fed = len(generation.tokens) - 1 + (0 if self.shared_prompt else prompt.length)

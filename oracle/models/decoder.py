@@ -271,7 +271,13 @@ def _note(stub: _Stub, layer: nn.Module, args: Any, output: Any) -> None:
 def _gather(value: Any, rows_G: Tensor, rows: int) -> Any:
     """The same arguments for some of the rows: every tensor that has one entry a row is indexed."""
     if isinstance(value, Tensor):
-        return value.index_select(0, rows_G) if value.dim() and value.shape[0] == rows > 1 else value
+        if rows == 1 or not value.dim() or value.shape[0] % rows:
+            return value
+        if value.shape[0] == rows:
+            return value.index_select(0, rows_G)
+        if value.dim() == 3 and value.shape[1] == 1:  # Bloom's position biases: one entry a row and head
+            return value.unflatten(0, (rows, -1)).index_select(0, rows_G).flatten(0, 1)
+        return value
     if isinstance(value, tuple):
         return tuple(_gather(item, rows_G, rows) for item in value)
     if isinstance(value, dict):

@@ -23,6 +23,7 @@ from oracle.config import EMBEDDED
 from oracle.errors import InputError
 from oracle.models.decoder import Decoder
 from oracle.models.embedded import embedded_folder
+from oracle.quality.rouge import words
 
 __all__ = ["LanguageModel", "load_model"]
 
@@ -88,6 +89,12 @@ class LanguageModel:
     def text(self, tokens: Seq[int]) -> str:
         """Decoded tokens, special ones left out."""
         return str(self.tokenizer.decode(list(tokens), skip_special_tokens=True))
+
+    @cached_property
+    def words_per_token(self) -> int:
+        """The most words (runs of letters and digits) that one token of the vocabulary stands for."""
+        texts = self.tokenizer.batch_decode([[index] for index in range(len(self.tokenizer))])
+        return max(len(words(text)) for text in texts)
 
     def describe(self) -> dict[str, object]:
         """What a manifest records of a model."""

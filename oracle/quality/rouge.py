@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Mapping
 from functools import lru_cache
 
-__all__ = ["lcs_length", "rouge_l", "rouge_n", "words"]
+__all__ = ["lcs_column", "lcs_length", "rouge_l", "rouge_n", "words"]
 
 _WORD = re.compile(r"[a-z0-9]+")
 
@@ -49,6 +49,11 @@ def lcs_length(reference: tuple[str, ...], output: tuple[str, ...]) -> int:
     (2004), "Bit-parallel LCS-length computation revisited": a zero bit of V marks a row at which the
     column of the table increases.
     """
+    return len(reference) - lcs_column(reference, output).bit_count()
+
+
+def lcs_column(reference: tuple[str, ...], output: tuple[str, ...]) -> int:
+    """The last column of the table behind `lcs_length`: bit i is 0 where word i of the reference adds to it."""
     masks = _masks(reference)
     ones = (1 << len(reference)) - 1
     column = ones
@@ -56,7 +61,7 @@ def lcs_length(reference: tuple[str, ...], output: tuple[str, ...]) -> int:
         if mask := masks.get(token):
             matched = column & mask
             column = (column + matched | column - matched) & ones
-    return len(reference) - column.bit_count()
+    return column
 
 
 def _f_measure(overlap: int, output_size: int, reference_size: int) -> float:

@@ -52,6 +52,13 @@ def _normalised(text: str) -> str:
     return spaced.rstrip(_FINAL_PUNCTUATION + " ") or spaced
 
 
+def exact_prefix(text: str, reference: str) -> bool:
+    """Whether some continuation of a text could match a reference exactly."""
+    # The end of an unfinished text may be half a character, or punctuation that goes on or is dropped.
+    begun = " ".join(text.casefold().split()).rstrip(_FINAL_PUNCTUATION + " \ufffd")
+    return _normalised(reference).startswith(begun)
+
+
 def _exact_match(text: str, references: tuple[str, ...]) -> float:
     ours = _normalised(text)
     return float(any(ours == _normalised(reference) for reference in references))

@@ -11,6 +11,7 @@ from oracle.config import SearchConfig
 from oracle.engine import Engine
 from oracle.errors import InputError
 from oracle.models import truncated
+from oracle.quality import agreement, bound_for, score_text
 
 MASKS = list(chain.from_iterable(combinations(range(LAYERS), count) for count in range(LAYERS + 1)))
 PROMPTS = ["Hello there.", "A somewhat longer prompt, so that rows need padding.", "x"]
@@ -131,3 +132,45 @@ def test_embedded_model_agrees_with_plain_generation(embedded_model, scope) -> N
     results = engine.generate(requests)
     assert [generation.tokens for generation, _ in results] == [engine.alone(*request) for request in requests]
     assert "Paris" in embedded_model.text(results[-2][0].tokens)
+
+
+def test_only_what_cannot_reach_its_threshold_is_dropped(engine, tiny_model) -> None:
+    prompt = engine.open(PROMPTS[0])
+    complete = [generation for generation, _ in engine.generate([(prompt, mask) for mask in MASKS])]
+    reference = tiny_model.text(complete[-1].tokens)
+    full = complete[-1].tokens
+    for metric, score in {
+        "agreement": lambda generation: agreement(generation.tokens, full),
+        "rougeL": lambda generation: score_text("rougeL", tiny_model.text(generation.tokens), (reference,)),
+    }.items():
+        bound = bound_for(metric, (reference,), full, tiny_model.words_per_token)
+        least = score(complete[-1]) * 0.9
+        pruned = engine.generate([(prompt, mask) for mask in MASKS], [(bound, least)] * len(MASKS))
+        for whole, (generation, _) in zip(complete, pruned, strict=True):
+            if generation.dropped:
+                assert score(whole) < least
+                assert whole.tokens[: len(generation.tokens)] == generation.tokens
+                assert not generation.finished
+            else:
+                assert generation.tokens == whole.tokens
+        assert metric == "rougeL" or sum(generation.dropped for generation, _ in pruned) > len(MASKS) / 2
+
+
+def test_a_small_memory_gives_the_same_outcomes(engine, tiny_model) -> None:
+    prompt = engine.open(PROMPTS[0])
+    wide = [generation.tokens for generation, _ in engine.generate([(prompt, mask) for mask in MASKS])]
+    narrow = Engine(tiny_model, replace(engine.config, memory=1))
+    narrow.footprint = replace(narrow.footprint, limit=narrow._row_bytes(prompt, MASKS[-1]) * 8)
+    assert [generation.tokens for generation, _ in narrow.generate([(prompt, mask) for mask in MASKS])] == wide
+    scores = engine.log_likelihoods(prompt, MASKS, list(b"abc"))
+    assert narrow.log_likelihoods(prompt, MASKS, list(b"abc")) == pytest.approx(scores, abs=1e-6)
+
+
+def test_a_memory_too_small_for_one_row_names_the_least_that_works(engine, tiny_model) -> None:
+    narrow = Engine(tiny_model, replace(engine.config, memory=1))
+    narrow.footprint = replace(narrow.footprint, limit=1000)
+    prompt = narrow.open(PROMPTS[0])
+    with pytest.raises(InputError, match=r"--memory .* give at least 1,"):
+        narrow.generate([(prompt, MASKS[-1])])
+    with pytest.raises(InputError, match="give at least 1,"):
+        narrow.log_likelihoods(prompt, MASKS, list(b"abc"))

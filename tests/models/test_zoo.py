@@ -1,0 +1,93 @@
+"""Every family, unmodified: the adapter is the model, allocations are the model without the other layers."""
+
+import pytest
+import torch
+from conftest import LAYERS, tiny_tokenizer
+from zoo import ZOO, tiny
+
+from oracle.config import SearchConfig
+from oracle.engine import Engine
+from oracle.models import Decoder, LanguageModel, truncated
+from oracle.models.cache import RowCache
+
+MASKS = [(), (2,), (0, 4), (1, 2, 3), (0, 1, 3, 4), tuple(range(LAYERS))]
+COPIES_ITS_PROMPT = {"gptj", "bloom", "falcon", "falcon, alibi"}
+"""Families whose attention is not exchangeable: their rows get copies of the prompt's states."""
+
+
+@pytest.fixture(scope="module", params=ZOO)
+def family(request: pytest.FixtureRequest) -> str:
+    return request.param
+
+
+@pytest.fixture(scope="module")
+def model(family) -> LanguageModel:
+    return LanguageModel(name=family, network=tiny(family), tokenizer=tiny_tokenizer())
+
+
+@torch.inference_mode()
+def test_some_layers_are_the_model_without_the_others_bit_for_bit(model) -> None:
+    tokens = torch.randint(0, 250, (3, 13), generator=torch.Generator().manual_seed(1))
+    full = model.network(tokens).logits
+    for allocation in MASKS:
+        cache = RowCache([3] * LAYERS, 13)
+        step = model.decoder.begin(tokens, cache=cache, positions_RT=torch.arange(13)[None])
+        hidden = step.hidden_RTD
+        for layer in allocation:
+            hidden = model.decoder.run_layer(layer, hidden, step)
+        logits = model.decoder.finish(hidden)
+        plain = (
+            full if len(allocation) == LAYERS else truncated(model.network, allocation)(tokens, use_cache=False).logits
+        )
+        assert torch.equal(logits, plain), allocation
+        assert len(allocation) == LAYERS or not torch.allclose(logits, full, atol=1e-3)
+
+
+@pytest.mark.parametrize("scope", ["decode", "sequence"])
+def test_padded_batches_of_several_sequences_give_the_tokens_of_plain_generation(model, scope) -> None:
+    engine = Engine(model, SearchConfig(scope=scope, max_new_tokens=12))
+    engine.tie = -1.0  # no second chance: what the batch gives is what counts
+    prompts = [engine.open(text) for text in ("Hello there.", "A longer prompt, wider than a window.", "x")]
+    requests = [(prompt, mask) for mask in MASKS for prompt in prompts]
+    for request, (generation, rerun) in zip(requests, engine.generate(requests), strict=True):
+        assert not rerun
+        assert generation.tokens == engine.alone(*request), request[1]
+
+
+@pytest.mark.parametrize("scope", ["decode", "sequence"])
+def test_scores_of_a_shared_pass_are_those_of_the_cut_model(model, scope) -> None:
+    engine = Engine(model, SearchConfig(scope=scope, max_new_tokens=12))
+    prompt = engine.open("A longer prompt, wider than a window.")
+    outputs = {mask: engine.alone(prompt, mask) for mask in MASKS}
+    for output in outputs.values():
+        values = engine.log_likelihoods(prompt, MASKS, output)
+        for mask, value in zip(MASKS, values, strict=True):
+            if scope == "sequence":
+                ids = torch.cat([prompt.tokens, torch.tensor(output)])[None]
+                with torch.inference_mode():
+                    logits = truncated(model.network, mask)(ids, use_cache=False).logits[0, prompt.length - 1 : -1]
+                gold = logits.double().log_softmax(-1)[range(len(output)), list(output)]
+                assert value == pytest.approx(gold.mean().item(), abs=1e-4)
+            # An output is the likeliest at each step under the allocation that gave it.
+            assert (mask, value)[1] <= 0
+
+
+@pytest.mark.parametrize("scope", ["decode", "sequence"])
+def test_reproduction_is_what_generation_says(model, scope) -> None:
+    from itertools import product
+
+    import numpy as np
+
+    engine = Engine(model, SearchConfig(scope=scope, max_new_tokens=6))
+    prompt = engine.open("Hello there.")
+    runs = np.array(list(product([False, True], repeat=LAYERS)))
+    masks = [tuple(np.flatnonzero(row).tolist()) for row in runs]
+    outputs = [generation.tokens for generation, _ in engine.generate([(prompt, mask) for mask in masks])]
+    for wanted in sorted(set(outputs), key=outputs.count)[-3:]:
+        found = [answer for _, answers in engine.reproduces(prompt, runs, wanted) for answer in answers]
+        assert found == [output == wanted for output in outputs]
+
+
+def test_which_families_share_their_prompt(model, family) -> None:
+    assert model.decoder.shares_prompts == (family not in COPIES_ITS_PROMPT)
+    assert isinstance(model.decoder, Decoder)
