@@ -53,7 +53,7 @@ class SearchConfig:
     scope: Scope = "decode"
     max_new_tokens: int = 32
     allocations: int = 120
-    batch_rows: int = 128
+    batch_rows: int = 512
     memory: int = 1024
     chat_template: bool = True
     seed: int = 0

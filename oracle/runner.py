@@ -3,7 +3,7 @@
 import resource
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from collections.abc import Sequence as Seq
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,7 @@ from oracle.errors import InputError
 from oracle.models import LanguageModel, load_model
 from oracle.progress import Watch, silent
 from oracle.quality import METRICS, get_metric
-from oracle.search import Spread
+from oracle.search import Spread, Strategy
 from oracle.sequences import check_sequences, data_hash, load_sequences
 from oracle.store import Run, RunWriter, check_free, git_commit, versions
 from oracle.types import Outcome, Sequence
@@ -141,29 +141,46 @@ def _manifest(config: SearchConfig, model: LanguageModel, sequences: Seq[Sequenc
 def _evaluate_all(
     engine: Engine, config: SearchConfig, sequences: Seq[Sequence], writer: RunWriter, watch: Watch
 ) -> None:
-    """The loop ask -> engine -> store -> tell, a sequence after the other."""
+    """The loop ask -> engine -> store -> tell, over as many sequences at a time as fill a batch."""
     evaluator = Evaluator(engine, metrics=config.model_metrics, shuffled=_partners(sequences, config.seed))
     pending: list[tuple[str, int, Outcome]] = []
     columns = _quality_columns(config)
-    seeds = np.random.SeedSequence(config.seed).generate_state(len(sequences))
+    seeds = np.random.SeedSequence(config.seed).generate_state(len(sequences)).tolist()
     planned = min(config.allocations, 2**engine.model.layers)
+    together = max(1, config.batch_rows // planned)
     try:
         with watch("Searching", len(sequences) * planned) as advance:
-            for sequence, seed in zip(sequences, seeds.tolist(), strict=True):
-                strategy = Spread(engine.model.layers, config.allocations, seed)
-                number = 0
-                while not strategy.done:
-                    outcomes = evaluator.evaluate(sequence, strategy.ask(config.batch_rows))
-                    strategy.tell(outcomes)
-                    pending += [(sequence.id, number + i, outcome) for i, outcome in enumerate(outcomes)]
-                    number += len(outcomes)
-                    advance(len(outcomes), sequence.id)
+            for start in range(0, len(sequences), together):
+                group = sequences[start : start + together]
+                searches = [
+                    Spread(engine.model.layers, config.allocations, seed) for seed in seeds[start : start + together]
+                ]
+                for outcomes in _search_group(evaluator, group, searches, config.batch_rows):
+                    pending += outcomes
+                    advance(len(outcomes), outcomes[-1][0])
                 if len(pending) >= ROWS_PER_PART:
                     writer.append(pending, columns)
                     pending = []
     finally:
         if pending:
             writer.append(pending, columns)
+
+
+def _search_group(
+    evaluator: Evaluator, sequences: Seq[Sequence], searches: Seq[Strategy], rows: int
+) -> Iterator[list[tuple[str, int, Outcome]]]:
+    """Searches some sequences side by side; yields the outcomes of each round."""
+    numbers = [0] * len(sequences)
+    while active := [index for index, strategy in enumerate(searches) if not strategy.done]:
+        work = [(sequences[index], searches[index].ask(max(1, rows // len(active)))) for index in active]
+        found: list[tuple[str, int, Outcome]] = []
+        for index, outcomes in zip(active, evaluator.evaluate(work), strict=True):
+            searches[index].tell(outcomes)
+            found += [(sequences[index].id, numbers[index] + i, outcome) for i, outcome in enumerate(outcomes)]
+            numbers[index] += len(outcomes)
+        yield found
+    for sequence in sequences:
+        evaluator.close(sequence)
 
 
 def _partners(sequences: Seq[Sequence], seed: int) -> Mapping[str, Sequence]:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import pandas as pd
 import pytest
 from conftest import LAYERS, jsonl, tiny_tokenizer
 from transformers import GPT2Config, GPT2LMHeadModel
@@ -173,15 +174,20 @@ def test_results_do_not_depend_on_the_batch(search: Search, base: Run, batch_row
     assert together["tokens"].map(tuple).equals(apart["tokens"].map(tuple))
 
 
+def exact(evaluations: pd.DataFrame) -> pd.DataFrame:
+    """What does not depend on the batch, not even by rounding, as margins do."""
+    return evaluations.drop(columns="margin").map(repr)
+
+
 def test_results_do_not_depend_on_how_they_are_cut_into_parts(
     search: Search, base: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("oracle.runner.ROWS_PER_PART", 30)
-    cut = search()
+    cut = search(batch_rows=16)
     assert [path.name for path in sorted(cut.folder.glob("evaluations/*"))] == [
         f"part-{i:05d}.parquet" for i in range(3)
     ]
-    assert cut.evaluations().map(repr).equals(base.evaluations().map(repr))
+    assert exact(cut.evaluations()).equals(exact(base.evaluations()))
     assert cut.table("assignment").map(repr).equals(base.table("assignment").map(repr))
 
 
@@ -198,11 +204,11 @@ def interrupted(description: str, total: int) -> Iterator[Advance]:
 
 def test_an_interruption_leaves_what_was_evaluated(search: Search, base: Run, tmp_path: Path) -> None:
     with pytest.raises(KeyboardInterrupt):
-        search(out=tmp_path / "run", watch=interrupted)
+        search(out=tmp_path / "run", watch=interrupted, batch_rows=16)
     run = Run.open(tmp_path / "run")
     evaluated, whole = run.evaluations(), base.evaluations()
     assert evaluated["sequence"].unique().tolist() == ["s0", "s1", "s2"]
-    assert evaluated.map(repr).equals(whole[: len(evaluated)].map(repr))
+    assert exact(evaluated).equals(exact(whole[: len(evaluated)]))
     with pytest.raises(InputError, match="its search did not end"):
         run.summary()
     assert analysis.summarise(analysis.load(run.folder), bootstrap=10).sequences == 3

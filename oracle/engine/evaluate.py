@@ -3,9 +3,11 @@
 from collections.abc import Mapping
 from collections.abc import Sequence as Seq
 from dataclasses import dataclass
+from itertools import islice
 
 import numpy as np
 
+from oracle.engine.decode import Generation
 from oracle.engine.engine import Engine
 from oracle.engine.prompts import PromptState
 from oracle.errors import InputError
@@ -15,15 +17,15 @@ from oracle.types import Allocation, Outcome, Proposal, Sequence
 __all__ = ["Evaluator"]
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(kw_only=True)
 class _Open:
     sequence: Sequence
     prompt: PromptState
-    full_tokens: tuple[int, ...]
+    full_tokens: tuple[int, ...] | None = None
 
 
 class Evaluator:
-    """Evaluates the allocations of one sequence after another.
+    """Evaluates allocations of several sequences at a time.
 
     Args:
         engine: runs the model.
@@ -36,14 +38,40 @@ class Evaluator:
         self.engine = engine
         self.metrics = tuple(metrics)
         self.shuffled = shuffled
-        self._current: _Open | None = None
+        self._opened: dict[str, _Open] = {}
 
-    def evaluate(self, sequence: Sequence, proposals: Seq[Proposal]) -> list[Outcome]:
-        """Outcomes of some allocations, in the order of the proposals, each with every metric."""
-        current = self._open(sequence)
-        allocations = [proposal.allocation for proposal in proposals]
-        generations = self.engine.generate([(current.prompt, allocation) for allocation in allocations])
-        passes = self._passes(current, allocations)
+    def evaluate(self, work: Seq[tuple[Sequence, Seq[Proposal]]]) -> list[list[Outcome]]:
+        """Outcomes of some allocations of each sequence, in the order of the proposals, each with every metric.
+
+        What is computed once per sequence is kept until it is closed.
+        """
+        opened = [self._open(sequence) for sequence, _ in work]
+        requests = [
+            (current.prompt, proposal.allocation)
+            for current, (_, proposals) in zip(opened, work, strict=True)
+            for proposal in proposals
+        ]
+        results = iter(self.engine.generate(requests))
+        return [
+            self._outcomes(current, proposals, list(islice(results, len(proposals))))
+            for current, (_, proposals) in zip(opened, work, strict=True)
+        ]
+
+    def close(self, sequence: Sequence) -> None:
+        """Lets go of what was kept of a sequence."""
+        self._opened.pop(sequence.id, None)
+
+    def _open(self, sequence: Sequence) -> _Open:
+        if sequence.id not in self._opened:
+            self._opened[sequence.id] = _Open(sequence=sequence, prompt=self.engine.open(sequence.prompt))
+        return self._opened[sequence.id]
+
+    def _outcomes(
+        self, current: _Open, proposals: Seq[Proposal], results: Seq[tuple[Generation, bool]]
+    ) -> list[Outcome]:
+        passes = self._passes(current, [proposal.allocation for proposal in proposals])
+        full_tokens = self._full_tokens(current, proposals, results)
+        references = current.sequence.references
         return [
             Outcome(
                 allocation=proposal.allocation,
@@ -54,22 +82,24 @@ class Evaluator:
                 margin=generation.margin,
                 rerun=rerun,
                 quality={
-                    **(score_texts(text, sequence.references) if sequence.references else {}),
-                    "agreement": agreement(generation.tokens, current.full_tokens),
+                    **(score_texts(text, references) if references else {}),
+                    "agreement": agreement(generation.tokens, full_tokens),
                     **{name: values[index] for name, values in passes.items()},
                 },
             )
-            for index, (proposal, (generation, rerun)) in enumerate(zip(proposals, generations, strict=True))
+            for index, (proposal, (generation, rerun)) in enumerate(zip(proposals, results, strict=True))
         ]
 
-    def _open(self, sequence: Sequence) -> _Open:
-        """The sequence's prompt state and full-depth output, computed once."""
-        if self._current is None or self._current.sequence != sequence:
-            prompt = self.engine.open(sequence.prompt)
+    def _full_tokens(
+        self, current: _Open, proposals: Seq[Proposal], results: Seq[tuple[Generation, bool]]
+    ) -> tuple[int, ...]:
+        """The full model's output, out of the first results that hold it."""
+        if current.full_tokens is None:
             every_layer = tuple(range(self.engine.model.layers))
-            [(generation, _)] = self.engine.generate([(prompt, every_layer)])
-            self._current = _Open(sequence=sequence, prompt=prompt, full_tokens=generation.tokens)
-        return self._current
+            found = [r for p, (r, _) in zip(proposals, results, strict=True) if p.allocation == every_layer]
+            generation = found[0] if found else self.engine.generate([(current.prompt, every_layer)])[0][0]
+            current.full_tokens = generation.tokens
+        return current.full_tokens
 
     def _passes(self, current: _Open, allocations: Seq[Allocation]) -> dict[str, list[float]]:
         """Values of the metrics that need a pass through the model, one list entry an allocation."""
