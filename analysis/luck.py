@@ -1,4 +1,10 @@
-"""The null oracle: the same outputs read against other sequences' references, where all savings are luck."""
+"""The null oracle: the same outputs read against other sequences' references.
+
+There quality means nothing, so what it saves is what selection and a low bar give for free: the full model scores
+little against references that are not its own, often zero, and then everything qualifies. A small null fraction
+therefore says that *much* can be skipped without any real quality to keep; it is a floor to compare with, not a share
+to subtract.
+"""
 
 from dataclasses import dataclass
 
@@ -23,12 +29,14 @@ class NullOracle:
         per_sequence_fractions: mean minimal budget over sequences, over L; shape (P,).
         equal_quality_fractions: equal-quality fraction; shape (P,).
         full_qualities: mean quality of the full model; shape (P,).
+        zero_shares: share of the sequences where the full model scores no more than the floor; shape (P,).
         curve: best mean quality at the fractions of `GRID`, mean over permutations.
     """
 
     per_sequence_fractions: FloatArray
     equal_quality_fractions: FloatArray
     full_qualities: FloatArray
+    zero_shares: FloatArray
     curve: FloatArray
 
     @property
@@ -93,17 +101,18 @@ def null_oracle(experiment: Experiment, *, permutations: int = 10) -> NullOracle
         return None
     quality_PE = experiment.shuffled_quality(derangements(N, permutations, experiment.seed))
     rows = [_read(experiment, quality_E) for quality_E in quality_PE]
-    per_sequence, equal, full, curves = zip(*rows, strict=True)
+    per_sequence, equal, full, zero, curves = zip(*rows, strict=True)
     return NullOracle(
         per_sequence_fractions=np.array(per_sequence),
         equal_quality_fractions=np.array(equal),
         full_qualities=np.array(full),
+        zero_shares=np.array(zero),
         curve=np.mean(curves, axis=0),
     )
 
 
-def _read(experiment: Experiment, quality_E: FloatArray) -> tuple[float, float, float, FloatArray]:
-    """One permutation: mean minimal fraction, equal-quality fraction, full quality, curve."""
+def _read(experiment: Experiment, quality_E: FloatArray) -> tuple[float, float, float, float, FloatArray]:
+    """One permutation: mean minimal fraction, equal-quality fraction, full quality, zero share, curve."""
     evaluations = experiment.evaluations[["sequence", "number", "cost"]].assign(null=quality_E)
     upper_N = upper_budgets(evaluations, metric="null", tolerance=experiment.tolerance)
     quality_NK, _ = quality_by_cost(evaluations, experiment.layers, "null")
@@ -113,5 +122,6 @@ def _read(experiment: Experiment, quality_E: FloatArray) -> tuple[float, float, 
         mean_fraction(upper_N, experiment.layers),
         equal.fraction,
         equal.full_quality,
+        0.0 if experiment.floor is None else float((full_N <= experiment.floor).mean()),
         equal.frontier.quality_at(GRID),
     )

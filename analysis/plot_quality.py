@@ -114,6 +114,6 @@ def _draw_null(axes: Axes, summary: Summary, tolerance: float) -> list[Any]:
         "markerfacecolor": "white",
         "markeredgecolor": GREY,
     }
-    label = "equal quality by luck alone"
+    label = "equal quality, shuffled references"
     point = axes.plot([null.equal_quality], [level - tolerance], linestyle="none", zorder=4, label=label, **mark)
     return [*curve, line, *point]

@@ -40,11 +40,16 @@ class Summary:
         null_per_sequence_spread: its standard deviation over permutations; None for fewer than two.
         null_equal_quality_fraction: `equal_quality_fraction` against shuffled references.
         null_equal_quality_spread: its standard deviation over permutations.
+        null_zero_quality_share: share of the sequences whose full model scores zero against shuffled references, so
+            that everything qualifies there; mean over permutations.
         zero_quality_sequences: where the full model scores no more than the floor, so that everything
             qualifies.
-        certified: sequences whose minimal budget is proven.
+        certified: sequences whose minimal budget is proven, the zero-quality ones (trivially 0) included.
+        certified_nonzero: the same without those.
         mean_gap: mean of upper - lower over the others, in layers; None if there are none.
-        end_to_end_fraction: the oracle's layer x token units over the full model's, prompt included.
+        end_to_end_fraction: the oracle's layer x token units, the prompt's included, over the full model's on the same
+            tokens.
+        end_to_end_against_full: the same over the full model's units on its own outputs, which are often shorter.
         exact: whether the oracle was solved exactly; if not, its fraction is at most 1 / N too high.
         minimal: table of minimal budgets.
         assignment: the evaluation that the oracle chose for each sequence at equal quality.
@@ -66,10 +71,13 @@ class Summary:
     null_per_sequence_spread: float | None
     null_equal_quality_fraction: float | None
     null_equal_quality_spread: float | None
+    null_zero_quality_share: float | None
     zero_quality_sequences: int
     certified: int
+    certified_nonzero: int
     mean_gap: float | None
     end_to_end_fraction: float
+    end_to_end_against_full: float
     exact: bool
     minimal: pd.DataFrame = field(repr=False, compare=False, metadata={"table": True})
     assignment: pd.DataFrame = field(repr=False, compare=False, metadata={"table": True})
@@ -97,6 +105,7 @@ def summarise(experiment: Experiment, *, bootstrap: int = 1000, permutations: in
     full_N = minimal["full_quality"].to_numpy()
     oracle = equal_quality(quality_NK, full_N, tolerance=tolerance)
     chosen = assignment(evaluations, number_NK, oracle.costs, metric)
+    full_model = evaluations[evaluations["number"] == 0]
     null = null_oracle(experiment, permutations=permutations)
     upper, zero = minimal["upper"].to_numpy(), minimal["zero_quality"].to_numpy()
     gaps = (minimal["upper"] - minimal["lower"])[~minimal["certified"]]
@@ -117,10 +126,13 @@ def summarise(experiment: Experiment, *, bootstrap: int = 1000, permutations: in
         null_per_sequence_spread=null.per_sequence_spread if null else None,
         null_equal_quality_fraction=null.equal_quality if null else None,
         null_equal_quality_spread=null.equal_quality_spread if null else None,
+        null_zero_quality_share=float(null.zero_shares.mean()) if null else None,
         zero_quality_sequences=int(zero.sum()),
         certified=int(minimal["certified"].sum()),
+        certified_nonzero=int((minimal["certified"] & ~minimal["zero_quality"]).sum()),
         mean_gap=float(gaps.mean()) if len(gaps) else None,
         end_to_end_fraction=end_to_end_fraction(experiment, chosen),
+        end_to_end_against_full=executed_units(experiment, chosen) / executed_units(experiment, full_model),
         exact=oracle.frontier.exact,
         minimal=minimal,
         assignment=chosen,
@@ -146,13 +158,21 @@ def end_to_end_fraction(experiment: Experiment, chosen: pd.DataFrame) -> float:
         experiment: the run.
         chosen: an evaluation for each sequence: `sequence`, `number`, `cost`.
     """
+    return executed_units(experiment, chosen) / executed_units(experiment, chosen.assign(cost=experiment.layers))
+
+
+def executed_units(experiment: Experiment, chosen: pd.DataFrame) -> float:
+    """Layer x token units of some evaluations, the prompt's included; see `end_to_end_fraction`.
+
+    Args:
+        experiment: the run.
+        chosen: an evaluation for each sequence: `sequence`, `number`, `cost`.
+    """
     rows = chosen[["sequence", "number", "cost"]].merge(
-        experiment.evaluations[["sequence", "number", "tokens"]],
-        on=["sequence", "number"],
-        validate="one_to_one",
+        experiment.evaluations[["sequence", "number", "tokens"]], on=["sequence", "number"], validate="one_to_one"
     )
     rows = rows.merge(experiment.sequences[["sequence", "prompt_tokens"]], on="sequence", validate="one_to_one")
     fed_back = np.maximum(rows["tokens"].map(len).to_numpy(np.int64) - 1, 0)
     prompt, cost = rows["prompt_tokens"].to_numpy(np.int64), rows["cost"].to_numpy(np.int64)
     prompt_cost = cost if experiment.scope == "sequence" else experiment.layers
-    return float((prompt * prompt_cost + fed_back * cost).sum() / ((prompt + fed_back).sum() * experiment.layers))
+    return float((prompt * prompt_cost + fed_back * cost).sum())

@@ -18,6 +18,13 @@ __all__ = ["main"]
 DEMO_SEQUENCES = 24
 
 
+class _Formatter(argparse.ArgumentDefaultsHelpFormatter):
+    """Shows the defaults that say something."""
+
+    def _get_help_string(self, action: argparse.Action) -> str | None:
+        return action.help if action.default in (None, False, []) else super()._get_help_string(action)
+
+
 class _Parser(argparse.ArgumentParser):
     """One clear line and exit code 2, like every other bad input."""
 
@@ -48,11 +55,7 @@ def main(argv: Seq[str] | None = None) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = _Parser(
-        prog="oracle",
-        description="How many layers of a language model does each sequence need?",
-        epilog="'oracle COMMAND --help' explains a command.",
-    )
+    parser = _Parser(prog="oracle", description="How many layers of a language model does each sequence need?")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND", parser_class=_Parser)
     _demo(commands)
     _search(commands)
@@ -62,9 +65,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _command(commands: Any, name: str, run: Any, summary: str) -> argparse.ArgumentParser:
-    parser = commands.add_parser(
-        name, help=summary, description=summary, formatter_class=argparse.ArgumentDefaultsHelpFormatter
-    )
+    parser = commands.add_parser(name, help=summary, description=summary, formatter_class=_Formatter)
     parser.set_defaults(run=run)
     parser.add_argument("--json", action="store_true", help="print one JSON object instead of tables")
     return parser
@@ -149,7 +150,8 @@ def _search(commands: Any) -> None:
         "--scope",
         default=defaults.scope,
         metavar="SCOPE",
-        help="decode: the prompt runs at full depth, generated tokens use the allocation; sequence: both use it",
+        help="decode: the prompt runs at full depth (so the first token is the full model's), the others use the "
+        "allocation; sequence: all use it",
     )
     how.add_argument("--max-new-tokens", type=int, default=defaults.max_new_tokens, help="length of an output at most")
     how.add_argument("--allocations", type=int, default=defaults.allocations, help="allocations tried per sequence")
@@ -180,8 +182,11 @@ def _query(commands: Any) -> None:
 def _figures(commands: Any) -> None:
     parser = _command(commands, "figures", _run_figures, "Draw the figures of a stored run again; needs no model.")
     parser.add_argument("folder", type=Path, metavar="RUN", help="run folder")
-    parser.add_argument("--out", type=Path, help="folder for the pictures (default: RUN/figures)")
+    parser.add_argument(
+        "--out", type=Path, help="folder for the pictures (default: RUN/figures, or RUN/figures-METRIC)"
+    )
     parser.add_argument("--criterion", metavar="METRIC", help="read the run by another metric than its own")
+    _add_quiet(parser)
 
 
 def _run_demo(arguments: argparse.Namespace) -> None:
@@ -278,10 +283,14 @@ def _run_query(arguments: argparse.Namespace) -> None:
 
 
 def _run_figures(arguments: argparse.Namespace) -> None:
-    import analysis
+    from analysis import load
+    from oracle.draw import draw
+    from oracle.progress import silent, terminal
 
-    out = arguments.out or arguments.folder / "figures"
-    names = [str(path) for path in analysis.draw_all(analysis.load(arguments.folder, arguments.criterion), out)]
+    out = arguments.out or arguments.folder / "-".join(filter(None, ("figures", arguments.criterion)))
+    experiment = load(arguments.folder, arguments.criterion)
+    seen = sys.stderr.isatty() and not arguments.quiet
+    names = [str(path) for path in draw(experiment, out, watch=terminal if seen else silent)]
     print(json.dumps({"figures": names}) if arguments.json else "\n".join(names))
 
 

@@ -29,7 +29,8 @@ class SearchConfig:
         criterion: the metric that decides whether an output is as good as the full model's.
         tolerance: how far below the full model's quality an output may stay, in units of the metric.
         metrics: further metrics to compute that need a pass through the model.
-        scope: `decode` (the prompt runs at full depth) or `sequence` (it runs the allocation too).
+        scope: `decode` (the prompt runs at full depth, and with it the first generated token comes from the full
+            model) or `sequence` (the prompt runs the allocation too).
         max_new_tokens: the most tokens generated per output.
         allocations: how many allocations to try per sequence.
         batch_rows: allocations decoded as one batch.

@@ -14,6 +14,7 @@ import psutil
 
 import analysis
 from oracle.config import SearchConfig
+from oracle.draw import draw
 from oracle.engine import Engine, Evaluator
 from oracle.errors import InputError
 from oracle.models import LanguageModel, load_model
@@ -70,6 +71,7 @@ def run_search(config: SearchConfig, out: Path | str, *, watch: Watch = silent) 
             **summary.to_dict(),
             "verified": int(verification["agrees"].sum()),
             "verified_of": len(verification),
+            "unverified": sorted(set(verification.loc[~verification["agrees"], "sequence"])),
             "search_seconds": round(search_seconds, 2),
             "seconds": round(time.monotonic() - began, 2),
             "peak_memory_mib": round(peak_mib),
@@ -77,7 +79,7 @@ def run_search(config: SearchConfig, out: Path | str, *, watch: Watch = silent) 
         }
     )
     # Last: the run is complete, whatever becomes of its pictures.
-    analysis.draw_all(experiment, out / "figures", summary=summary)
+    draw(experiment, out / "figures", summary=summary, watch=watch)
     return Run.open(out)
 
 

@@ -46,7 +46,8 @@ class Outcome:
     """What one evaluation of (sequence, allocation) returned.
 
     Attributes:
-        allocation: the layers that ran for each generated token.
+        allocation: the layers that ran for each generated token; in scope `decode` the first token is the full
+            model's, since it comes out of the prompt's pass.
         family: where the allocation came from (`full`, `unified`, `early-exit`, `random`).
         tokens: generated token ids, the end-of-sequence token included if it was produced.
         text: the decoded tokens, special tokens left out.

@@ -95,7 +95,7 @@ def search(tiny_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Calla
     def run(*, out: Path | None = None, watch: Watch = silent, **changes: object) -> Run:
         settings = {"model": str(tiny_folder), "data": data, "max_new_tokens": 6, "allocations": 20, **changes}
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(analysis, "draw_all", lambda experiment, out, *, summary: [])
+            patch.setattr(analysis, "draw_all", lambda *args, **kwargs: [])
             return run_search(SearchConfig(**settings), out or tmp_path_factory.mktemp("runs") / "run", watch=watch)
 
     return run

@@ -81,7 +81,7 @@ def only_object(answer: tuple[int, str, str]) -> dict[str, Any]:
 def test_json_of_a_search_is_its_summary(
     command: Command, small: list[object], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("analysis.draw_all", lambda experiment, out, *, summary: [])
+    monkeypatch.setattr("analysis.draw_all", lambda *args, **kwargs: [])
     answer = only_object(command(*small, "--quiet", "--json", "--out", tmp_path / "run"))
     assert answer == {**Run.open(tmp_path / "run").summary(), "run": str(tmp_path / "run")}
     # Progress goes to standard error, so that it may be on.

@@ -72,7 +72,7 @@ def test_queries_show_it_as_text(
 def test_a_search_shows_it_as_text(
     command: Command, tiny_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("analysis.draw_all", lambda experiment, out, *, summary: [])
+    monkeypatch.setattr("analysis.draw_all", lambda *args, **kwargs: [])
     rows = ({"id": f"{i}{HOSTILE}", "prompt": HOSTILE, "references": [HOSTILE], "task": HOSTILE} for i in range(2))
     data = jsonl(tmp_path / "hostile.jsonl", *rows)
     small = ["--max-new-tokens", 2, "--allocations", 4, "--out", tmp_path / "run"]

@@ -34,7 +34,12 @@ class OracleController:
 
     @classmethod
     def from_run(
-        cls, folder: Path | str, *, policy: Policy = "equal_quality", model: LanguageModel | None = None
+        cls,
+        folder: Path | str,
+        *,
+        policy: Policy = "equal_quality",
+        model: LanguageModel | None = None,
+        trust_remote_code: bool = False,
     ) -> "OracleController":
         """The oracle of a stored run.
 
@@ -43,6 +48,7 @@ class OracleController:
             policy: `equal_quality` (the data-set oracle at the full model's mean quality) or `minimal` (the smallest
                 budget of each sequence).
             model: the run's model, if it is loaded already; otherwise it is loaded by the name in the run.
+            trust_remote_code: whether code that comes with the model may run when it is loaded.
 
         Raises:
             InputError: if the run is not complete, or the model is not the one that it was made with.
@@ -52,7 +58,9 @@ class OracleController:
         run = Run.open(folder)
         config = SearchConfig.from_dict(run.manifest["config"])
         if model is None:
-            model = load_model(config.model, dtype=config.dtype, device=config.device)
+            model = load_model(
+                config.model, dtype=config.dtype, device=config.device, trust_remote_code=trust_remote_code
+            )
         wanted = run.manifest["model"]["fingerprint"]
         if model.fingerprint != wanted:
             raise InputError(

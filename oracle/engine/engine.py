@@ -20,8 +20,9 @@ from oracle.types import Allocation
 
 __all__ = ["Engine"]
 
-ROUNDING = 2.0**13
-"""Widest rounding difference between two ways to compute a logit, in units of the dtype's epsilon."""
+TIES = {torch.float32: 1e-3, torch.float16: 0.06, torch.bfloat16: 0.5}
+"""Leads, in logits, that rounding may turn round: a rule of thumb by dtype. In float32 it is twice the largest
+difference between batched and single decoding seen in 2,880 outputs of the embedded model."""
 
 
 class Engine:
@@ -42,7 +43,7 @@ class Engine:
         self.model = model
         self.config = config
         self.shared_prompt = config.scope == "decode"
-        self.tie = ROUNDING * torch.finfo(model.network.dtype).eps
+        self.tie = TIES.get(model.network.dtype, 1e-3)
         self.footprint = Footprint.of(model.decoder, config.memory)
         self.executions = 0
 
@@ -111,7 +112,7 @@ class Engine:
         """The output of plain generation on a model cut to the allocation."""
         return plain_generate(
             self.model,
-            prompt,
+            prompt.tokens,
             allocation,
             max_new_tokens=self.config.max_new_tokens,
             shared_prompt=self.shared_prompt,

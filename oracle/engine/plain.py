@@ -1,15 +1,15 @@
 """The naive way: one allocation at a time, by the library's own `generate` on a model cut to its layers.
 
-Slow and simple on purpose. Whatever the engine reports is checked against this, and what lies within rounding of a
-tie is decided by it.
+Slow and simple on purpose, and independent of the rest of the engine: from the prompt's tokens on, only the library
+runs. What the engine reports is checked against this, and what lies within rounding of a tie is decided by it.
 """
 
 from typing import Any
 
 import torch
-from transformers import DynamicCache, GenerationConfig, PreTrainedModel
+from torch import Tensor
+from transformers import DynamicCache, GenerationConfig
 
-from oracle.engine.prompts import PromptState
 from oracle.models.loading import LanguageModel
 from oracle.models.truncate import truncated
 from oracle.types import Allocation
@@ -20,7 +20,7 @@ __all__ = ["plain_generate"]
 @torch.inference_mode()
 def plain_generate(
     model: LanguageModel,
-    prompt: PromptState,
+    prompt_P: Tensor,
     allocation: Allocation,
     *,
     max_new_tokens: int,
@@ -28,12 +28,12 @@ def plain_generate(
 ) -> tuple[int, ...]:
     """Greedy tokens of one allocation by plain generation, batch 1.
 
-    In scope `decode` the cut model starts from the full model's states of the prompt, of its layers only, and
-    from the full model's first token.
+    In scope `decode` the full model reads the prompt and gives the first token; the cut model goes on from its states
+    of the prompt, of the allocated layers only.
 
     Args:
         model: the full model.
-        prompt: the prompt after its full-depth pass.
+        prompt_P: the prompt's token ids.
         allocation: the layers that run, rising.
         max_new_tokens: the most tokens to generate.
         shared_prompt: scope `decode` rather than `sequence`.
@@ -47,24 +47,20 @@ def plain_generate(
         use_cache=bool(allocation),
     )
     cut: Any = truncated(model.network, allocation)
-    ids = prompt.tokens
+    # Greedy is greedy: no penalty or other habit that the model's own settings ask for.
+    cut.generation_config = GenerationConfig()
+    ids = prompt_P
     head: tuple[int, ...] = ()
     start: dict[str, Any] = {}
     if shared_prompt:
-        first = int(prompt.logits_V.argmax())
+        full = DynamicCache(config=model.network.config)
+        first = int(model.network(ids[None], past_key_values=full, use_cache=True).logits[0, -1].argmax())
         if first in model.stop or max_new_tokens == 1:
             return (first,)
         head, ids = (first,), torch.cat([ids, ids.new_tensor([first])])
         if allocation:
-            start["past_key_values"] = _prompt_cache(cut, prompt, allocation)
+            kept = DynamicCache(config=cut.config)
+            kept.layers = [full.layers[layer] for layer in allocation]
+            start["past_key_values"] = kept
     output = cut.generate(ids[None], attention_mask=torch.ones_like(ids[None]), generation_config=settings, **start)
     return (*head, *output[0, len(ids) :].tolist())
-
-
-def _prompt_cache(cut: PreTrainedModel, prompt: PromptState, allocation: Allocation) -> DynamicCache:
-    """The library's own cache, holding the prompt's full-depth states of the allocated layers."""
-    cache = DynamicCache(config=cut.config)
-    for position, layer in enumerate(allocation):
-        keys, values = prompt.cache[layer]
-        cache.update(keys.clone(), values.clone(), position)
-    return cache

@@ -40,7 +40,7 @@ def test_the_oracle_figure_shows_the_frontier_and_the_headline(experiment, summa
     assert quality[-1] == pytest.approx(summary.oracle.frontier.quality[-1])
     assert fraction[-1] == 1.0
     assert set(lines["full model, all layers"].get_ydata()) == {summary.full_quality}
-    assert lines["equal quality by luck alone"].get_xdata() == [summary.null_equal_quality_fraction]
+    assert lines["equal quality, shuffled references"].get_xdata() == [summary.null_equal_quality_fraction]
     assert {"unified skipping", "random skipping", "early exit"} <= set(lines)
     low, high = summary.equal_quality_interval
     assert f"{100 * summary.equal_quality_fraction:.1f} % of the layers" in texts(figure)

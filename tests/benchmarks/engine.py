@@ -57,7 +57,8 @@ def flops_per_token(engine: Engine, cost: float) -> float:
 
 def naive_generate(engine: Engine, text: str, allocations: list[Allocation]) -> tuple[float, list[tuple[int, ...]]]:
     """Seconds an allocation, and outputs, one `generate` each."""
-    seconds, outputs = timed(lambda: [engine.alone(engine.open(text), allocation) for allocation in allocations])
+    prompt = engine.open(text)
+    seconds, outputs = timed(lambda: [engine.alone(prompt, allocation) for allocation in allocations])
     return seconds / len(allocations), outputs  # type: ignore[return-value]
 
 
