@@ -93,6 +93,8 @@ def generation(engine: Engine, text: str, references: tuple[str, ...], masks: li
         "generate_seconds": resolved / len(masks),
         "generate_speedup": naive / (resolved / len(masks)),
         "allocations_per_second": len(masks) / resolved,
+        "reruns": sum(rerun for _, rerun in settled),
+        "speedup_before_reruns": naive / (seconds / len(masks)),
         "tokens_per_second": tokens / seconds,
         "criterion_speedup": naive / (pruning / len(masks)),
         "rows_dropped": sum(result.dropped for result, _ in pruned),
