@@ -72,13 +72,13 @@ class Engine:
         """
         # Rows of one prompt stand together, so that their attention over it is one product.
         order = sorted(range(len(requests)), key=lambda index: id(requests[index][0]))
-        results: list[tuple[Generation, bool]] = [None] * len(requests)  # type: ignore[list-item]
+        results: dict[int, tuple[Generation, bool]] = {}
         for batch in self._batches(requests, order):
             limits = None if thresholds is None else [thresholds[index] for index in batch]
             generations = self._decode([requests[index] for index in batch], limits)
             for index, generation in zip(batch, generations, strict=True):
                 results[index] = self._resolve(requests[index], generation)
-        return results
+        return [results[index] for index in range(len(requests))]
 
     def _decode(self, batch: Seq[Request], thresholds: Seq[tuple[Bound, float]] | None = None) -> list[Generation]:
         def hopeless(index: int, tokens: Seq[int]) -> bool:

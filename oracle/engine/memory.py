@@ -56,21 +56,16 @@ class Footprint:
             limit=limit_mib * MIB,
         )
 
-    def row(self, cost: int, slots: int, tokens: int, vocabulary: bool = True) -> int:
+    def row(self, cost: int, slots: int, tokens: int) -> int:
         """Bytes of one decoded row.
 
         Args:
             cost: layers that the row runs.
             slots: tokens whose states it keeps in each of them.
             tokens: tokens that pass through a layer at once.
-            vocabulary: whether it goes through the head.
         """
         activations = tokens * (2 * self.hidden + LAYER_COPIES * self.widest)
-        return cost * slots * self.states + activations + (self.logits if vocabulary else 0)
-
-    def prompt(self, layers: int, tokens: int) -> int:
-        """Bytes that a prompt's shared states take."""
-        return layers * tokens * self.states + self.logits
+        return cost * slots * self.states + activations + self.logits
 
     def pieces(self, tokens: int) -> tuple[int, int, int]:
         """How to cut a shared pass over so many tokens: allocations, nodes per layer call, rows per head call.
