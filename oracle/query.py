@@ -26,7 +26,10 @@ def compact(allocation: Any) -> str:
 
 def budgets(folder: Path, criterion: str | None = None) -> list[dict[str, Any]]:
     """The minimal budget of every sequence, with its bounds."""
-    experiment = analysis.load(folder, criterion)
+    return _budgets(analysis.load(folder, criterion))
+
+
+def _budgets(experiment: analysis.Experiment) -> list[dict[str, Any]]:
     minimal = analysis.minimal_budgets(
         experiment.evaluations,
         layers=experiment.layers,
@@ -107,7 +110,7 @@ def sequence_frontier(
     )
     points.insert(1, "fraction", points["cost"] / experiment.layers)
     full = mine[mine["number"] == 0].iloc[0]
-    [row] = [row for row in budgets(folder, criterion) if row["sequence"] == sequence]
+    [row] = [row for row in _budgets(experiment) if row["sequence"] == sequence]
     return {
         **row,
         "criterion": experiment.metric,
