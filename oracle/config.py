@@ -7,12 +7,14 @@ from oracle.errors import InputError
 from oracle.quality import get_metric
 from oracle.sequences import Columns
 
-__all__ = ["EMBEDDED", "Scope", "SearchConfig"]
+__all__ = ["EMBEDDED", "Scope", "SearchConfig", "Unit"]
 
 EMBEDDED = "smollm2-135m-instruct"
 """Name of the default model, which comes out of a wheel: see `oracle.models.embedded`."""
 
 Scope = Literal["decode", "sequence"]
+
+Unit = Literal["layer", "sublayer"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,6 +33,7 @@ class SearchConfig:
         metrics: further metrics to compute that need a pass through the model.
         scope: `decode` (the prompt runs at full depth, and with it the first generated token comes from the full
             model) or `sequence` (the prompt runs the allocation too).
+        unit: what allocations are made of: `layer`, or `sublayer` (attention and MLP apart).
         max_new_tokens: the most tokens generated per output.
         allocations: how many allocations to try per sequence.
         batch_rows: allocations decoded as one batch.
@@ -52,6 +55,7 @@ class SearchConfig:
     tolerance: float = 0.0
     metrics: tuple[str, ...] = ()
     scope: Scope = "decode"
+    unit: Unit = "layer"
     max_new_tokens: int = 32
     allocations: int = 120
     batch_rows: int = 512
@@ -65,8 +69,9 @@ class SearchConfig:
     def __post_init__(self) -> None:
         for name in (self.criterion, *self.metrics):
             get_metric(name)
-        if self.scope not in get_args(Scope):
-            raise InputError(f"--scope needs one of {', '.join(get_args(Scope))}, not '{self.scope}'")
+        for name, allowed in (("scope", get_args(Scope)), ("unit", get_args(Unit))):
+            if getattr(self, name) not in allowed:
+                raise InputError(f"--{name} needs one of {', '.join(allowed)}, not '{getattr(self, name)}'")
         for name in ("max_new_tokens", "allocations", "batch_rows", "memory"):
             if getattr(self, name) < 1:
                 raise InputError(f"--{name.replace('_', '-')} needs at least 1, not {getattr(self, name)}")

@@ -54,6 +54,8 @@ class Outcome:
         finished: whether the output ended by itself rather than at the token limit.
         margin: smallest difference between the best and the second-best logit over all steps.
         rerun: whether a near-tie made the engine evaluate it again, alone.
+        dropped: whether it was given up unfinished, since it provably cannot meet the criterion any more; it then has
+            no quality.
         quality: value per metric, higher is better.
     """
 
@@ -64,6 +66,7 @@ class Outcome:
     finished: bool
     margin: float
     rerun: bool = False
+    dropped: bool = False
     quality: Mapping[str, float] = field(default_factory=dict)
 
     @property

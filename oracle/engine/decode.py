@@ -1,28 +1,30 @@
-"""Greedy decoding of many allocations as one batch.
+"""Greedy decoding of many allocations as one batch, refilled as its rows end.
 
-Shapes: R rows, T tokens, V vocabulary.
+Shapes: R rows, V vocabulary.
 """
 
+from collections import deque
 from collections.abc import Callable
 from collections.abc import Sequence as Seq
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from oracle.engine.prompts import PromptState
 from oracle.engine.rows import RowBatch
+from oracle.engine.schedule import Schedule
 from oracle.models.decoder import Decoder
-from oracle.types import Allocation
 
-__all__ = ["Generation", "Request", "greedy_decode"]
-
-Request = tuple[PromptState, Allocation]
-"""One row to decode: a prompt and the layers that run."""
+__all__ = ["Generation", "Settings", "best", "greedy_decode"]
 
 SHRINK_BELOW = 0.8
 """Finished rows leave once fewer than this share of the rows are alive: moving the cache costs a copy."""
 
+REFILL_BELOW = 0.6
+"""Waiting rows join once fewer than this share of the rows that fit are alive: products over fewer rows are slower, but
+rows that join late leave empty slots in the others' caches."""
 
 Hopeless = Callable[[int, Seq[int]], bool]
 """Whether a request (by index) with these tokens so far cannot reach its threshold any more."""
@@ -39,79 +41,171 @@ class Generation:
         tokens: generated ids, the stop token included if it was reached.
         finished: whether a stop token ended it.
         margin: smallest difference between the two best logits over all steps.
+        ties: the steps whose two best logits are within rounding of each other.
         dropped: whether it was given up unfinished because it could not reach its threshold any more.
     """
 
     tokens: tuple[int, ...]
     finished: bool
     margin: float
+    ties: tuple[int, ...] = ()
     dropped: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """How outputs are decoded.
+
+    Attributes:
+        max_new_tokens: the most tokens a row may generate.
+        stop: token ids that end an output.
+        shared_prompt: scope `decode` (the prompt's full-depth states are shared, and the first token is the full
+            model's) rather than `sequence`.
+        tie: leads, in logits, that rounding may turn round.
+        rows: rows that may be decoded at once.
+    """
+
+    max_new_tokens: int
+    stop: frozenset[int]
+    shared_prompt: bool
+    tie: float
+    rows: int
+
+
+@dataclass(kw_only=True)
+class _Output:
+    """One request on its way."""
+
+    tokens: list[int] = field(default_factory=list)
+    margin: float = float("inf")
+    ties: list[int] = field(default_factory=list)
+    dropped: bool = False
+
+    def take(self, token: int, margin: float, tie: float) -> None:
+        """Appends a token."""
+        if margin <= tie:
+            self.ties.append(len(self.tokens))
+        self.tokens.append(token)
+        self.margin = min(self.margin, margin)
 
 
 @torch.inference_mode()
 def greedy_decode(
     decoder: Decoder,
-    requests: Seq[Request],
-    *,
-    max_new_tokens: int,
-    stop: frozenset[int],
-    shared_prompt: bool,
+    prompts: Seq[PromptState],
+    schedule: Schedule,
+    settings: Settings,
     hopeless: Hopeless = lambda request, tokens: False,
 ) -> list[Generation]:
-    """Decodes a batch of rows, each through its own layers, until all have stopped.
+    """Decodes rows, each through its own steps, until all have stopped; those that wait take the places of the others.
 
     Args:
         decoder: the model.
-        requests: the rows; several prompts may share a batch.
-        max_new_tokens: the most tokens a row may generate.
-        stop: token ids that end an output.
-        shared_prompt: scope `decode` (the prompt's full-depth states are shared, and the first token is the
-            full model's) rather than `sequence`.
-        hopeless: asked after each token whether a row may be dropped.
+        prompts: the prompt of each request.
+        schedule: the steps of each request.
+        settings: lengths, stops, scope, rows at once.
+        hopeless: asked after each token whether a request may be dropped.
     """
-    prompts = [prompt for prompt, _ in requests]
-    batch = RowBatch(
-        decoder,
-        prompts,
-        [allocation for _, allocation in requests],
-        new_tokens=max_new_tokens,
-        shared_prompt=shared_prompt,
-    )
-    if shared_prompt:
-        logits_RV = torch.stack([prompt.logits_V for prompt in prompts])
-    else:
-        logits_RV = decoder.finish(batch.run_prompts())[:, 0]
-    tokens: list[list[int]] = [[] for _ in requests]
-    margins = [float("inf")] * len(requests)
-    dropped = [False] * len(requests)
-    alive = list(range(len(requests)))  # request of each row of the batch; -1 once it has stopped
-    while True:
-        best_R, margin_R = _best(logits_RV)
+    return _Decoding(decoder, prompts, schedule, settings, hopeless).run()
+
+
+class _Decoding:
+    """The state of one call of `greedy_decode`.
+
+    Attributes:
+        outputs: what each request has so far.
+        waiting: requests that have not begun, those of one prompt together.
+        batch: the rows that are decoded.
+        alive: the request of each row of the batch; -1 once it has stopped.
+        tokens_R: the last token of each row.
+    """
+
+    def __init__(
+        self, decoder: Decoder, prompts: Seq[PromptState], schedule: Schedule, settings: Settings, hopeless: Hopeless
+    ) -> None:
+        self.decoder, self.prompts, self.schedule = decoder, prompts, schedule
+        self.settings, self.hopeless = settings, hopeless
+        self.outputs = [_Output() for _ in prompts]
+        places = {id(prompt): place for place, prompt in reversed(list(enumerate(prompts)))}
+        # Rows of one prompt stand together, so that their attention over it is one product.
+        self.waiting = deque(sorted(range(len(prompts)), key=lambda request: places[id(prompts[request])]))
+        self.batch: RowBatch | None = None
+        self.alive: list[int] = []
+        self.tokens_R = torch.empty(0, dtype=torch.long, device=decoder.device)
+
+    def run(self) -> list[Generation]:
+        """Decodes until nothing is left."""
+        while True:
+            rows = [row for row, request in enumerate(self.alive) if request >= 0]
+            if self.waiting and len(rows) < REFILL_BELOW * self.settings.rows:
+                self._refill(rows)
+                continue  # outputs of one token end at once
+            if not rows:
+                break
+            assert self.batch is not None
+            if len(rows) < SHRINK_BELOW * len(self.alive):
+                self.batch.select(rows)
+                self.alive, self.tokens_R = [self.alive[row] for row in rows], self.tokens_R[rows]
+            ids = self.tokens_R.tolist()
+            self.tokens_R = self._choose(self.decoder.finish(self.batch.forward(self.tokens_R, ids))[:, 0], self.alive)
+        return [
+            Generation(
+                tokens=tuple(output.tokens),
+                finished=output.tokens[-1] in self.settings.stop,
+                margin=output.margin,
+                ties=tuple(output.ties),
+                dropped=output.dropped,
+            )
+            for output in self.outputs
+        ]
+
+    def _refill(self, rows: list[int]) -> None:
+        """Lets waiting requests join the rows that are alive."""
+        count = min(len(self.waiting), self.settings.rows - len(rows))
+        requests = [self.waiting.popleft() for _ in range(count)]
+        prompts = [self.prompts[request] for request in requests]
+        others = RowBatch(
+            self.decoder,
+            prompts,
+            self.schedule.of_rows(np.array(requests)),
+            new_tokens=self.settings.max_new_tokens,
+            shared_prompt=self.settings.shared_prompt,
+        )
+        if self.settings.shared_prompt:
+            logits_RV = torch.stack([prompt.logits_V for prompt in prompts])
+        else:
+            logits_RV = self.decoder.finish(others.run_prompts())[:, 0]
+        tokens_R = self._choose(logits_RV, requests)
+        stay = [row for row, request in enumerate(requests) if request >= 0]
+        if self.batch is None or not rows:
+            if len(stay) < len(requests) and stay:
+                others.select(stay)
+            self.batch = others if stay else None
+            self.alive, self.tokens_R = [requests[row] for row in stay], tokens_R[stay]
+        elif stay:
+            order = self.batch.join(rows, others, stay)
+            alive = [self.alive[row] for row in rows] + [requests[row] for row in stay]
+            self.alive = [alive[row] for row in order]
+            self.tokens_R = torch.cat([self.tokens_R[rows], tokens_R[stay]])[order]
+
+    def _choose(self, logits_RV: Tensor, requests: list[int]) -> Tensor:
+        """The next token of every row; requests that stop are struck out of the list."""
+        best_R, margin_R = best(logits_RV)
         for row, (token, margin) in enumerate(zip(best_R.tolist(), margin_R.tolist(), strict=True)):
-            request = alive[row]
+            request = requests[row]
             if request < 0:
                 continue
-            tokens[request].append(token)
-            margins[request] = min(margins[request], margin)
-            if token in stop or len(tokens[request]) == max_new_tokens:
-                alive[row] = -1
-            elif hopeless(request, tokens[request]):
-                dropped[request] = True
-                alive[row] = -1
-        keep = [row for row, request in enumerate(alive) if request >= 0]
-        if not keep:
-            break
-        if len(keep) < SHRINK_BELOW * len(alive):
-            batch.select(keep)
-            alive, best_R = [alive[row] for row in keep], best_R[keep]
-        logits_RV = decoder.finish(batch.forward(best_R[:, None]))[:, 0]
-    return [
-        Generation(tokens=tuple(ids), finished=ids[-1] in stop, margin=margin, dropped=lost)
-        for ids, margin, lost in zip(tokens, margins, dropped, strict=True)
-    ]
+            output = self.outputs[request]
+            output.take(token, margin, self.settings.tie)
+            if token in self.settings.stop or len(output.tokens) == self.settings.max_new_tokens:
+                requests[row] = -1
+            elif self.hopeless(request, output.tokens):
+                output.dropped = True
+                requests[row] = -1
+        return best_R
 
 
-def _best(logits_RV: Tensor) -> tuple[Tensor, Tensor]:
+def best(logits_RV: Tensor) -> tuple[Tensor, Tensor]:
     """The most likely token of each row and its lead over the second, in logits.
 
     A maximum per block of the vocabulary first: several times faster than the two largest of a whole row.

@@ -4,15 +4,16 @@ Slow and simple on purpose, and independent of the rest of the engine: from the 
 runs. What the engine reports is checked against this, and what lies within rounding of a tie is decided by it.
 """
 
+from collections.abc import Sequence as Seq
 from typing import Any
 
 import torch
 from torch import Tensor
 from transformers import DynamicCache, GenerationConfig
 
+from oracle.models.call import Call, Part
 from oracle.models.loading import LanguageModel
 from oracle.models.truncate import truncated
-from oracle.types import Allocation
 
 __all__ = ["plain_generate"]
 
@@ -21,7 +22,7 @@ __all__ = ["plain_generate"]
 def plain_generate(
     model: LanguageModel,
     prompt_P: Tensor,
-    allocation: Allocation,
+    calls: Seq[Call],
     *,
     max_new_tokens: int,
     shared_prompt: bool,
@@ -34,7 +35,7 @@ def plain_generate(
     Args:
         model: the full model.
         prompt_P: the prompt's token ids.
-        allocation: the layers that run, rising.
+        calls: the layers that run, or parts of them.
         max_new_tokens: the most tokens to generate.
         shared_prompt: scope `decode` rather than `sequence`.
     """
@@ -43,10 +44,11 @@ def plain_generate(
         max_new_tokens=max_new_tokens - shared_prompt,
         eos_token_id=sorted(model.stop),
         pad_token_id=min(model.stop, default=0),
-        # A model without layers has no cache to tell it how much it has seen.
-        use_cache=bool(allocation),
+        # A model without attention has no cache to tell it how much it has seen.
+        use_cache=any(call.part != Part.MLP for call in calls),
     )
-    cut: Any = truncated(model.network, allocation)
+    apart = any(call.part != Part.WHOLE for call in calls)
+    cut: Any = truncated(model.network, calls, model.decoder.sublayers.shapes if apart else None)
     # Greedy is greedy: no penalty or other habit that the model's own settings ask for.
     cut.generation_config = GenerationConfig()
     ids = prompt_P
@@ -58,9 +60,12 @@ def plain_generate(
         if first in model.stop or max_new_tokens == 1:
             return (first,)
         head, ids = (first,), torch.cat([ids, ids.new_tensor([first])])
-        if allocation:
+        if settings.use_cache:
             kept = DynamicCache(config=cut.config)
-            kept.layers = [full.layers[layer] for layer in allocation]
+            kept.layers = [full.layers[call.layer] for call in calls if call.part != Part.MLP]
             start["past_key_values"] = kept
+    elif apart and settings.use_cache:
+        # Without a configuration the cache grows by a layer for each attention that there is.
+        start["past_key_values"] = DynamicCache()
     output = cut.generate(ids[None], attention_mask=torch.ones_like(ids[None]), generation_config=settings, **start)
     return (*head, *output[0, len(ids) :].tolist())

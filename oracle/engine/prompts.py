@@ -7,6 +7,7 @@ from torch import Tensor
 
 from oracle.errors import InputError
 from oracle.models.cache import PromptCache, RowCache
+from oracle.models.call import Call
 from oracle.models.decoder import Decoder
 from oracle.models.loading import LanguageModel
 
@@ -60,11 +61,12 @@ def encode(model: LanguageModel, prompt: str, *, chat_template: bool, new_tokens
 def prompt_pass(decoder: Decoder, ids: list[int]) -> PromptState:
     """Runs a prompt once through every layer and keeps what later evaluations share."""
     tokens = torch.tensor(ids, dtype=torch.long, device=decoder.device)
-    cache = RowCache([1] * decoder.layers, len(ids))
+    cache = RowCache(decoder.layers, len(ids))
     positions = torch.arange(len(ids), device=decoder.device)[None]
     step = decoder.begin(tokens[None], cache=cache, positions_RT=positions)
     hidden = step.hidden_RTD
     for layer in range(decoder.layers):
-        hidden = decoder.run_layer(layer, hidden, step)
+        cache.step = layer
+        hidden = decoder.run(Call(layer), hidden, step)
     cache.advance(len(ids))
     return PromptState(tokens=tokens, cache=cache.states(), logits_V=decoder.finish(hidden[:, -1:])[0, 0])

@@ -17,8 +17,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from oracle.engine.prompts import PromptState
+from oracle.engine.schedule import Schedule
 from oracle.engine.score import continuation_pass
-from oracle.engine.sharing import Mask
 from oracle.models.decoder import Decoder
 
 __all__ = ["Refuter", "Verdict"]
@@ -71,22 +71,22 @@ class Refuter:
         self.executions = 0
 
     @torch.inference_mode()
-    def test(self, runs_NL: Mask) -> NDArray[np.int8]:
+    def test(self, schedule: Schedule) -> NDArray[np.int8]:
         """A `Verdict` for each allocation."""
         if self._shared_prompt:
             first = self._judge(self._prompt.logits_V[None], self._tokens[0])
             if first[0] == Verdict.NO or len(self._tokens) == 1:
-                return np.full(len(runs_NL), int(first[0]), dtype=np.int8)
-            verdict_N = np.full(len(runs_NL), int(first[0]), dtype=np.int8)
+                return np.full(len(schedule.runs_NS), int(first[0]), dtype=np.int8)
+            verdict_N = np.full(len(schedule.runs_NS), int(first[0]), dtype=np.int8)
         else:
-            verdict_N = np.full(len(runs_NL), Verdict.YES, dtype=np.int8)
+            verdict_N = np.full(len(schedule.runs_NS), Verdict.YES, dtype=np.int8)
         begun = 2 if self._shared_prompt else 1
-        self._stage(runs_NL, verdict_N, begun)
+        self._stage(schedule, verdict_N, begun)
         if len(self._tokens) > begun:
-            self._stage(runs_NL, verdict_N, len(self._tokens))
+            self._stage(schedule, verdict_N, len(self._tokens))
         return verdict_N
 
-    def _stage(self, runs_NL: Mask, verdict_N: NDArray[np.int8], known: int) -> None:
+    def _stage(self, schedule: Schedule, verdict_N: NDArray[np.int8], known: int) -> None:
         """Tests what is not refuted yet on the first `known` tokens of the output, in place."""
         alive = np.flatnonzero(verdict_N != Verdict.NO)
         if not len(alive):
@@ -94,7 +94,7 @@ class Refuter:
         done, start = continuation_pass(
             self._decoder,
             self._prompt,
-            runs_NL[alive],
+            schedule.of_rows(alive),
             self._tokens[: known - 1],
             shared_prompt=self._shared_prompt,
             piece=self._piece,

@@ -1,136 +1,283 @@
-"""A batch of rows that share every layer they have in common.
+"""A batch of rows that advance together, everything that they have in common computed once.
 
-Shapes: R rows, T new tokens, S slots, D hidden width, G rows of one layer.
+Rows whose prompt, tokens so far and executed steps agree have the same hidden state: up to there they are one entry,
+which is run once and keeps one set of keys and values. Where their tokens or their allocations part, the entry splits.
+
+Shapes: R rows, S steps, T new tokens, D hidden width, G entries of one step, X rows of one step.
 """
 
 from collections.abc import Sequence as Seq
 from contextlib import nullcontext
+from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from oracle.engine.prompts import PromptState
+from oracle.engine.schedule import Mask, Schedule
 from oracle.models.cache import RowCache
+from oracle.models.call import Call
 from oracle.models.decoder import Decoder
-from oracle.types import Allocation
 
 __all__ = ["RowBatch"]
 
+Ints = NDArray[np.int64]
+
+
+class _Step:
+    """Which rows run one step, and as which entries.
+
+    Args:
+        rows_X: the rows.
+        first_G: for each entry the first row that it stands for, rising.
+        entry_X: the entry of each row.
+        device: where the model is.
+    """
+
+    def __init__(self, rows_X: Ints, first_G: Ints, entry_X: Ints, device: torch.device) -> None:
+        self.rows_X, self.first_G, self.entry_X = rows_X, first_G, entry_X
+        self.scatter_X, self.gather_G, self.spread_X = (
+            torch.from_numpy(part).to(device) for part in (rows_X, first_G, entry_X)
+        )
+
+    @property
+    def shared(self) -> bool:
+        """Whether some entry stands for several rows."""
+        return len(self.first_G) < len(self.rows_X)
+
 
 class RowBatch:
-    """Rows of (prompt, allocation) that advance together, each through its own layers only.
+    """Rows of (prompt, allocation), each of which runs its own steps only.
 
-    At each layer the rows that run it are gathered, run as one batch and scattered back; a layer that no row
-    runs costs nothing.
+    At each step the entries that run it are gathered, run as one batch and scattered back; a step that no row runs
+    costs nothing.
 
     Args:
         decoder: the model.
-        prompts: the prompt of each row.
-        allocations: the layers of each row, rising.
-        new_tokens: how many tokens each row may append.
-        shared_prompt: whether the rows start from the prompts' full-depth states (scope `decode`);
-            otherwise they start empty and the prompt is theirs to run.
+        prompts: the prompt of each row; rows of one prompt stand together.
+        schedule: the steps of each row.
+        new_tokens: how many tokens may be appended.
+        shared_prompt: whether the rows start from the prompts' full-depth states (scope `decode`); otherwise they
+            start empty and the prompt is theirs to run.
+        by_reference: whether shared prompts are looked up rather than copied.
     """
 
     def __init__(
         self,
         decoder: Decoder,
         prompts: Seq[PromptState],
-        allocations: Seq[Allocation],
+        schedule: Schedule,
         *,
         new_tokens: int,
         shared_prompt: bool,
+        by_reference: bool = True,
     ) -> None:
-        self.decoder = decoder
+        self._decoder = decoder
+        self._calls: tuple[Call, ...] = schedule.calls
+        self._runs_RS: Mask = schedule.runs_NS
         self._prompts = list(prompts)
-        runs_LR = torch.zeros((decoder.layers, len(allocations)), dtype=torch.bool)
-        for row, allocation in enumerate(allocations):
-            runs_LR[list(allocation), row] = True
-        self._rows_by_layer = [runs.nonzero()[:, 0].to(decoder.device) for runs in runs_LR]
-        lengths_R = torch.tensor([prompt.length for prompt in prompts], device=decoder.device)
-        self._width = int(lengths_R.max())
-        self._padding_R = self._width - lengths_R
-        rows_by_layer = [len(rows) for rows in self._rows_by_layer]
-        self._by_reference = shared_prompt and decoder.shares_prompts
-        if self._by_reference:
-            self.cache = RowCache(rows_by_layer, new_tokens, prompt_slots=self._width)
-            self._regroup()
-        else:
-            self.cache = RowCache(rows_by_layer, self._width + new_tokens)
-            if shared_prompt:
-                self._copy_prompts()
+        self._by_reference = shared_prompt and by_reference and decoder.shares_prompts
+        lengths_R = np.array([prompt.length for prompt in prompts])
+        width = int(lengths_R.max())
+        # Tokens of each row before the stored ones, and stored ones.
+        self._virtual_R = lengths_R if self._by_reference else np.zeros_like(lengths_R)
+        self._stored_R = np.zeros_like(lengths_R)
+        self._history_R = _number([id(prompt) for prompt in prompts])
+        slots = new_tokens + (0 if self._by_reference else width)
+        self._cache = RowCache(len(self._calls), slots, prompt_slots=width if self._by_reference else 0)
+        self._steps = self._plan()
+        if shared_prompt and not self._by_reference:
+            self._copy_prompts(width)
+            self._stored_R = lengths_R
+        self._describe()
 
     @property
     def rows(self) -> int:
-        """R, the rows still in the batch."""
+        """R, the rows in the batch."""
         return len(self._prompts)
 
-    def _regroup(self) -> None:
-        """Tells the cache which rows of each layer stand together on one prompt."""
-        distinct = {id(prompt): index for index, prompt in enumerate(self._prompts)}
-        prompt_R = torch.tensor([distinct[id(prompt)] for prompt in self._prompts])
-        for layer, rows in enumerate(self._rows_by_layer):
-            found, counts = prompt_R[rows.cpu()].unique_consecutive(return_counts=True)
-            pairs = zip(counts.tolist(), found.tolist(), strict=True)
-            self.cache.groups[layer] = [(count, self._prompts[index].cache) for count, index in pairs]
+    @property
+    def prompts(self) -> list[PromptState]:
+        """The prompt of each row."""
+        return self._prompts
 
-    def _copy_prompts(self) -> None:
-        """Gives every row its own copy of its prompt's states, for models that cannot share them."""
-        for layer, rows in enumerate(self._rows_by_layer):
-            if len(rows):
-                states = [self._prompts[row].cache for row in rows.tolist()]
-                self.cache.fill_prompts(layer, states, self._width)
-        self.cache.advance(self._width)
+    def _plan(self) -> list[_Step | None]:
+        """The entries of every step: rows are one while their histories and the steps before agree."""
+        node_R, nodes = self._history_R.copy(), int(self._history_R.max()) + 1
+        device = self._decoder.device
+        steps: list[_Step | None] = []
+        for runs_R in self._runs_RS.T:
+            rows = np.flatnonzero(runs_R)
+            if not len(rows):
+                steps.append(None)
+                continue
+            _, first, entry = np.unique(node_R[rows], return_index=True, return_inverse=True)
+            order = np.argsort(first)  # by first row, so that entries of one prompt stand together
+            entry = np.argsort(order)[entry]
+            node_R[rows] = nodes + entry
+            nodes += len(first)
+            steps.append(_Step(rows, rows[first[order]], entry, device))
+        return steps
+
+    def _copy_prompts(self, width: int) -> None:
+        """Gives every entry its own copy of its prompt's states, for models that cannot share them."""
+        for index, step in enumerate(self._steps):
+            if step is not None:
+                layer = self._calls[index].layer
+                states = [self._prompts[row].cache[layer] for row in step.first_G]
+                self._cache.fill_prompts(index, states)
+        self._cache.advance(width)
+
+    def _describe(self) -> None:
+        """Notes what follows from the rows: which entries share a prompt, what is padding."""
+        device = self._decoder.device
+        if self._by_reference:
+            prompt_R = _number([id(prompt) for prompt in self._prompts])
+            for index, step in enumerate(self._steps):
+                if step is not None:
+                    layer = self._calls[index].layer
+                    # Rows of one prompt stand together, and so do the entries that stand for them.
+                    _, first, counts = np.unique(prompt_R[step.first_G], return_index=True, return_counts=True)
+                    self._cache.shared[index] = [
+                        (count, self._prompts[row].cache[layer])
+                        for count, row in zip(counts.tolist(), step.first_G[first].tolist(), strict=True)
+                    ]
+        hidden_virtual = self._cache.prompt_slots - self._virtual_R
+        hidden_stored = self._cache.own - self._stored_R
+        self._padded = bool(hidden_virtual.any() or hidden_stored.any())
+        self._hidden = tuple(torch.from_numpy(part).to(device)[:, None] for part in (hidden_virtual, hidden_stored))
 
     def run_prompts(self) -> Tensor:
-        """Runs each row's prompt through its own layers; returns the last hidden states (R 1 D)."""
-        tokens_RT = torch.zeros((self.rows, self._width), dtype=torch.long, device=self.decoder.device)
+        """Runs each row's prompt through its own steps; returns the last hidden states (R 1 D)."""
+        width = max(prompt.length for prompt in self._prompts)
+        tokens_RT = torch.zeros((self.rows, width), dtype=torch.long, device=self._decoder.device)
         for row, prompt in enumerate(self._prompts):
-            tokens_RT[row, self._width - prompt.length :] = prompt.tokens
-        return self.forward(tokens_RT)[:, -1:]
+            tokens_RT[row, width - prompt.length :] = prompt.tokens
+        lengths_R = np.array([prompt.length for prompt in self._prompts])
+        # What is fed before a row's prompt is padding.
+        self._stored_R = lengths_R - width
+        self._describe()
+        return self._append(tokens_RT)[:, -1:]
+
+    def forward(self, tokens_R: Tensor, ids: Seq[int]) -> Tensor:
+        """Appends one token to every row and returns the hidden states after the last step (R 1 D).
+
+        Args:
+            tokens_R: the tokens, where the model is.
+            ids: the same tokens, as numbers.
+        """
+        self._split(np.asarray(ids))
+        return self._append(tokens_R[:, None])
+
+    def _split(self, ids_R: Ints) -> None:
+        """Parts entries whose rows go on with different tokens."""
+        history_R = _number(list(zip(self._history_R.tolist(), ids_R.tolist(), strict=True)))
+        if history_R.max() > self._history_R.max():
+            self._history_R = history_R
+            if any(step is not None and step.shared for step in self._steps):
+                self._reform([(self, np.arange(self.rows))])
 
     @torch.inference_mode()
-    def forward(self, tokens_RT: Tensor) -> Tensor:
-        """Appends tokens to every row and returns their hidden states after the last layer (R T D)."""
-        start, count = self.cache.length, tokens_RT.shape[1]
-        slots_T = torch.arange(start, start + count, device=tokens_RT.device)
-        padded = bool(self._padding_R.any())
-        positions = (slots_T - self._padding_R[:, None]).clamp(min=0) if padded else slots_T[None]
-        with self.decoder.sharing(self.cache) if self._by_reference else nullcontext():
-            hidden_RTD = self._run(tokens_RT, positions, padded)
-        self.cache.advance(count)
+    def _append(self, tokens_RT: Tensor) -> Tensor:
+        sharing = self._decoder.sharing(self._cache) if self._by_reference else nullcontext()
+        with sharing:
+            hidden_RTD = self._run(tokens_RT)
+        self._cache.advance(tokens_RT.shape[1])
+        self._stored_R = self._stored_R + tokens_RT.shape[1]
         return hidden_RTD
 
-    def _run(self, tokens_RT: Tensor, positions: Tensor, padded: bool) -> Tensor:
-        step = self.decoder.begin(
+    def _run(self, tokens_RT: Tensor) -> Tensor:
+        start, count = self._cache.length, tokens_RT.shape[1]
+        slots_T = torch.arange(start, start + count, device=tokens_RT.device)
+        positions = (slots_T - self._hidden[0] - self._hidden[1]).clamp(min=0) if self._padded else slots_T[None]
+        step = self._decoder.begin(
             tokens_RT,
-            cache=self.cache,
+            cache=self._cache,
             positions_RT=positions,
-            mask_RS=self._mask(self.cache.length + tokens_RT.shape[1]) if padded else None,
+            mask_RS=self._mask(start + count) if self._padded else None,
         )
         hidden_RTD = step.hidden_RTD
-        for layer, rows in enumerate(self._rows_by_layer):
-            if len(rows) == self.rows:
-                hidden_RTD = self.decoder.run_layer(layer, hidden_RTD, step)
-            elif len(rows):
-                hidden_GTD = self.decoder.run_layer(layer, hidden_RTD.index_select(0, rows), step, rows)
-                hidden_RTD = hidden_RTD.index_copy(0, rows, hidden_GTD)
+        for index, plan in enumerate(self._steps):
+            if plan is None:
+                continue
+            self._cache.step = index
+            if len(plan.first_G) == self.rows:
+                hidden_RTD = self._decoder.run(self._calls[index], hidden_RTD, step)
+                continue
+            hidden_GTD = hidden_RTD.index_select(0, plan.gather_G)
+            hidden_GTD = self._decoder.run(self._calls[index], hidden_GTD, step, plan.gather_G)
+            hidden_XTD = hidden_GTD.index_select(0, plan.spread_X) if plan.shared else hidden_GTD
+            hidden_RTD = hidden_RTD.index_copy(0, plan.scatter_X, hidden_XTD)
         return hidden_RTD
 
     def _mask(self, slots: int) -> Tensor:
-        return (torch.arange(slots, device=self._padding_R.device) >= self._padding_R[:, None]).long()
+        virtual, stored = self._hidden
+        slot_S = torch.arange(slots, device=virtual.device)
+        own_S = slot_S - self._cache.prompt_slots
+        return torch.where(own_S < 0, slot_S >= virtual, own_S >= stored).long()
 
     def select(self, keep: Seq[int]) -> None:
         """Keeps only these rows, in this order; the cache lets go of the others."""
-        device = self.decoder.device
-        order = torch.full((self.rows,), -1, dtype=torch.long, device=device)
-        order[torch.tensor(keep, dtype=torch.long, device=device)] = torch.arange(len(keep), device=device)
-        for layer, rows in enumerate(self._rows_by_layer):
-            position = order[rows]
-            chosen = (position >= 0).nonzero()[:, 0]
-            self.cache.select(layer, chosen)
-            self._rows_by_layer[layer] = position[chosen]
-        self._prompts = [self._prompts[row] for row in keep]
-        self._padding_R = self._padding_R[list(keep)]
-        if self._by_reference:
-            self._regroup()
+        self._reform([(self, np.asarray(keep, dtype=np.int64))])
+
+    def join(self, keep: Seq[int], others: "RowBatch", keep_others: Seq[int]) -> list[int]:
+        """Keeps some rows and takes over some of another batch with the same steps.
+
+        Returns:
+            The rows in their new order, in which rows of one prompt stand together: r for one of the kept rows, kept +
+            r for one of the others.
+        """
+        parts = [(self, np.asarray(keep, dtype=np.int64)), (others, np.asarray(keep_others, dtype=np.int64))]
+        return self._reform(parts)
+
+    def _reform(self, parts: Seq[tuple["RowBatch", Ints]]) -> list[int]:
+        """Makes this batch out of rows of some batches (itself perhaps among them)."""
+        prompts = [batch._prompts[row] for batch, rows in parts for row in rows]
+        source_R = np.repeat(np.arange(len(parts)), [len(rows) for _, rows in parts])
+        row_R = np.concatenate([rows for _, rows in parts])
+        order = np.argsort(_number([id(prompt) for prompt in prompts]), kind="stable")
+        source_R, row_R = source_R[order], row_R[order]
+        before = [(batch._cache, batch._steps) for batch, _ in parts]
+
+        def gathered(name: str) -> NDArray[Any]:
+            return np.concatenate([getattr(batch, name)[rows] for batch, rows in parts])[order]
+
+        histories = zip(source_R.tolist(), gathered("_history_R").tolist(), strict=True)
+        self._runs_RS, self._virtual_R = gathered("_runs_RS"), gathered("_virtual_R")
+        self._stored_R = gathered("_stored_R")
+        self._prompts = [prompts[index] for index in order]
+        self._history_R = _number(list(histories))
+        self._steps = self._plan()
+        self._cache = self._refilled(before, source_R, row_R)
+        self._describe()
+        return order.tolist()
+
+    def _refilled(self, before: Seq[tuple[RowCache, list[_Step | None]]], source_R: Ints, row_R: Ints) -> RowCache:
+        """A cache for the steps as they are now, out of the entries of earlier ones, which are emptied on the way."""
+        width = int(self._virtual_R.max()) if self._by_reference else 0
+        own = int(self._stored_R.max())
+        room = max(cache.slots - cache.own for cache, _ in before)
+        after = RowCache(len(self._calls), own + room, prompt_slots=width)
+        after.own = own
+        for index, step in enumerate(self._steps):
+            if step is not None:
+                sources = []
+                for source, (cache, steps) in enumerate(before):
+                    old = steps[index]
+                    places = np.flatnonzero(source_R[step.first_G] == source)
+                    if old is not None and len(places):
+                        entry_R = np.zeros(int(old.rows_X.max()) + 1, dtype=np.int64)
+                        entry_R[old.rows_X] = old.entry_X
+                        sources.append((cache, entry_R[row_R[step.first_G[places]]], places))
+                after.take(index, sources, len(step.first_G))
+            for cache, _ in before:
+                cache.drop(index)
+        return after
+
+
+def _number(values: Seq[object]) -> Ints:
+    """Equal values get equal numbers, counted up in order of first appearance."""
+    seen: dict[object, int] = {}
+    return np.array([seen.setdefault(value, len(seen)) for value in values], dtype=np.int64)

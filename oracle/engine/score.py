@@ -9,14 +9,15 @@ import torch
 from torch import Tensor
 
 from oracle.engine.prompts import PromptState
-from oracle.engine.sharing import Mask, SharedPass, shared_pass
+from oracle.engine.schedule import Schedule
+from oracle.engine.sharing import SharedPass, shared_pass
 from oracle.models.decoder import Decoder
 
 __all__ = ["continuation_pass", "log_likelihoods"]
 
 
 def continuation_pass(
-    decoder: Decoder, prompt: PromptState, runs_NL: Mask, tokens: Seq[int], *, shared_prompt: bool, piece: int
+    decoder: Decoder, prompt: PromptState, schedule: Schedule, tokens: Seq[int], *, shared_prompt: bool, piece: int
 ) -> tuple[SharedPass, int]:
     """Feeds the tokens of a continuation that predict another one, after the prompt.
 
@@ -26,15 +27,15 @@ def continuation_pass(
     """
     fed = prompt.tokens.new_tensor(list(tokens))
     if shared_prompt:
-        return shared_pass(decoder, runs_NL, fed, prompt, piece=piece), 0
-    return shared_pass(decoder, runs_NL, torch.cat([prompt.tokens, fed]), None, piece=piece), prompt.length - 1
+        return shared_pass(decoder, schedule, fed, prompt, piece=piece), 0
+    return shared_pass(decoder, schedule, torch.cat([prompt.tokens, fed]), None, piece=piece), prompt.length - 1
 
 
 @torch.inference_mode()
 def log_likelihoods(
     decoder: Decoder,
     prompt: PromptState,
-    runs_NL: Mask,
+    schedule: Schedule,
     continuation: Seq[int],
     *,
     shared_prompt: bool,
@@ -46,7 +47,7 @@ def log_likelihoods(
     Args:
         decoder: the model.
         prompt: what precedes the continuation.
-        runs_NL: the allocations.
+        schedule: the allocations.
         continuation: the token ids to score, at least one.
         shared_prompt: scope `decode`, in which the first token is predicted by the full model.
         piece: nodes that pass through a layer at once.
@@ -59,9 +60,9 @@ def log_likelihoods(
     first = _gold(prompt.logits_V[None], targets_T[:1]).sum() if shared_prompt else targets_T.new_zeros(()).double()
     targets_T = targets_T[1:] if shared_prompt else targets_T
     if len(targets_T) == 0:
-        return [float(first)] * len(runs_NL), 0
+        return [float(first)] * len(schedule.runs_NS), 0
     done, start = continuation_pass(
-        decoder, prompt, runs_NL, continuation[:-1], shared_prompt=shared_prompt, piece=piece
+        decoder, prompt, schedule, continuation[:-1], shared_prompt=shared_prompt, piece=piece
     )
     nodes, node_N = torch.unique(done.node_N, return_inverse=True)
     hidden_XD = done.hidden_MTD[nodes, start:].flatten(0, 1)

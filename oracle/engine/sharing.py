@@ -4,7 +4,7 @@ Allocations that agree up to a layer, with the same token history, have the same
 node; a layer runs once for each node that some allocation leaves through it. All masks of at most k layers then cost
 one layer execution a mask, not k.
 
-Shapes: N allocations, L layers, M nodes, T tokens, D hidden width, G nodes that run one layer.
+Shapes: N allocations, S steps, M nodes, T tokens, D hidden width, G nodes that run one step.
 """
 
 from collections.abc import Iterator
@@ -17,14 +17,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from oracle.engine.prompts import PromptState
+from oracle.engine.schedule import Mask, Schedule
 from oracle.models.cache import PassCache
 from oracle.models.decoder import Decoder, Step
-from oracle.types import Allocation
 
-__all__ = ["Mask", "SharedPass", "as_masks", "shared_pass"]
-
-Mask = NDArray[np.bool_]
-"""Allocations as rows of booleans (N L): whether a layer runs."""
+__all__ = ["SharedPass", "shared_pass"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,56 +39,49 @@ class SharedPass:
     executions: int
 
 
-def as_masks(allocations: list[Allocation], layers: int) -> Mask:
-    """Allocations as booleans (N L)."""
-    runs_NL = np.zeros((len(allocations), layers), dtype=np.bool_)
-    for row, allocation in enumerate(allocations):
-        runs_NL[row, list(allocation)] = True
-    return runs_NL
-
-
 @torch.inference_mode()
 def shared_pass(
-    decoder: Decoder, runs_NL: Mask, tokens_T: Tensor, prompt: PromptState | None, *, piece: int
+    decoder: Decoder, schedule: Schedule, tokens_T: Tensor, prompt: PromptState | None, *, piece: int
 ) -> SharedPass:
     """Runs the same tokens through every allocation.
 
     Args:
         decoder: the model.
-        runs_NL: the allocations.
+        schedule: the allocations.
         tokens_T: token ids, the same for all.
         prompt: whose full-depth states precede the tokens (scope `decode`); None if nothing precedes them.
         piece: how many nodes pass through a layer at once: bounds the activations.
     """
+    runs_NS = schedule.runs_NS
     cache = PassCache(decoder.layers, prompt.cache if prompt else None, shared=decoder.shares_prompts)
     start = cache.length
     positions = torch.arange(start, start + len(tokens_T), device=decoder.device)[None]
     with decoder.sharing(cache) if prompt and decoder.shares_prompts else nullcontext():
         steps = _Steps(decoder, cache, tokens_T[None], positions)
         hidden_MTD = steps.of(1).hidden_RTD.new_empty(
-            (len(runs_NL) + 1, len(tokens_T), steps.of(1).hidden_RTD.shape[2])
+            (len(runs_NS) + 1, len(tokens_T), steps.of(1).hidden_RTD.shape[2])
         )
         hidden_MTD[0] = steps.of(1).hidden_RTD[0]
-        node_N = np.zeros(len(runs_NL), dtype=np.int64)
+        node_N = np.zeros(len(runs_NS), dtype=np.int64)
         executions = 0
-        for layer, source_G, target_G in _plan(runs_NL, node_N):
+        for index, source_G, target_G in _plan(runs_NS, node_N):
             executions += len(source_G)
             source, target = (torch.from_numpy(index).to(decoder.device) for index in (source_G, target_G))
             for here, there in zip(source.split(piece), target.split(piece), strict=True):
                 step = steps.of(len(here))
-                hidden_MTD[there] = decoder.run_layer(layer, hidden_MTD.index_select(0, here), step)
+                hidden_MTD[there] = decoder.run(schedule.calls[index], hidden_MTD.index_select(0, here), step)
     return SharedPass(hidden_MTD=hidden_MTD, node_N=torch.from_numpy(node_N).to(decoder.device), executions=executions)
 
 
-def _plan(runs_NL: Mask, node_N: NDArray[np.int64]) -> Iterator[tuple[int, NDArray[np.int64], NDArray[np.int64]]]:
-    """For each layer the nodes that run it and where their results go; keeps `node_N` up to date.
+def _plan(runs_NS: Mask, node_N: NDArray[np.int64]) -> Iterator[tuple[int, NDArray[np.int64], NDArray[np.int64]]]:
+    """For each step the nodes that run it and where their results go; keeps `node_N` up to date.
 
     A result takes its source's place unless some allocation stays there, so that there are never more nodes than
     distinct allocations.
     """
     nodes = 1
-    for layer in range(runs_NL.shape[1]):
-        runs_N = runs_NL[:, layer]
+    for step in range(runs_NS.shape[1]):
+        runs_N = runs_NS[:, step]
         if not runs_N.any():
             continue
         source_G, inverse = np.unique(node_N[runs_N], return_inverse=True)
@@ -101,7 +91,7 @@ def _plan(runs_NL: Mask, node_N: NDArray[np.int64]) -> Iterator[tuple[int, NDArr
         new = stays_M[source_G]
         target_G[new] = np.arange(nodes, nodes + new.sum())
         nodes += int(new.sum())
-        yield layer, source_G, target_G
+        yield step, source_G, target_G
         node_N[runs_N] = target_G[inverse]
 
 

@@ -58,7 +58,6 @@ def _shared_attention(
     """Attention of every row over its prompt and its own tokens, as the library calls it."""
     cache = _cache.get()
     assert cache is not None, "used outside of `attending`"
-    layer = cache.current_layer
     G, H, T, D = query_GHTD.shape
     K, S = key_GKSD.shape[1], key_GKSD.shape[2]
     scale = D**-0.5 if scaling is None else scaling
@@ -66,13 +65,11 @@ def _shared_attention(
     output_GKMD = torch.empty((G, K, H // K * T, value_GKSD.shape[3]), dtype=value_GKSD.dtype, device=query_GHTD.device)
     mask = _own_causal(T, S, query_GHTD.device) if attention_mask is None and T > 1 else attention_mask
     start = 0
-    for count, prompt in cache.groups[layer]:
+    for count, prompt in cache.shared_now():
         rows = slice(start, start + count)
         start += count
         masks = mask if mask is None or mask.shape[0] == 1 else mask[rows]
-        output_GKMD[rows] = _group(
-            query_GKMD[rows], key_GKSD[rows], value_GKSD[rows], prompt[layer], masks, (T, softcap)
-        )
+        output_GKMD[rows] = _group(query_GKMD[rows], key_GKSD[rows], value_GKSD[rows], prompt, masks, (T, softcap))
     return output_GKMD.view(G, H, T, -1).transpose(1, 2), None
 
 

@@ -1,107 +1,139 @@
 """Keys and values of a batch of rows in which every row runs its own layers.
 
-Shapes: R rows, G rows of one layer, H key/value heads, S slots, D head width, P prompt tokens.
+A batch runs steps: executions of layers, in order. Every step has a store of its own, so that a layer that a row runs
+twice keeps two histories.
+
+Shapes: G entries of one step, H key/value heads, S slots, D head width, P prompt tokens.
 """
 
 from collections.abc import Sequence as Seq
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from transformers.cache_utils import Cache
 
-__all__ = ["PassCache", "PromptCache", "RowCache"]
+__all__ = ["PassCache", "PromptCache", "RowCache", "States"]
 
-PromptCache = list[tuple[Tensor, Tensor]]
+States = tuple[Tensor, Tensor]
+"""Keys and values (each G H S D)."""
+
+PromptCache = list[States]
 """Per layer the keys and values (each 1 H P D) of one prompt at full depth."""
 
 
 class RowCache(Cache):
-    """A cache whose layer l holds only the rows that run layer l.
+    """A cache whose step s holds only what runs step s.
 
     The decoder layers of the library call `update` as they would on their own cache; masks are built from
-    `get_mask_sizes`. Rows are right-aligned: a shorter prompt leaves its first slots empty and masked.
+    `get_mask_sizes`. Entries are right-aligned: a shorter history leaves its first slots empty and masked.
 
     Prompts are either copied into the slots (`fill_prompts`) or shared by reference: then the first `prompt_slots`
-    slots are virtual, and the attention of `oracle.models.attention` looks the prompts up in `groups`.
+    slots are virtual, and the attention of `oracle.models.attention` looks the prompts up in `shared`.
 
     Args:
-        rows_by_layer: for each layer the number of rows that run it.
-        slots: capacity in tokens per row.
+        steps: how many steps there are.
+        slots: capacity in tokens.
         prompt_slots: virtual slots of shared prompts, the longest prompt's length.
 
     Attributes:
-        groups: for each layer the rows in order, as (how many, the prompt that they share).
-        current_layer: the layer that was updated last.
+        step: the step whose states `update` is given; whoever runs the layers sets it.
+        shared: for each step its entries in order, as (how many, the states of the prompt that they share).
     """
 
-    def __init__(self, rows_by_layer: Seq[int], slots: int, *, prompt_slots: int = 0) -> None:
+    def __init__(self, steps: int, slots: int, *, prompt_slots: int = 0) -> None:
         super().__init__(layers=[])
-        self.rows_by_layer = list(rows_by_layer)
+        self.steps = steps
         self.slots = slots
         self.prompt_slots = prompt_slots
-        self.groups: list[list[tuple[int, PromptCache]]] = [[] for _ in self.rows_by_layer]
-        self.current_layer = -1
-        self._own = 0
-        self._keys: list[Tensor | None] = [None] * len(self.rows_by_layer)
-        self._values: list[Tensor | None] = [None] * len(self.rows_by_layer)
+        self.shared: list[list[tuple[int, States]]] = [[] for _ in range(steps)]
+        self.step = 0
+        self.own = 0
+        self._keys: list[Tensor | None] = [None] * steps
+        self._values: list[Tensor | None] = [None] * steps
 
     @property
     def length(self) -> int:
-        """Slots filled so far, virtual and masked ones included."""
-        return self.prompt_slots + self._own
+        """Slots filled so far, virtual and masked ones included; `own` of them are stored here."""
+        return self.prompt_slots + self.own
 
     def update(
         self, key_states: Tensor, value_states: Tensor, layer_idx: int, *args: object, **kwargs: object
-    ) -> tuple[Tensor, Tensor]:
-        """Appends the new states (G H T D) of one layer and returns all of its own states so far."""
-        self.current_layer = layer_idx
-        end = self._own + key_states.shape[2]
+    ) -> States:
+        """Appends the new states (G H T D) of the current step and returns all of its own states so far."""
+        end = self.own + key_states.shape[2]
         kept = []
         for store, states in ((self._keys, key_states), (self._values, value_states)):
-            buffer = store[layer_idx]
+            buffer = store[self.step]
             if buffer is None:
-                buffer = store[layer_idx] = self._allocate(layer_idx, states)
-            buffer[:, :, self._own : end] = states
+                buffer = store[self.step] = self._allocate(states.shape[0], states)
+            buffer[:, :, self.own : end] = states
             kept.append(buffer[:, :, :end])
         return kept[0], kept[1]
 
-    def _allocate(self, layer_idx: int, like: Tensor) -> Tensor:
-        rows = self.rows_by_layer[layer_idx]
+    def shared_now(self) -> list[tuple[int, States]]:
+        """The shared prompts of the current step."""
+        return self.shared[self.step]
+
+    def _allocate(self, entries: int, like: Tensor) -> Tensor:
         # Empty slots are masked, but a mask does not hide a NaN: they must be finite.
-        return like.new_zeros((rows, like.shape[1], self.slots, like.shape[3]))
+        return like.new_zeros((entries, like.shape[1], self.slots, like.shape[3]))
 
     def advance(self, tokens: int) -> None:
-        """Marks that every layer has appended `tokens` slots."""
-        self._own += tokens
+        """Marks that every step has appended `tokens` slots."""
+        self.own += tokens
 
-    def fill_prompts(self, layer_idx: int, prompts: Seq[PromptCache], width: int) -> None:
-        """Gives the rows of one layer copies of their prompts' states, right-aligned in the first `width` slots."""
+    def fill_prompts(self, step: int, prompts: Seq[States]) -> None:
+        """Gives the entries of one step copies of their prompts' states, right-aligned in the first slots."""
+        width = max(keys.shape[2] for keys, _ in prompts)
         for store, part in ((self._keys, 0), (self._values, 1)):
-            buffer = self._allocate(layer_idx, prompts[0][layer_idx][part])
-            for row, prompt in enumerate(prompts):
-                states = prompt[layer_idx][part]
-                buffer[row, :, width - states.shape[2] : width] = states[0]
-            store[layer_idx] = buffer
+            buffer = self._allocate(len(prompts), prompts[0][part])
+            for entry, states in enumerate(prompts):
+                buffer[entry, :, width - states[part].shape[2] : width] = states[part][0]
+            store[step] = buffer
 
-    def select(self, layer_idx: int, rows: Tensor) -> None:
-        """Keeps only the given rows of one layer."""
-        self.rows_by_layer[layer_idx] = len(rows)
-        for store in (self._keys, self._values):
-            buffer = store[layer_idx]
-            if buffer is not None:
-                store[layer_idx] = buffer.index_select(0, rows)
+    def take(
+        self, step: int, sources: Seq[tuple["RowCache", NDArray[np.int64], NDArray[np.int64]]], entries: int
+    ) -> None:
+        """Fills one step with entries of other caches, right-aligned before this cache's `own` slots.
+
+        Args:
+            step: the step, the same in every cache.
+            sources: a cache, which of its entries are taken, and where they go.
+            entries: G, how many there are in all.
+        """
+        for store, name in ((self._keys, "_keys"), (self._values, "_values")):
+            buffer: Tensor | None = None
+            for cache, taken, places in sources:
+                theirs = getattr(cache, name)[step]
+                if theirs is None:
+                    continue
+                same_shape = (entries, cache.own, cache.slots) == (len(theirs), self.own, self.slots)
+                if same_shape and np.array_equal(taken, np.arange(entries)):
+                    buffer = theirs  # nothing moves
+                    break
+                buffer = self._allocate(entries, theirs) if buffer is None else buffer
+                count = min(cache.own, self.own)
+                window = theirs[:, :, cache.own - count : cache.own]
+                chosen, targets = (torch.from_numpy(part).to(theirs.device) for part in (taken, places))
+                buffer[:, :, self.own - count : self.own].index_copy_(0, targets, window.index_select(0, chosen))
+            store[step] = buffer
+
+    def drop(self, step: int) -> None:
+        """Lets go of the states of one step."""
+        self._keys[step] = self._values[step] = None
 
     def unused(self) -> int | None:
-        """The first layer that was given no states, or None."""
-        return next((layer for layer, keys in enumerate(self._keys) if keys is None), None)
+        """The first step that was given no states, or None."""
+        return next((step for step, keys in enumerate(self._keys) if keys is None), None)
 
-    def states(self, row: int = 0) -> PromptCache:
-        """Copies of one row's states in every layer (each 1 H S D)."""
+    def states(self) -> PromptCache:
+        """Copies of the first entry's states in every step (each 1 H S D)."""
         pairs = []
         for keys, values in zip(self._keys, self._values, strict=True):
-            assert keys is not None and values is not None, "every layer must have run"
-            window = slice(row, row + 1), slice(None), slice(0, self._own)
-            pairs.append((keys[window].clone(), values[window].clone()))
+            assert keys is not None and values is not None, "every step must have run"
+            pairs.append((keys[:1, :, : self.own].clone(), values[:1, :, : self.own].clone()))
         return pairs
 
     # What the library asks of a cache when it builds positions and masks.
@@ -124,17 +156,17 @@ class RowCache(Cache):
     @property
     def is_sliding(self) -> list[bool]:
         """No layer drops old states: sliding windows are applied by the masks."""
-        return [False] * len(self.rows_by_layer)
+        return [False] * self.steps
 
     @property
     def is_linear(self) -> list[bool]:
         """No layer is a linear-attention one."""
-        return [False] * len(self.rows_by_layer)
+        return [False] * self.steps
 
     @property
     def is_dummy(self) -> list[bool]:
         """Every layer may hold states."""
-        return [False] * len(self.rows_by_layer)
+        return [False] * self.steps
 
     @property
     def is_compileable(self) -> bool:
@@ -142,7 +174,7 @@ class RowCache(Cache):
         return False
 
     def __len__(self) -> int:
-        return len(self.rows_by_layer)
+        return self.steps
 
 
 class PassCache(RowCache):
@@ -151,22 +183,27 @@ class PassCache(RowCache):
     Args:
         layers: L.
         prompt: full-depth states that every row attends to first; None for none.
-        shared: whether the rows look the prompt up in `groups` instead of getting a copy each.
+        shared: whether the rows share the prompt's states instead of getting a copy each.
     """
 
     def __init__(self, layers: int, prompt: PromptCache | None, *, shared: bool) -> None:
-        super().__init__([0] * layers, 0, prompt_slots=prompt[0][0].shape[2] if prompt else 0)
-        self._prompt, self._shared = prompt, shared
+        super().__init__(layers, 0, prompt_slots=prompt[0][0].shape[2] if prompt else 0)
+        self._prompt, self._shares = prompt, shared
+        self._now: list[tuple[int, States]] = []
 
     def update(
         self, key_states: Tensor, value_states: Tensor, layer_idx: int, *args: object, **kwargs: object
-    ) -> tuple[Tensor, Tensor]:
+    ) -> States:
         """The states of one layer that the rows attend to, the prompt's included unless it is shared."""
-        self.current_layer = layer_idx
         if self._prompt is None:
             return key_states, value_states
-        if self._shared:
-            self.groups[layer_idx] = [(key_states.shape[0], self._prompt)]
+        rows = key_states.shape[0]
+        if self._shares:
+            self._now = [(rows, self._prompt[layer_idx])]
             return key_states, value_states
-        keys, values = (states.expand(key_states.shape[0], -1, -1, -1) for states in self._prompt[layer_idx])
+        keys, values = (states.expand(rows, -1, -1, -1) for states in self._prompt[layer_idx])
         return torch.cat([keys, key_states], dim=2), torch.cat([values, value_states], dim=2)
+
+    def shared_now(self) -> list[tuple[int, States]]:
+        """The prompt, shared by all rows of the layer that runs."""
+        return self._now

@@ -9,7 +9,7 @@ Shapes: R rows, T new tokens, S slots of the cache, D hidden width, V vocabulary
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property, partial
 from typing import Any
 
 import torch
@@ -19,6 +19,9 @@ from transformers import PreTrainedModel
 from oracle.errors import InputError
 from oracle.models.attention import attending
 from oracle.models.cache import PassCache, RowCache
+from oracle.models.call import Call, Part
+from oracle.models.stubs import Stub, for_rows
+from oracle.models.sublayers import Sublayers
 
 __all__ = ["Decoder", "Step", "find_layers"]
 
@@ -65,29 +68,6 @@ class Step:
     rows: int
 
 
-class _Stub(nn.Module):
-    """Stands in for a decoder layer: records its arguments and hands a hidden state on."""
-
-    def __init__(self, layer: nn.Module) -> None:
-        super().__init__()
-        object.__setattr__(self, "_layer", layer)
-        self.returns_tuple = False
-        self.call: tuple[tuple[Any, ...], dict[str, Any]] = ((), {})
-        self.hidden: Tensor | None = None
-        self.replacement: Tensor | None = None
-
-    def __getattr__(self, name: str) -> Any:
-        try:
-            return super().__getattr__(name)
-        except AttributeError:
-            return getattr(object.__getattribute__(self, "_layer"), name)
-
-    def forward(self, hidden_states: Tensor, *args: Any, **kwargs: Any) -> Any:
-        self.call, self.hidden = (args, kwargs), hidden_states
-        result = hidden_states if self.replacement is None else self.replacement
-        return (result,) if self.returns_tuple else result
-
-
 class Decoder:
     """One forward pass of a model taken apart: `begin`, then layers in any order, then `finish`.
 
@@ -108,7 +88,7 @@ class Decoder:
         self.model = model
         self._owner, self._name = find_layers(model)
         self._layers: nn.ModuleList = getattr(self._owner, self._name)
-        self._stubs = [_Stub(layer) for layer in self._layers]
+        self._stubs = [Stub(layer) for layer in self._layers]
         self._stub_list = nn.ModuleList(self._stubs)
         self._probe()
 
@@ -151,20 +131,48 @@ class Decoder:
         assert isinstance(first, Tensor)
         return Step(hidden_RTD=first, calls=tuple(stub.call for stub in self._stubs), rows=tokens_RT.shape[0])
 
-    def run_layer(self, layer: int, hidden_GTD: Tensor, step: Step, rows_G: Tensor | None = None) -> Tensor:
-        """Runs one layer on the hidden states of some rows.
+    def run(self, call: Call, hidden_GTD: Tensor, step: Step, rows_G: Tensor | None = None) -> Tensor:
+        """Runs one layer, or one part of it, on the hidden states of some rows.
 
         Args:
-            layer: index of the layer; its cache must hold just these rows.
+            call: the layer and the part; the cache must stand ready for just these rows.
             hidden_GTD: the hidden states of the rows.
             step: the pass they belong to.
             rows_G: which rows of the pass these are; None for all.
         """
-        args, kwargs = step.calls[layer]
+        args, kwargs = step.calls[call.layer]
         if rows_G is not None:
-            args, kwargs = _gather((args, kwargs), rows_G, step.rows)
-        output = self._layers[layer](hidden_GTD, *args, **kwargs)
+            args, kwargs = for_rows((args, kwargs), rows_G, step.rows)
+        if call.part == Part.WHOLE:
+            output = self._layers[call.layer](hidden_GTD, *args, **kwargs)
+        else:
+            with self.sublayers.only(call.layer, call.part):
+                output = self._layers[call.layer](hidden_GTD, *args, **kwargs)
         return output[0] if isinstance(output, tuple) else output
+
+    @cached_property
+    def sublayers(self) -> Sublayers:
+        """Attention and MLP apart.
+
+        Raises:
+            InputError: if they are no branches of a residual stream.
+        """
+        sublayers = Sublayers(self._layers, type(self.model).__name__)
+        self.__dict__["sublayers"] = sublayers  # `run` needs it while it learns
+        try:
+            self._try(sublayers)
+        except InputError:
+            del self.__dict__["sublayers"]
+            raise
+        return sublayers
+
+    @torch.inference_mode()
+    def _try(self, sublayers: Sublayers) -> None:
+        tokens_RT = torch.tensor([[0, 1, 2]], device=self.device)
+        positions = torch.arange(3, device=self.device)[None]
+        cache = PassCache(self.layers, None, shared=False)
+        step = self.begin(tokens_RT, cache=cache, positions_RT=positions)
+        sublayers.learn(lambda layer, part, hidden: self.run(Call(layer, part), hidden, step), step.hidden_RTD)
 
     @torch.inference_mode()
     def finish(self, hidden_RTD: Tensor) -> Tensor:
@@ -216,7 +224,7 @@ class Decoder:
             raise InputError(
                 f"a decoder-only model is required, but the tokens of {name} see later ones; choose a causal model"
             )
-        cache = RowCache([2] * self.layers, 3)
+        cache = RowCache(self.layers, 3)
         try:
             hidden_RTD = self._run_all(tokens_RT, cache)
         except (TypeError, AttributeError) as error:
@@ -233,7 +241,7 @@ class Decoder:
 
     def _probe_sharing(self, tokens_RT: Tensor, plain_RTV: Tensor) -> bool:
         """Whether the model takes the attention of `oracle.models.attention`: tried, not assumed."""
-        prompt = RowCache([1] * self.layers, 2)
+        prompt = RowCache(self.layers, 2)
         self._run_all(tokens_RT[:1, :2], prompt)
         cache = PassCache(self.layers, prompt.states(), shared=True)
         try:
@@ -252,7 +260,8 @@ class Decoder:
         step = self.begin(tokens_RT, cache=cache, positions_RT=positions)
         hidden_RTD = step.hidden_RTD
         for layer in range(self.layers):
-            hidden_RTD = self.run_layer(layer, hidden_RTD, step)
+            cache.step = layer
+            hidden_RTD = self.run(Call(layer), hidden_RTD, step)
         cache.advance(tokens_RT.shape[1])
         return hidden_RTD
 
@@ -264,22 +273,5 @@ def _same(a: Tensor, b: Tensor) -> bool:
     return torch.allclose(a.float(), b.float(), rtol=0.0, atol=float(b.float().abs().max()) * 2**-5)
 
 
-def _note(stub: _Stub, layer: nn.Module, args: Any, output: Any) -> None:
+def _note(stub: Stub, layer: nn.Module, args: Any, output: Any) -> None:
     stub.returns_tuple = isinstance(output, tuple)
-
-
-def _gather(value: Any, rows_G: Tensor, rows: int) -> Any:
-    """The same arguments for some of the rows: every tensor that has one entry a row is indexed."""
-    if isinstance(value, Tensor):
-        if rows == 1 or not value.dim() or value.shape[0] % rows:
-            return value
-        if value.shape[0] == rows:
-            return value.index_select(0, rows_G)
-        if value.dim() == 3 and value.shape[1] == 1:  # Bloom's position biases: one entry a row and head
-            return value.unflatten(0, (rows, -1)).index_select(0, rows_G).flatten(0, 1)
-        return value
-    if isinstance(value, tuple):
-        return tuple(_gather(item, rows_G, rows) for item in value)
-    if isinstance(value, dict):
-        return {key: _gather(item, rows_G, rows) for key, item in value.items()}
-    return value

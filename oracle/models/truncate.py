@@ -1,42 +1,66 @@
-"""A plain Hugging Face model whose layer list really has the chosen layers only: the trust anchor."""
+"""A plain Hugging Face model whose layer list really is the allocation: the trust anchor."""
 
 import copy
+from collections.abc import Sequence as Seq
 
 from torch import nn
 from transformers import PreTrainedModel
 
+from oracle.models.call import Call, Part
 from oracle.models.decoder import find_layers
-from oracle.types import Allocation
+from oracle.models.sublayers import Shapes, stand_ins
 
 __all__ = ["truncated"]
 
 
-def truncated(model: PreTrainedModel, allocation: Allocation) -> PreTrainedModel:
-    """A copy of a model with only the allocated layers, sharing every weight with the original.
+def truncated(model: PreTrainedModel, calls: Seq[Call | int], shapes: Shapes | None = None) -> PreTrainedModel:
+    """A copy of a model whose layers are the given ones, in that order, sharing every weight with the original.
 
-    The copy is an ordinary model of the library: nothing of this project runs inside it.
+    The copy is an ordinary model of the library: nothing of this project runs inside it, but for the stand-ins that
+    add nothing where only a layer's attention or MLP is wanted.
 
     Args:
         model: the full model.
-        allocation: a rising tuple of layer indices; may be empty.
+        calls: the layers, or parts of layers; a layer that stands there twice keeps two caches. May be empty.
+        shapes: of the branches, from `Decoder.sublayers`; needed for parts.
     """
     shared = [*model.parameters(), *model.buffers()]
-    copied = copy.deepcopy(model, {id(tensor): tensor for tensor in shared})
+    memo = {id(tensor): tensor for tensor in shared}
+    copied = copy.deepcopy(model, dict(memo))
     owner, name = find_layers(copied)
-    layers = getattr(owner, name)
-    kept = nn.ModuleList(layers[index] for index in allocation)
-    for position, layer in enumerate(kept):
+    originals = getattr(find_layers(model)[0], name)
+    wanted = _merged([Call(call) if isinstance(call, int) else call for call in calls])
+    kept, states = nn.ModuleList(), 0
+    for call in wanted:
+        layer = copy.deepcopy(originals[call.layer], dict(memo))
+        if call.part != Part.WHOLE:
+            assert shapes is not None, "parts of layers need the shapes of their branches"
+            absent = Part.MLP if call.part == Part.ATTENTION else Part.ATTENTION
+            layer._modules.update(stand_ins(layer, shapes, absent))
         for module in layer.modules():
             if hasattr(module, "layer_idx"):
-                module.layer_idx = position  # type: ignore[assignment]
+                module.layer_idx = states
+        kept.append(layer)
+        states += call.part != Part.MLP
     setattr(owner, name, kept)
-    _shorten(copied.config.get_text_config(), allocation)
+    _shorten(copied.config.get_text_config(), [call.layer for call in wanted])
     return copied
 
 
-def _shorten(config: object, allocation: Allocation) -> None:
+def _merged(calls: Seq[Call]) -> list[Call]:
+    """Attention directly followed by the MLP of the same layer is that layer."""
+    merged: list[Call] = []
+    for call in calls:
+        if call.part == Part.MLP and merged and merged[-1] == Call(call.layer, Part.ATTENTION):
+            merged[-1] = Call(call.layer)
+        else:
+            merged.append(call)
+    return merged
+
+
+def _shorten(config: object, layers: Seq[int]) -> None:
     """Makes a configuration describe the kept layers, per-layer lists included."""
     types = getattr(config, "layer_types", None)
     if types is not None:
-        config.layer_types = [types[index] for index in allocation]  # type: ignore[attr-defined]
-    config.num_hidden_layers = len(allocation)  # type: ignore[attr-defined]
+        config.layer_types = [types[layer] for layer in layers]  # type: ignore[attr-defined]
+    config.num_hidden_layers = len(layers)  # type: ignore[attr-defined]

@@ -22,7 +22,7 @@ import torch
 
 from oracle.config import SearchConfig
 from oracle.engine import Engine, Generation, PromptState
-from oracle.engine.sharing import as_masks
+from oracle.engine.schedule import as_masks
 from oracle.families import random_mask
 from oracle.models import load_model, truncated
 from oracle.quality import bound_for, score_text
@@ -76,7 +76,8 @@ def generation(engine: Engine, text: str, references: tuple[str, ...], masks: li
     prompt = engine.open(text)
     requests = [(prompt, mask) for mask in masks]
     engine.generate(requests[:8])
-    seconds, results = timed(lambda: engine._decode(requests))
+    schedule = engine.units.steps(masks)
+    seconds, results = timed(lambda: engine._decode(requests, schedule))
     resolved, settled = timed(lambda: engine.generate(requests))
     sample = list(range(0, len(masks), len(masks) // NAIVE_MASKS))
     naive, outputs = naive_generate(engine, text, [masks[index] for index in sample])

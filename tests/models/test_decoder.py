@@ -19,18 +19,20 @@ from transformers import (
 from oracle.errors import InputError
 from oracle.models import Decoder, truncated
 from oracle.models.cache import RowCache
+from oracle.models.call import Call
 
 
 def run(decoder: Decoder, tokens: torch.Tensor, allocation: tuple[int, ...], pieces: int = 1) -> torch.Tensor:
     """Logits of a teacher-forced pass through some layers, the tokens given in several pieces."""
-    cache = RowCache([len(tokens)] * decoder.layers, tokens.shape[1])
+    cache = RowCache(decoder.layers, tokens.shape[1])
     logits = []
     for piece in tokens.chunk(pieces, dim=1):
         positions = torch.arange(cache.length, cache.length + piece.shape[1])[None]
         step = decoder.begin(piece, cache=cache, positions_RT=positions)
         hidden = step.hidden_RTD
         for layer in allocation:
-            hidden = decoder.run_layer(layer, hidden, step)
+            cache.step = layer
+            hidden = decoder.run(Call(layer), hidden, step)
         cache.advance(piece.shape[1])
         logits.append(decoder.finish(hidden))
     return torch.cat(logits, dim=1)

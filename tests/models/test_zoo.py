@@ -9,6 +9,7 @@ from oracle.config import SearchConfig
 from oracle.engine import Engine
 from oracle.models import Decoder, LanguageModel, truncated
 from oracle.models.cache import RowCache
+from oracle.models.call import Call
 
 MASKS = [(), (2,), (0, 4), (1, 2, 3), (0, 1, 3, 4), tuple(range(LAYERS))]
 COPIES_ITS_PROMPT = {"gptj", "bloom", "falcon", "falcon, alibi"}
@@ -30,11 +31,12 @@ def test_some_layers_are_the_model_without_the_others_bit_for_bit(model) -> None
     tokens = torch.randint(0, 250, (3, 13), generator=torch.Generator().manual_seed(1))
     full = model.network(tokens).logits
     for allocation in MASKS:
-        cache = RowCache([3] * LAYERS, 13)
+        cache = RowCache(LAYERS, 13)
         step = model.decoder.begin(tokens, cache=cache, positions_RT=torch.arange(13)[None])
         hidden = step.hidden_RTD
         for layer in allocation:
-            hidden = model.decoder.run_layer(layer, hidden, step)
+            cache.step = layer
+            hidden = model.decoder.run(Call(layer), hidden, step)
         logits = model.decoder.finish(hidden)
         plain = (
             full if len(allocation) == LAYERS else truncated(model.network, allocation)(tokens, use_cache=False).logits

@@ -1,0 +1,69 @@
+"""Decides near-ties: runs one allocation again alone, one token at a time, as plain generation does.
+
+Alone means by the model's own attention over a copy of the prompt's states, at batch 1: on the CPU these are the very
+numbers of the library's `generate` on the cut model. Tokens before and between the near-ties are known, so that the
+vocabulary head is applied to the near-ties only, and nothing is run after the last of them unless it turned out
+otherwise.
+"""
+
+import torch
+from torch import Tensor
+
+from oracle.engine.decode import Generation, Settings
+from oracle.engine.prompts import PromptState
+from oracle.engine.rows import RowBatch
+from oracle.engine.schedule import Schedule
+from oracle.models.decoder import Decoder
+
+__all__ = ["run_alone"]
+
+
+@torch.inference_mode()
+def run_alone(
+    decoder: Decoder, prompt: PromptState, schedule: Schedule, settings: Settings, known: Generation
+) -> Generation:
+    """The output of one allocation, every near-tie decided alone.
+
+    Args:
+        decoder: the model.
+        prompt: the prompt.
+        schedule: the steps of the one allocation.
+        settings: lengths, stops, scope.
+        known: the output as a batch gave it, with its near-ties.
+    """
+    batch = RowBatch(
+        decoder,
+        [prompt],
+        schedule,
+        new_tokens=settings.max_new_tokens,
+        shared_prompt=settings.shared_prompt,
+        by_reference=False,
+    )
+    tokens: list[int] = []
+    hidden: Tensor | None = None if settings.shared_prompt else batch.run_prompts()
+    for step, token in enumerate(known.tokens):
+        if step in known.ties:
+            chosen = _best(decoder, prompt, hidden)
+            if chosen != token:
+                return _free(decoder, batch, settings, [*tokens, chosen], known.margin)
+            if step == known.ties[-1]:
+                return known
+        tokens.append(token)
+        hidden = _feed(batch, token, decoder)
+    return known
+
+
+def _free(decoder: Decoder, batch: RowBatch, settings: Settings, tokens: list[int], margin: float) -> Generation:
+    """Goes on alone where the batch's output was not right."""
+    while tokens[-1] not in settings.stop and len(tokens) < settings.max_new_tokens:
+        tokens.append(_best(decoder, batch.prompts[0], _feed(batch, tokens[-1], decoder)))
+    return Generation(tokens=tuple(tokens), finished=tokens[-1] in settings.stop, margin=margin)
+
+
+def _best(decoder: Decoder, prompt: PromptState, hidden: Tensor | None) -> int:
+    logits_V = prompt.logits_V if hidden is None else decoder.finish(hidden)[0, 0]
+    return int(logits_V.argmax())
+
+
+def _feed(batch: RowBatch, token: int, decoder: Decoder) -> Tensor:
+    return batch.forward(torch.tensor([token], device=decoder.device), [token])
