@@ -3,6 +3,18 @@
 from oracle.engine.decode import Generation
 from oracle.engine.engine import Engine
 from oracle.engine.evaluate import Evaluator
+from oracle.engine.gated import GatedGeneration, GatedScore
+from oracle.engine.gates import Fed, Gate, TableGate
 from oracle.engine.prompts import PromptState
 
-__all__ = ["Engine", "Evaluator", "Generation", "PromptState"]
+__all__ = [
+    "Engine",
+    "Evaluator",
+    "Fed",
+    "Gate",
+    "GatedGeneration",
+    "GatedScore",
+    "Generation",
+    "PromptState",
+    "TableGate",
+]

@@ -8,6 +8,8 @@ import torch
 
 from oracle.config import SearchConfig
 from oracle.engine.decode import Generation, Settings, greedy_decode
+from oracle.engine.gated import GatedGeneration, GatedScore, gated_decode, gated_score
+from oracle.engine.gates import Gate
 from oracle.engine.memory import Footprint, too_small
 from oracle.engine.plain import plain_generate
 from oracle.engine.prompts import PromptState, encode, prompt_pass
@@ -173,6 +175,49 @@ class Engine:
             )
             self.executions += executions
         return values.tolist()
+
+    def generate_gated(self, prompts: Seq[PromptState], gate: Gate) -> list[GatedGeneration]:
+        """Greedy outputs under a per-token gate, which knows each prompt by its place in the list.
+
+        A near-tie between tokens is decided by running the prompt again alone, under the same gate; near-ties of the
+        gate's own decisions are the gate's affair.
+        """
+        results: list[GatedGeneration] = []
+        for requests in self._gated_batches(prompts, self.config.max_new_tokens):
+            some = [prompts[request] for request in requests]
+            settings = self._settings(len(some))
+            for request, found in zip(
+                requests, gated_decode(self.model.decoder, some, gate, settings, requests), strict=True
+            ):
+                if found.generation.ties and len(some) > 1:
+                    [found] = gated_decode(self.model.decoder, [prompts[request]], gate, settings, [request])
+                results.append(found)
+        self.executions += sum(int(result.ran_TL.sum()) for result in results)
+        return results
+
+    def score_gated(self, prompts: Seq[PromptState], gate: Gate, continuations: Seq[Seq[int]]) -> list[GatedScore]:
+        """Teacher-forced scores of a continuation of each prompt under a per-token gate."""
+        results: list[GatedScore] = []
+        for requests in self._gated_batches(prompts, max(len(ids) for ids in continuations)):
+            results += gated_score(
+                self.model.decoder,
+                [prompts[request] for request in requests],
+                gate,
+                [continuations[request] for request in requests],
+                requests,
+                shared_prompt=self.shared_prompt,
+            )
+        self.executions += sum(int(result.ran_TL.sum()) for result in results)
+        return results
+
+    def _gated_batches(self, prompts: Seq[PromptState], new_tokens: int) -> Iterator[list[int]]:
+        longest = max(prompt.length for prompt in prompts)
+        needed = self.footprint.row(self.model.layers, longest + new_tokens, longest + new_tokens)
+        if needed > self.footprint.limit:
+            raise too_small(self.footprint.limit, needed)
+        rows = min(self.config.batch_rows, self.footprint.limit // needed)
+        for start in range(0, len(prompts), rows):
+            yield list(range(start, min(start + rows, len(prompts))))
 
     def reproduces(self, prompt: PromptState, runs_NU: Mask, tokens: Seq[int]) -> Iterator[tuple[slice, list[bool]]]:
         """Which allocations give exactly this output, piece by piece; nothing is decoded.

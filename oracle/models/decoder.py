@@ -6,6 +6,7 @@ and the head; only what happens between is ours. Nothing here knows the name of 
 Shapes: R rows, T new tokens, S slots of the cache, D hidden width, V vocabulary.
 """
 
+import inspect
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
@@ -173,6 +174,18 @@ class Decoder:
         cache = PassCache(self.layers, None, shared=False)
         step = self.begin(tokens_RT, cache=cache, positions_RT=positions)
         sublayers.learn(lambda layer, part, hidden: self.run(Call(layer, part), hidden, step), step.hidden_RTD)
+
+    def with_mask_of(self, step: Step, other: Step, layer: int) -> Step:
+        """The same step, but for the attention mask of one layer, which comes from another."""
+        (args, kwargs), (their_args, theirs) = step.calls[layer], other.calls[layer]
+        names = list(inspect.signature(self._layers[layer].forward).parameters)[1:]
+        if "attention_mask" in kwargs:
+            kwargs = {**kwargs, "attention_mask": theirs["attention_mask"]}
+        else:
+            place = names.index("attention_mask")
+            args = (*args[:place], their_args[place], *args[place + 1 :])
+        calls = (*step.calls[:layer], (args, kwargs), *step.calls[layer + 1 :])
+        return Step(hidden_RTD=step.hidden_RTD, calls=calls, rows=step.rows)
 
     @torch.inference_mode()
     def finish(self, hidden_RTD: Tensor) -> Tensor:

@@ -35,7 +35,7 @@ def model(request: pytest.FixtureRequest) -> LanguageModel:
 
 
 def outputs(engine: Engine, allocations: list[tuple[int, ...]]) -> list[tuple[int, ...]]:
-    """Tokens of every allocation for every prompt, from one batch that gets no second chance, compared with plain ones."""
+    """Tokens of every allocation for every prompt, from one batch without second chances, compared with plain ones."""
     engine.tie = -1.0
     prompts = [engine.open(text) for text in PROMPTS]
     requests = [(prompt, allocation) for allocation in allocations for prompt in prompts]
