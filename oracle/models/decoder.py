@@ -223,6 +223,7 @@ class Decoder:
     def _probe(self) -> None:
         """Learns what the layers return, and checks that the model can be taken apart without a trace."""
         name = type(self.model).__name__
+        self._refuse_running_states(name)
         tokens_RT = torch.tensor([[0, 1, 2], [0, 1, 1]], device=self.device)
         handles = [
             layer.register_forward_hook(partial(_note, stub))
@@ -240,17 +241,27 @@ class Decoder:
         cache = RowCache(self.layers, 3)
         try:
             hidden_RTD = self._run_all(tokens_RT, cache)
-        except (TypeError, AttributeError) as error:
+        except (TypeError, AttributeError, IndexError, ValueError, KeyError) as error:
             raise InputError(f"{name} cannot be run layer by layer ({error}); choose another model") from error
         if (stateless := cache.unused()) is not None:
             raise InputError(
-                f"layer {stateless} of {name} keeps no keys and values (state-space, linear or shared attention), "
-                "so that layers cannot be skipped independently; choose a model with attention in every layer"
+                f"layer {stateless} of {name} has no keys and values of its own (it shares another layer's, or has no "
+                "attention), so that layers cannot be skipped independently; choose a model whose layers all have them"
             )
         if not _same(self.finish(hidden_RTD), plain_RTV):
             raise InputError(f"{name} computes more between its layers than can be reproduced; choose another model")
         self.plain_head = torch.equal(self.head(self.normed(hidden_RTD)), plain_RTV)
         self.shares_prompts = self._probe_sharing(tokens_RT, plain_RTV)
+
+    def _refuse_running_states(self, name: str) -> None:
+        """State-space, linear-attention, convolution and hybrid layers: the library names the kind of every layer."""
+        kinds = getattr(self.model.config.get_text_config(), "layer_types", None) or []
+        other = sorted({kind for kind in kinds if "attention" not in kind or "linear" in kind})
+        if other:
+            raise InputError(
+                f"{name} has layers of kind {', '.join(other)} (state-space, linear attention or convolution), which keep "
+                "a running state instead of keys and values per token; choose a model with attention in every layer"
+            )
 
     def _probe_sharing(self, tokens_RT: Tensor, plain_RTV: Tensor) -> bool:
         """Whether the model takes the attention of `oracle.models.attention`: tried, not assumed."""

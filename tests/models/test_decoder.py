@@ -8,10 +8,16 @@ from conftest import LAYERS, tiny_llama
 from transformers import (
     BertConfig,
     BertLMHeadModel,
+    Gemma3nForCausalLM,
+    Gemma3nTextConfig,
     GPT2Config,
     GPT2LMHeadModel,
+    Lfm2Config,
+    Lfm2ForCausalLM,
     MambaConfig,
     MambaForCausalLM,
+    RwkvConfig,
+    RwkvForCausalLM,
     T5Config,
     T5ForConditionalGeneration,
 )
@@ -90,6 +96,7 @@ def test_truncated_shares_every_weight(network) -> None:
     assert network.config.num_hidden_layers == LAYERS
 
 
+HEADS = {"num_attention_heads": 2, "intermediate_size": 16}
 TINY = {"vocab_size": 64, "hidden_size": 16, "num_hidden_layers": 2}
 
 
@@ -100,13 +107,36 @@ TINY = {"vocab_size": 64, "hidden_size": 16, "num_hidden_layers": 2}
             lambda: BertLMHeadModel(BertConfig(**TINY, num_attention_heads=2, intermediate_size=16)),
             "see later ones",
         ),
-        (lambda: MambaForCausalLM(MambaConfig(**TINY, state_size=4)), "Mamba"),
+        (lambda: MambaForCausalLM(MambaConfig(**TINY, state_size=4)), "MambaForCausalLM has layers of kind linear_att"),
+        (
+            lambda: Lfm2ForCausalLM(
+                Lfm2Config(**TINY, **HEADS, num_key_value_heads=2, layer_types=["conv", "full_attention"])
+            ),
+            "Lfm2ForCausalLM has layers of kind conv",
+        ),
+        (lambda: RwkvForCausalLM(RwkvConfig(**TINY, attention_hidden_size=16)), "Rwkv"),
+        (
+            lambda: Gemma3nForCausalLM(
+                Gemma3nTextConfig(
+                    **TINY | HEADS | {"intermediate_size": [16, 16]},
+                    num_key_value_heads=2,
+                    head_dim=8,
+                    num_kv_shared_layers=1,
+                    vocab_size_per_layer_input=64,
+                    hidden_size_per_layer_input=8,
+                    laurel_rank=4,
+                    layer_types=["full_attention"] * 2,
+                    activation_sparsity_pattern=[0.0] * 2,
+                )
+            ),
+            "layer 1 of Gemma3nForCausalLM has no keys and values of its own",
+        ),
         (
             lambda: T5ForConditionalGeneration(T5Config(vocab_size=64, d_model=16, d_kv=8, d_ff=16, num_layers=2)),
             "encoder-decoder",
         ),
     ],
-    ids=["bidirectional", "state-space", "encoder-decoder"],
+    ids=["bidirectional", "state-space", "convolution", "recurrent", "shared keys and values", "encoder-decoder"],
 )
 def test_other_models_are_refused_by_name(build, reason) -> None:
     with pytest.raises(InputError, match=reason) as error:
