@@ -10,7 +10,7 @@ from oracle.config import SearchConfig
 from oracle.engine.decode import Generation, Settings, greedy_decode
 from oracle.engine.gated import GatedGeneration, GatedScore, gated_decode, gated_score
 from oracle.engine.gates import Gate
-from oracle.engine.memory import Footprint, too_small
+from oracle.engine.memory import Footprint
 from oracle.engine.plain import plain_generate
 from oracle.engine.prompts import PromptState, encode, prompt_pass
 from oracle.engine.refute import Refuter, Verdict
@@ -131,16 +131,17 @@ class Engine:
         Raises:
             InputError: if not even one fits.
         """
+        footprint = self._beside([prompt for prompt, _ in requests])
         by_reference = self.shared_prompt and self.model.decoder.shares_prompts
         longest = max(prompt.length for prompt, _ in requests)
         read = 1 if self.shared_prompt else longest
         for waves in (1, 2):
             # Rows that join late begin where the others stand: their caches have room for two outputs.
             slots = waves * self.config.max_new_tokens + (0 if by_reference else longest)
-            needed_R = np.sort([self.footprint.row(cost, slots, read) for cost in schedule.runs_NS.sum(1)])[::-1]
-            if needed_R[0] > self.footprint.limit:
-                raise too_small(self.footprint.limit, int(needed_R[0]))
-            rows = min(self.config.batch_rows, int((needed_R.cumsum() <= self.footprint.limit).sum()))
+            needed_R = np.sort([footprint.row(cost, slots, read) for cost in schedule.runs_NS.sum(1)])[::-1]
+            if needed_R[0] > footprint.limit:
+                raise footprint.too_small(int(needed_R[0]))
+            rows = min(self.config.batch_rows, int((needed_R.cumsum() <= footprint.limit).sum()))
             if rows >= len(requests):
                 break
         return rows
@@ -161,7 +162,7 @@ class Engine:
         for allocation in allocations:
             self.units.check(allocation, rising=self.shared_prompt)
         schedule = self.units.steps(allocations)
-        count, piece, head_rows = self.footprint.pieces(self._fed(prompt, len(continuation)))
+        count, piece, head_rows = self._beside([prompt]).pieces(self._fed(prompt, len(continuation)))
         values = np.empty(len(allocations))
         for rows in _neighbours(schedule.runs_NS, count):
             values[rows], executions = log_likelihoods(
@@ -212,10 +213,11 @@ class Engine:
 
     def _gated_batches(self, prompts: Seq[PromptState], new_tokens: int) -> Iterator[list[int]]:
         longest = max(prompt.length for prompt in prompts)
-        needed = self.footprint.row(self.model.layers, longest + new_tokens, longest + new_tokens)
-        if needed > self.footprint.limit:
-            raise too_small(self.footprint.limit, needed)
-        rows = min(self.config.batch_rows, self.footprint.limit // needed)
+        footprint = self._beside(prompts)
+        needed = footprint.row(self.model.layers, longest + new_tokens, longest + new_tokens)
+        if needed > footprint.limit:
+            raise footprint.too_small(needed)
+        rows = min(self.config.batch_rows, footprint.limit // needed)
         for start in range(0, len(prompts), rows):
             yield list(range(start, min(start + rows, len(prompts))))
 
@@ -227,7 +229,7 @@ class Engine:
             runs_NU: skip masks as booleans (N units). Neighbours share most if the rows are in lexicographic order.
             tokens: the output, with its stop token or at the token limit.
         """
-        count, piece, head_rows = self.footprint.pieces(self._fed(prompt, 2))
+        count, piece, head_rows = self._beside([prompt]).pieces(self._fed(prompt, 2))
         refuter = Refuter(
             self.model.decoder,
             prompt,
@@ -251,6 +253,11 @@ class Engine:
         if verdict != Verdict.TIE:
             return verdict == Verdict.YES
         return self.alone(prompt, tuple(np.flatnonzero(runs_U).tolist())) == tuple(tokens)
+
+    def _beside(self, prompts: Seq[PromptState]) -> Footprint:
+        """What is left of the memory beside the open prompts."""
+        tokens = sum({id(prompt): prompt.length for prompt in prompts}.values())
+        return self.footprint.beside(tokens, self.model.layers)
 
     def _fed(self, prompt: PromptState, known: int) -> int:
         """Tokens of a pass that scores a continuation of so many tokens."""

@@ -1,6 +1,6 @@
 """How much fits: cuts work so that what the engine adds to the loaded model stays under a limit."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from oracle.errors import InputError
 from oracle.models.decoder import Decoder
@@ -31,6 +31,7 @@ class Footprint:
         states: keys and values of one token in one layer.
         logits: the logits of one position.
         limit: bytes that may be added to the model.
+        held: bytes that are taken already, by the states of open prompts; the limit is what remains.
     """
 
     hidden: int
@@ -38,6 +39,7 @@ class Footprint:
     states: int
     logits: int
     limit: int
+    held: int = 0
 
     @classmethod
     def of(cls, decoder: Decoder, limit_mib: int) -> "Footprint":
@@ -54,6 +56,18 @@ class Footprint:
             states=2 * heads * head_width * size,
             logits=HEAD_COPIES * config.vocab_size * size,
             limit=limit_mib * MIB,
+        )
+
+    def beside(self, prompt_tokens: int, layers: int) -> "Footprint":
+        """The same, less what the states of open prompts of so many tokens take."""
+        held = prompt_tokens * layers * self.states
+        return replace(self, limit=self.limit - held, held=self.held + held)
+
+    def too_small(self, least: int) -> InputError:
+        """The error for a limit under which nothing can be done."""
+        return InputError(
+            f"--memory {(self.limit + self.held) // MIB} (MiB) is too small for a single row; give at least "
+            f"{-(-(least + self.held) // MIB)}, or fewer new tokens or shorter prompts"
         )
 
     def row(self, cost: int, slots: int, tokens: int) -> int:
@@ -78,17 +92,9 @@ class Footprint:
         kept = 3 * tokens * self.hidden
         least = 4 * max(inside, kept, self.logits)
         if least > self.limit:
-            raise too_small(self.limit, least)
+            raise self.too_small(least)
         return (
             min(share // kept, ALLOCATIONS_AT_ONCE),
             max(1, min(share // inside, TOKENS_AT_ONCE // tokens)),
             min(share // self.logits, ROWS_AT_ONCE),
         )
-
-
-def too_small(limit: int, least: int) -> InputError:
-    """The error for a limit under which nothing can be done."""
-    return InputError(
-        f"--memory {limit // MIB} (MiB) is too small for a single row; give at least {-(-least // MIB)}, "
-        "or fewer new tokens or shorter prompts"
-    )

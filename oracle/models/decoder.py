@@ -259,8 +259,8 @@ class Decoder:
         other = sorted({kind for kind in kinds if "attention" not in kind or "linear" in kind})
         if other:
             raise InputError(
-                f"{name} has layers of kind {', '.join(other)} (state-space, linear attention or convolution), which keep "
-                "a running state instead of keys and values per token; choose a model with attention in every layer"
+                f"{name} has layers of kind {', '.join(other)} (state-space, linear attention or convolution), "
+                "which keep a running state instead of keys and values per token; choose a model of attention layers"
             )
 
     def _probe_sharing(self, tokens_RT: Tensor, plain_RTV: Tensor) -> bool:

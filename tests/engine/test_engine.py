@@ -161,7 +161,8 @@ def test_a_small_memory_gives_the_same_outcomes(engine, tiny_model) -> None:
     wide = [generation.tokens for generation, _ in engine.generate([(prompt, mask) for mask in MASKS])]
     narrow = Engine(tiny_model, replace(engine.config, memory=1))
     row = narrow.footprint.row(LAYERS, 2 * 12 + prompt.length, prompt.length)
-    narrow.footprint = replace(narrow.footprint, limit=row * 8)
+    held = prompt.length * LAYERS * narrow.footprint.states
+    narrow.footprint = replace(narrow.footprint, limit=row * 8 + held)
     assert [generation.tokens for generation, _ in narrow.generate([(prompt, mask) for mask in MASKS])] == wide
     scores = engine.log_likelihoods(prompt, MASKS, list(b"abc"))
     assert narrow.log_likelihoods(prompt, MASKS, list(b"abc")) == pytest.approx(scores, abs=1e-6)
