@@ -26,7 +26,8 @@ class Experiment:
             the sequences whose full model has been evaluated, no others.
         evaluations: `sequence`, `number` (0 is the full model), `family`, `allocation`, `cost`,
             `tokens`, `text` and a column per metric.
-        layers: number of decoder blocks, L.
+        layers: how many units the model has: L decoder blocks, or 2L where the run searched attention and MLP apart.
+        unit: `layer` or `sublayer`.
         metric: column of `evaluations` that is the quality.
         kind: what the metric compares: `text`, `tokens`, `likelihood` or `choice`.
         tolerance: an allocation qualifies if its quality >= the full model's - tolerance.
@@ -41,6 +42,7 @@ class Experiment:
     sequences: pd.DataFrame
     evaluations: pd.DataFrame
     layers: int
+    unit: str
     metric: str
     kind: str
     tolerance: float
@@ -156,7 +158,8 @@ def load(folder: Path | str, criterion: str | None = None, tolerance: float | No
     return Experiment(
         sequences=sequences[sequences["sequence"].isin(evaluated)].reset_index(drop=True),
         evaluations=evaluations[evaluations["sequence"].isin(evaluated)].reset_index(drop=True),
-        layers=int(run.manifest["model"]["layers"]),
+        layers=run.units,
+        unit=run.unit,
         metric=metric.name,
         kind=metric.kind,
         tolerance=float(tolerance),

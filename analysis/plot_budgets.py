@@ -25,14 +25,15 @@ def minimal_budgets_histogram(experiment: Experiment, summary: Summary) -> Figur
         axes = figure.add_subplot()
         _draw_bars(axes, experiment, summary)
         _draw_means(axes, summary)
-        axes.set_xlabel("minimal budget found, fraction of layers per generated token")
+        axes.set_xlabel(f"minimal budget found, fraction of {experiment.unit}s per generated token")
         axes.set_ylabel("sequences")
         axes.set_xlim(-0.75 / layers, 1 + 0.75 / layers)
         axes.grid(axis="x", visible=False)
         percent_axis(axes.xaxis)
         axes.yaxis.set_major_locator(MaxNLocator(integer=True))
         known = basis(summary.sequences, summary.allocations_per_sequence, summary.per_sequence_interval)
-        finding = f"A sequence gets by with at most {percent(summary.per_sequence_fraction)} of the layers on average"
+        share = percent(summary.per_sequence_fraction)
+        finding = f"A sequence gets by with at most {share} of the {experiment.unit}s on average"
         headline(axes, finding, f"{known}; proven minimal: {summary.certified_nonzero}")
         figure.legend(loc="outside lower center", ncols=2, handlelength=2.6, columnspacing=2.5)
         return figure

@@ -28,7 +28,7 @@ def layer_use_map(experiment: Experiment, summary: Summary) -> Figure:
         _label_rows(axes, table["n"].to_dict(), experiment.layers)
         axes.grid(visible=False)
         axes.spines[:].set_visible(False)
-        axes.set_xlabel("layer")
+        axes.set_xlabel("layer" if experiment.unit == "layer" else "sublayer (even: attention, odd: MLP)")
         axes.xaxis.set_major_locator(MaxNLocator(nbins=16, integer=True))
         bar = figure.colorbar(image, ax=axes, pad=0.015, aspect=18, format=PercentFormatter(1.0, symbol=" %"))
         bar.set_label("minimal allocations that use it")

@@ -46,13 +46,13 @@ def oracle_quality(experiment: Experiment, summary: Summary) -> Figure:
             *_draw_policies(axes, experiment),
             *_draw_null(axes, summary, tolerance),
         ]
-        axes.set_xlabel("mean fraction of layers run per generated token")
+        axes.set_xlabel(f"mean fraction of {experiment.unit}s run per generated token")
         axes.set_ylabel(f"mean {metric_label(experiment.metric)}")
         axes.set_xlim(-0.012, 1.012)
         percent_axis(axes.xaxis)
         less = f" less {tolerance:g}" if tolerance else ""
         needed = percent(summary.equal_quality_fraction)
-        finding = f"An oracle keeps the full model's mean quality{less} with {needed} of the layers"
+        finding = f"An oracle keeps the full model's mean quality{less} with {needed} of the {experiment.unit}s"
         headline(axes, finding, _detail(summary))
         figure.legend(handles=drawn, loc="outside lower center", ncols=3, handlelength=3.2, columnspacing=2.5)
         return figure

@@ -26,6 +26,7 @@ class Summary:
         sequences: N.
         allocations_per_sequence: distinct allocations evaluated; the mean if it differs between sequences.
         layers: L.
+        unit: what they are: `layer` or `sublayer`.
         criterion: metric.
         full_quality: mean quality of the full model.
         per_sequence_fraction: mean minimal budget (upper).
@@ -60,6 +61,7 @@ class Summary:
     sequences: int
     allocations_per_sequence: int | float
     layers: int
+    unit: str
     criterion: str
     full_quality: float
     per_sequence_fraction: float
@@ -113,6 +115,7 @@ def summarise(experiment: Experiment, *, bootstrap: int = 1000, permutations: in
         sequences=len(minimal),
         allocations_per_sequence=_allocations_per_sequence(evaluations),
         layers=layers,
+        unit=experiment.unit,
         criterion=metric,
         full_quality=oracle.full_quality,
         per_sequence_fraction=mean_fraction(upper, layers),

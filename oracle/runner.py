@@ -148,14 +148,14 @@ def _evaluate_all(
     pending: list[tuple[str, int, Outcome]] = []
     columns = _quality_columns(config)
     seeds = np.random.SeedSequence(config.seed).generate_state(len(sequences)).tolist()
-    planned = min(config.allocations, 2**engine.model.layers)
+    planned = min(config.allocations, 2**engine.units.count)
     together = max(1, config.batch_rows // planned)
     try:
         with watch("Searching", len(sequences) * planned) as advance:
             for start in range(0, len(sequences), together):
                 group = sequences[start : start + together]
                 searches = [
-                    Spread(engine.model.layers, config.allocations, seed) for seed in seeds[start : start + together]
+                    Spread(engine.units.count, config.allocations, seed) for seed in seeds[start : start + together]
                 ]
                 for outcomes in _search_group(evaluator, group, searches, config.batch_rows):
                     pending += outcomes

@@ -21,13 +21,14 @@ def show_summary(summary: dict[str, Any], rows: list[dict[str, Any]]) -> None:
     console = _console()
     console.print(
         f"\n{summary['sequences']} sequences, {summary['allocations_per_sequence']} allocations each, "
-        f"{summary['layers']} layers; mean {summary['criterion']} of the full model {summary['full_quality']:.3f}\n"
+        f"{summary['layers']} {summary['unit']}s; mean {summary['criterion']} of the full model "
+        f"{summary['full_quality']:.3f}\n"
     )
     console.print(_headline(summary))
     console.print(_tasks(by_task(rows)))
     zero, n = summary["zero_quality_sequences"], summary["sequences"]
     gap = summary["mean_gap"]
-    open_gap = "" if gap is None else f" (mean gap of the others {gap:.1f} layers)"
+    open_gap = "" if gap is None else f" (mean gap of the others {gap:.1f} {summary['unit']}s)"
     console.print(
         f"Zero quality of the full model: {zero} of {n} (there every allocation qualifies); "
         f"against shuffled references {_percent(summary['null_zero_quality_share']) or 'unknown'}.\n"
@@ -43,7 +44,7 @@ def show_summary(summary: dict[str, Any], rows: list[dict[str, Any]]) -> None:
 
 
 def _headline(summary: dict[str, Any]) -> Table:
-    table = _table("Fraction of layers that suffices", ["mean", "95 % interval", "shuffled\nreferences"])
+    table = _table(f"Fraction of {summary['unit']}s that suffices", ["mean", "95 % interval", "shuffled\nreferences"])
     rows = {
         "minimal budget per sequence": "per_sequence",
         "  where the full model scores above zero": "per_sequence_fraction_nonzero",

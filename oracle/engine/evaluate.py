@@ -95,7 +95,7 @@ class Evaluator:
     ) -> tuple[int, ...]:
         """The full model's output, out of the first results that hold it."""
         if current.full_tokens is None:
-            every_layer = tuple(range(self.engine.model.layers))
+            every_layer = tuple(range(self.engine.units.count))
             found = [r for p, (r, _) in zip(proposals, results, strict=True) if p.allocation == every_layer]
             generation = found[0] if found else self.engine.generate([(current.prompt, every_layer)])[0][0]
             current.full_tokens = generation.tokens

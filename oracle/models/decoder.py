@@ -21,37 +21,11 @@ from oracle.errors import InputError
 from oracle.models.attention import attending
 from oracle.models.cache import PassCache, RowCache
 from oracle.models.call import Call, Part
+from oracle.models.layers import find_layers, refuse_running_states
 from oracle.models.stubs import Stub, for_rows
 from oracle.models.sublayers import Sublayers
 
-__all__ = ["Decoder", "Step", "find_layers"]
-
-
-def find_layers(model: PreTrainedModel) -> tuple[nn.Module, str]:
-    """The module that holds the list of decoder layers, and the list's attribute name.
-
-    Raises:
-        InputError: if the model is not decoder-only or its layers cannot be told apart.
-    """
-    config = model.config.get_text_config()
-    if model.config.is_encoder_decoder:
-        raise InputError(
-            f"a decoder-only model is required, but {type(model).__name__} is an encoder-decoder; "
-            "choose a causal language model"
-        )
-    count = getattr(config, "num_hidden_layers", None)
-    lists = [
-        (module, name)
-        for module in model.modules()
-        for name, child in module.named_children()
-        if isinstance(child, nn.ModuleList) and len(child) == count
-    ]
-    if not lists:
-        raise InputError(
-            f"{type(model).__name__} has no list of {count} decoder layers; a decoder-only model of the "
-            "transformers library is required"
-        )
-    return lists[0]
+__all__ = ["Decoder", "Step"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -223,7 +197,7 @@ class Decoder:
     def _probe(self) -> None:
         """Learns what the layers return, and checks that the model can be taken apart without a trace."""
         name = type(self.model).__name__
-        self._refuse_running_states(name)
+        refuse_running_states(self.model)
         tokens_RT = torch.tensor([[0, 1, 2], [0, 1, 1]], device=self.device)
         handles = [
             layer.register_forward_hook(partial(_note, stub))
@@ -252,16 +226,6 @@ class Decoder:
             raise InputError(f"{name} computes more between its layers than can be reproduced; choose another model")
         self.plain_head = torch.equal(self.head(self.normed(hidden_RTD)), plain_RTV)
         self.shares_prompts = self._probe_sharing(tokens_RT, plain_RTV)
-
-    def _refuse_running_states(self, name: str) -> None:
-        """State-space, linear-attention, convolution and hybrid layers: the library names the kind of every layer."""
-        kinds = getattr(self.model.config.get_text_config(), "layer_types", None) or []
-        other = sorted({kind for kind in kinds if "attention" not in kind or "linear" in kind})
-        if other:
-            raise InputError(
-                f"{name} has layers of kind {', '.join(other)} (state-space, linear attention or convolution), "
-                "which keep a running state instead of keys and values per token; choose a model of attention layers"
-            )
 
     def _probe_sharing(self, tokens_RT: Tensor, plain_RTV: Tensor) -> bool:
         """Whether the model takes the attention of `oracle.models.attention`: tried, not assumed."""

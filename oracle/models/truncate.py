@@ -7,7 +7,7 @@ from torch import nn
 from transformers import PreTrainedModel
 
 from oracle.models.call import Call, Part
-from oracle.models.decoder import find_layers
+from oracle.models.layers import find_layers
 from oracle.models.sublayers import Shapes, stand_ins
 
 __all__ = ["truncated"]

@@ -59,6 +59,16 @@ class Run:
         _check_manifest(manifest, folder / MANIFEST)
         return cls(folder, manifest)
 
+    @property
+    def unit(self) -> str:
+        """What allocations are made of: `layer` or `sublayer`."""
+        return str(self.manifest["config"].get("unit", "layer"))
+
+    @property
+    def units(self) -> int:
+        """How many units the model has: L layers, or 2L sublayers."""
+        return int(self.manifest["model"]["layers"]) * (2 if self.unit == "sublayer" else 1)
+
     def sequences(self) -> pd.DataFrame:
         """One row a sequence: `sequence`, `task`, `prompt`, `references`, `choices`, `answer`, `prompt_tokens`."""
         return self._small("sequences", SEQUENCES).to_pandas()

@@ -91,6 +91,7 @@ def make_run(seed: int = 0, sequences: int = SEQUENCES, count: int = 120, layers
         sequences=sequence_table,
         evaluations=frame,
         layers=layers,
+        unit="layer",
         metric="rougeL",
         kind="text",
         tolerance=0.0,

@@ -35,6 +35,7 @@ def small(kind, score=None, **columns):
         sequences=sequences,
         evaluations=evaluations,
         layers=2,
+        unit="layer",
         metric="q",
         kind=kind,
         tolerance=0.0,

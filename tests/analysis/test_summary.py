@@ -53,7 +53,7 @@ def test_to_dict_is_plain_json_and_holds_every_number(summary):
     values = json.loads(json.dumps(summary.to_dict()))
     assert values["equal_quality_interval"] == list(summary.equal_quality_interval)
     assert {"minimal", "assignment", "oracle", "null"}.isdisjoint(values)
-    assert len(values) == 22
+    assert len(values) == 23
 
 
 def test_it_is_the_same_twice(experiment, summary):

@@ -1,82 +1,22 @@
-"""The command line: `oracle demo`, `search`, `query`, `figures`."""
+"""`oracle demo` and `oracle search`: everything that needs a model."""
 
 import argparse
-import io
 import json
-import os
 import shlex
-import sys
-from collections.abc import Sequence as Seq
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
-from oracle.errors import InputError
+from oracle.cli.parsing import add_quiet, command
 from oracle.printable import printable
 
-__all__ = ["main"]
+__all__ = ["add_demo", "add_search"]
 
 DEMO_SEQUENCES = 24
 
 
-class _Formatter(argparse.ArgumentDefaultsHelpFormatter):
-    """Shows the defaults that say something."""
-
-    def _get_help_string(self, action: argparse.Action) -> str | None:
-        return action.help if action.default in (None, False, []) else super()._get_help_string(action)
-
-
-class _Parser(argparse.ArgumentParser):
-    """One clear line and exit code 2, like every other bad input."""
-
-    def error(self, message: str) -> NoReturn:
-        raise InputError(f"{message}; see '{self.prog} --help'")
-
-
-def main(argv: Seq[str] | None = None) -> int:
-    """Runs one command; returns the exit code: 0, 2 for bad input, 130 when interrupted."""
-    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
-    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-    if isinstance(sys.stdout, io.TextIOWrapper):
-        # Standard error does so already: what an encoding lacks is escaped.
-        sys.stdout.reconfigure(errors="backslashreplace")
-    try:
-        arguments = _parser().parse_args(argv)
-        arguments.run(arguments)
-        sys.stdout.flush()
-    except InputError as error:
-        print(f"oracle: error: {' '.join(printable(str(error)).split())}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("oracle: interrupted", file=sys.stderr)
-        return 130
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    return 0
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = _Parser(prog="oracle", description="How many layers of a language model does each sequence need?")
-    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND", parser_class=_Parser)
-    _demo(commands)
-    _search(commands)
-    _query(commands)
-    _figures(commands)
-    return parser
-
-
-def _command(commands: Any, name: str, run: Any, summary: str) -> argparse.ArgumentParser:
-    parser = commands.add_parser(name, help=summary, description=summary, formatter_class=_Formatter)
-    parser.set_defaults(run=run)
-    parser.add_argument("--json", action="store_true", help="print one JSON object instead of tables")
-    return parser
-
-
-def _add_quiet(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--quiet", action="store_true", help="no progress bars")
-
-
-def _demo(commands: Any) -> None:
-    parser = _command(
+def add_demo(commands: Any) -> None:
+    """Adds `oracle demo`."""
+    parser = command(
         commands,
         "demo",
         _run_demo,
@@ -84,11 +24,12 @@ def _demo(commands: Any) -> None:
     )
     parser.add_argument("--seed", type=int, default=0, help="seed of every random choice")
     parser.add_argument("--out", type=Path, help="run folder to write (default: a new one under runs/)")
-    _add_quiet(parser)
+    add_quiet(parser)
 
 
-def _search(commands: Any) -> None:
-    parser = _command(
+def add_search(commands: Any) -> None:
+    """Adds `oracle search`."""
+    parser = command(
         commands,
         "search",
         _run_search,
@@ -153,6 +94,12 @@ def _search(commands: Any) -> None:
         help="decode: the prompt runs at full depth (so the first token is the full model's), the others use the "
         "allocation; sequence: all use it",
     )
+    how.add_argument(
+        "--unit",
+        default=defaults.unit,
+        metavar="UNIT",
+        help="layer: an allocation is made of layers; sublayer: of attention and MLP apart, twice as many",
+    )
     how.add_argument("--max-new-tokens", type=int, default=defaults.max_new_tokens, help="length of an output at most")
     how.add_argument("--allocations", type=int, default=defaults.allocations, help="allocations tried per sequence")
     how.add_argument("--batch-rows", type=int, default=defaults.batch_rows, help="allocations decoded as one batch")
@@ -163,30 +110,7 @@ def _search(commands: Any) -> None:
     how.add_argument("--device", default=defaults.device, help="cpu, cuda or auto")
     how.add_argument("--trust-remote-code", action="store_true", help="let code that comes with the model run")
     how.add_argument("--out", type=Path, help="run folder to write (default: a new one under runs/)")
-    _add_quiet(parser)
-
-
-def _query(commands: Any) -> None:
-    parser = _command(commands, "query", _run_query, "Ask a stored run for minimal budgets; needs no model.")
-    parser.add_argument("folder", type=Path, metavar="RUN", help="run folder")
-    parser.add_argument("--sequence", metavar="ID", help="one sequence: its frontier and outputs")
-    parser.add_argument(
-        "--budget",
-        type=float,
-        metavar="F",
-        help="the oracle's choice under a mean budget of F of the layers (0 to 1)",
-    )
-    parser.add_argument("--criterion", metavar="METRIC", help="read the run by another metric than its own")
-
-
-def _figures(commands: Any) -> None:
-    parser = _command(commands, "figures", _run_figures, "Draw the figures of a stored run again; needs no model.")
-    parser.add_argument("folder", type=Path, metavar="RUN", help="run folder")
-    parser.add_argument(
-        "--out", type=Path, help="folder for the pictures (default: RUN/figures, or RUN/figures-METRIC)"
-    )
-    parser.add_argument("--criterion", metavar="METRIC", help="read the run by another metric than its own")
-    _add_quiet(parser)
+    add_quiet(parser)
 
 
 def _run_demo(arguments: argparse.Namespace) -> None:
@@ -216,6 +140,7 @@ def _run_search(arguments: argparse.Namespace) -> None:
         "criterion",
         "tolerance",
         "scope",
+        "unit",
         "max_new_tokens",
         "allocations",
         "batch_rows",
@@ -260,39 +185,3 @@ def _new_folder(wanted: Path) -> Path:
         number += 1
         folder = wanted.with_name(f"{wanted.name}-{number}")
     return folder
-
-
-def _run_query(arguments: argparse.Namespace) -> None:
-    from oracle import query
-    from oracle.store import Run
-    from oracle.terminal import show_budgets, show_oracle, show_sequence
-
-    folder, criterion = arguments.folder, arguments.criterion
-    layers = Run.open(folder).manifest["model"]["layers"]
-    if arguments.sequence is not None:
-        answer: Any = query.sequence_frontier(folder, arguments.sequence, arguments.budget, criterion)
-        show: Any = show_sequence
-    elif arguments.budget is not None:
-        answer, show = query.oracle_at(folder, arguments.budget, criterion), show_oracle
-    else:
-        answer, show = query.budgets(folder, criterion), show_budgets
-    if arguments.json:
-        print(json.dumps({"sequences": answer} if isinstance(answer, list) else answer))
-    else:
-        show(answer, layers)
-
-
-def _run_figures(arguments: argparse.Namespace) -> None:
-    from analysis import load
-    from oracle.draw import draw
-    from oracle.progress import silent, terminal
-
-    out = arguments.out or arguments.folder / "-".join(filter(None, ("figures", arguments.criterion)))
-    experiment = load(arguments.folder, arguments.criterion)
-    seen = sys.stderr.isatty() and not arguments.quiet
-    names = [str(path) for path in draw(experiment, out, watch=terminal if seen else silent)]
-    print(json.dumps({"figures": names}) if arguments.json else "\n".join(names))
-
-
-if __name__ == "__main__":
-    sys.exit(main())

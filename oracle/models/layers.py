@@ -1,0 +1,51 @@
+"""Where the decoder layers of a model are, and which kinds of layer cannot be skipped."""
+
+from torch import nn
+from transformers import PreTrainedModel
+
+from oracle.errors import InputError
+
+__all__ = ["find_layers", "refuse_running_states"]
+
+
+def find_layers(model: PreTrainedModel) -> tuple[nn.Module, str]:
+    """The module that holds the list of decoder layers, and the list's attribute name.
+
+    Raises:
+        InputError: if the model is not decoder-only or its layers cannot be told apart.
+    """
+    config = model.config.get_text_config()
+    if model.config.is_encoder_decoder:
+        raise InputError(
+            f"a decoder-only model is required, but {type(model).__name__} is an encoder-decoder; "
+            "choose a causal language model"
+        )
+    count = getattr(config, "num_hidden_layers", None)
+    lists = [
+        (module, name)
+        for module in model.modules()
+        for name, child in module.named_children()
+        if isinstance(child, nn.ModuleList) and len(child) == count
+    ]
+    if not lists:
+        raise InputError(
+            f"{type(model).__name__} has no list of {count} decoder layers; a decoder-only model of the "
+            "transformers library is required"
+        )
+    return lists[0]
+
+
+def refuse_running_states(model: PreTrainedModel) -> None:
+    """Refuses state-space, linear-attention, convolution and hybrid layers: the library names the kind of each layer.
+
+    Raises:
+        InputError: if the model has such layers.
+    """
+    kinds = getattr(model.config.get_text_config(), "layer_types", None) or []
+    other = sorted({kind for kind in kinds if "attention" not in kind or "linear" in kind})
+    if other:
+        raise InputError(
+            f"{type(model).__name__} has layers of kind {', '.join(other)} (state-space, linear attention or "
+            "convolution), which keep a running state instead of keys and values per token; choose a model of "
+            "attention layers"
+        )
