@@ -1,0 +1,131 @@
+"""What the full model's hidden states say about its units: block influence, and dynamic programming over skips.
+
+Both look at one text, teacher-forced: the prompt at full depth, then the tokens that the full model generated.
+
+Shapes: T tokens, D hidden width, B budgets.
+"""
+
+from collections.abc import Sequence as Seq
+from contextlib import nullcontext
+
+import torch
+from torch import Tensor
+from torch.nn.functional import cosine_similarity
+
+from oracle.engine.prompts import PromptState
+from oracle.engine.schedule import Units
+from oracle.models.cache import PassCache
+from oracle.models.call import Call
+from oracle.models.decoder import Decoder, Step
+from oracle.types import Allocation
+
+__all__ = ["HiddenStates"]
+
+GRID = 64
+"""Budgets that uneven costs are rounded to."""
+
+
+class HiddenStates:
+    """The states that enter each unit and leave the last, on the tokens of one output of the full model.
+
+    Args:
+        decoder: the model.
+        units: what allocations are made of.
+        prompt: the prompt.
+        tokens: the output; its last token is not fed.
+
+    Attributes:
+        executions: layer x token units executed so far.
+    """
+
+    def __init__(self, decoder: Decoder, units: Units, prompt: PromptState, tokens: Seq[int]) -> None:
+        self._decoder, self._units = decoder, units
+        fed = list(tokens[:-1]) or list(tokens)
+        self._tokens_1T = prompt.tokens.new_tensor([fed])
+        self._cache = PassCache(decoder.layers, prompt.cache, shared=decoder.shares_prompts)
+        start = self._cache.length
+        self._positions = torch.arange(start, start + len(fed), device=decoder.device)[None]
+        self._steps: dict[int, Step] = {}
+        self.executions = 0
+        self._full_UTD = self._full()
+
+    def _step(self, rows: int) -> Step:
+        rows = 1 if self._decoder.shares_prompts else rows
+        if rows not in self._steps:
+            tokens = self._tokens_1T.expand(rows, -1)
+            self._steps[rows] = self._decoder.begin(tokens, cache=self._cache, positions_RT=self._positions)
+        return self._steps[rows]
+
+    @torch.inference_mode()
+    def _run(self, unit: int, hidden_BTD: Tensor) -> Tensor:
+        calls: tuple[Call, ...] = self._units.calls((unit,))
+        with self._decoder.sharing(self._cache) if self._decoder.shares_prompts else nullcontext():
+            for call in calls:
+                hidden_BTD = self._decoder.run(call, hidden_BTD, self._step(len(hidden_BTD)))
+        self.executions += len(hidden_BTD) * hidden_BTD.shape[1]
+        return hidden_BTD
+
+    def _full(self) -> Tensor:
+        with self._decoder.sharing(self._cache) if self._decoder.shares_prompts else nullcontext():
+            states = [self._step(1).hidden_RTD[0]]
+        for unit in range(self._units.count):
+            states.append(self._run(unit, states[-1][None])[0])
+        return torch.stack(states)
+
+    @torch.inference_mode()
+    def influence(self) -> tuple[float, ...]:
+        """Block influence of each unit: 1 - cos(state before, state after), the mean over tokens.
+
+        Source: ShortGPT, Men et al. 2024 (arXiv 2403.03853), equation 1.
+        """
+        states_UTD = self._full_UTD.float()
+        similar_UT = cosine_similarity(states_UTD[:-1], states_UTD[1:], dim=-1)
+        return tuple((1 - similar_UT.mean(1)).tolist())
+
+    @torch.inference_mode()
+    def skips(self, costs: Seq[float], free: Seq[int]) -> dict[float, Allocation]:
+        """For each budget the mask whose state stays closest to the full model's, unit by unit.
+
+        Dynamic programming over (units passed, budget spent): the better of running the unit on the best state that
+        leaves room for it and of carrying the best state of the same budget over, by cosine similarity to the full
+        model's state at that depth. Approximate, since only one state is kept for each budget.
+
+        Sources: CLaSp, Chen et al. 2025 (arXiv 2505.24196); over sublayers with costs as weights, KnapSpec
+        (arXiv 2602.20217).
+
+        Args:
+            costs: of each unit.
+            free: units that may be skipped.
+
+        Returns:
+            The masks by their costs.
+        """
+        grid = _grid(costs)
+        best: dict[int, tuple[Tensor, Allocation]] = {0: (self._full_UTD[0], ())}
+        for unit in range(self._units.count):
+            ran_BTD = self._run(unit, torch.stack([state for state, _ in best.values()]))
+            found: dict[int, list[tuple[Tensor, Allocation]]] = {}
+            for (spent, (_, mask)), ran_TD in zip(best.items(), ran_BTD, strict=True):
+                found.setdefault(spent + grid[unit], []).append((ran_TD, (*mask, unit)))
+            if unit in free:
+                for spent, carried in best.items():
+                    found.setdefault(spent, []).append(carried)
+            target_TD = self._full_UTD[unit + 1].float()
+            best = {spent: _closest(states, target_TD) for spent, states in sorted(found.items())}
+        return {sum(costs[unit] for unit in mask): mask for _, mask in best.values()}
+
+
+def _closest(states: list[tuple[Tensor, Allocation]], target_TD: Tensor) -> tuple[Tensor, Allocation]:
+    """The state with the highest mean cosine similarity to the target."""
+    if len(states) == 1:
+        return states[0]
+    similar = cosine_similarity(torch.stack([state for state, _ in states]).float(), target_TD, dim=-1).mean(1)
+    return states[int(similar.argmax())]
+
+
+def _grid(costs: Seq[float]) -> list[int]:
+    """Costs as whole numbers: exactly where all are equal, otherwise rounded to a grid over their sum."""
+    if len(set(costs)) == 1:
+        return [1] * len(costs)
+    unit = sum(costs) / GRID
+    return [max(1, round(cost / unit)) for cost in costs]
