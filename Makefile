@@ -10,7 +10,7 @@ demo: $(STAMP)
 	$(BIN)/oracle demo
 
 test: $(STAMP)
-	$(BIN)/python -m pytest -q
+	$(BIN)/python -m pytest -q -n 2 --dist worksteal
 
 lint: $(STAMP)
 	$(BIN)/ruff check .

@@ -26,11 +26,12 @@ def truncated(model: PreTrainedModel, calls: Seq[Call | int], shapes: Shapes | N
     """
     shared = [*model.parameters(), *model.buffers()]
     memo = {id(tensor): tensor for tensor in shared}
-    copied = copy.deepcopy(model, dict(memo))
-    owner, name = find_layers(copied)
-    originals = getattr(find_layers(model)[0], name)
-    wanted = _merged([Call(call) if isinstance(call, int) else call for call in calls])
+    owner, name = find_layers(model)
+    originals: nn.ModuleList = getattr(owner, name)
     kept, states = nn.ModuleList(), 0
+    # Wherever the model holds its layers, the copy holds the kept ones.
+    copied = copy.deepcopy(model, {**memo, id(originals): kept})
+    wanted = _merged([Call(call) if isinstance(call, int) else call for call in calls])
     for call in wanted:
         layer = copy.deepcopy(originals[call.layer], dict(memo))
         if call.part != Part.WHOLE:
@@ -42,7 +43,6 @@ def truncated(model: PreTrainedModel, calls: Seq[Call | int], shapes: Shapes | N
                 module.layer_idx = states
         kept.append(layer)
         states += call.part != Part.MLP
-    setattr(owner, name, kept)
     _shorten(copied.config.get_text_config(), [call.layer for call in wanted])
     return copied
 
