@@ -40,7 +40,7 @@ def truncated(model: PreTrainedModel, calls: Seq[Call | int], shapes: Shapes | N
             layer._modules.update(stand_ins(layer, shapes, absent))
         for module in layer.modules():
             if hasattr(module, "layer_idx"):
-                module.layer_idx = states
+                module.layer_idx = states  # type: ignore[assignment]
         kept.append(layer)
         states += call.part != Part.MLP
     _shorten(copied.config.get_text_config(), [call.layer for call in wanted])
