@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from analysis.load import Experiment, InputError, load
 
 if TYPE_CHECKING:
+    from analysis.curve import luck_curve
     from analysis.frontier import (
         EqualQuality,
         Frontier,
@@ -38,6 +39,7 @@ __all__ = [
     "fractions",
     "layer_use",
     "load",
+    "luck_curve",
     "mean_interval",
     "minimal_budgets",
     "null_oracle",
@@ -59,6 +61,7 @@ _HOME = {
     "equal_quality_interval": "stats",
     "fractions": "savings",
     "layer_use": "layers",
+    "luck_curve": "curve",
     "mean_interval": "stats",
     "minimal_budgets": "savings",
     "null_oracle": "luck",

@@ -37,6 +37,7 @@ class Experiment:
         provenance: what a figure must carry: model, data, configuration, versions.
         score: quality of (text, references) for kind `text`, of (tokens, the full model's tokens)
             for kind `tokens`; None for the others, whose values are stored.
+        exhausted: by sequence the number of units below which the search tested every mask.
     """
 
     sequences: pd.DataFrame
@@ -51,6 +52,7 @@ class Experiment:
     seed: int
     provenance: Mapping[str, Any] = field(default_factory=dict)
     score: Callable[[Any, Any], float] | None = None
+    exhausted: Mapping[str, int] = field(default_factory=dict)
 
     def shuffled_quality(self, partner_PN: NDArray[np.int64]) -> NDArray[np.float64]:
         """Quality of every evaluation against what belongs to another sequence.
@@ -146,6 +148,8 @@ def load(folder: Path | str, criterion: str | None = None, tolerance: float | No
     if not tolerance >= 0:
         raise InputError(f"tolerance must be at least 0, got {tolerance}: give the loss allowed, 0 for none")
     evaluations = run.evaluations()
+    # What was dropped failed the run's own criterion; nothing else is known of it.
+    evaluations = evaluations[~evaluations["dropped"]].reset_index(drop=True)
     _check_stored(metric.name, METRICS, evaluations)
     scores: dict[str, Callable[[Any, Any], float]] = {
         "text": partial(score_text, metric.name),
@@ -168,7 +172,17 @@ def load(folder: Path | str, criterion: str | None = None, tolerance: float | No
         seed=int(run.manifest["seed"]),
         provenance=_provenance(run.manifest, metric.name, float(tolerance)),
         score=scores.get(metric.kind),
+        exhausted=_exhausted(run, metric.name, float(tolerance)),
     )
+
+
+def _exhausted(run: Run, metric: str, tolerance: float) -> dict[str, int]:
+    """What the search proved, if the run is read by the criterion that it searched under."""
+    config = run.manifest["config"]
+    if (metric, tolerance) != (config["criterion"], config["tolerance"]) or not run.has("certificates"):
+        return {}
+    table = run.table("certificates")
+    return dict(zip(table["sequence"], table["exhausted"].astype(int), strict=True))
 
 
 def _check_stored(metric: str, known: Iterable[str], evaluations: pd.DataFrame) -> None:

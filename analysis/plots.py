@@ -7,6 +7,7 @@ from matplotlib.figure import Figure
 
 from analysis.load import Experiment
 from analysis.plot_budgets import minimal_budgets_histogram
+from analysis.plot_curve import luck_curve_panels
 from analysis.plot_layers import layer_use_map
 from analysis.plot_quality import oracle_quality
 from analysis.style import save_figure
@@ -18,6 +19,7 @@ FIGURES: dict[str, Callable[[Experiment, Summary], Figure]] = {
     "oracle_quality": oracle_quality,
     "minimal_budgets": minimal_budgets_histogram,
     "layer_use": layer_use_map,
+    "luck_curve": luck_curve_panels,
 }
 """Figures by file name; each function touches no global state of matplotlib."""
 

@@ -1,5 +1,6 @@
 """The minimal budget of every sequence: the best found, and what is proven."""
 
+from collections.abc import Mapping
 from math import comb
 
 import numpy as np
@@ -30,7 +31,13 @@ def upper_budgets(evaluations: pd.DataFrame, *, metric: str, tolerance: float) -
 
 
 def minimal_budgets(
-    evaluations: pd.DataFrame, *, layers: int, metric: str, tolerance: float, floor: float | None = None
+    evaluations: pd.DataFrame,
+    *,
+    layers: int,
+    metric: str,
+    tolerance: float,
+    floor: float | None = None,
+    exhausted: Mapping[str, int] | None = None,
 ) -> pd.DataFrame:
     """Minimal budget of every sequence: least cost whose quality >= the full model's - tolerance.
 
@@ -40,6 +47,8 @@ def minimal_budgets(
         metric: column with the quality.
         tolerance: allowed loss, in units of the metric.
         floor: lowest value of the metric, None if it has none.
+        exhausted: by sequence the number of units below which every mask was tested by the search itself, those that
+            qualify being among the evaluations; what was tested without decoding or dropped is known only to it.
 
     Returns:
         One row a sequence: `sequence`; `upper`, the least cost found; `allocation`, `family`, `number`,
@@ -56,6 +65,9 @@ def minimal_budgets(
     rows = cheapest[order]
     chosen = evaluations.iloc[rows[np.unique(groups.code[rows], return_index=True)[1]]]
     lower_N = _lower(groups, evaluations["allocation"], upper_N, layers)
+    if exhausted is not None:
+        proven_N = np.array([exhausted.get(name, 0) for name in groups.ids], dtype=np.int64)
+        lower_N = np.maximum(lower_N, np.minimum(proven_N, upper_N))
     return pd.DataFrame(
         {
             "sequence": groups.ids,
@@ -92,7 +104,7 @@ def _lower(groups: Groups, allocations: pd.Series, upper_N: IntArray, layers: in
 def _proof(lower: int, upper: int) -> str:
     if lower == 0:
         return "no budget is smaller than 0 layers" if upper == 0 else "none"
-    return f"all masks of at most {lower - 1} layers evaluated"
+    return f"all masks of at most {lower - 1} layers tested"
 
 
 def fractions(minimal: pd.DataFrame, layers: int, *, nonzero: bool = False) -> FloatArray:

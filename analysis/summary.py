@@ -102,7 +102,14 @@ def summarise(experiment: Experiment, *, bootstrap: int = 1000, permutations: in
     """
     evaluations, layers, metric = experiment.evaluations, experiment.layers, experiment.metric
     tolerance, seed = experiment.tolerance, experiment.seed
-    minimal = minimal_budgets(evaluations, layers=layers, metric=metric, tolerance=tolerance, floor=experiment.floor)
+    minimal = minimal_budgets(
+        evaluations,
+        layers=layers,
+        metric=metric,
+        tolerance=tolerance,
+        floor=experiment.floor,
+        exhausted=experiment.exhausted,
+    )
     quality_NK, number_NK = quality_by_cost(evaluations, layers, metric)
     full_N = minimal["full_quality"].to_numpy()
     oracle = equal_quality(quality_NK, full_N, tolerance=tolerance)

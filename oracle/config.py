@@ -35,7 +35,16 @@ class SearchConfig:
             model) or `sequence` (the prompt runs the allocation too).
         unit: what allocations are made of: `layer`, or `sublayer` (attention and MLP apart).
         max_new_tokens: the most tokens generated per output.
-        allocations: how many allocations to try per sequence.
+        paths: whether layers may repeat or change their order (strategies `mcts-*`, scope `sequence`).
+        strategy: how allocations are chosen; see `oracle.search.STRATEGIES`.
+        evaluations: allocations evaluated per sequence at most.
+        seconds: time per sequence at most; None for no limit.
+        layer_executions: layer x token units per sequence at most, as if every output were decoded alone; None for no
+            limit.
+        prune: whether outputs that cannot meet the criterion any more are dropped unfinished. Faster, but then their
+            quality is unknown: other metrics and the null control see only the rest.
+        prove: masks per sequence that may be tested without decoding to raise the lower bound; only under the
+            same-output criterion (`agreement`, tolerance 0).
         batch_rows: allocations decoded as one batch.
         memory: MiB that the engine may add to the loaded model.
         chat_template: whether prompts go through the tokenizer's chat template, if it has one.
@@ -57,7 +66,13 @@ class SearchConfig:
     scope: Scope = "decode"
     unit: Unit = "layer"
     max_new_tokens: int = 32
-    allocations: int = 120
+    paths: bool = False
+    strategy: str = "auto"
+    evaluations: int = 120
+    seconds: float | None = None
+    layer_executions: int | None = None
+    prune: bool = False
+    prove: int = 50_000
     batch_rows: int = 512
     memory: int = 1024
     chat_template: bool = True
@@ -72,11 +87,18 @@ class SearchConfig:
         for name, allowed in (("scope", get_args(Scope)), ("unit", get_args(Unit))):
             if getattr(self, name) not in allowed:
                 raise InputError(f"--{name} needs one of {', '.join(allowed)}, not '{getattr(self, name)}'")
-        for name in ("max_new_tokens", "allocations", "batch_rows", "memory"):
+        for name in ("max_new_tokens", "evaluations", "batch_rows", "memory"):
             if getattr(self, name) < 1:
                 raise InputError(f"--{name.replace('_', '-')} needs at least 1, not {getattr(self, name)}")
-        if self.limit is not None and self.limit < 1:
-            raise InputError(f"--limit needs at least 1, not {self.limit}")
+        for name in ("limit", "layer_executions"):
+            if getattr(self, name) is not None and getattr(self, name) < 1:
+                raise InputError(f"--{name.replace('_', '-')} needs at least 1, not {getattr(self, name)}")
+        if self.seconds is not None and not self.seconds > 0:
+            raise InputError(f"--seconds needs a number above 0, not {self.seconds}")
+        if self.paths and self.scope != "sequence":
+            raise InputError("--paths needs --scope sequence: in scope decode the prompt has run each layer once")
+        if self.prove < 0:
+            raise InputError(f"--prove needs at least 0, not {self.prove}")
         if not 0 <= self.tolerance < float("inf"):
             raise InputError(f"--tolerance needs a number of at least 0, not {self.tolerance}")
         if self.seed < 0:

@@ -36,6 +36,7 @@ def _budgets(experiment: analysis.Experiment) -> list[dict[str, Any]]:
         metric=experiment.metric,
         tolerance=experiment.tolerance,
         floor=experiment.floor,
+        exhausted=experiment.exhausted,
     )
     minimal = minimal.merge(experiment.sequences[["sequence", "task"]], on="sequence")
     minimal["fraction"] = minimal["upper"] / experiment.layers

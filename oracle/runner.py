@@ -3,8 +3,10 @@
 import resource
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from collections.abc import Sequence as Seq
+from itertools import combinations
+from math import comb
 from pathlib import Path
 from typing import Any
 
@@ -20,15 +22,19 @@ from oracle.errors import InputError
 from oracle.models import LanguageModel, load_model
 from oracle.progress import Watch, silent
 from oracle.quality import METRICS, get_metric
-from oracle.search import Spread, Strategy
+from oracle.rounds import open_search, search_together
+from oracle.search import Memory, Space
 from oracle.sequences import check_sequences, data_hash, load_sequences
 from oracle.store import Run, RunWriter, check_free, git_commit, versions
-from oracle.types import Outcome, Sequence
+from oracle.types import Allocation, Outcome, Sequence
 
 __all__ = ["run_search"]
 
 ROWS_PER_PART = 2048
 """Evaluations kept in memory before they are written as one part."""
+
+SIDE_BY_SIDE = 8
+"""Sequences searched at a time: enough rows for a batch while strategies learn from what came before."""
 
 MIB = 2**20
 
@@ -57,7 +63,7 @@ def run_search(config: SearchConfig, out: Path | str, *, watch: Watch = silent) 
     writer = RunWriter(out, _manifest(config, model, sequences))
     writer.write_sequences(sequences, prompt_tokens)
     search_began = time.monotonic()
-    _evaluate_all(engine, config, sequences, writer, watch)
+    _search_all(engine, config, sequences, prompt_tokens, writer, watch)
     search_seconds = time.monotonic() - search_began
     experiment = analysis.load(out)
     summary = analysis.summarise(experiment)
@@ -68,6 +74,7 @@ def run_search(config: SearchConfig, out: Path | str, *, watch: Watch = silent) 
     peak_mib = _peak_mib()
     writer.write_summary(
         {
+            "strategy": config.strategy,
             **summary.to_dict(),
             "verified": int(verification["agrees"].sum()),
             "verified_of": len(verification),
@@ -140,49 +147,79 @@ def _manifest(config: SearchConfig, model: LanguageModel, sequences: Seq[Sequenc
     }
 
 
-def _evaluate_all(
-    engine: Engine, config: SearchConfig, sequences: Seq[Sequence], writer: RunWriter, watch: Watch
+def _search_all(
+    engine: Engine,
+    config: SearchConfig,
+    sequences: Seq[Sequence],
+    prompt_tokens: Seq[int],
+    writer: RunWriter,
+    watch: Watch,
 ) -> None:
-    """The loop ask -> engine -> store -> tell, over as many sequences at a time as fill a batch."""
-    evaluator = Evaluator(engine, metrics=config.model_metrics, shuffled=_partners(sequences, config.seed))
-    pending: list[tuple[str, int, Outcome]] = []
-    columns = _quality_columns(config)
+    """Searches the sequences, as many side by side as fill a batch, and writes what was found and what is proven."""
+    evaluator = _Evaluating(engine, metrics=config.model_metrics, shuffled=_partners(sequences, config.seed))
+    space, memory = Space.of(engine.units.count, paths=config.paths), Memory()
     seeds = np.random.SeedSequence(config.seed).generate_state(len(sequences)).tolist()
-    planned = min(config.allocations, 2**engine.units.count)
-    together = max(1, config.batch_rows // planned)
+    pending: list[tuple[str, int, Outcome]] = []
+    proven: list[dict[str, Any]] = []
+    columns = _quality_columns(config)
     try:
-        with watch("Searching", len(sequences) * planned) as advance:
-            for start in range(0, len(sequences), together):
-                group = sequences[start : start + together]
+        with watch("Searching", len(sequences) * config.evaluations) as advance:
+            for start in range(0, len(sequences), SIDE_BY_SIDE):
+                here = range(start, min(start + SIDE_BY_SIDE, len(sequences)))
                 searches = [
-                    Spread(engine.units.count, config.allocations, seed) for seed in seeds[start : start + together]
+                    open_search(
+                        sequences[index],
+                        space,
+                        config,
+                        seed=seeds[index],
+                        memory=memory,
+                        prompt_tokens=prompt_tokens[index] if config.scope == "sequence" else 0,
+                    )
+                    for index in here
                 ]
-                for outcomes in _search_group(evaluator, group, searches, config.batch_rows):
-                    pending += outcomes
-                    advance(len(outcomes), outcomes[-1][0])
-                if len(pending) >= ROWS_PER_PART:
-                    writer.append(pending, columns)
-                    pending = []
+                for found in search_together(evaluator, searches, config):
+                    pending += [
+                        (search.sequence.id, len(search.outcomes) - len(outcomes) + place, outcome)
+                        for search, outcomes in found
+                        for place, outcome in enumerate(outcomes)
+                    ]
+                    advance(sum(len(outcomes) for _, outcomes in found), found[-1][0].sequence.id)
+                    if len(pending) >= ROWS_PER_PART:
+                        writer.append(pending, columns)
+                        pending = []
+                for search in searches:
+                    # A strategy may end early, and a proof may add to what was planned.
+                    advance(config.evaluations - len(search.outcomes), search.sequence.id)
+                    memory.learn(search.archive)
+                    proven.append({"sequence": search.sequence.id, "exhausted": search.archive.exhausted_below})
+                    evaluator.close(search.sequence)
     finally:
         if pending:
             writer.append(pending, columns)
+    writer.write_result("certificates", pd.DataFrame(proven))
 
 
-def _search_group(
-    evaluator: Evaluator, sequences: Seq[Sequence], searches: Seq[Strategy], rows: int
-) -> Iterator[list[tuple[str, int, Outcome]]]:
-    """Searches some sequences side by side; yields the outcomes of each round."""
-    numbers = [0] * len(sequences)
-    while active := [index for index, strategy in enumerate(searches) if not strategy.done]:
-        work = [(sequences[index], searches[index].ask(max(1, rows // len(active)))) for index in active]
-        found: list[tuple[str, int, Outcome]] = []
-        for index, outcomes in zip(active, evaluator.evaluate(work), strict=True):
-            searches[index].tell(outcomes)
-            found += [(sequences[index].id, numbers[index] + i, outcome) for i, outcome in enumerate(outcomes)]
-            numbers[index] += len(outcomes)
-        yield found
-    for sequence in sequences:
-        evaluator.close(sequence)
+class _Evaluating(Evaluator):
+    """The engine as the search sees it: in its terms, without tensors."""
+
+    def structure(self, sequence: Sequence, space: Space) -> tuple[tuple[float, ...], Mapping[float, Allocation]]:
+        """Block influence of each unit, and the masks of dynamic programming by cost; none in parallel blocks."""
+        if not self.engine.units.sequential:
+            return (), {}
+        states = self.hidden_states(sequence)
+        found = states.influence(), states.skips(space.costs, space.free)
+        self.engine.executions += states.executions
+        return found
+
+    def exhaust(self, sequence: Sequence, count: int, space: Space) -> list[Outcome]:
+        """Of all masks of so many free units those that give the full model's output."""
+        runs_NU = np.zeros((comb(len(space.free), count), space.units), dtype=np.bool_)
+        runs_NU[:, sorted(space.fixed)] = True
+        chosen = np.array(list(combinations(space.free, count)), dtype=np.int64).reshape(-1, count)
+        np.put_along_axis(runs_NU, chosen, True, axis=1)
+        # Neighbours share most of what is computed.
+        runs_NU = runs_NU[np.lexsort(runs_NU.T[::-1])]
+        return self.reproduces(sequence, runs_NU)
 
 
 def _partners(sequences: Seq[Sequence], seed: int) -> Mapping[str, Sequence]:

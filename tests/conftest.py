@@ -93,7 +93,8 @@ def search(tiny_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Calla
     data = jsonl(tmp_path_factory.mktemp("data") / "sequences.jsonl", *rows)
 
     def run(*, out: Path | None = None, watch: Watch = silent, **changes: object) -> Run:
-        settings = {"model": str(tiny_folder), "data": data, "max_new_tokens": 6, "allocations": 20, **changes}
+        settings = {"model": str(tiny_folder), "data": data, "max_new_tokens": 6, "evaluations": 20}
+        settings = {**settings, "strategy": "spread", **changes}
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(analysis, "draw_all", lambda *args, **kwargs: [])
             return run_search(SearchConfig(**settings), out or tmp_path_factory.mktemp("runs") / "run", watch=watch)

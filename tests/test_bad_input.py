@@ -86,7 +86,7 @@ SEARCHES = {
     "an unknown device": ("--device tpu", "--device needs cpu, cuda or auto, not 'tpu'"),
     "a negative limit": ("--limit -1", "--limit needs at least 1, not -1"),
     "no tokens": ("--max-new-tokens 0", "--max-new-tokens needs at least 1, not 0"),
-    "no allocations": ("--allocations -3", "--allocations needs at least 1, not -3"),
+    "no evaluations": ("--evaluations -3", "--evaluations needs at least 1, not -3"),
     "no rows": ("--batch-rows 0", "--batch-rows needs at least 1, not 0"),
     "a negative tolerance": ("--tolerance -0.1", "--tolerance needs a number of at least 0, not -0.1"),
     "a tolerance that is no number": ("--tolerance nan", "--tolerance needs a number of at least 0, not nan"),
@@ -105,7 +105,7 @@ SEARCHES = {
 def test_a_search_is_refused(case: str, command: Command, tiny_folder: Path, place: Path) -> None:
     changes, message = SEARCHES[case]
     before = content(place)
-    small = ["--model", tiny_folder, "--data", "good.jsonl", "--max-new-tokens", 4, "--allocations", 8, "--out", "run"]
+    small = ["--model", tiny_folder, "--data", "good.jsonl", "--max-new-tokens", 4, "--evaluations", 8, "--out", "run"]
     # The last of two equal options counts.
     refused(command("search", *small, *changes.split()), message)
     assert content(place) == before
@@ -120,7 +120,7 @@ def test_a_model_that_is_not_decoder_only_is_refused(command: Command, encoder_d
 
 @pytest.fixture(scope="module")
 def run(search: Callable[..., Run]) -> Path:
-    return search(allocations=8, limit=2).folder
+    return search(evaluations=8, limit=2).folder
 
 
 QUESTIONS = {
@@ -158,5 +158,5 @@ def test_a_question_is_refused(case: str, json_wanted: bool, command: Command, r
 
 
 def test_a_budget_below_the_cheapest_allocation_is_refused(command: Command, search: Callable[..., Run]) -> None:
-    only_full = search(allocations=1, limit=2).folder
+    only_full = search(evaluations=1, limit=2).folder
     refused(command("query", only_full, "--budget", 0.5), "the mean budget must be at least 1.0000")

@@ -20,7 +20,7 @@ OPTIONS = {
     "search": [
         *("--json", "--model", "--data", "--limit", "--tasks", "--prompt-column", "--template", "--reference-column"),
         *("--reference-file", "--choices-column", "--answer-column", "--id-column", "--task-column", "--criterion"),
-        *("--tolerance", "--metrics", "--scope", "--max-new-tokens", "--allocations", "--batch-rows"),
+        *("--tolerance", "--metrics", "--scope", "--max-new-tokens", "--evaluations", "--batch-rows"),
         *("--no-chat-template", "--seed", "--dtype", "--device", "--trust-remote-code", "--out", "--quiet"),
         *("rougeL", "log_likelihood", "choice_accuracy", "default: 120"),
     ],
@@ -32,13 +32,13 @@ OPTIONS = {
 @pytest.fixture(scope="module")
 def run(search: Callable[..., Run]) -> Run:
     """A run to ask; its minimal budgets differ."""
-    return search(criterion="agreement", tolerance=0.5, allocations=2**LAYERS)
+    return search(criterion="agreement", tolerance=0.5, evaluations=2**LAYERS)
 
 
 @pytest.fixture
 def small(tiny_folder: Path, sequences_file: Path) -> list[object]:
     """The arguments of a small search, without --out."""
-    return ["search", "--model", tiny_folder, "--data", sequences_file, "--max-new-tokens", 4, "--allocations", 8]
+    return ["search", "--model", tiny_folder, "--data", sequences_file, "--max-new-tokens", 4, "--evaluations", 8]
 
 
 @pytest.mark.parametrize("name", OPTIONS)

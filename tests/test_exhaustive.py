@@ -20,7 +20,7 @@ TOLERANCE = 0.5
 @pytest.fixture(scope="module")
 def exhaustive(search: Callable[..., Run]) -> Run:
     """Every mask of the model on four sequences."""
-    return search(criterion="agreement", tolerance=TOLERANCE, allocations=2**LAYERS, limit=4)
+    return search(criterion="agreement", tolerance=TOLERANCE, evaluations=2**LAYERS, limit=4)
 
 
 def test_enumeration_certifies_the_minimal_budgets(exhaustive: Run, tiny_model: LanguageModel) -> None:

@@ -94,7 +94,7 @@ def test_what_a_run_says_of_itself(search: Search) -> None:
     assert (summary["sequences"], summary["layers"], summary["allocations_per_sequence"]) == (4, LAYERS, 20)
     assert summary["verified"] == summary["verified_of"] == len(run.table("verification")) >= 4
     assert run.table("verification")["agrees"].all()
-    settings = {"max_new_tokens": 6, "allocations": 20, "seed": 5, "limit": 4}
+    settings = {"max_new_tokens": 6, "evaluations": 20, "strategy": "spread", "seed": 5, "limit": 4}
     stored = run.manifest["config"]
     config = SearchConfig(model=stored["model"], data=stored["data"], **settings)
     assert SearchConfig.from_dict(stored) == config
@@ -110,7 +110,7 @@ def test_what_a_run_says_of_itself(search: Search) -> None:
 
 def test_a_wrong_output_does_not_pass_verification(search: Search, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("oracle.engine.engine.plain_generate", lambda *args, **kwargs: (0,))
-    summary = search(limit=2, allocations=8).summary()
+    summary = search(limit=2, evaluations=8).summary()
     assert summary["verified"] < summary["verified_of"]
 
 
@@ -127,7 +127,7 @@ def choices_file(tmp_path: Path) -> str:
 @pytest.mark.parametrize("scope", ["decode", "sequence"])
 @pytest.mark.parametrize("criterion", METRICS)
 def test_every_criterion_runs_in_both_scopes(search: Search, choices_file: str, criterion: str, scope: str) -> None:
-    run = search(data=choices_file, criterion=criterion, scope=scope, allocations=8, max_new_tokens=3)
+    run = search(data=choices_file, criterion=criterion, scope=scope, evaluations=8, max_new_tokens=3)
     summary, evaluations = run.summary(), run.evaluations()
     assert (summary["criterion"], summary["verified"]) == (criterion, summary["verified_of"])
     assert evaluations[criterion].notna().all()
@@ -147,7 +147,7 @@ def test_every_criterion_runs_in_both_scopes(search: Search, choices_file: str, 
 
 
 def test_further_metrics_are_computed_beside_the_criterion(search: Search, choices_file: str) -> None:
-    run = search(data=choices_file, metrics=("choice_accuracy", "log_likelihood"), allocations=6, max_new_tokens=3)
+    run = search(data=choices_file, metrics=("choice_accuracy", "log_likelihood"), evaluations=6, max_new_tokens=3)
     wanted = {"log_likelihood", "null_log_likelihood", "choice_accuracy", "choice", *METRICS}
     assert run.evaluations().columns.is_unique
     assert set(run.evaluations().columns) >= wanted
@@ -183,9 +183,10 @@ def test_results_do_not_depend_on_how_they_are_cut_into_parts(
     search: Search, base: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("oracle.runner.ROWS_PER_PART", 30)
+    monkeypatch.setattr("oracle.rounds.ASK", 5)
     cut = search(batch_rows=16)
     assert [path.name for path in sorted(cut.folder.glob("evaluations/*"))] == [
-        f"part-{i:05d}.parquet" for i in range(3)
+        f"part-{i:05d}.parquet" for i in range(4)
     ]
     assert exact(cut.evaluations()).equals(exact(base.evaluations()))
     assert cut.table("assignment").map(repr).equals(base.table("assignment").map(repr))
@@ -193,25 +194,32 @@ def test_results_do_not_depend_on_how_they_are_cut_into_parts(
 
 @contextmanager
 def interrupted(description: str, total: int) -> Iterator[Advance]:
-    """A display of progress at which somebody presses Ctrl-C in the third sequence."""
+    """A display of progress at which somebody presses Ctrl-C in the third round."""
+    rounds: list[int] = []
 
     def advance(count: int, remark: str) -> None:
-        if remark == "s2":
+        rounds.append(count)
+        if len(rounds) == 3:
             raise KeyboardInterrupt
 
     yield advance
 
 
-def test_an_interruption_leaves_what_was_evaluated(search: Search, base: Run, tmp_path: Path) -> None:
+def test_an_interruption_leaves_what_was_evaluated(
+    search: Search, base: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("oracle.rounds.ASK", 5)
     with pytest.raises(KeyboardInterrupt):
         search(out=tmp_path / "run", watch=interrupted, batch_rows=16)
     run = Run.open(tmp_path / "run")
     evaluated, whole = run.evaluations(), base.evaluations()
-    assert evaluated["sequence"].unique().tolist() == ["s0", "s1", "s2"]
-    assert exact(evaluated).equals(exact(whole[: len(evaluated)]))
+    [done] = evaluated.groupby("sequence").size().unique()
+    assert 6 < done < 20
+    kept = whole[whole["number"] < done].reset_index(drop=True)
+    assert exact(evaluated).equals(exact(kept))
     with pytest.raises(InputError, match="its search did not end"):
         run.summary()
-    assert analysis.summarise(analysis.load(run.folder), bootstrap=10).sequences == 3
+    assert analysis.summarise(analysis.load(run.folder), bootstrap=10).sequences == 6
     assert not list(run.folder.rglob("*.tmp"))
 
 
@@ -265,7 +273,7 @@ def test_texts_that_cannot_be_scored_are_refused_before_anything_is_written(
 
 def test_a_text_that_just_fits_is_scored(search: Search, narrow_folder: str, tmp_path: Path) -> None:
     data = jsonl(tmp_path / "d.jsonl", *({"prompt": "Why not", "references": [LONG]} for _ in range(2)))
-    run = search(model=narrow_folder, data=data, criterion="log_likelihood", max_new_tokens=4, allocations=8)
+    run = search(model=narrow_folder, data=data, criterion="log_likelihood", max_new_tokens=4, evaluations=8)
     assert run.summary()["verified"] == run.summary()["verified_of"]
 
 
@@ -284,7 +292,7 @@ sys.exit(main(sys.argv[1:]))
 
 
 def test_figures_are_drawn_again_without_a_model(tiny_folder: Path, sequences_file: Path, tmp_path: Path) -> None:
-    config = SearchConfig(model=str(tiny_folder), data=str(sequences_file), max_new_tokens=4, allocations=8)
+    config = SearchConfig(model=str(tiny_folder), data=str(sequences_file), max_new_tokens=4, evaluations=8)
     run = run_search(config, str(tmp_path / "run"))
     command = [sys.executable, "-c", WITHOUT_A_MODEL, "figures", run.folder, "--out", tmp_path / "again", "--json"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)

@@ -75,7 +75,7 @@ def test_a_search_shows_it_as_text(
     monkeypatch.setattr("analysis.draw_all", lambda *args, **kwargs: [])
     rows = ({"id": f"{i}{HOSTILE}", "prompt": HOSTILE, "references": [HOSTILE], "task": HOSTILE} for i in range(2))
     data = jsonl(tmp_path / "hostile.jsonl", *rows)
-    small = ["--max-new-tokens", 2, "--allocations", 4, "--out", tmp_path / "run"]
+    small = ["--max-new-tokens", 2, "--evaluations", 4, "--out", tmp_path / "run"]
     # With progress, which shows the ids.
     code, out, err = command("search", "--model", tiny_folder, "--data", data, *small)
     assert code == 0

@@ -1,4 +1,4 @@
-"""The command line: `oracle demo`, `search`, `query`, `figures`."""
+"""The command line: `oracle demo`, `search`, `query`, `figures`, `profile`."""
 
 import argparse
 import io
@@ -7,6 +7,7 @@ import sys
 from collections.abc import Sequence as Seq
 
 from oracle.cli.parsing import Parser
+from oracle.cli.profile import add_profile
 from oracle.cli.read import add_figures, add_query
 from oracle.cli.search import add_demo, add_search
 from oracle.errors import InputError
@@ -40,6 +41,6 @@ def main(argv: Seq[str] | None = None) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = Parser(prog="oracle", description="How many layers of a language model does each sequence need?")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND", parser_class=Parser)
-    for add in (add_demo, add_search, add_query, add_figures):
+    for add in (add_demo, add_search, add_query, add_figures, add_profile):
         add(commands)
     return parser

@@ -8,7 +8,7 @@ from oracle.errors import InputError
 __all__ = ["Parser", "add_quiet", "command"]
 
 
-class Formatter(argparse.ArgumentDefaultsHelpFormatter):
+class Formatter(argparse.ArgumentDefaultsHelpFormatter, argparse.RawDescriptionHelpFormatter):
     """Shows the defaults that say something."""
 
     def _get_help_string(self, action: argparse.Action) -> str | None:

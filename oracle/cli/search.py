@@ -38,7 +38,11 @@ def add_search(commands: Any) -> None:
     # The defaults of the settings live in the config; help shows them.
     from oracle.config import SearchConfig
     from oracle.quality import METRICS
+    from oracle.search import STRATEGIES
 
+    width = max(map(len, STRATEGIES))
+    lines = [f"  {name:{width}}  {strategy.hint}" for name, strategy in STRATEGIES.items()]
+    parser.epilog = "\n".join(["strategies:", *lines])
     defaults = SearchConfig()
     what = parser.add_argument_group("what to search")
     what.add_argument("--model", default=defaults.model, help="hub id, local folder, GGUF file, or the embedded model")
@@ -101,7 +105,35 @@ def add_search(commands: Any) -> None:
         help="layer: an allocation is made of layers; sublayer: of attention and MLP apart, twice as many",
     )
     how.add_argument("--max-new-tokens", type=int, default=defaults.max_new_tokens, help="length of an output at most")
-    how.add_argument("--allocations", type=int, default=defaults.allocations, help="allocations tried per sequence")
+    how.add_argument(
+        "--strategy", default=defaults.strategy, metavar="NAME", help="how allocations are chosen: see the end"
+    )
+    how.add_argument(
+        "--evaluations", type=int, default=defaults.evaluations, help="allocations evaluated per sequence at most"
+    )
+    how.add_argument(
+        "--paths", action="store_true", help="let the mcts strategies repeat layers (needs --scope sequence)"
+    )
+    how.add_argument("--seconds", type=float, help="time per sequence at most")
+    how.add_argument(
+        "--layer-executions",
+        type=int,
+        metavar="UNITS",
+        help="layer x token units per sequence at most, as if each output were decoded alone",
+    )
+    how.add_argument(
+        "--prune",
+        action="store_true",
+        help="drop outputs once they cannot meet the criterion: faster, but their quality stays unknown",
+    )
+    how.add_argument(
+        "--prove",
+        type=int,
+        default=defaults.prove,
+        metavar="MASKS",
+        help="under the same-output criterion (agreement, tolerance 0): masks per sequence that may be tested without "
+        "decoding, to raise the lower bound",
+    )
     how.add_argument("--batch-rows", type=int, default=defaults.batch_rows, help="allocations decoded as one batch")
     how.add_argument("--memory", type=int, default=defaults.memory, help="MiB that may be added to the loaded model")
     how.add_argument("--no-chat-template", action="store_true", help="give the model the bare prompt")
@@ -142,7 +174,13 @@ def _run_search(arguments: argparse.Namespace) -> None:
         "scope",
         "unit",
         "max_new_tokens",
-        "allocations",
+        "strategy",
+        "paths",
+        "evaluations",
+        "seconds",
+        "layer_executions",
+        "prune",
+        "prove",
         "batch_rows",
         "memory",
     )

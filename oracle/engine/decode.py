@@ -63,6 +63,7 @@ class Settings:
             model's) rather than `sequence`.
         tie: leads, in logits, that rounding may turn round.
         rows: rows that may be decoded at once.
+        join: whether waiting rows may join others that have begun.
     """
 
     max_new_tokens: int
@@ -70,6 +71,7 @@ class Settings:
     shared_prompt: bool
     tie: float
     rows: int
+    join: bool = True
 
 
 @dataclass(kw_only=True)
@@ -137,7 +139,8 @@ class _Decoding:
         """Decodes until nothing is left."""
         while True:
             rows = [row for row, request in enumerate(self.alive) if request >= 0]
-            if self.waiting and len(rows) < REFILL_BELOW * self.settings.rows:
+            room = len(rows) < REFILL_BELOW * self.settings.rows
+            if self.waiting and (not rows or (self.settings.join and room)):
                 self._refill(rows)
                 continue  # outputs of one token end at once
             if not rows:

@@ -17,6 +17,7 @@ from oracle.engine.refute import Refuter, Verdict
 from oracle.engine.schedule import Mask, Schedule, Units
 from oracle.engine.score import log_likelihoods
 from oracle.engine.solo import run_alone
+from oracle.errors import InputError
 from oracle.models.loading import LanguageModel
 from oracle.quality import Bound
 from oracle.types import Allocation
@@ -99,25 +100,43 @@ class Engine:
             remaining = self.config.max_new_tokens - len(tokens)
             return bound.upper(tokens, self.model.text(tokens), remaining) < least
 
-        generations = greedy_decode(
-            self.model.decoder,
-            [prompt for prompt, _ in requests],
-            schedule,
-            self._settings(self._rows(requests, schedule)),
-            hopeless,
-        )
+        settings = self._settings(self._rows(requests, schedule))
+        by_request: dict[int, Generation] = {}
+        for some in self._apart(requests):
+            found = greedy_decode(
+                self.model.decoder,
+                [requests[index][0] for index in some],
+                schedule.of_rows(np.array(some)),
+                settings,
+                lambda place, tokens, some=some: hopeless(some[place], tokens),  # type: ignore[misc]
+            )
+            by_request |= zip(some, found, strict=True)
+        generations = [by_request[index] for index in range(len(requests))]
         for (prompt, allocation), generation in zip(requests, generations, strict=True):
             fed = len(generation.tokens) - 1 + (0 if self.shared_prompt else prompt.length)
             self.executions += len(allocation) * fed
         return generations
 
+    def _apart(self, requests: Seq[Request]) -> list[list[int]]:
+        """Requests that may share batches: all of them, or those of one prompt where positions must agree."""
+        if self.model.decoder.places.mix:
+            return [list(range(len(requests)))]
+        groups: dict[int, list[int]] = {}
+        for index, (prompt, _) in enumerate(requests):
+            groups.setdefault(id(prompt), []).append(index)
+        return list(groups.values())
+
     def _settings(self, rows: int) -> Settings:
+        decoder = self.model.decoder
+        # A row that joins late has empty slots between a shared prompt and its own tokens.
+        gaps = self.shared_prompt and decoder.shares_prompts and decoder.places.windowed
         return Settings(
             max_new_tokens=self.config.max_new_tokens,
             stop=self.model.stop,
             shared_prompt=self.shared_prompt,
             tie=self.tie,
             rows=rows,
+            join=decoder.places.mix and not gaps,
         )
 
     def _resolve(self, request: Request, schedule: Schedule, generation: Generation) -> tuple[Generation, bool]:
@@ -139,6 +158,8 @@ class Engine:
             # Rows that join late begin where the others stand: their caches have room for two outputs.
             slots = waves * self.config.max_new_tokens + (0 if by_reference else longest)
             needed_R = np.sort([footprint.row(cost, slots, read) for cost in schedule.runs_NS.sum(1)])[::-1]
+            if needed_R[0] > footprint.limit and waves == 2:
+                return 1  # one after the other: nobody joins late
             if needed_R[0] > footprint.limit:
                 raise footprint.too_small(int(needed_R[0]))
             rows = min(self.config.batch_rows, int((needed_R.cumsum() <= footprint.limit).sum()))
@@ -184,6 +205,8 @@ class Engine:
         gate's own decisions are the gate's affair.
         """
         results: list[GatedGeneration] = []
+        if not prompts:
+            return results
         for requests in self._gated_batches(prompts, self.config.max_new_tokens):
             some = [prompts[request] for request in requests]
             settings = self._settings(len(some))
@@ -199,6 +222,10 @@ class Engine:
     def score_gated(self, prompts: Seq[PromptState], gate: Gate, continuations: Seq[Seq[int]]) -> list[GatedScore]:
         """Teacher-forced scores of a continuation of each prompt under a per-token gate."""
         results: list[GatedScore] = []
+        if not prompts:
+            return results
+        if any(not ids for ids in continuations):
+            raise InputError("continuations of at least one token are required, but one is empty; leave it out")
         for requests in self._gated_batches(prompts, max(len(ids) for ids in continuations)):
             results += gated_score(
                 self.model.decoder,
@@ -217,7 +244,7 @@ class Engine:
         needed = footprint.row(self.model.layers, longest + new_tokens, longest + new_tokens)
         if needed > footprint.limit:
             raise footprint.too_small(needed)
-        rows = min(self.config.batch_rows, footprint.limit // needed)
+        rows = min(self.config.batch_rows, footprint.limit // needed) if self.model.decoder.places.mix else 1
         for start in range(0, len(prompts), rows):
             yield list(range(start, min(start + rows, len(prompts))))
 

@@ -9,12 +9,17 @@ import numpy as np
 
 from oracle.engine.decode import Generation
 from oracle.engine.engine import Engine
+from oracle.engine.hints import HiddenStates
 from oracle.engine.prompts import PromptState
+from oracle.engine.schedule import Mask
 from oracle.errors import InputError
-from oracle.quality import agreement, score_texts
+from oracle.quality import Bound, agreement, bound_for, score_texts
 from oracle.types import Allocation, Outcome, Proposal, Sequence
 
 __all__ = ["Evaluator"]
+
+ROUNDING = 1e-9
+"""By how much an output may miss the least quality and still meet it, as searches and analyses reckon."""
 
 
 @dataclass(kw_only=True)
@@ -40,10 +45,17 @@ class Evaluator:
         self.shuffled = shuffled
         self._opened: dict[str, _Open] = {}
 
-    def evaluate(self, work: Seq[tuple[Sequence, Seq[Proposal]]]) -> list[list[Outcome]]:
+    def evaluate(
+        self, work: Seq[tuple[Sequence, Seq[Proposal]]], least: Mapping[str, float] | None = None
+    ) -> list[list[Outcome]]:
         """Outcomes of some allocations of each sequence, in the order of the proposals, each with every metric.
 
         What is computed once per sequence is kept until it is closed.
+
+        Args:
+            work: sequences with what is proposed for them.
+            least: by sequence id the least quality that matters under the criterion. An output that cannot reach it
+                any more is dropped unfinished, says so, and has no quality. The full model's must be known.
         """
         opened = [self._open(sequence) for sequence, _ in work]
         requests = [
@@ -51,11 +63,53 @@ class Evaluator:
             for current, (_, proposals) in zip(opened, work, strict=True)
             for proposal in proposals
         ]
-        results = iter(self.engine.generate(requests))
+        results = iter(self.engine.generate(requests, self._thresholds(opened, work, least or {})))
         return [
             self._outcomes(current, proposals, list(islice(results, len(proposals))))
             for current, (_, proposals) in zip(opened, work, strict=True)
         ]
+
+    def _thresholds(
+        self, opened: Seq[_Open], work: Seq[tuple[Sequence, Seq[Proposal]]], least: Mapping[str, float]
+    ) -> list[tuple[Bound, float]] | None:
+        """A bound and the least quality for each request, if the criterion has bounds."""
+        if not least:
+            return None
+        thresholds: list[tuple[Bound, float]] = []
+        for current, (sequence, proposals) in zip(opened, work, strict=True):
+            bound = bound_for(
+                self.engine.config.criterion,
+                sequence.references,
+                current.full_tokens or (),
+                self.engine.model.words_per_token,
+            )
+            if bound is None:
+                return None
+            wanted = least.get(sequence.id, -float("inf"))
+            thresholds += [(bound, wanted - ROUNDING)] * len(proposals)
+        return thresholds
+
+    def hidden_states(self, sequence: Sequence) -> HiddenStates:
+        """The full model's hidden states on its own output; the sequence must have been evaluated."""
+        current = self._open(sequence)
+        tokens = self._full_tokens(current, (), ())
+        return HiddenStates(self.engine.model.decoder, self.engine.units, current.prompt, tokens)
+
+    def reproduces(self, sequence: Sequence, runs_NU: Mask) -> list[Outcome]:
+        """Of some skip masks those that give the full model's output, evaluated; the others are not decoded.
+
+        Args:
+            sequence: must have been evaluated.
+            runs_NU: the masks (N units), neighbours in lexicographic order.
+        """
+        current = self._open(sequence)
+        tokens = self._full_tokens(current, (), ())
+        proposals = [
+            Proposal(allocation=tuple(np.flatnonzero(runs_NU[rows.start + row]).tolist()), family="proof")
+            for rows, answers in self.engine.reproduces(current.prompt, runs_NU, tokens)
+            for row in np.flatnonzero(answers).tolist()
+        ]
+        return self.evaluate([(sequence, proposals)])[0] if proposals else []
 
     def close(self, sequence: Sequence) -> None:
         """Lets go of what was kept of a sequence."""
@@ -69,26 +123,31 @@ class Evaluator:
     def _outcomes(
         self, current: _Open, proposals: Seq[Proposal], results: Seq[tuple[Generation, bool]]
     ) -> list[Outcome]:
-        passes = self._passes(current, [proposal.allocation for proposal in proposals])
+        whole = [p.allocation for p, (generation, _) in zip(proposals, results, strict=True) if not generation.dropped]
+        passes = {name: iter(values) for name, values in self._passes(current, whole).items()} if whole else {}
         full_tokens = self._full_tokens(current, proposals, results)
-        references = current.sequence.references
-        return [
-            Outcome(
-                allocation=proposal.allocation,
-                family=proposal.family,
-                tokens=generation.tokens,
-                text=(text := self.engine.model.text(generation.tokens)),
-                finished=generation.finished,
-                margin=generation.margin,
-                rerun=rerun,
-                quality={
-                    **(score_texts(text, references) if references else {}),
-                    "agreement": agreement(generation.tokens, full_tokens),
-                    **{name: values[index] for name, values in passes.items()},
-                },
+        outcomes = []
+        for proposal, (generation, rerun) in zip(proposals, results, strict=True):
+            text = self.engine.model.text(generation.tokens)
+            quality: dict[str, float] = {}
+            if not generation.dropped:
+                quality |= score_texts(text, current.sequence.references) if current.sequence.references else {}
+                quality["agreement"] = agreement(generation.tokens, full_tokens)
+                quality |= {name: next(values) for name, values in passes.items()}
+            outcomes.append(
+                Outcome(
+                    allocation=proposal.allocation,
+                    family=proposal.family,
+                    tokens=generation.tokens,
+                    text=text,
+                    finished=generation.finished,
+                    margin=generation.margin,
+                    rerun=rerun,
+                    dropped=generation.dropped,
+                    quality=quality,
+                )
             )
-            for index, (proposal, (generation, rerun)) in enumerate(zip(proposals, results, strict=True))
-        ]
+        return outcomes
 
     def _full_tokens(
         self, current: _Open, proposals: Seq[Proposal], results: Seq[tuple[Generation, bool]]

@@ -85,7 +85,7 @@ class GatedBatch:
         self._padding_R = torch.tensor([self._width - length for length in self._lengths], device=decoder.device)
         if shared_prompt:
             for layer in range(decoder.layers):
-                self._cache.fill_prompts(layer, [prompt.cache[layer] for prompt in prompts])
+                self._cache.fill_prompts(layer, [prompt.cache[layer] for prompt in prompts], self._width)
             self._cache.advance(self._width)
 
     @torch.inference_mode()
@@ -94,7 +94,7 @@ class GatedBatch:
         count = tokens_RT.shape[1]
         start = self._cache.length
         slots_T = torch.arange(start, start + count, device=tokens_RT.device)
-        positions_RT = (slots_T - self._padding_R[:, None]).clamp(min=0)
+        positions_RT = (slots_T - self._padding_R[:, None]).clamp(min=0, max=self._decoder.places.last)
         real_RS = torch.arange(start + count, device=tokens_RT.device) >= self._padding_R[:, None]
         mask_RS = None if bool(real_RS.all()) else real_RS.long()
         step = self._decoder.begin(tokens_RT, cache=self._cache, positions_RT=positions_RT, mask_RS=mask_RS)

@@ -6,13 +6,14 @@ Shapes: R rows, T tokens, D hidden width, L layers.
 from abc import ABC, abstractmethod
 from collections.abc import Sequence as Seq
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, get_args
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from oracle.errors import InputError
 from oracle.models.gated import Policy
 
 __all__ = ["Fed", "Gate", "TableGate"]
@@ -37,6 +38,7 @@ class Fed:
 class Gate(ABC):
     """Decides which tokens run a layer.
 
+    A decision must depend on the hidden states and the places alone: the engine may ask again for the same tokens.
     The engine asks at every layer, in order, with the hidden states that enter it; what does not run passes through
     unchanged. Keys and values of a token that skips a layer are settled by the policy: `propagate` projects its
     un-updated state, `copy` takes those of the nearest lower layer that it ran, `omit` leaves the token out of what
@@ -66,7 +68,11 @@ class TableGate(Gate):
     def __init__(
         self, tables: Seq[NDArray[np.bool_]], *, policy: Policy, prompt: NDArray[np.bool_] | None = None
     ) -> None:
+        if policy not in get_args(Policy):
+            raise InputError(f"the policy must be one of {', '.join(get_args(Policy))}, not '{policy}'")
         self._tables = [np.asarray(table, dtype=np.bool_) for table in tables]
+        if any(table.ndim != 2 or not len(table) for table in self._tables):
+            raise InputError("a table of decisions needs the shape (tokens, layers) and at least one token")
         self._prompt = prompt
         self.policy = policy  # type: ignore[misc]
 
@@ -75,6 +81,8 @@ class TableGate(Gate):
         places_T = np.arange(fed.start, fed.start + hidden_RTD.shape[1])
         decided = []
         for request in fed.requests:
+            if request >= len(self._tables):
+                raise InputError(f"a table of decisions for each prompt is required, but there are {len(self._tables)}")
             table = self._tables[request]
             generated_T = table[np.clip(places_T, 0, len(table) - 1), layer]
             reading = True if self._prompt is None else bool(self._prompt[layer])

@@ -14,6 +14,7 @@ from torch.nn.functional import cosine_similarity
 
 from oracle.engine.prompts import PromptState
 from oracle.engine.schedule import Units
+from oracle.errors import InputError
 from oracle.models.cache import PassCache
 from oracle.models.call import Call
 from oracle.models.decoder import Decoder, Step
@@ -36,9 +37,17 @@ class HiddenStates:
 
     Attributes:
         executions: layer x token units executed so far.
+
+    Raises:
+        InputError: for the parts of parallel blocks, which have no state between them.
     """
 
     def __init__(self, decoder: Decoder, units: Units, prompt: PromptState, tokens: Seq[int]) -> None:
+        if not units.sequential:
+            raise InputError(
+                "hidden states between attention and MLP need blocks that run them one after the other; those of this "
+                "model run side by side: use the unit 'layer'"
+            )
         self._decoder, self._units = decoder, units
         fed = list(tokens[:-1]) or list(tokens)
         self._tokens_1T = prompt.tokens.new_tensor([fed])

@@ -39,15 +39,8 @@ def plain_generate(
         max_new_tokens: the most tokens to generate.
         shared_prompt: scope `decode` rather than `sequence`.
     """
-    settings = GenerationConfig(
-        do_sample=False,
-        max_new_tokens=max_new_tokens - shared_prompt,
-        eos_token_id=sorted(model.stop),
-        pad_token_id=min(model.stop, default=0),
-        # A model without attention has no cache to tell it how much it has seen.
-        use_cache=any(call.part != Part.MLP for call in calls),
-    )
     apart = any(call.part != Part.WHOLE for call in calls)
+    attends = any(call.part != Part.MLP for call in calls)
     cut: Any = truncated(model.network, calls, model.decoder.sublayers.shapes if apart else None)
     # Greedy is greedy: no penalty or other habit that the model's own settings ask for.
     cut.generation_config = GenerationConfig()
@@ -60,12 +53,20 @@ def plain_generate(
         if first in model.stop or max_new_tokens == 1:
             return (first,)
         head, ids = (first,), torch.cat([ids, ids.new_tensor([first])])
-        if settings.use_cache:
+        if attends:
             kept = DynamicCache(config=cut.config)
             kept.layers = [full.layers[call.layer] for call in calls if call.part != Part.MLP]
             start["past_key_values"] = kept
-    elif apart and settings.use_cache:
+    elif apart and attends:
         # Without a configuration the cache grows by a layer for each attention that there is.
         start["past_key_values"] = DynamicCache()
+    settings = GenerationConfig(
+        do_sample=False,
+        max_new_tokens=max_new_tokens - shared_prompt,
+        eos_token_id=sorted(model.stop),
+        pad_token_id=min(model.stop, default=0),
+        # A model without attention has no cache to tell it how much it has seen.
+        use_cache=attends,
+    )
     output = cut.generate(ids[None], attention_mask=torch.ones_like(ids[None]), generation_config=settings, **start)
     return (*head, *output[0, len(ids) :].tolist())

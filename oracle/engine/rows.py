@@ -127,7 +127,7 @@ class RowBatch:
             if step is not None:
                 layer = self._calls[index].layer
                 states = [self._prompts[row].cache[layer] for row in step.first_G]
-                self._cache.fill_prompts(index, states)
+                self._cache.fill_prompts(index, states, width)
         self._cache.advance(width)
 
     def _describe(self) -> None:
@@ -191,7 +191,10 @@ class RowBatch:
     def _run(self, tokens_RT: Tensor) -> Tensor:
         start, count = self._cache.length, tokens_RT.shape[1]
         slots_T = torch.arange(start, start + count, device=tokens_RT.device)
-        positions = (slots_T - self._hidden[0] - self._hidden[1]).clamp(min=0) if self._padded else slots_T[None]
+        positions = slots_T[None]
+        if self._padded:
+            # Padding, and rows that have ended, may stand anywhere that exists.
+            positions = (slots_T - self._hidden[0] - self._hidden[1]).clamp(min=0, max=self._decoder.places.last)
         step = self._decoder.begin(
             tokens_RT,
             cache=self._cache,

@@ -85,6 +85,11 @@ class Units:
         self.count = decoder.layers * (2 if self._apart else 1)
         self._serial = self._apart and decoder.sublayers.serial
 
+    @property
+    def sequential(self) -> bool:
+        """Whether units run one after the other; attention and MLP of a parallel block do not."""
+        return not self._apart or self._serial
+
     def calls(self, allocation: Allocation) -> tuple[Call, ...]:
         """The layer executions of one allocation."""
         if not self._apart:

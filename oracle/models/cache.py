@@ -84,9 +84,8 @@ class RowCache(Cache):
         """Marks that every step has appended `tokens` slots."""
         self.own += tokens
 
-    def fill_prompts(self, step: int, prompts: Seq[States]) -> None:
-        """Gives the entries of one step copies of their prompts' states, right-aligned in the first slots."""
-        width = max(keys.shape[2] for keys, _ in prompts)
+    def fill_prompts(self, step: int, prompts: Seq[States], width: int) -> None:
+        """Gives the entries of one step copies of their prompts' states, right-aligned in the first `width` slots."""
         for store, part in ((self._keys, 0), (self._values, 1)):
             buffer = self._allocate(len(prompts), prompts[0][part])
             for entry, states in enumerate(prompts):

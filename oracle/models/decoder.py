@@ -21,8 +21,8 @@ from oracle.errors import InputError
 from oracle.models.attention import attending
 from oracle.models.cache import PassCache, RowCache
 from oracle.models.call import Call, Part
-from oracle.models.layers import find_layers, refuse_running_states
-from oracle.models.stubs import Stub, for_rows
+from oracle.models.layers import Places, find_layers, refuse_running_states
+from oracle.models.stubs import Stub, for_rows, tensors
 from oracle.models.sublayers import Sublayers
 
 __all__ = ["Decoder", "Step"]
@@ -54,6 +54,7 @@ class Decoder:
     Attributes:
         shares_prompts: whether rows can attend to a shared prompt without a copy of it.
         plain_head: whether the logits are just the head applied to `normed` hidden states.
+        places: what the model's attention makes of positions.
 
     Raises:
         InputError: if the model is not decoder-only.
@@ -65,6 +66,7 @@ class Decoder:
         self._layers: nn.ModuleList = getattr(self._owner, self._name)
         self._stubs = [Stub(layer) for layer in self._layers]
         self._stub_list = nn.ModuleList(self._stubs)
+        self.places = Places.of(model)
         self._probe()
 
     @property
@@ -224,8 +226,23 @@ class Decoder:
             )
         if not _same(self.finish(hidden_RTD), plain_RTV):
             raise InputError(f"{name} computes more between its layers than can be reproduced; choose another model")
+        self._check_rows(name)
         self.plain_head = torch.equal(self.head(self.normed(hidden_RTD)), plain_RTV)
         self.shares_prompts = self._probe_sharing(tokens_RT, plain_RTV)
+
+    def _check_rows(self, name: str) -> None:
+        """Makes sure that what belongs to a row can be told from what belongs to a head."""
+        sizes = []
+        for rows in (1, 2):
+            tokens_RT = torch.zeros((rows, 1), dtype=torch.long, device=self.device)
+            positions = torch.zeros((1, 1), dtype=torch.long, device=self.device)
+            step = self.begin(tokens_RT, cache=RowCache(self.layers, 1), positions_RT=positions)
+            sizes.append([tensor.shape[0] for tensor in tensors(step.calls) if tensor.dim()])
+        if any(two != 2 * one and one > 1 for one, two in zip(*sizes, strict=True)):
+            raise InputError(
+                f"{name} hands its layers something per head that cannot be told from something per row, so that rows "
+                "cannot be batched; choose another model"
+            )
 
     def _probe_sharing(self, tokens_RT: Tensor, plain_RTV: Tensor) -> bool:
         """Whether the model takes the attention of `oracle.models.attention`: tried, not assumed."""

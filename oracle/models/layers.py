@@ -1,11 +1,14 @@
 """Where the decoder layers of a model are, and which kinds of layer cannot be skipped."""
 
+from dataclasses import dataclass
+from typing import Self
+
 from torch import nn
 from transformers import PreTrainedModel
 
 from oracle.errors import InputError
 
-__all__ = ["find_layers", "refuse_running_states"]
+__all__ = ["Places", "find_layers", "refuse_running_states"]
 
 
 def find_layers(model: PreTrainedModel) -> tuple[nn.Module, str]:
@@ -48,4 +51,35 @@ def refuse_running_states(model: PreTrainedModel) -> None:
             f"{type(model).__name__} has layers of kind {', '.join(other)} (state-space, linear attention or "
             "convolution), which keep a running state instead of keys and values per token; choose a model of "
             "attention layers"
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Places:
+    """What a model's attention makes of positions.
+
+    Attributes:
+        last: the last position that the model knows; None if it knows them all.
+        windowed: whether some layer sees a window of the last slots only, so that a row's slots must not have gaps.
+        mix: whether rows at different positions may share a batch: some rotary embeddings look at the largest one.
+    """
+
+    last: int | None
+    windowed: bool
+    mix: bool
+
+    @classmethod
+    def of(cls, model: PreTrainedModel) -> Self:
+        """The places of a model, by its configuration."""
+        config = model.config.get_text_config()
+        context = getattr(config, "max_position_embeddings", None)
+        kinds = getattr(config, "layer_types", None) or []
+        windows = any("sliding" in kind or "chunked" in kind for kind in kinds)
+        scaling = getattr(config, "rope_parameters", None) or getattr(config, "rope_scaling", None) or {}
+        settings = [scaling, *(value for value in scaling.values() if isinstance(value, dict))]
+        kind_of_rope = {one.get("rope_type", one.get("type")) for one in settings}
+        return cls(
+            last=None if context is None else context - 1,
+            windowed=windows or getattr(config, "sliding_window", None) is not None,
+            mix=not kind_of_rope & {"longrope", "dynamic"},
         )

@@ -1,10 +1,11 @@
 """Stand-ins for decoder layers that record what the model's own forward hands to them."""
 
+from collections.abc import Iterator
 from typing import Any
 
 from torch import Tensor, nn
 
-__all__ = ["Stub", "for_rows"]
+__all__ = ["Stub", "for_rows", "tensors"]
 
 
 class Stub(nn.Module):
@@ -46,3 +47,12 @@ def for_rows(value: Any, rows_G: Tensor, rows: int) -> Any:
     if isinstance(value, dict):
         return {key: for_rows(item, rows_G, rows) for key, item in value.items()}
     return value
+
+
+def tensors(value: Any) -> Iterator[Tensor]:
+    """Every tensor among some arguments, in order."""
+    if isinstance(value, Tensor):
+        yield value
+    elif isinstance(value, tuple | dict):
+        for item in value.values() if isinstance(value, dict) else value:
+            yield from tensors(item)

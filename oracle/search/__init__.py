@@ -1,6 +1,21 @@
 """Search strategies: ask for allocations, tell the outcomes. No torch, no files."""
 
-from oracle.search.base import Strategy
+from oracle.search.archive import Archive
+from oracle.search.base import Problem, Strategy
+from oracle.search.hints import Hints, Memory
+from oracle.search.registry import STRATEGIES, get_strategy, make
+from oracle.search.space import Space
 from oracle.search.spread import Spread
 
-__all__ = ["Spread", "Strategy"]
+__all__ = [
+    "STRATEGIES",
+    "Archive",
+    "Hints",
+    "Memory",
+    "Problem",
+    "Space",
+    "Spread",
+    "Strategy",
+    "get_strategy",
+    "make",
+]

@@ -1,29 +1,145 @@
-"""The contract of a search strategy."""
+"""The contract of a search strategy, and the problem it is given."""
 
 from abc import ABC, abstractmethod
+from collections.abc import Iterable, Iterator
 from collections.abc import Sequence as Seq
+from dataclasses import dataclass
+from functools import cached_property
+from typing import ClassVar
 
-from oracle.types import Outcome, Proposal
+from oracle.search.archive import Archive
+from oracle.search.hints import Hints, Memory
+from oracle.search.space import Space
+from oracle.types import Allocation, Outcome, Proposal
 
-__all__ = ["Strategy"]
+__all__ = ["Problem", "Rounds", "Strategy"]
+
+
+@dataclass(kw_only=True)
+class Problem:
+    """One sequence's search: what may be allocated, what is known, and what may guide it.
+
+    Attributes:
+        space: what may be allocated.
+        archive: what was evaluated; empty or not.
+        seed: seeds every random choice.
+        memory: what worked on other sequences.
+        hints: structure read off the model's hidden states.
+    """
+
+    space: Space
+    archive: Archive
+    seed: int
+    memory: Memory | None = None
+    hints: Hints | None = None
 
 
 class Strategy(ABC):
     """Searches the allocations of one sequence.
 
-    The runner calls `ask` until `done`, evaluates what it returns, and hands the outcomes to `tell`, in any order. A
-    strategy knows no model and no files; it never proposes the same allocation twice.
+    The runner calls `ask` until `done`, evaluates what it returns, and hands the outcomes to `tell`, in any order and
+    any number at a time. A strategy knows no model and no files. It never proposes what the archive holds or what it
+    proposed before, so it may go on where another one stopped. The full allocation comes first, alone, if the archive
+    lacks it: from then on the threshold is known. Equal seeds, archives and calls give equal proposals.
+
+    A subclass names its next candidates in `_candidates`; this class passes over those that are known already.
     """
 
-    @abstractmethod
+    name: ClassVar[str]
+    """As the command line knows it."""
+    hint: ClassVar[str]
+    """When to use it, in one line."""
+
+    def __init__(self, problem: Problem) -> None:
+        self.problem = problem
+        self._proposed: set[Allocation] = set()
+        self._pending: set[Allocation] = set()
+        """Proposed, or about to be, and not told yet."""
+        self._ready: list[Allocation] = []
+        """Drawn by `done`, and not proposed yet."""
+
     def ask(self, count: int) -> list[Proposal]:
         """At most `count` allocations to evaluate next; empty only if it waits for outcomes or is done."""
+        full = self.problem.space.full
+        if self.problem.archive.full is None:
+            batch = [full] if count > 0 and full not in self._pending else []
+            self._take(batch)
+        else:
+            batch, self._ready = self._ready[:count], self._ready[count:]
+            batch += self._draw(count - len(batch))
+        return [Proposal(allocation=one, family="full" if one == full else self._family(one)) for one in batch]
 
-    @abstractmethod
     def tell(self, outcomes: Seq[Outcome]) -> None:
-        """Takes in what evaluations returned."""
+        """Adds outcomes to the archive and learns from them."""
+        self.problem.archive.add(outcomes)
+        self._pending.difference_update(outcome.allocation for outcome in outcomes)
+        self._learn(outcomes)
 
     @property
-    @abstractmethod
     def done(self) -> bool:
-        """Whether there is nothing left to ask."""
+        """Whether there is nothing left to ask, and nothing to wait for."""
+        if self.problem.archive.full is None or self._pending:
+            return False
+        # What comes next has to be looked for to know whether anything does.
+        self._ready = self._draw(1)
+        return not self._ready
+
+    def known(self, allocation: Allocation) -> bool:
+        """Whether evaluating the allocation would tell nothing new: the archive settles it, or it was proposed."""
+        return allocation in self._proposed or self.problem.archive.settled(allocation)
+
+    @abstractmethod
+    def _candidates(self, count: int) -> Iterable[Allocation]:
+        """What to evaluate next, best first; read until `count` new ones came or it ends.
+
+        Called only when the full model's quality is known. May name known allocations, which are passed over, and more
+        than `count`, but has to end. If nothing new comes and nothing is pending, the search is done.
+        """
+
+    def _learn(self, outcomes: Seq[Outcome]) -> None:  # noqa: B027 - most learn from the archive alone
+        """Takes in outcomes that were just added to the archive, in whatever order they came."""
+
+    def _family(self, allocation: Allocation) -> str:
+        """Family of a proposal other than the full allocation."""
+        return self.name
+
+    def _draw(self, count: int) -> list[Allocation]:
+        drawn: list[Allocation] = []
+        if count > 0:
+            for allocation in self._candidates(count):
+                if not self.known(allocation):
+                    self._take([allocation])
+                    drawn.append(allocation)
+                if len(drawn) == count:
+                    break
+        return drawn
+
+    def _take(self, allocations: list[Allocation]) -> None:
+        self._proposed.update(allocations)
+        self._pending.update(allocations)
+
+
+class Rounds(Strategy):
+    """A strategy that evaluates round after round: the next one is decided when all of the last are told."""
+
+    def __init__(self, problem: Problem) -> None:
+        super().__init__(problem)
+        self._round: Iterator[Allocation] = iter(())
+
+    @cached_property
+    def _plan(self) -> Iterator[Iterable[Allocation]]:
+        return self._rounds()
+
+    @abstractmethod
+    def _rounds(self) -> Iterator[Iterable[Allocation]]:
+        """The rounds: when the next one is taken, the archive settles all that the ones before named."""
+
+    def _candidates(self, count: int) -> Iterable[Allocation]:
+        while True:
+            # Not `yield from`, which would close the round together with this generator.
+            for allocation in self._round:  # noqa: UP028
+                yield allocation
+            following = None if self._pending else next(self._plan, None)
+            if following is None:
+                return
+            self._round = iter(following)

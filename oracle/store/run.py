@@ -5,6 +5,7 @@ from collections.abc import Sequence as Seq
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -85,7 +86,15 @@ class Run:
                     f"'{part}' has other columns than '{parts[0].name}': it is damaged or of another run; "
                     "delete the run and search again"
                 )
-        return pa.concat_tables(tables).to_pandas()
+        table = pa.concat_tables(tables).to_pandas()
+        # Sequences are searched side by side, and so they are written.
+        names = self.sequences()["sequence"] if self.has("sequences") else table["sequence"].unique()
+        place = pd.Index(names).get_indexer(table["sequence"])
+        return table.iloc[np.lexsort((table["number"], place))].reset_index(drop=True)
+
+    def has(self, name: str) -> bool:
+        """Whether there is a table of results by this name."""
+        return (self.folder / f"{name}.parquet").is_file()
 
     def table(self, name: str) -> pd.DataFrame:
         """One of the run's small tables, such as `minimal_budgets` or `assignment`.

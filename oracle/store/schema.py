@@ -9,7 +9,7 @@ from oracle.types import Outcome, Sequence
 
 __all__ = ["SCHEMA_VERSION", "evaluations_table", "sequences_table"]
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 """Moves when the meaning of a column or of a manifest entry does."""
 
 SEQUENCES = pa.schema(
@@ -36,6 +36,7 @@ EVALUATION = pa.schema(
         ("finished", pa.bool_()),
         ("margin", pa.float64()),
         ("rerun", pa.bool_()),
+        ("dropped", pa.bool_()),
     ]
 )
 """The columns of every evaluation; a column per quality follows them."""
@@ -76,5 +77,6 @@ def _row(sequence: str, number: int, outcome: Outcome) -> dict[str, Any]:
         "finished": outcome.finished,
         "margin": outcome.margin,
         "rerun": outcome.rerun,
+        "dropped": outcome.dropped,
         **outcome.quality,
     }

@@ -45,7 +45,7 @@ def test_certified_when_everything_cheaper_was_evaluated_and_failed():
     rows = [((0, 1, 2), 0.5), ((), 0.0), ((0,), 0.1), ((1,), 0.2), ((2,), 0.3), ((0, 2), 0.7)]
     found = one(rows)
     assert (found["lower"], found["upper"], bool(found["certified"])) == (2, 2, True)
-    assert found["proof"] == "all masks of at most 1 layers evaluated"
+    assert found["proof"] == "all masks of at most 1 layers tested"
 
 
 def test_a_mask_evaluated_twice_or_a_layer_path_proves_nothing():

@@ -25,7 +25,7 @@ def model(tiny_folder: Path) -> LanguageModel:
 
 @pytest.fixture(scope="module", params=["decode", "sequence"])
 def run(request: pytest.FixtureRequest, search: Callable[..., Run]) -> Run:
-    return search(criterion="agreement", tolerance=0.3, allocations=32, scope=request.param)
+    return search(criterion="agreement", tolerance=0.3, evaluations=32, scope=request.param)
 
 
 def recorded(run: Run, policy: str) -> dict[str, tuple[tuple[int, ...], tuple[int, ...], str]]:
@@ -81,7 +81,7 @@ def test_of_sequences_that_share_a_prompt_the_first_counts(
     engine = Engine(model, SearchConfig(max_new_tokens=6))
     full = model.text(engine.alone(engine.open("Question 0?"), tuple(range(LAYERS))))
     rows = [{"id": name, "prompt": "Question 0?", "references": [text]} for name, text in (("a", full), ("b", "zzz"))]
-    run = search(data=jsonl(tmp_path / "d.jsonl", *rows), criterion="chrf", allocations=32)
+    run = search(data=jsonl(tmp_path / "d.jsonl", *rows), criterion="chrf", evaluations=32)
     first, second = (tuple(allocation.tolist()) for allocation in run.table("minimal_budgets")["allocation"])
     assert first != second
     controller = OracleController.from_run(run.folder, policy="minimal", model=model)

@@ -1,0 +1,128 @@
+"""What a model's layers are made of: which weights a token multiplies, which layers are alike.
+
+Works on the unmodified modules of the library; the only names relied on are those of its configurations.
+"""
+
+from dataclasses import dataclass
+from typing import Any, NamedTuple, Self
+
+from torch import Tensor, nn
+
+from oracle.errors import InputError
+from oracle.models import Decoder
+from oracle.models.call import Part
+from oracle.models.layers import find_layers
+
+__all__ = ["Experts", "Kind", "attention_of", "decoder_layers", "kinds", "multiplied", "shapes"]
+
+EXPERTS = ("num_local_experts", "num_experts", "n_routed_experts")
+ACTIVE_EXPERTS = ("num_experts_per_tok", "num_experts_per_token", "top_k_experts")
+"""How the library's configurations name the experts of a layer, and those of them that a token runs through."""
+
+
+class Kind(NamedTuple):
+    """A kind of attention, as the configuration names it.
+
+    Attributes:
+        name: such as `full_attention`; empty where the model has only one.
+        window: tokens that are attended to at most; None for all.
+    """
+
+    name: str
+    window: int | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Experts:
+    """How many experts a layer has, and through how many of them a token runs."""
+
+    count: int
+    active: int
+
+    @classmethod
+    def of(cls, config: Any) -> Self | None:
+        """As a configuration says; None for a dense model."""
+        count, active = (
+            next((value for name in names if (value := getattr(config, name, None))), None)
+            for names in (EXPERTS, ACTIVE_EXPERTS)
+        )
+        if not isinstance(count, int) or not isinstance(active, int):
+            return None
+        return cls(count=count, active=active)
+
+
+def decoder_layers(decoder: Decoder) -> tuple[nn.Module, nn.ModuleList]:
+    """The module that holds the decoder layers, and the layers."""
+    owner, name = find_layers(decoder.model)
+    return owner, getattr(owner, name)
+
+
+def attention_of(layer: nn.Module) -> dict[str, nn.Module]:
+    """The children that make up a layer's attention: those that know their place in the cache."""
+    return {
+        name: child
+        for name, child in layer.named_children()
+        if any(hasattr(module, "layer_idx") for module in child.modules())
+    }
+
+
+def multiplied(module: nn.Module, experts: Experts | None) -> int:
+    """Weights of all matrices that one token multiplies: look-ups, norms and biases aside, active experts only.
+
+    Raises:
+        InputError: if there are experts and it cannot be told how many of them a token runs through, or if weights are
+            packed.
+    """
+    if isinstance(module, nn.Embedding) or "Norm" in type(module).__name__:
+        return 0
+    weights = {name: weight for name, weight in module.named_parameters(recurse=False) if weight.dim() > 1}
+    if not all(weight.is_floating_point() for weight in weights.values()):
+        raise InputError(
+            f"{type(module).__name__} holds packed (quantised) weights, whose shapes do not say what is multiplied; "
+            "choose the model without quantisation"
+        )
+    if any(weight.dim() > 2 for weight in weights.values()):
+        # A stack of experts, whose biases look like matrices.
+        return sum(_of_active(weight, experts, type(module).__name__) for weight in weights.values())
+    inside = 0
+    for name, child in module.named_children():
+        if "experts" in name and experts is None:
+            raise _unknown_experts(type(module).__name__)
+        inside += multiplied(child, experts)
+    if isinstance(module, nn.ModuleList) and experts is not None and len(module) == experts.count:
+        inside = inside * experts.active // experts.count
+    return inside + sum(weight.numel() for weight in weights.values())
+
+
+def _of_active(weight: Tensor, experts: Experts | None, name: str) -> int:
+    if weight.dim() == 2:
+        return 0
+    if weight.dim() > 3 or experts is None or weight.shape[0] != experts.count:
+        raise _unknown_experts(name)
+    return weight.numel() // experts.count * experts.active
+
+
+def _unknown_experts(name: str) -> InputError:
+    return InputError(
+        f"{name} holds experts, but the configuration does not say how many of them a token runs through (looked for "
+        f"{', '.join(ACTIVE_EXPERTS)}); FLOPs cannot be counted, choose another model"
+    )
+
+
+def kinds(config: Any, layers: int) -> list[Kind]:
+    """The kind of attention of each layer."""
+    names = getattr(config, "layer_types", None)
+    sliding, chunk = getattr(config, "sliding_window", None), getattr(config, "attention_chunk_size", None)
+    if names is None:
+        return [Kind("", sliding or chunk)] * layers
+    return [Kind(name, sliding if "sliding" in name else chunk if "chunked" in name else None) for name in names]
+
+
+def shapes(layer: nn.Module, part: Part) -> tuple[tuple[str, tuple[int, ...], str], ...]:
+    """Name, shape and dtype of each parameter in one part of a layer."""
+    attention = attention_of(layer)
+    return tuple(
+        (name, tuple(weight.shape), str(weight.dtype))
+        for name, weight in layer.named_parameters()
+        if part == Part.WHOLE or (name.split(".")[0] in attention) == (part == Part.ATTENTION)
+    )

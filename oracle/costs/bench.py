@@ -1,0 +1,140 @@
+"""One token, decoded again and again behind the same context: whole, in parts, or only its keys and values.
+
+Shapes: B batch, T tokens, C context, D hidden width.
+"""
+
+import time
+from collections.abc import Sequence as Seq
+from itertools import pairwise
+from typing import Self
+
+import torch
+from torch import Tensor
+
+from oracle.costs.conditions import Conditions
+from oracle.models import Decoder
+from oracle.models.cache import RowCache, States
+from oracle.models.call import Call
+from oracle.models.gated import Stored
+
+__all__ = ["Bench"]
+
+TOKENS_AT_ONCE = 2048
+"""Of the context, when it is read: bounds the activations."""
+
+
+class Bench:
+    """One token behind a context, to be decoded as often as wanted.
+
+    The cache is not advanced, so that each repetition writes the same slot. For use in inference mode.
+
+    Args:
+        decoder: the model.
+        calls: the units' executions, in order.
+        conditions: context and batch; the tokens are random, since experts are chosen by them.
+    """
+
+    def __init__(self, decoder: Decoder, calls: Seq[Call], conditions: Conditions) -> None:
+        self._decoder, self._calls = decoder, calls
+        self._cache = _TokenCache(decoder.layers, conditions.context)
+        vocabulary = decoder.model.config.get_text_config().vocab_size
+        size = (conditions.batch, conditions.context)
+        tokens_BC = torch.randint(vocabulary, size, generator=torch.Generator().manual_seed(0)).to(decoder.device)
+        self._token_B1 = tokens_BC[:, -1:]
+        for tokens_BT in tokens_BC[:, :-1].split(max(1, TOKENS_AT_ONCE // conditions.batch), dim=1):
+            if tokens_BT.shape[1]:
+                self._read(tokens_BT)
+
+    def _read(self, tokens_BT: Tensor) -> None:
+        """Appends tokens of the context at full depth."""
+        start, count = self._cache.length, tokens_BT.shape[1]
+        positions = torch.arange(start, start + count, device=tokens_BT.device)[None]
+        step = self._decoder.begin(tokens_BT, cache=self._cache, positions_RT=positions)
+        hidden_BTD = step.hidden_RTD
+        for layer in range(self._decoder.layers):
+            hidden_BTD = self._decoder.run(Call(layer), hidden_BTD, step)
+        self._cache.advance(count)
+
+    def whole(self) -> list[float]:
+        """The untouched model's own forward, in ms."""
+        clock = _Clock(self._decoder.device)
+        self._decoder.model(input_ids=self._token_B1, past_key_values=self._cache, use_cache=True)
+        return clock.lap().laps()
+
+    def parts(self) -> list[float]:
+        """The start, each unit, the end, in ms."""
+        position = torch.full((1, 1), self._cache.length, device=self._decoder.device)
+        clock = _Clock(self._decoder.device)
+        step = self._decoder.begin(self._token_B1, cache=self._cache, positions_RT=position)
+        clock.lap()
+        hidden_B1D = step.hidden_RTD
+        for call in self._calls:
+            hidden_B1D = self._decoder.run(call, hidden_B1D, step)
+            clock.lap()
+        self._decoder.finish(hidden_B1D)
+        return clock.lap().laps()
+
+    def states(self) -> list[float]:
+        """Keys and values of each layer, in ms: the layer runs up to them, as it does for tokens that skip it."""
+        position = torch.full((1, 1), self._cache.length, device=self._decoder.device)
+        step = self._decoder.begin(self._token_B1, cache=self._cache, positions_RT=position)
+        self._cache.states_only = True
+        clock = _Clock(self._decoder.device)
+        for layer in range(self._decoder.layers):
+            try:
+                self._decoder.run(Call(layer), step.hidden_RTD, step)
+            except Stored:
+                clock.lap()
+        self._cache.states_only = False
+        return clock.laps()
+
+
+class _TokenCache(RowCache):
+    """A cache whose steps are the layers, whoever runs them.
+
+    Attributes:
+        states_only: whether a layer is to stop once its keys and values are known.
+    """
+
+    states_only = False
+
+    def update(
+        self, key_states: Tensor, value_states: Tensor, layer_idx: int, *args: object, **kwargs: object
+    ) -> States:
+        """Stores the states in the next slot of the layer and returns all of its states."""
+        self.step = layer_idx
+        states = super().update(key_states, value_states, layer_idx)
+        if self.states_only:
+            raise Stored
+        return states
+
+
+class _Clock:
+    """Times of laps; on a GPU by its own clock, so that nothing waits between laps.
+
+    Args:
+        device: that works.
+    """
+
+    def __init__(self, device: torch.device) -> None:
+        self._device = device
+        self._events: list[torch.cuda.Event] = []
+        self._times: list[float] = []
+        self.lap()
+
+    def lap(self) -> Self:
+        """Ends a lap and begins the next."""
+        if self._device.type == "cuda":
+            event = torch.cuda.Event(enable_timing=True)
+            event.record(torch.cuda.current_stream(self._device))
+            self._events.append(event)
+        else:
+            self._times.append(time.perf_counter())
+        return self
+
+    def laps(self) -> list[float]:
+        """All laps, in ms."""
+        if self._device.type == "cuda":
+            torch.cuda.synchronize(self._device)
+            return [before.elapsed_time(after) for before, after in pairwise(self._events)]
+        return [1e3 * (after - before) for before, after in pairwise(self._times)]

@@ -1,0 +1,96 @@
+"""FLOPs of one generated token, from the shapes of the unmodified modules.
+
+Two for each weight of a matrix that the token multiplies; in attention, for each token attended to, two for each
+element of the key and of the value of every query head. Biases, norms, activations, softmax and rotations are no matrix
+products and not counted; the embedding is a look-up of 0 FLOPs.
+
+Shapes: H query heads, K key/value heads, S slots, D head width of keys, E head width of values.
+"""
+
+import re
+
+from torch import nn
+
+from oracle.costs.anatomy import Experts, attention_of, decoder_layers, kinds, multiplied
+from oracle.costs.conditions import Conditions
+from oracle.costs.costs import Costs
+from oracle.costs.provenance import provenance
+from oracle.engine.prompts import prompt_pass
+from oracle.engine.schedule import Units
+from oracle.errors import InputError
+from oracle.models import LanguageModel
+
+__all__ = ["count_flops"]
+
+STATES_ALONE = re.compile(r"(k|v|kv|key|value)(_\w+)?")
+"""Names of the modules that give keys or values and no queries."""
+
+PER_WEIGHT = 2
+"""FLOPs: a product and a sum."""
+
+
+def count_flops(model: LanguageModel, conditions: Conditions) -> Costs:
+    """FLOPs of each unit, and of what every allocation pays, per generated token.
+
+    A layer with a sliding window attends to no more than that, however long the context. Of a mixture of experts only
+    those count that a token runs through.
+
+    Args:
+        model: the language model.
+        conditions: the unit and the context; the batch makes no difference.
+
+    Raises:
+        InputError: if the context is too long, attention and MLP cannot be skipped apart, or the model is built in a
+            way that cannot be counted.
+    """
+    conditions.check_fits(model.context)
+    Units(model.decoder, conditions.unit)  # refuses what cannot be taken apart
+    config = model.network.config.get_text_config()
+    if getattr(config, "kv_lora_rank", None):
+        raise InputError(
+            f"{type(model.network).__name__} caches keys and values compressed, so that its FLOPs depend on when they "
+            "are unpacked and cannot be told from its shapes; choose another model"
+        )
+    experts = Experts.of(config)
+    owner, layers = decoder_layers(model.decoder)
+    apart = conditions.unit == "sublayer"
+    units: list[int] = []
+    states: list[int] = []
+    one_token = prompt_pass(model.decoder, [0]).cache
+    for layer, kind, (keys_1K1D, values_1K1E) in zip(layers, kinds(config, len(layers)), one_token, strict=True):
+        seen = min(conditions.context, kind.window or conditions.context)
+        widths = config.num_attention_heads * (keys_1K1D.shape[-1] + values_1K1E.shape[-1])
+        projected = sum(multiplied(child, experts) for child in attention_of(layer).values())
+        attention = PER_WEIGHT * (projected + seen * widths)
+        mlp = PER_WEIGHT * (multiplied(layer, experts) - projected)
+        units += [attention, mlp] if apart else [attention + mlp]
+        own = PER_WEIGHT * _states_weights(layer, experts, config.hidden_size * widths)
+        states += [own, 0] if apart else [own]
+    around = multiplied(owner, experts) - sum(multiplied(layer, experts) for layer in layers)
+    return Costs(
+        units=tuple(map(float, units)),
+        states=tuple(map(float, states)),
+        overhead=float(PER_WEIGHT * (around + multiplied(model.decoder.head, experts))),
+        unit_of_measure="FLOPs/token",
+        **provenance(model, conditions),
+    )
+
+
+def _states_weights(layer: nn.Module, experts: Experts | None, others: int) -> int:
+    """Weights of the projections that give a layer's keys and values.
+
+    Args:
+        layer: the decoder layer.
+        experts: of the model.
+        others: weights of the projections to queries and from the heads' outputs.
+    """
+    alone = sum(
+        multiplied(module, experts)
+        for name, module in layer.named_modules()
+        if STATES_ALONE.fullmatch(name.split(".")[-1])
+    )
+    # Where one matrix gives queries, keys and values, the last two are what is left of attention.
+    rest = alone or sum(multiplied(child, experts) for child in attention_of(layer).values()) - others
+    if rest <= 0:
+        raise InputError(f"the key and value projections of {type(layer).__name__} are unknown; choose another model")
+    return rest

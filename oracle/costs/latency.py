@@ -1,0 +1,131 @@
+"""Milliseconds per generated token, measured on this machine through the calls that the engine makes.
+
+A token is decoded whole, by the untouched model's own forward; in parts, one execution after another; and only its
+keys and values, layer by layer. The three take turns, so that a machine that gets slower or faster does so for all
+alike, and in each the weights stream through the processor's caches as they do when text is generated. Attention and
+MLP apart add up to more than their layer: the norm of the absent branch runs too, as it does in the engine.
+"""
+
+from dataclasses import dataclass
+from typing import Self
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from oracle.costs.bench import Bench
+from oracle.costs.conditions import Conditions
+from oracle.costs.costs import Costs
+from oracle.costs.groups import Group, group_units
+from oracle.costs.provenance import provenance
+from oracle.models import LanguageModel
+from oracle.models.call import Part
+from oracle.progress import Watch, silent
+
+__all__ = ["Latency", "Spread", "measure_latency"]
+
+WARM_UP = 3
+"""Rounds that do not count: memory is allocated, kernels are chosen."""
+
+Times = NDArray[np.float64]
+"""Milliseconds per token: a row a round, a column a lap."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Spread:
+    """Quartiles of repeated measurements, in ms/token."""
+
+    low: float
+    median: float
+    high: float
+
+    @classmethod
+    def of(cls, times: Times) -> Self:
+        """Of any number of measurements."""
+        low, median, high = np.percentile(times, [25, 50, 75]).tolist()
+        return cls(low=low, median=median, high=high)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Latency:
+    """What was measured.
+
+    Attributes:
+        costs: for each unit the median of its group, over all of its units and rounds: units of equal shapes do not
+            differ by noise.
+        groups: the units that share a median.
+        spreads: of each group.
+        overhead: embedding, final norm and vocabulary head.
+        whole: a token at full depth, by one forward of the untouched model.
+        rounds: repetitions.
+    """
+
+    costs: Costs
+    groups: tuple[Group, ...]
+    spreads: tuple[Spread, ...]
+    overhead: Spread
+    whole: Spread
+    rounds: int
+
+    @property
+    def parts_to_whole(self) -> float:
+        """What the parts add up to, as a share of the whole token: 1 if taking the model apart costs nothing."""
+        return self.costs.total / self.whole.median
+
+
+@torch.inference_mode()
+def measure_latency(model: LanguageModel, conditions: Conditions, *, watch: Watch = silent) -> Latency:
+    """Times every unit, what every allocation pays, and a whole token.
+
+    Args:
+        model: the language model.
+        conditions: unit, context, batch and rounds.
+        watch: shows progress.
+
+    Raises:
+        InputError: if the context is too long, or attention and MLP cannot be skipped apart.
+    """
+    conditions.check_fits(model.context)
+    groups = group_units(model, conditions)
+    order = sorted((unit, call) for group in groups for unit, call in zip(group.units, group.calls, strict=True))
+    bench = Bench(model.decoder, [call for _, call in order], conditions)
+    samples: list[list[list[float]]] = [[], [], []]
+    with watch("Measuring", conditions.rounds) as advance:
+        for number in range(-WARM_UP, conditions.rounds):
+            for kept, take in zip(samples, (bench.whole, bench.parts, bench.states), strict=True):
+                laps = take()
+                if number >= 0:
+                    kept.append(laps)
+            advance(number >= 0, "")
+    whole, parts, states = (np.array(kept) / conditions.batch for kept in samples)
+    return _pooled(model, conditions, tuple(groups), (whole, parts, states))
+
+
+def _pooled(
+    model: LanguageModel, conditions: Conditions, groups: tuple[Group, ...], times: tuple[Times, Times, Times]
+) -> Latency:
+    """Medians of what is alike."""
+    whole, parts, states = times
+    begin, runs, finish = parts[:, 0], parts[:, 1:-1], parts[:, -1]
+    spreads = tuple(Spread.of(runs[:, group.units]) for group in groups)
+    overhead = Spread.of(begin + finish)
+    units, own = np.zeros(runs.shape[1]), np.zeros(runs.shape[1])
+    for group, spread in zip(groups, spreads, strict=True):
+        units[list(group.units)] = spread.median
+        if group.part != Part.MLP:
+            own[list(group.units)] = np.median(states[:, group.layers])
+    costs = Costs(
+        units=tuple(units.tolist()),
+        states=tuple(own.tolist()),
+        overhead=overhead.median,
+        unit_of_measure="ms/token",
+        **provenance(model, conditions),
+    )
+    return Latency(
+        costs=costs,
+        groups=groups,
+        spreads=spreads,
+        overhead=overhead,
+        whole=Spread.of(whole),
+        rounds=conditions.rounds,
+    )

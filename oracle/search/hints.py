@@ -1,0 +1,119 @@
+"""What may guide a search besides its own outcomes: the model's hidden states, and other sequences."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from heapq import heapify, heappop, heappush
+
+import numpy as np
+
+from oracle.search.archive import Archive, free_count
+from oracle.search.space import Space
+from oracle.types import Allocation
+
+__all__ = ["Hints", "Memory"]
+
+REMEMBERED = 64
+"""The cheapest masks that qualify are remembered of each sequence, so many at most."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Hints:
+    """Structure that one full pass over a sequence reveals.
+
+    Attributes:
+        influence: block influence of each unit, 1 - cos(hidden state before it, after it), averaged over tokens
+            (ShortGPT, arXiv 2403.03853): the least influential are the first to skip. Empty if it is not known.
+        masks: by budget, the mask that dynamic programming over hidden states proposes (CLaSp, arXiv 2505.24196).
+    """
+
+    influence: tuple[float, ...] = ()
+    masks: Mapping[float, Allocation] = field(default_factory=dict)
+
+    def keep(self, space: Space, count: int) -> Allocation:
+        """The mask of the `count` free units of the highest influence; of equal ones the first."""
+        return _highest(space, self.influence, count)
+
+
+class Memory:
+    """What worked on the sequences of a run that are finished: it tells later searches where to begin.
+
+    The order in which sequences are learned makes no difference.
+    """
+
+    def __init__(self) -> None:
+        self._qualified: dict[Allocation, set[int]] = {}
+        self._useful: list[tuple[float, ...]] = []
+        self._sequences = 0
+
+    def learn(self, archive: Archive) -> None:
+        """Takes in the archive of a finished search: its cheapest qualifying masks, and what each unit did for it."""
+        space = archive.space
+        masks = [one for one in archive.outcomes.values() if archive.free_count(one.allocation) is not None]
+        qualified = [one.allocation for one in masks if archive.qualifies(one) and one.allocation != space.full]
+        for mask in sorted(qualified, key=lambda mask: (space.cost(mask), mask))[:REMEMBERED]:
+            self._qualified.setdefault(mask, set()).add(self._sequences)
+        self._sequences += 1
+        known = [one for one in sorted(masks, key=lambda one: one.allocation) if not one.dropped]
+        effects = _effects(space, [one.allocation for one in known], [archive.quality(one) for one in known])
+        if effects is not None:
+            self._useful.append(effects)
+
+    @property
+    def usefulness(self) -> tuple[float, ...]:
+        """How much each unit contributes to quality, averaged over sequences, each scaled to a sum of 1.
+
+        Empty before anything was learned.
+        """
+        # `fsum` does not depend on the order in which the sequences came.
+        return tuple(math.fsum(column) / len(self._useful) for column in zip(*self._useful, strict=True))
+
+    def suggest(self, space: Space, count: int) -> list[Allocation]:
+        """At most `count` masks of the space to try first, the cheapest first.
+
+        Half of them are the ones that, together, would have saved most on the sequences so far: a greedy cover, in
+        which a mask counts for what it saves over those before it. The others keep the most useful units, at budgets
+        that are spread evenly.
+        """
+        cover = self._cover(space, count)
+        if self._useful:
+            spread = np.linspace(0, len(space.free), count - count // 2 + 2)[1:-1].round().astype(int)
+            ranked = [_highest(space, self.usefulness, int(budget)) for budget in spread]
+            cover = cover[: count // 2] + [mask for mask in ranked if mask not in cover[: count // 2]]
+        return sorted(set(cover[:count]), key=lambda mask: (space.cost(mask), mask))
+
+    def _cover(self, space: Space, count: int) -> list[Allocation]:
+        least = dict.fromkeys(range(self._sequences), space.cost(space.full))
+
+        def entry(mask: Allocation) -> tuple[float, float, Allocation]:
+            cost = space.cost(mask)
+            return -math.fsum(max(0.0, least[one] - cost) for one in self._qualified[mask]), cost, mask
+
+        heap = [entry(mask) for mask in self._qualified if free_count(space, mask) is not None]
+        heapify(heap)
+        cover: list[Allocation] = []
+        while heap and len(cover) < count:
+            saving, cost, mask = heappop(heap)
+            # What a mask saves only shrinks as others are taken, so the heap's values are bounds.
+            if entry(mask) != (saving, cost, mask):
+                heappush(heap, entry(mask))
+            elif saving < 0:
+                cover.append(mask)
+                least |= {one: min(least[one], cost) for one in self._qualified[mask]}
+        return cover
+
+
+def _highest(space: Space, worth: tuple[float, ...], count: int) -> Allocation:
+    ranked = sorted(space.free, key=lambda unit: (-worth[unit], unit))
+    return space.mask(frozenset(ranked[:count]))
+
+
+def _effects(space: Space, masks: list[Allocation], qualities: list[float]) -> tuple[float, ...] | None:
+    """What each unit adds to the quality, by ridge regression, negative effects left out; None if nothing does."""
+    kept = np.array([np.isin(np.arange(space.units), mask) for mask in masks], dtype=float).reshape(-1, space.units)
+    if len(kept) < 2:
+        return None
+    kept -= kept.mean(axis=0)
+    slopes = np.linalg.solve(kept.T @ kept + np.eye(space.units), kept.T @ (np.array(qualities) - np.mean(qualities)))
+    slopes = np.clip(slopes, 0, None)
+    return tuple((slopes / slopes.sum()).tolist()) if slopes.sum() > 0 else None

@@ -1,0 +1,109 @@
+"""Which masks are worth evaluating next, according to a model of the quality.
+
+Shapes: N masks evaluated, M masks considered, F free units, T opinions on what each unit is worth.
+"""
+
+import numpy as np
+
+from oracle.search.archive import SLACK
+from oracle.search.base import Problem
+from oracle.search.surrogate import Floats, Masks, Surrogate
+from oracle.types import Allocation
+
+__all__ = ["Promising"]
+
+GREEDS = (0.0, 1.0, 3.0)
+"""Powers of what a mask would save by which its chance is weighed, in turn: sure small steps and bold ones."""
+
+POOL = 256
+"""Random masks that are considered, and the most promising of all that a batch is chosen from."""
+
+CLIMBS = 3
+"""How often the neighbours of the most promising masks are considered too."""
+
+LIMIT = 1000
+"""Outcomes that the model learns from: those whose quality is nearest to the threshold."""
+
+
+class Promising:
+    """Untested masks that cost less than the incumbent, as an archive stands.
+
+    Args:
+        problem: whose archive has the full allocation.
+        rng: draws masks to consider.
+    """
+
+    def __init__(self, problem: Problem, rng: np.random.Generator) -> None:
+        space, archive = problem.space, problem.archive
+        assert archive.threshold is not None and archive.upper is not None, "the full allocation comes first"
+        self._space, self._rng = space, rng
+        self._free = np.array(space.free)
+        self._cost_F = np.array(space.costs)[self._free]
+        self._room = space.cost(archive.upper.allocation) - space.cost(space.mask(frozenset()))
+        self._open_K = np.array([not archive.exhausted(count) for count in range(len(self._free) + 1)])
+        # Sorted, for sums of floats depend on their order.
+        masks = [one for one in sorted(archive.outcomes) if archive.free_count(one) is not None]
+        self._tested_NF = np.array([np.isin(self._free, mask) for mask in masks])
+        self._quality_N = np.array([archive.quality(archive.outcomes[mask]) for mask in masks])
+        near = np.argsort(np.abs(self._quality_N - archive.threshold), kind="stable")[:LIMIT]
+        threshold = archive.threshold - SLACK
+        self._model = Surrogate(self._tested_NF[near], self._quality_N[near], threshold, _worth(problem))
+
+    def best(self, count: int) -> list[Allocation]:
+        """At most `count` of them, each promising in its turn, if those before it are evaluated."""
+        pool_MF = self._new(np.vstack([self._random(), *(_around(row) for row in self._cheapest_best())]))
+        for _ in range(CLIMBS):
+            pool_MF = self._new(np.vstack([pool_MF, *(_around(row) for row in self._top(pool_MF, each=2))]))
+        pool_MF = self._top(pool_MF, each=POOL // len(GREEDS))
+        greeds_B = np.resize(GREEDS, min(count, len(pool_MF)))
+        chosen = self._model.choose(pool_MF, greeds_B[:, None] * self._log_saving(pool_MF)) if len(pool_MF) else []
+        return [self._space.mask(frozenset(self._free[pool_MF[row]].tolist())) for row in chosen]
+
+    def _random(self) -> Masks:
+        F = len(self._free)
+        counts = self._rng.choice(np.flatnonzero(self._open_K), size=(POOL, 1))
+        return np.argsort(self._rng.random((POOL, F)), axis=1) < counts
+
+    def _cheapest_best(self) -> Masks:
+        """The evaluated masks of the highest quality that cost no more than the incumbent."""
+        within_NF = self._tested_NF[np.argsort(-self._quality_N, kind="stable")]
+        return within_NF[within_NF @ self._cost_F <= self._room + SLACK][:4]
+
+    def _new(self, kept_MF: Masks) -> Masks:
+        """The untested masks among some that cost less than the incumbent, each once."""
+        cheaper_M = kept_MF @ self._cost_F < self._room - SLACK
+        kept_MF = kept_MF[cheaper_M & self._open_K[kept_MF.sum(axis=1)]]
+        packed = np.packbits(np.vstack([self._tested_NF, kept_MF]), axis=1)
+        first = np.unique(packed, axis=0, return_index=True)[1] - len(self._tested_NF)
+        return kept_MF[first[first >= 0]]
+
+    def _log_saving(self, kept_MF: Masks) -> Floats:
+        return np.log(self._room - kept_MF @ self._cost_F)
+
+    def _top(self, kept_MF: Masks, each: int) -> Masks:
+        """The most promising masks by each of the greeds."""
+        if not len(kept_MF):
+            return kept_MF
+        chance_M, saving_M = self._model.log_chance(kept_MF), self._log_saving(kept_MF)
+        orders = [np.argsort(-(chance_M + greed * saving_M), kind="stable")[:each] for greed in GREEDS]
+        return kept_MF[np.unique(np.concatenate(orders))]
+
+
+def _around(kept_F: Masks) -> Masks:
+    """The masks that differ in one unit or in two."""
+    one, other = np.triu_indices(len(kept_F))
+    eye_FF = np.eye(len(kept_F), dtype=bool)
+    return kept_F ^ (eye_FF[one] | eye_FF[other])
+
+
+def _worth(problem: Problem) -> Floats:
+    """What each free unit may be worth: all the same, or as hints and other sequences say."""
+    free = list(problem.space.free)
+    opinions = [np.ones(problem.space.units)]
+    if problem.hints is not None and problem.hints.influence:
+        opinions.append(np.array(problem.hints.influence))
+    if problem.memory is not None and problem.memory.usefulness:
+        opinions.append(np.array(problem.memory.usefulness))
+    worth_TF = np.clip([one[free] for one in opinions], 0, None)
+    total_T = worth_TF.sum(axis=1, keepdims=True)
+    return (worth_TF / np.maximum(total_T, SLACK))[total_T[:, 0] > 0]

@@ -1,0 +1,62 @@
+"""The strategies by name."""
+
+import difflib
+
+from oracle.errors import InputError
+from oracle.search.auto import Auto
+from oracle.search.base import Problem, Strategy
+from oracle.search.climbing import Beam, Greedy, Local
+from oracle.search.guided import Dp, Influence, Transfer
+from oracle.search.mcts import Cola, DrLlm
+from oracle.search.samplers import MultiTpe, Nsga2, Tpe
+from oracle.search.spread import Spread
+from oracle.search.structured import ByBudget, Exhaustive, Families, Random
+
+__all__ = ["STRATEGIES", "get_strategy", "make"]
+
+
+def _table(*strategies: type[Strategy]) -> dict[str, type[Strategy]]:
+    return {strategy.name: strategy for strategy in strategies}
+
+
+STRATEGIES: dict[str, type[Strategy]] = _table(
+    Auto,
+    ByBudget,
+    Exhaustive,
+    Families,
+    Random,
+    Spread,
+    Greedy,
+    Beam,
+    Local,
+    Influence,
+    Dp,
+    Transfer,
+    Tpe,
+    MultiTpe,
+    Nsga2,
+    Cola,
+    DrLlm,
+)
+
+
+def get_strategy(name: str) -> type[Strategy]:
+    """The strategy of that name.
+
+    Raises:
+        InputError: no strategy has that name; lists the known ones and the nearest.
+    """
+    if name in STRATEGIES:
+        return STRATEGIES[name]
+    nearest = difflib.get_close_matches(name.lower(), STRATEGIES, n=1, cutoff=0.5)
+    hint = f"; did you mean {nearest[0]!r}?" if nearest else ""
+    raise InputError(f"unknown strategy {name!r}: the strategies are {', '.join(STRATEGIES)}{hint}")
+
+
+def make(name: str, problem: Problem) -> Strategy:
+    """A search of that name for a problem.
+
+    Raises:
+        InputError: no strategy has that name, or the problem lacks what it needs.
+    """
+    return get_strategy(name)(problem)

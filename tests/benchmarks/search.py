@@ -1,0 +1,188 @@
+"""How good the strategies are: against the whole truth, against MCTS at equal effort, and on synthetic landscapes.
+
+    python tests/benchmarks/search.py [--json] [--parts regret landscapes mcts certified]
+
+The truth of 12 sequences with 12 free layers is computed on the first run (see `truth.py`) and kept.
+"""
+
+import argparse
+import json
+import sys
+import time
+from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import numpy as np
+from truth import FREE, LAYERS, Truth, load_truth
+
+from oracle.search import STRATEGIES, Archive, Memory, Problem, Space, make
+from oracle.types import Outcome, Proposal
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "search"))
+from landscapes import LANDSCAPES, gaps
+
+POINTS = (50, 200, 1000)
+BATCH = 64
+CRITERIA = ("rougeL", "agreement")
+GUIDED = ("influence", "dp")
+SLOW = ("tpe", "motpe", "nsga2")
+"""Samplers that take up to 20 ms an evaluation: they are followed to 200 evaluations."""
+
+
+def replay(truth: Truth, name: str, metric: str, seed: int, memory: Memory) -> list[float]:
+    """Gap to the true minimal budget after each number of evaluations, in layers."""
+    space = Space(units=LAYERS, free=FREE, costs=(1.0,) * LAYERS)
+    archive = Archive(space, metric)
+    strategy = make(name, Problem(space=space, archive=archive, seed=seed, memory=memory))
+    minimum = truth.minimum(metric)
+    found: list[float] = []
+    for point in POINTS:
+        if name in SLOW and point > 200:
+            found.append(float("nan"))
+            continue
+        while len(archive) < point and not strategy.done:
+            batch = strategy.ask(min(BATCH, point - len(archive)))
+            strategy.tell([outcome(truth, proposal) for proposal in batch])
+        assert archive.upper is not None
+        assert archive.lower <= minimum <= len(archive.upper.allocation), "a bound contradicts the truth"
+        found.append(len(archive.upper.allocation) - minimum)
+    memory.learn(archive)
+    return found
+
+
+def outcome(truth: Truth, proposal: Proposal) -> Outcome:
+    """What the model said."""
+    return Outcome(
+        allocation=proposal.allocation,
+        family=proposal.family,
+        tokens=(0,),
+        text="",
+        finished=True,
+        margin=1.0,
+        quality=truth.qualities[proposal.allocation],
+    )
+
+
+def regret_of(job: tuple[str, list[Truth]]) -> tuple[str, dict[str, list[float]]]:
+    """Mean gaps of one strategy, by criterion; what works is handed from sequence to sequence as in a search."""
+    name, truths = job
+    rows = {}
+    for metric in CRITERIA:
+        memory = Memory()
+        rows[metric] = np.mean([replay(truth, name, metric, 7 + i, memory) for i, truth in enumerate(truths)], axis=0)
+    return name, {metric: values.round(3).tolist() for metric, values in rows.items()}
+
+
+def regret() -> dict[str, Any]:
+    """Every strategy against the truth."""
+    truths = load_truth()
+    # Paths are no masks, and the hints of the guided ones need the model.
+    names = [name for name in STRATEGIES if name not in GUIDED]
+    with ProcessPoolExecutor(2) as pool:
+        found = dict(pool.map(regret_of, [(name, truths) for name in names]))
+    means = {name: np.mean([found[name][metric] for metric in CRITERIA], axis=0) for name in names}
+    lead = {
+        str(point): round(float(means["auto"][i] - np.nanmin([means[n][i] for n in names if n != "auto"])), 3)
+        for i, point in enumerate(POINTS)
+    }
+    return {"sequences": len(truths), "points": POINTS, "regret": found, "auto_behind_best_other": lead}
+
+
+def landscapes(seeds: int = 20) -> dict[str, float]:
+    """Share of synthetic problems of 12 units whose optimum `auto` finds in 1,000 evaluations."""
+    found = {}
+    for name, build in LANDSCAPES.items():
+        problems = [build(seed, 12) for seed in range(seeds)]
+        last = [gaps(one, STRATEGIES["auto"](one.problem(seed)), POINTS, 32)[-1] for seed, one in enumerate(problems)]
+        found[name] = float(np.mean([gap == 0 for gap in last]))
+    return {"optimum_found": found}  # type: ignore[dict-item]
+
+
+def against_mcts(sequences: int = 16, simulations: int = 200) -> dict[str, float]:
+    """`auto` and Dr.LLM's search on all layers, at the layer executions that the latter takes."""
+    from oracle.config import SearchConfig
+    from oracle.engine import Engine
+    from oracle.models import load_model
+    from oracle.rounds import open_search, search_together
+    from oracle.runner import _Evaluating, _partners
+    from oracle.search.mcts import DRLLM, DrLlm
+    from oracle.sequences import load_sequences
+
+    model = load_model()
+    chosen = load_sequences("instruct", limit=sequences)
+    space = Space.of(LAYERS)
+
+    def search(strategy: str, config: SearchConfig, index: int, limit: int | None, memory: Memory) -> Any:
+        config = SearchConfig(**{**vars(config), "strategy": strategy, "layer_executions": limit})
+        engine = Engine(model, config)
+        evaluator = _Evaluating(engine, metrics=(), shuffled=_partners(chosen, 0))
+        one = open_search(chosen[index], space, config, seed=index, memory=memory, prompt_tokens=0)
+        for _ in search_together(evaluator, [one], config):
+            pass
+        return one
+
+    from dataclasses import replace
+
+    config = SearchConfig(evaluations=100_000, max_new_tokens=16)
+    original = DrLlm.__init__
+
+    def longer(self: Any, problem: Problem, settings: Any = None) -> None:
+        original(self, problem, settings or replace(DRLLM, simulations=simulations))
+
+    DrLlm.__init__ = longer  # type: ignore[method-assign]
+    won, saved, memory = 0, [], Memory()
+    for index in range(sequences):
+        theirs = search("mcts-drllm", config, index, None, Memory())
+        ours = search("auto", config, index, theirs.spent_executions, memory)
+        memory.learn(ours.archive)
+        gain = theirs.archive.upper.cost - ours.archive.upper.cost
+        won += gain >= 0
+        saved.append(gain)
+    return {"auto_against_mcts": won / sequences, "layers_saved_over_mcts": float(np.mean(saved))}
+
+
+def certified() -> dict[str, Any]:
+    """Default effort on the demo's sequences."""
+    from oracle.config import SearchConfig
+    from oracle.runner import run_search
+
+    found: dict[str, Any] = {}
+    for metric in CRITERIA:
+        with TemporaryDirectory() as folder:
+            summary = run_search(SearchConfig(limit=24, criterion=metric), Path(folder) / "run").summary()
+        found[metric] = {
+            "certified_share": summary["certified"] / summary["sequences"],
+            "mean_gap": summary["mean_gap"],
+            "fraction": summary["per_sequence_fraction"],
+            "search_seconds": summary["search_seconds"],
+        }
+    return {"certified": found}
+
+
+PARTS: dict[str, Callable[[], dict[str, Any]]] = {
+    "regret": regret,
+    "landscapes": landscapes,
+    "mcts": against_mcts,
+    "certified": certified,
+}
+
+
+def main() -> None:
+    """Runs the parts and prints them."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--json", action="store_true", help="print one JSON object")
+    parser.add_argument("--parts", nargs="+", choices=PARTS, default=list(PARTS), help="what to measure")
+    arguments = parser.parse_args()
+    figures: dict[str, Any] = {}
+    for part in arguments.parts:
+        began = time.perf_counter()
+        figures |= PARTS[part]()
+        figures[f"{part}_seconds"] = round(time.perf_counter() - began, 1)
+    print(json.dumps(figures) if arguments.json else json.dumps(figures, indent=1))
+
+
+if __name__ == "__main__":
+    main()
