@@ -48,7 +48,7 @@ class _Level:
     def __call__(self, share_M: Floats) -> tuple[Floats, Floats]:
         near_MN = self._near(share_M)
         total_M = near_MN.sum(axis=1)
-        square_M = (near_MN @ self._square_N + DOUBT * self._square_N.mean()) / (total_M + DOUBT)
+        square_M = (near_MN @ self._squares + DOUBT * self._squares.mean()) / (total_M + DOUBT)
         return near_MN @ self.quality_N / total_M, np.sqrt(square_M + 1e-12)
 
     @cached_property
@@ -57,7 +57,7 @@ class _Level:
         return self(self.share_N)
 
     @cached_property
-    def _square_N(self) -> Floats:
+    def _squares(self) -> Floats:
         near_NN = self._near(self.share_N)
         return (self.quality_N - near_NN @ self.quality_N / near_NN.sum(axis=1)) ** 2
 
