@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from hypothesis import HealthCheck, settings
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedModel, PreTrainedTokenizerFast
 
@@ -15,6 +16,10 @@ from oracle.models import LanguageModel, load_model
 from oracle.progress import Watch, silent
 from oracle.runner import run_search
 from oracle.store import Run
+
+# A busy machine is no fault of the code.
+settings.register_profile("patient", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("patient")
 
 # Threads cost more than they give on models this small.
 torch.set_num_threads(1)
