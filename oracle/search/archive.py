@@ -88,7 +88,7 @@ class Archive:
     def qualifies(self, outcome: Outcome) -> bool:
         """Whether the outcome meets the criterion; none does before the full model's quality is known."""
         threshold = self.threshold
-        return threshold is not None and not outcome.dropped and self.quality(outcome) >= threshold - SLACK
+        return threshold is not None and self.quality(outcome) >= threshold - SLACK
 
     @property
     def upper(self) -> Outcome | None:

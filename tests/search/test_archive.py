@@ -156,7 +156,7 @@ def test_what_the_upper_bound_prefers() -> None:
     archive.add([outcome((0, 1, 2), 0.5), outcome((1,), 0.5), outcome((2,), 0.7), outcome((0,), 0.4)])
     assert archive.upper == outcome((2,), 0.7)
     archive.add([outcome((0, 2), 0.9), outcome((2,), 0.1)])
-    assert archive.upper == outcome((2,), 0.7), "what is known stays as it is"
+    assert archive.upper == archive.outcomes[(2,)] == outcome((2,), 0.7), "what is known stays as it is"
     archive.add([outcome((), 0.5 - 2e-9)])
     assert archive.upper == outcome((2,), 0.7)
     archive.add([outcome((1, 1), 0.9)])

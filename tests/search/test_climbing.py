@@ -41,6 +41,12 @@ def test_greedy_by_hand() -> None:
     assert archive.upper is not None and archive.upper.allocation == (0, 3) and archive.certified
 
 
+def test_downwards_only_what_qualifies_is_followed() -> None:
+    strategy, _ = start("greedy", 4, lambda kept: float(len(kept)))
+    assert {len(mask) for mask in step(strategy, lambda kept: float(len(kept)))} == {3}
+    assert step(strategy, lambda kept: float(len(kept))) == {()}, "nothing is left but to come from below"
+
+
 def test_greedy_finds_additive_optima_in_few_evaluations() -> None:
     for seed in range(20):
         landscape = additive(seed)
@@ -93,6 +99,19 @@ def test_local_search_tries_removals_first_then_wider() -> None:
     assert {len(mask) for mask in step(strategy, quality, 6)} == {5}
     assert archive.exhausted(5)
     assert {len(mask) for mask in step(strategy, quality, 9)} == {4}
+
+
+def test_local_search_tries_equals_of_the_incumbent_last() -> None:
+    def quality(kept: frozenset[int]) -> float:
+        return float(len(kept) == 5 or kept == {0, 1, 2})
+
+    strategy, archive = start("local", 5, quality)
+    archive.add([outcome((0, 1, 2), 1.0)])
+    costs = []
+    for _ in range(9):
+        costs += [len(mask) for mask in step(strategy, quality, 1)]
+    # Two steps down, and restarts from a random point of the frontier; then exchanges.
+    assert sorted(costs[:6]) == [1, 1, 1, 2, 2, 2] and costs[6:] == [3, 3, 3]
 
 
 def test_local_search_moves_to_whatever_is_cheaper() -> None:
