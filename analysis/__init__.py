@@ -14,13 +14,13 @@ if TYPE_CHECKING:
         assignment,
         equal_quality,
         oracle_frontier,
-        quality_by_cost,
     )
+    from analysis.items import Items, quality_by_cost
     from analysis.layers import layer_use
     from analysis.luck import NullOracle, null_oracle
     from analysis.plots import draw_all
     from analysis.policies import policy_curves
-    from analysis.savings import fractions, minimal_budgets
+    from analysis.savings import budgets, fractions, minimal_budgets
     from analysis.stats import equal_quality_interval, mean_interval
     from analysis.summary import Summary, end_to_end_fraction, summarise
 
@@ -29,9 +29,11 @@ __all__ = [
     "Experiment",
     "Frontier",
     "InputError",
+    "Items",
     "NullOracle",
     "Summary",
     "assignment",
+    "budgets",
     "draw_all",
     "end_to_end_fraction",
     "equal_quality",
@@ -52,9 +54,11 @@ __all__ = [
 _HOME = {
     "EqualQuality": "frontier",
     "Frontier": "frontier",
+    "Items": "items",
     "NullOracle": "luck",
     "Summary": "summary",
     "assignment": "frontier",
+    "budgets": "savings",
     "draw_all": "plots",
     "end_to_end_fraction": "summary",
     "equal_quality": "frontier",
@@ -67,7 +71,7 @@ _HOME = {
     "null_oracle": "luck",
     "oracle_frontier": "frontier",
     "policy_curves": "policies",
-    "quality_by_cost": "frontier",
+    "quality_by_cost": "items",
     "summarise": "summary",
 }
 

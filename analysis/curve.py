@@ -16,8 +16,9 @@ from itertools import pairwise
 import numpy as np
 import pandas as pd
 
-from analysis.frontier import EXACT_LIMIT, equal_quality, quality_by_cost
+from analysis.frontier import EXACT_LIMIT, equal_quality
 from analysis.grouping import FloatArray, Groups, IntArray, group
+from analysis.items import Items, levels, quality_by_cost
 from analysis.knapsack import work
 from analysis.load import Experiment
 from analysis.luck import derangements
@@ -63,12 +64,10 @@ def luck_curve(experiment: Experiment, *, bootstrap: int = 1000, permutations: i
         permutations: derangements behind the null, the same ones that the null oracle draws; 0 for none.
 
     Returns:
-        A row for each n, about `POINTS` a doubling: `allocations` (n); fractions of the layers, none of which rises
-        with n: `per_sequence` (mean minimal budget), `equal_quality` (of the data-set oracle), both with the ends
-        `_low` and `_high` of their 95 % bootstrap interval over sequences; `null_per_sequence` and
-        `null_equal_quality`, means over the permutations. NaN where there is no interval or no null. Where the
-        oracle would take too long to be solved exactly at every n, its fractions before the last are at most 1 / N
-        too high.
+        A row for each n, about `POINTS` a doubling: `allocations` (n); fractions of the full model's cost, none of
+        which rises with n: `per_sequence` (mean minimal budget), `equal_quality` (of the data-set oracle), both with
+        the ends `_low` and `_high` of their 95 % bootstrap interval over sequences; `null_per_sequence` and
+        `null_equal_quality`, means over the permutations. NaN where there is no interval or no null.
     """
     N = len(experiment.sequences)
     nulls = max(0, permutations) if N > 1 else 0
@@ -91,8 +90,9 @@ def _plan(experiment: Experiment, solutions_per_point: int) -> _Plan:
     most = int(tries_E.max())
     halvings = np.arange(POINTS * np.log2(most) + 1) / POINTS
     count_G = np.unique(np.append(np.rint(most / 2**halvings).astype(np.int64), 1))
-    quality_NK, _ = quality_by_cost(evaluations, experiment.layers, experiment.metric)
-    affordable = work(quality_NK) * len(count_G) * solutions_per_point <= EXACT_LIMIT
+    items, _ = quality_by_cost(evaluations, experiment.full_cost, experiment.metric, step=experiment.step)
+    solutions = len(count_G) * solutions_per_point
+    affordable = items.step is not None and work(items, items.step) * solutions <= EXACT_LIMIT
     # The last point by the rule of the summary, so that the two agree.
     return _Plan(count_G=count_G, tries_E=tries_E, exact_G=[affordable] * (len(count_G) - 1) + [None])
 
@@ -100,31 +100,32 @@ def _plan(experiment: Experiment, solutions_per_point: int) -> _Plan:
 def _read(experiment: Experiment, plan: _Plan, quality_E: FloatArray, bootstrap: int) -> FloatArray:
     """Columns `_FOUND` and `_ORACLE` at every point, for one quality of the evaluations."""
     groups = group(experiment.evaluations[["sequence", "number", "cost"]].assign(quality=quality_E), "quality")
-    tolerance, layers, none = experiment.tolerance, experiment.layers, (np.nan, np.nan)
+    full_cost, tolerance, none = experiment.full_cost, experiment.tolerance, (np.nan, np.nan)
     resampled = {"resamples": bootstrap, "seed": experiment.seed}
     rows = []
-    for quality_NK, exact in zip(_known(groups, plan, layers), plan.exact_G, strict=True):
-        # The full model qualifies at cost L, so that there always is a first one.
-        upper_N = (quality_NK >= (groups.full - tolerance - ROUNDING)[:, None]).argmax(axis=1)
-        oracle = equal_quality(quality_NK, groups.full, tolerance=tolerance, exact=exact).fraction
-        found_interval = mean_interval(upper_N / layers, **resampled)
-        oracle_interval = equal_quality_interval(quality_NK, groups.full, tolerance=tolerance, **resampled)
-        rows.append((mean_fraction(upper_N, layers), *(found_interval or none), oracle, *(oracle_interval or none)))
+    for items, exact in zip(_known(experiment, plan, groups), plan.exact_G, strict=True):
+        # The full model qualifies at its own cost, so that there always is a first one.
+        upper_N = items.costs((items.quality_NK >= (groups.full - tolerance - ROUNDING)[:, None]).argmax(axis=1))
+        oracle = equal_quality(items, groups.full, tolerance=tolerance, exact=exact).fraction
+        found_interval = mean_interval(upper_N / full_cost, **resampled)
+        oracle_interval = equal_quality_interval(items, groups.full, tolerance=tolerance, **resampled)
+        rows.append((mean_fraction(upper_N, full_cost), *(found_interval or none), oracle, *(oracle_interval or none)))
     read_GC = np.array(rows)
-    # A relaxed solution may be a step higher than a later one: raised to that it is still at most one too high.
+    # Where the oracle's gap stayed open, a fraction may be above a later one: raised to that it is in the same gap.
     oracle_G = read_GC[:, len(_FOUND)]
     oracle_G[:] = np.maximum.accumulate(oracle_G[::-1])[::-1]
     return read_GC
 
 
-def _known(groups: Groups, plan: _Plan, layers: int) -> Iterator[FloatArray]:
-    """Best quality at each cost, `quality_NK`, after each count: one array, which the next step changes."""
-    K = layers + 1
-    quality_NK = np.full((len(groups.ids), K), -np.inf)
-    inside = np.flatnonzero(groups.cost < K)
-    order = inside[np.argsort(plan.tries_E[inside], kind="stable")]
-    ends = np.searchsorted(plan.tries_E[order], plan.count_G, side="right")
+def _known(experiment: Experiment, plan: _Plan, groups: Groups) -> Iterator[Items]:
+    """The best quality at each cost after each count: one array, which the next step changes."""
+    found = levels(groups, experiment.full_cost)
+    quality_NK = np.full(found.cost_NK.shape, -np.inf)
+    items = Items(cost_NK=found.cost_NK, quality_NK=quality_NK, full_cost=experiment.full_cost, step=experiment.step)
+    tries, quality = plan.tries_E[found.row], groups.quality[found.row]
+    order = np.argsort(tries, kind="stable")
+    ends = np.searchsorted(tries[order], plan.count_G, side="right")
     for start, end in pairwise([0, *ends.tolist()]):
         rows = order[start:end]
-        np.maximum.at(quality_NK.reshape(-1), groups.code[rows] * K + groups.cost[rows], groups.quality[rows])
-        yield quality_NK
+        np.maximum.at(quality_NK.reshape(-1), found.cell[rows], quality[rows])
+        yield items

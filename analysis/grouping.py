@@ -1,6 +1,6 @@
 """Rows of evaluations as arrays, one group a sequence.
 
-Shape suffixes used in this package: N sequences, E evaluations (rows), K costs 0..L, C total costs,
+Shape suffixes used in this package: N sequences, E evaluations (rows), K costs in rising order, C total costs,
 S segments of concave envelopes, P permutations, B bootstrap resamples.
 """
 
@@ -17,6 +17,7 @@ __all__ = ["Groups", "allocation_keys", "flatten", "group"]
 
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
+CostArray = NDArray[np.int64] | NDArray[np.float64]
 BoolArray = NDArray[np.bool_]
 
 
@@ -28,7 +29,7 @@ class Groups:
         ids: the N sequence ids.
         code: for each row the position of its sequence in `ids`.
         number: order of the evaluation within its sequence.
-        cost: layer executions per generated token.
+        cost: per generated token: whole numbers of layers, or another cost.
         quality: the metric, higher is better.
         full: quality of the full model (number 0).
     """
@@ -36,7 +37,7 @@ class Groups:
     ids: pd.Index
     code: IntArray
     number: IntArray
-    cost: IntArray
+    cost: CostArray
     quality: FloatArray
     full: FloatArray
 
@@ -75,10 +76,14 @@ def group(evaluations: pd.DataFrame, metric: str) -> Groups:
         ids=pd.Index(ids),
         code=code_E.astype(np.int64),
         number=number_E,
-        cost=evaluations["cost"].to_numpy(np.int64),
+        cost=_costs(evaluations["cost"]),
         quality=quality_E,
         full=full_N,
     )
+
+
+def _costs(column: pd.Series) -> CostArray:
+    return column.to_numpy(np.int64 if pd.api.types.is_integer_dtype(column) else np.float64)
 
 
 def flatten(allocations: pd.Series) -> tuple[IntArray, IntArray]:

@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from oracle.costs import Costs, costs_of_file
 from oracle.errors import InputError
 from oracle.quality import METRICS, agreement, get_metric, score_text
 from oracle.store import Run
@@ -24,7 +25,7 @@ class Experiment:
     Attributes:
         sequences: `sequence`, `task`, `prompt`, `references`, `choices`, `answer`, `prompt_tokens`;
             the sequences whose full model has been evaluated, no others.
-        evaluations: `sequence`, `number` (0 is the full model), `family`, `allocation`, `cost`,
+        evaluations: `sequence`, `number` (0 is the full model), `family`, `allocation`, `cost` (in `measure`),
             `tokens`, `text` and a column per metric.
         layers: how many units the model has: L decoder blocks, or 2L where the run searched attention and MLP apart.
         unit: `layer` or `sublayer`.
@@ -38,6 +39,7 @@ class Experiment:
         score: quality of (text, references) for kind `text`, of (tokens, the full model's tokens)
             for kind `tokens`; None for the others, whose values are stored.
         exhausted: by sequence the number of units below which the search tested every mask.
+        costs: what the units cost; None where each costs 1 and nothing else is counted.
     """
 
     sequences: pd.DataFrame
@@ -53,6 +55,35 @@ class Experiment:
     provenance: Mapping[str, Any] = field(default_factory=dict)
     score: Callable[[Any, Any], float] | None = None
     exhausted: Mapping[str, int] = field(default_factory=dict)
+    costs: Costs | None = None
+
+    @property
+    def measure(self) -> str:
+        """What costs are measured in: `layers` (or `sublayers`), `FLOPs/token` or `ms/token`."""
+        return self.costs.unit_of_measure if self.costs else f"{self.unit}s"
+
+    @property
+    def full_cost(self) -> float:
+        """Of the full model: what fractions are of."""
+        return self.costs.total if self.costs else self.layers
+
+    @property
+    def overhead(self) -> float:
+        """What a generated token costs under any allocation: the vocabulary head above all."""
+        return self.costs.overhead if self.costs else 0
+
+    @property
+    def step(self) -> float | None:
+        """What all costs differ by whole multiples of; None if there is nothing of the kind."""
+        return self.costs.step if self.costs else 1
+
+    @property
+    def least_costs(self) -> NDArray[Any]:
+        """Of the k cheapest units, k = 0..L: no mask of so many costs less."""
+        if self.costs is None:
+            return np.arange(self.layers + 1)
+        order = np.argsort(self.costs.units, kind="stable")
+        return self.costs.of_each([order[:k].tolist() for k in range(self.layers + 1)])
 
     def shuffled_quality(self, partner_PN: NDArray[np.int64]) -> NDArray[np.float64]:
         """Quality of every evaluation against what belongs to another sequence.
@@ -125,8 +156,14 @@ _SHUFFLED: dict[str, Callable[[Experiment, NDArray[np.int64]], NDArray[np.float6
 }
 
 
-def load(folder: Path | str, criterion: str | None = None, tolerance: float | None = None) -> Experiment:
-    """Reads a run, under its own criterion or another one whose values it holds.
+def load(
+    folder: Path | str,
+    criterion: str | None = None,
+    tolerance: float | None = None,
+    *,
+    costs: Costs | str | None = None,
+) -> Experiment:
+    """Reads a run, under its own criterion and cost or under others, as far as it holds the values.
 
     Sequences that the search has not reached are left out.
 
@@ -135,10 +172,12 @@ def load(folder: Path | str, criterion: str | None = None, tolerance: float | No
         criterion: metric to read it by; the run's own by default.
         tolerance: allowed loss of quality, in units of the metric. By default the run's own, or 0
             under another criterion, whose units differ.
+        costs: what units cost: `layers`, a file of `oracle profile --out` (`FILE:flops` or `FILE:ms` chooses if it
+            holds both, ms by default) or the values themselves; by default what the search minimised.
 
     Raises:
         InputError: the criterion is unknown or the run has no values of it, the tolerance is negative,
-            or no sequence has been evaluated yet.
+            no sequence has been evaluated yet, or the costs are not those of the run's model.
     """
     run = Run.open(Path(folder))
     config = run.manifest["config"]
@@ -158,10 +197,11 @@ def load(folder: Path | str, criterion: str | None = None, tolerance: float | No
     evaluated = set(evaluations.loc[evaluations["number"] == 0, "sequence"])
     if not evaluated:
         raise InputError("at least one evaluated sequence is needed, the run has none: run the search first")
-    sequences = run.sequences()
+    sequences, found = run.sequences(), _costs(run, costs)
+    evaluations = evaluations[evaluations["sequence"].isin(evaluated)].reset_index(drop=True)
     return Experiment(
         sequences=sequences[sequences["sequence"].isin(evaluated)].reset_index(drop=True),
-        evaluations=evaluations[evaluations["sequence"].isin(evaluated)].reset_index(drop=True),
+        evaluations=evaluations.assign(cost=found.of_each(evaluations["allocation"])) if found else evaluations,
         layers=run.units,
         unit=run.unit,
         metric=metric.name,
@@ -170,18 +210,31 @@ def load(folder: Path | str, criterion: str | None = None, tolerance: float | No
         scope=config["scope"],
         floor=metric.floor,
         seed=int(run.manifest["seed"]),
-        provenance=_provenance(run.manifest, metric.name, float(tolerance)),
+        provenance=_provenance(run.manifest, metric.name, float(tolerance), found),
         score=scores.get(metric.kind),
         exhausted=_exhausted(run, metric.name, float(tolerance)),
+        costs=found,
     )
+
+
+def _costs(run: Run, wanted: Costs | str | None) -> Costs | None:
+    """What a run is to be read by; None for layers."""
+    if wanted == "layers":
+        return None
+    if wanted is None:
+        return Costs.from_dict(run.costs) if run.costs else None
+    costs = costs_of_file(wanted) if isinstance(wanted, str) else wanted
+    model = run.manifest["model"]
+    costs.check_meant_for(fingerprint=model["fingerprint"], unit=run.unit, dtype=model.get("dtype"))
+    return costs
 
 
 def _exhausted(run: Run, metric: str, tolerance: float) -> dict[str, int]:
     """What the search proved, if the run is read by the criterion that it searched under."""
     config = run.manifest["config"]
-    if (metric, tolerance) != (config["criterion"], config["tolerance"]) or not run.has("certificates"):
+    if (metric, tolerance) != (config["criterion"], config["tolerance"]):
         return {}
-    table = run.table("certificates")
+    table = run.certificates()
     return dict(zip(table["sequence"], table["exhausted"].astype(int), strict=True))
 
 
@@ -194,6 +247,7 @@ def _check_stored(metric: str, known: Iterable[str], evaluations: pd.DataFrame) 
         )
 
 
-def _provenance(manifest: Mapping[str, Any], metric: str, tolerance: float) -> dict[str, Any]:
+def _provenance(manifest: Mapping[str, Any], metric: str, tolerance: float, costs: Costs | None) -> dict[str, Any]:
     kept = {key: manifest[key] for key in ("model", "data", "config", "versions", "commit", "seed") if key in manifest}
-    return {**kept, "read_by": {"criterion": metric, "tolerance": tolerance}}
+    read_by: dict[str, Any] = {"criterion": metric, "tolerance": tolerance}
+    return {**kept, "read_by": {**read_by, "costs": costs.to_dict()} if costs else read_by}

@@ -10,8 +10,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from analysis.frontier import equal_quality, quality_by_cost
+from analysis.frontier import equal_quality
 from analysis.grouping import FloatArray, IntArray, group
+from analysis.items import quality_by_cost
 from analysis.load import Experiment
 from analysis.savings import mean_fraction, upper_budgets
 
@@ -26,7 +27,7 @@ class NullOracle:
     """Savings under shuffled references, one value a permutation.
 
     Attributes:
-        per_sequence_fractions: mean minimal budget over sequences, over L; shape (P,).
+        per_sequence_fractions: mean minimal budget over sequences, over the full model's cost; shape (P,).
         equal_quality_fractions: equal-quality fraction; shape (P,).
         full_qualities: mean quality of the full model; shape (P,).
         zero_shares: share of the sequences where the full model scores no more than the floor; shape (P,).
@@ -115,11 +116,11 @@ def _read(experiment: Experiment, quality_E: FloatArray) -> tuple[float, float, 
     """One permutation: mean minimal fraction, equal-quality fraction, full quality, zero share, curve."""
     evaluations = experiment.evaluations[["sequence", "number", "cost"]].assign(null=quality_E)
     upper_N = upper_budgets(evaluations, metric="null", tolerance=experiment.tolerance)
-    quality_NK, _ = quality_by_cost(evaluations, experiment.layers, "null")
+    items, _ = quality_by_cost(evaluations, experiment.full_cost, "null", step=experiment.step)
     full_N = group(evaluations, "null").full
-    equal = equal_quality(quality_NK, full_N, tolerance=experiment.tolerance)
+    equal = equal_quality(items, full_N, tolerance=experiment.tolerance)
     return (
-        mean_fraction(upper_N, experiment.layers),
+        mean_fraction(upper_N, experiment.full_cost),
         equal.fraction,
         equal.full_quality,
         0.0 if experiment.floor is None else float((full_N <= experiment.floor).mean()),

@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from analysis.load import Experiment
-from analysis.style import BLUE, GREY, VERMILLION, basis, counted, headline, percent, percent_axis, styled
+from analysis.style import BLUE, GREY, VERMILLION, basis, counted, headline, per_token, percent, percent_axis, styled
 from analysis.summary import Summary
 
 __all__ = ["minimal_budgets_histogram"]
@@ -25,7 +25,7 @@ def minimal_budgets_histogram(experiment: Experiment, summary: Summary) -> Figur
         axes = figure.add_subplot()
         _draw_bars(axes, experiment, summary)
         _draw_means(axes, summary)
-        axes.set_xlabel(f"minimal budget found, fraction of {experiment.unit}s per generated token")
+        axes.set_xlabel(f"minimal budget found, fraction of {per_token(experiment.measure)}")
         axes.set_ylabel("sequences")
         axes.set_xlim(-0.75 / layers, 1 + 0.75 / layers)
         axes.grid(axis="x", visible=False)
@@ -33,7 +33,7 @@ def minimal_budgets_histogram(experiment: Experiment, summary: Summary) -> Figur
         axes.yaxis.set_major_locator(MaxNLocator(integer=True))
         known = basis(summary.sequences, summary.allocations_per_sequence, summary.per_sequence_interval)
         share = percent(summary.per_sequence_fraction)
-        finding = f"A sequence gets by with at most {share} of the {experiment.unit}s on average"
+        finding = f"A sequence gets by with at most {share} of the {experiment.measure} on average"
         headline(axes, finding, f"{known}; proven minimal: {summary.certified_nonzero}")
         figure.legend(loc="outside lower center", ncols=2, handlelength=2.6, columnspacing=2.5)
         return figure
@@ -41,12 +41,15 @@ def minimal_budgets_histogram(experiment: Experiment, summary: Summary) -> Figur
 
 def _draw_bars(axes: Axes, experiment: Experiment, summary: Summary) -> None:
     layers, zero = experiment.layers, summary.minimal["zero_quality"].to_numpy()
-    upper = summary.minimal["upper"].to_numpy()
+    # In mean layers beyond what every allocation costs, to the nearest.
+    overhead, layer = experiment.overhead, (experiment.full_cost - experiment.overhead) / layers
+    upper = np.rint((summary.minimal["upper"].to_numpy() - overhead) / layer)
     per_bar = -(-(layers + 1) // BARS)
     edges = np.arange(0, layers + 1 + per_bar, per_bar)
     counts, zero_counts = np.histogram(upper[~zero], edges)[0], np.histogram(upper[zero], edges)[0]
-    left = (edges[:-1] - 0.46) / layers
-    look: dict[str, Any] = {"width": (per_bar - 0.08) / layers, "align": "edge", "linewidth": 0.8}
+    left = (overhead + (edges[:-1] - 0.46) * layer) / experiment.full_cost
+    width = (per_bar - 0.08) * layer / experiment.full_cost
+    look: dict[str, Any] = {"width": width, "align": "edge", "linewidth": 0.8}
     label = f"full model scores ({counted(int((~zero).sum()))})"
     axes.bar(left, counts, color=BLUE, edgecolor=BLUE, label=label, **look)
     if zero.any():

@@ -10,7 +10,7 @@ from matplotlib.ticker import LogLocator, NullLocator, StrMethodFormatter
 
 from analysis.curve import luck_curve
 from analysis.load import Experiment
-from analysis.style import BLUE, VERMILLION, caption, counted, headline, percent, percent_axis, styled
+from analysis.style import BLUE, VERMILLION, caption, counted, headline, per_token, percent, percent_axis, styled
 from analysis.summary import Summary
 
 __all__ = ["luck_curve_panels"]
@@ -37,7 +37,7 @@ def luck_curve_panels(experiment: Experiment, summary: Summary) -> Figure:
         for axes, (name, title) in zip((left, right), _PANELS.items(), strict=True):
             _draw(axes, curve, name)
             axes.text(0.985, 0.985, title, transform=axes.transAxes, ha="right", va="top", fontweight="bold")
-        left.set_ylabel(f"mean fraction of {experiment.unit}s per generated token")
+        left.set_ylabel(f"mean fraction of {per_token(experiment.measure)}")
         left.set_ylim(-0.015, 1.09)
         percent_axis(left.yaxis)
         headline(left, *_headline(curve, summary))

@@ -55,12 +55,13 @@ def _label_rows(axes: Axes, counts: dict[Any, int], layers: int) -> None:
 
 
 def _headline(use_L: FloatArray, experiment: Experiment, summary: Summary) -> tuple[str, str]:
-    nonzero = fractions(summary.minimal, experiment.layers, nonzero=True)
+    nonzero = fractions(summary.minimal, experiment.full_cost, nonzero=True)
     if not len(nonzero):
         return "The full model scores 0 everywhere: no layer is needed", counted(summary.sequences)
     most, least = int(np.argmax(use_L)), int(np.argmin(use_L))
     most_use, least_use = (f"{100 * use_L[layer]:.0f} %" for layer in (most, least))
-    budget = percent(nonzero.mean())
+    of = "" if experiment.costs is None else f" of the {experiment.measure}"
+    budget = f"{percent(nonzero.mean())}{of}"
     return (
         f"Minimal allocations use layer {most} most ({most_use}), layer {least} least ({least_use})",
         f"{counted(len(nonzero))}, a minimal allocation each; mean minimal budget {budget}",

@@ -18,6 +18,7 @@ from analysis.style import (
     basis,
     headline,
     metric_label,
+    per_token,
     percent,
     percent_axis,
     styled,
@@ -46,13 +47,13 @@ def oracle_quality(experiment: Experiment, summary: Summary) -> Figure:
             *_draw_policies(axes, experiment),
             *_draw_null(axes, summary, tolerance),
         ]
-        axes.set_xlabel(f"mean fraction of {experiment.unit}s run per generated token")
+        axes.set_xlabel(f"mean fraction of {per_token(experiment.measure, 'run ')}")
         axes.set_ylabel(f"mean {metric_label(experiment.metric)}")
         axes.set_xlim(-0.012, 1.012)
         percent_axis(axes.xaxis)
         less = f" less {tolerance:g}" if tolerance else ""
         needed = percent(summary.equal_quality_fraction)
-        finding = f"An oracle keeps the full model's mean quality{less} with {needed} of the {experiment.unit}s"
+        finding = f"An oracle keeps the full model's mean quality{less} with {needed} of the {experiment.measure}"
         headline(axes, finding, _detail(summary))
         figure.legend(handles=drawn, loc="outside lower center", ncols=3, handlelength=3.2, columnspacing=2.5)
         return figure
@@ -90,7 +91,7 @@ def _draw_oracle(axes: Axes, summary: Summary, tolerance: float) -> list[Any]:
 
 
 def _draw_policies(axes: Axes, experiment: Experiment) -> list[Any]:
-    curves = policy_curves(experiment.evaluations, layers=experiment.layers, metric=experiment.metric)
+    curves = policy_curves(experiment.evaluations, full_cost=experiment.full_cost, metric=experiment.metric)
     drawn: list[Any] = []
     for family, (label, color, dashes, marker) in _POLICIES.items():
         curve = curves[curves["family"] == family]

@@ -1,14 +1,15 @@
 """The minimal budget of every sequence: the best found, and what is proven."""
 
 from collections.abc import Mapping
-from math import comb
+from math import comb, fsum
 
 import numpy as np
 import pandas as pd
 
-from analysis.grouping import BoolArray, FloatArray, Groups, IntArray, allocation_keys, group
+from analysis.grouping import BoolArray, CostArray, FloatArray, Groups, IntArray, allocation_keys, group
+from analysis.load import Experiment
 
-__all__ = ["fractions", "mean_fraction", "minimal_budgets", "upper_budgets"]
+__all__ = ["budgets", "fractions", "mean_fraction", "minimal_budgets", "upper_budgets"]
 
 ROUNDING = 1e-12
 """Slack of the criterion, so that a tolerance of 0.1 admits a loss of 0.1 whatever the rounding."""
@@ -18,16 +19,30 @@ def _qualifies(groups: Groups, tolerance: float) -> BoolArray:
     return groups.quality >= groups.full[groups.code] - tolerance - ROUNDING
 
 
-def _least_cost(groups: Groups, qualifies_E: BoolArray) -> IntArray:
-    upper_N = np.full(len(groups.ids), np.iinfo(np.int64).max)
+def _least_cost(groups: Groups, qualifies_E: BoolArray) -> CostArray:
+    # The full model qualifies; nothing above the dearest evaluation does.
+    upper_N = np.full(len(groups.ids), groups.cost.max())
     np.minimum.at(upper_N, groups.code[qualifies_E], groups.cost[qualifies_E])
     return upper_N
 
 
-def upper_budgets(evaluations: pd.DataFrame, *, metric: str, tolerance: float) -> IntArray:
-    """Least cost found that meets the criterion, shape (N,), in layer executions per generated token."""
+def upper_budgets(evaluations: pd.DataFrame, *, metric: str, tolerance: float) -> CostArray:
+    """Least cost found that meets the criterion, shape (N,), per generated token."""
     groups = group(evaluations, metric)
     return _least_cost(groups, _qualifies(groups, tolerance))
+
+
+def budgets(experiment: Experiment) -> pd.DataFrame:
+    """The minimal budgets of a run, in its cost; see `minimal_budgets`."""
+    return minimal_budgets(
+        experiment.evaluations,
+        layers=experiment.layers,
+        metric=experiment.metric,
+        tolerance=experiment.tolerance,
+        floor=experiment.floor,
+        exhausted=experiment.exhausted,
+        least_costs=experiment.least_costs,
+    )
 
 
 def minimal_budgets(
@@ -38,6 +53,7 @@ def minimal_budgets(
     tolerance: float,
     floor: float | None = None,
     exhausted: Mapping[str, int] | None = None,
+    least_costs: CostArray | None = None,
 ) -> pd.DataFrame:
     """Minimal budget of every sequence: least cost whose quality >= the full model's - tolerance.
 
@@ -49,11 +65,13 @@ def minimal_budgets(
         floor: lowest value of the metric, None if it has none.
         exhausted: by sequence the number of units below which every mask was tested by the search itself, those that
             qualify being among the evaluations; what was tested without decoding or dropped is known only to it.
+        least_costs: of the k cheapest units for k = 0..L; by default k, the number of layers.
 
     Returns:
         One row a sequence: `sequence`; `upper`, the least cost found; `allocation`, `family`, `number`,
         `quality` of the evaluation chosen (at that cost the best quality, then the lowest number);
-        `full_quality`; `lower`, below which every skip mask was evaluated and failed; `certified`
+        `full_quality`; `lower`, below which every skip mask was evaluated and failed: one that was not has as many
+        units as some number of which not all masks were, and costs no less than so many of the cheapest; `certified`
         (lower == upper: no skip mask is cheaper); `proof`; `zero_quality`, whether the full
         model scores no more than the floor, so that everything qualifies.
     """
@@ -64,10 +82,14 @@ def minimal_budgets(
     order = np.lexsort((groups.number[cheapest], -groups.quality[cheapest], groups.code[cheapest]))
     rows = cheapest[order]
     chosen = evaluations.iloc[rows[np.unique(groups.code[rows], return_index=True)[1]]]
-    lower_N = _lower(groups, evaluations["allocation"], upper_N, layers)
+    least_K = np.arange(layers + 1) if least_costs is None else least_costs
+    # With so many units, any of them, a mask costs no less than what was found.
+    enough_N = np.searchsorted(least_K, upper_N)
+    tested_N = _tested(groups, evaluations["allocation"], enough_N, layers)
     if exhausted is not None:
         proven_N = np.array([exhausted.get(name, 0) for name in groups.ids], dtype=np.int64)
-        lower_N = np.maximum(lower_N, np.minimum(proven_N, upper_N))
+        tested_N = np.maximum(tested_N, np.minimum(proven_N, enough_N))
+    lower_N = np.minimum(least_K[tested_N], upper_N)
     return pd.DataFrame(
         {
             "sequence": groups.ids,
@@ -79,18 +101,19 @@ def minimal_budgets(
             "full_quality": groups.full,
             "lower": lower_N,
             "certified": lower_N == upper_N,
-            "proof": [_proof(int(lower), int(upper)) for lower, upper in zip(lower_N, upper_N, strict=True)],
+            "proof": [_proof(tested, enough) for tested, enough in zip(tested_N, enough_N, strict=True)],
             "zero_quality": groups.full <= (-np.inf if floor is None else floor),
         }
     )
 
 
-def _lower(groups: Groups, allocations: pd.Series, upper_N: IntArray, layers: int) -> IntArray:
-    """Least cost with a skip mask that was not tried; everything under `upper_N` has failed already."""
+def _tested(groups: Groups, allocations: pd.Series, enough_N: IntArray, layers: int) -> IntArray:
+    """Least number of units, at most `enough_N`, with a skip mask that was not tried."""
     K = layers + 1
     all_K = np.array([min(comb(layers, k), np.iinfo(np.int64).max) for k in range(K)])
-    below = np.flatnonzero((groups.cost < upper_N[groups.code]) & (groups.cost < K))
-    cell = groups.code * K + groups.cost
+    count_E = np.fromiter(map(len, allocations), np.int64, count=len(allocations))
+    below = np.flatnonzero((count_E < enough_N[groups.code]) & (count_E < K))
+    cell = groups.code * K + count_E
     # Only budgets with enough rows can be exhausted: the others need no look at their allocations.
     rows_NK = np.bincount(cell[below], minlength=len(groups.ids) * K)
     below = below[(rows_NK >= np.tile(all_K, len(groups.ids)))[cell[below]]]
@@ -98,27 +121,27 @@ def _lower(groups: Groups, allocations: pd.Series, upper_N: IntArray, layers: in
     distinct = pd.DataFrame({"cell": cell[below], "key": key})[is_mask].drop_duplicates()
     masks_NK = np.bincount(distinct["cell"], minlength=len(groups.ids) * K).reshape(-1, K)
     open_NK = np.column_stack([masks_NK < all_K, np.ones(len(groups.ids), dtype=bool)])
-    return np.minimum(open_NK.argmax(axis=1), upper_N)
+    return np.minimum(open_NK.argmax(axis=1), enough_N)
 
 
-def _proof(lower: int, upper: int) -> str:
-    if lower == 0:
-        return "no budget is smaller than 0 layers" if upper == 0 else "none"
-    return f"all masks of at most {lower - 1} layers tested"
+def _proof(tested: int, enough: int) -> str:
+    if tested == 0:
+        return "no budget is smaller than 0 layers" if enough == 0 else "none"
+    return f"all masks of at most {tested - 1} layers tested"
 
 
-def fractions(minimal: pd.DataFrame, layers: int, *, nonzero: bool = False) -> FloatArray:
-    """Minimal budgets as fractions of the layers.
+def fractions(minimal: pd.DataFrame, full_cost: float, *, nonzero: bool = False) -> FloatArray:
+    """Minimal budgets as fractions of the full model's cost.
 
     Args:
         minimal: table of `minimal_budgets`.
-        layers: L.
+        full_cost: of the full model: L where the cost is the number of layers.
         nonzero: leave out the sequences where the full model scores no more than the floor.
     """
     rows = minimal[~minimal["zero_quality"]] if nonzero else minimal
-    return rows["upper"].to_numpy(np.float64) / layers
+    return rows["upper"].to_numpy(np.float64) / full_cost
 
 
-def mean_fraction(costs: IntArray, layers: int) -> float:
-    """Mean of costs as a fraction of the layers, from their integer sum: rounded once, so that equal is equal."""
-    return int(costs.sum()) / (len(costs) * layers)
+def mean_fraction(costs: CostArray, full_cost: float) -> float:
+    """Mean of costs as a fraction of the full model's, from their exact sum: rounded once, so that equal is equal."""
+    return fsum(costs) / (len(costs) * full_cost)

@@ -4,6 +4,7 @@ import numpy as np
 from scipy.stats import bootstrap
 
 from analysis.grouping import FloatArray, IntArray
+from analysis.items import Items
 from analysis.knapsack import Envelope, envelope
 
 __all__ = ["CONFIDENCE", "equal_quality_interval", "mean_interval"]
@@ -36,7 +37,7 @@ def mean_interval(values_N: FloatArray, *, resamples: int, seed: int) -> tuple[f
 
 
 def equal_quality_interval(
-    quality_NK: FloatArray, full_N: FloatArray, *, tolerance: float, resamples: int, seed: int
+    items: Items, full_N: FloatArray, *, tolerance: float, resamples: int, seed: int
 ) -> tuple[float, float] | None:
     """95 % percentile interval of the equal-quality fraction, sequences resampled.
 
@@ -44,7 +45,7 @@ def equal_quality_interval(
     allocations: the value is at most one allocation of one sequence below the exact one.
 
     Args:
-        quality_NK: best quality at each cost, -inf where there is none.
+        items: as returned by `quality_by_cost`.
         full_N: quality of the full model.
         tolerance: allowed loss of mean quality.
         resamples: B.
@@ -53,17 +54,17 @@ def equal_quality_interval(
     Returns:
         Low and high end; None for fewer than two sequences or no resamples.
     """
-    N, K = quality_NK.shape
+    N = len(full_N)
     if N < 2 or resamples < 1:
         return None
-    hull = envelope(quality_NK)
+    hull = envelope(items)
     rng = np.random.default_rng(seed)
     times_BN = rng.multinomial(N, np.full(N, 1 / N), size=resamples)
     step = max(1, CHUNK // max(1, len(hull.cost)))
     cost_B = np.concatenate(
         [_relaxed_cost(hull, full_N - tolerance, times_BN[b : b + step]) for b in range(0, resamples, step)]
     )
-    low, high = np.quantile(cost_B / (N * (K - 1)), [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2])
+    low, high = np.quantile(cost_B / (N * items.full_cost), [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2])
     return float(low), float(high)
 
 

@@ -25,6 +25,7 @@ __all__ = [
     "counted",
     "headline",
     "metric_label",
+    "per_token",
     "percent",
     "percent_axis",
     "percent_range",
@@ -91,6 +92,11 @@ def percent_axis(axis: Axis) -> None:
 def metric_label(metric: str) -> str:
     """How a metric is written in a figure, unit included."""
     return _METRIC_LABELS.get(metric, metric)
+
+
+def per_token(measure: str, verb: str = "") -> str:
+    """What a fraction is of, as an axis says it: counts are per generated token too, but do not say so themselves."""
+    return measure if measure.endswith("/token") else f"{measure} {verb}per generated token"
 
 
 def percent(fraction: float) -> str:

@@ -6,11 +6,12 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from analysis.frontier import EqualQuality, assignment, equal_quality, quality_by_cost
+from analysis.frontier import EqualQuality, assignment, equal_quality
 from analysis.grouping import allocation_keys
+from analysis.items import quality_by_cost
 from analysis.load import Experiment
 from analysis.luck import NullOracle, null_oracle
-from analysis.savings import fractions, mean_fraction, minimal_budgets
+from analysis.savings import budgets, fractions, mean_fraction
 from analysis.stats import equal_quality_interval, mean_interval
 
 __all__ = ["Summary", "end_to_end_fraction", "summarise"]
@@ -20,13 +21,14 @@ Interval = tuple[float, float]
 
 @dataclass(frozen=True, kw_only=True)
 class Summary:
-    """The numbers of a run; fractions are layer executions per generated token over L.
+    """The numbers of a run; fractions are costs per generated token over the full model's.
 
     Attributes:
         sequences: N.
         allocations_per_sequence: distinct allocations evaluated; the mean if it differs between sequences.
         layers: L.
         unit: what they are: `layer` or `sublayer`.
+        cost: what costs are measured in: `layers` (or `sublayers`), `FLOPs/token` or `ms/token`.
         criterion: metric.
         full_quality: mean quality of the full model.
         per_sequence_fraction: mean minimal budget (upper).
@@ -47,11 +49,11 @@ class Summary:
             qualifies.
         certified: sequences whose minimal budget is proven, the zero-quality ones (trivially 0) included.
         certified_nonzero: the same without those.
-        mean_gap: mean of upper - lower over the others, in layers; None if there are none.
-        end_to_end_fraction: the oracle's layer x token units, the prompt's included, over the full model's on the same
-            tokens.
-        end_to_end_against_full: the same over the full model's units on its own outputs, which are often shorter.
-        exact: whether the oracle was solved exactly; if not, its fraction is at most 1 / N too high.
+        mean_gap: mean of upper - lower over the others, in `cost`; None if there are none.
+        end_to_end_fraction: what the oracle's choice costs with the prompts, over the full model on the same tokens;
+            None for ms/token: the time of a prompt is another matter, which was not measured.
+        end_to_end_against_full: the same over the full model on its own outputs, which are often shorter.
+        exact: whether the oracle was solved exactly; if not, its fraction may be too high by `oracle.gap`.
         minimal: table of minimal budgets.
         assignment: the evaluation that the oracle chose for each sequence at equal quality.
         oracle: the oracle with its frontier.
@@ -62,6 +64,7 @@ class Summary:
     allocations_per_sequence: int | float
     layers: int
     unit: str
+    cost: str
     criterion: str
     full_quality: float
     per_sequence_fraction: float
@@ -78,8 +81,8 @@ class Summary:
     certified: int
     certified_nonzero: int
     mean_gap: float | None
-    end_to_end_fraction: float
-    end_to_end_against_full: float
+    end_to_end_fraction: float | None
+    end_to_end_against_full: float | None
     exact: bool
     minimal: pd.DataFrame = field(repr=False, compare=False, metadata={"table": True})
     assignment: pd.DataFrame = field(repr=False, compare=False, metadata={"table": True})
@@ -100,19 +103,12 @@ def summarise(experiment: Experiment, *, bootstrap: int = 1000, permutations: in
         bootstrap: resamples behind the intervals; 0 for none.
         permutations: derangements behind the null oracle; 0 for none.
     """
-    evaluations, layers, metric = experiment.evaluations, experiment.layers, experiment.metric
+    evaluations, full_cost, metric = experiment.evaluations, experiment.full_cost, experiment.metric
     tolerance, seed = experiment.tolerance, experiment.seed
-    minimal = minimal_budgets(
-        evaluations,
-        layers=layers,
-        metric=metric,
-        tolerance=tolerance,
-        floor=experiment.floor,
-        exhausted=experiment.exhausted,
-    )
-    quality_NK, number_NK = quality_by_cost(evaluations, layers, metric)
+    minimal = budgets(experiment)
+    items, number_NK = quality_by_cost(evaluations, full_cost, metric, step=experiment.step)
     full_N = minimal["full_quality"].to_numpy()
-    oracle = equal_quality(quality_NK, full_N, tolerance=tolerance)
+    oracle = equal_quality(items, full_N, tolerance=tolerance)
     chosen = assignment(evaluations, number_NK, oracle.costs, metric)
     full_model = evaluations[evaluations["number"] == 0]
     null = null_oracle(experiment, permutations=permutations)
@@ -121,16 +117,17 @@ def summarise(experiment: Experiment, *, bootstrap: int = 1000, permutations: in
     return Summary(
         sequences=len(minimal),
         allocations_per_sequence=_allocations_per_sequence(evaluations),
-        layers=layers,
+        layers=experiment.layers,
         unit=experiment.unit,
+        cost=experiment.measure,
         criterion=metric,
         full_quality=oracle.full_quality,
-        per_sequence_fraction=mean_fraction(upper, layers),
-        per_sequence_interval=mean_interval(fractions(minimal, layers), resamples=bootstrap, seed=seed),
-        per_sequence_fraction_nonzero=mean_fraction(upper[~zero], layers) if not zero.all() else None,
+        per_sequence_fraction=mean_fraction(upper, full_cost),
+        per_sequence_interval=mean_interval(fractions(minimal, full_cost), resamples=bootstrap, seed=seed),
+        per_sequence_fraction_nonzero=mean_fraction(upper[~zero], full_cost) if not zero.all() else None,
         equal_quality_fraction=oracle.fraction,
         equal_quality_interval=equal_quality_interval(
-            quality_NK, full_N, tolerance=tolerance, resamples=bootstrap, seed=seed
+            items, full_N, tolerance=tolerance, resamples=bootstrap, seed=seed
         ),
         null_per_sequence_fraction=null.per_sequence if null else None,
         null_per_sequence_spread=null.per_sequence_spread if null else None,
@@ -142,8 +139,8 @@ def summarise(experiment: Experiment, *, bootstrap: int = 1000, permutations: in
         certified_nonzero=int((minimal["certified"] & ~minimal["zero_quality"]).sum()),
         mean_gap=float(gaps.mean()) if len(gaps) else None,
         end_to_end_fraction=end_to_end_fraction(experiment, chosen),
-        end_to_end_against_full=executed_units(experiment, chosen) / executed_units(experiment, full_model),
-        exact=oracle.frontier.exact,
+        end_to_end_against_full=_end_to_end(experiment, chosen, full_model),
+        exact=oracle.gap == 0,
         minimal=minimal,
         assignment=chosen,
         oracle=oracle,
@@ -157,32 +154,37 @@ def _allocations_per_sequence(evaluations: pd.DataFrame) -> int | float:
     return int(counts.iloc[0]) if counts.nunique() == 1 else float(counts.mean())
 
 
-def end_to_end_fraction(experiment: Experiment, chosen: pd.DataFrame) -> float:
-    """Executed layer x token units over those of the full model on the same tokens, prompt included.
+def end_to_end_fraction(experiment: Experiment, chosen: pd.DataFrame) -> float | None:
+    """What some evaluations cost over the full model on the same tokens, prompt included.
 
     With P prompt tokens, G generated ones and cost c, max(G - 1, 0) tokens are fed back: the first generated
     token comes out of the prompt's pass. Scope `decode` runs the prompt through all L layers, scope `sequence`
-    through c.
+    through those of the allocation. A prompt's token costs what a generated one does, less what every token pays
+    (the vocabulary head), which is paid once for the first generated token.
 
     Args:
         experiment: the run.
         chosen: an evaluation for each sequence: `sequence`, `number`, `cost`.
+
+    Returns:
+        None for ms/token: a prompt's tokens run side by side, in a time that was not measured.
     """
-    return executed_units(experiment, chosen) / executed_units(experiment, chosen.assign(cost=experiment.layers))
+    return _end_to_end(experiment, chosen, chosen.assign(cost=experiment.full_cost))
 
 
-def executed_units(experiment: Experiment, chosen: pd.DataFrame) -> float:
-    """Layer x token units of some evaluations, the prompt's included; see `end_to_end_fraction`.
+def _end_to_end(experiment: Experiment, chosen: pd.DataFrame, other: pd.DataFrame) -> float | None:
+    if experiment.measure == "ms/token":
+        return None
+    return _cost(experiment, chosen) / _cost(experiment, other)
 
-    Args:
-        experiment: the run.
-        chosen: an evaluation for each sequence: `sequence`, `number`, `cost`.
-    """
+
+def _cost(experiment: Experiment, chosen: pd.DataFrame) -> float:
+    """Cost of some evaluations over all tokens, the prompt's included."""
     rows = chosen[["sequence", "number", "cost"]].merge(
         experiment.evaluations[["sequence", "number", "tokens"]], on=["sequence", "number"], validate="one_to_one"
     )
     rows = rows.merge(experiment.sequences[["sequence", "prompt_tokens"]], on="sequence", validate="one_to_one")
     fed_back = np.maximum(rows["tokens"].map(len).to_numpy(np.int64) - 1, 0)
-    prompt, cost = rows["prompt_tokens"].to_numpy(np.int64), rows["cost"].to_numpy(np.int64)
-    prompt_cost = cost if experiment.scope == "sequence" else experiment.layers
-    return float((prompt * prompt_cost + fed_back * cost).sum())
+    prompt, cost = rows["prompt_tokens"].to_numpy(np.int64), rows["cost"].to_numpy()
+    prompt_cost = (cost if experiment.scope == "sequence" else experiment.full_cost) - experiment.overhead
+    return float((prompt * prompt_cost + experiment.overhead + fed_back * cost).sum())

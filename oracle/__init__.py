@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from oracle.controllers import OracleController
     from oracle.errors import InputError
     from oracle.models import LanguageModel, load_model
-    from oracle.runner import run_search
+    from oracle.runner import resume_search, run_search
     from oracle.sequences import Columns, load_sequences
     from oracle.store import Run
     from oracle.types import Allocation, Outcome, Sequence
@@ -28,6 +28,7 @@ __all__ = [
     "Sequence",
     "load_model",
     "load_sequences",
+    "resume_search",
     "run_search",
 ]
 
@@ -43,6 +44,7 @@ _HOME = {
     "Sequence": "types",
     "load_model": "models",
     "load_sequences": "sequences",
+    "resume_search": "runner",
     "run_search": "runner",
 }
 

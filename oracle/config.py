@@ -4,7 +4,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any, Literal, get_args
 
 from oracle.errors import InputError
-from oracle.quality import get_metric
+from oracle.quality import METRICS, get_metric
 from oracle.sequences import Columns
 
 __all__ = ["EMBEDDED", "Scope", "SearchConfig", "Unit"]
@@ -15,6 +15,9 @@ EMBEDDED = "smollm2-135m-instruct"
 Scope = Literal["decode", "sequence"]
 
 Unit = Literal["layer", "sublayer"]
+
+SAMPLERS = ("tpe", "motpe", "nsga2")
+"""Strategies of optuna, which can store what they try in a study."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,9 +37,12 @@ class SearchConfig:
         scope: `decode` (the prompt runs at full depth, and with it the first generated token comes from the full
             model) or `sequence` (the prompt runs the allocation too).
         unit: what allocations are made of: `layer`, or `sublayer` (attention and MLP apart).
+        cost: what is minimised: `layers` (each unit costs 1), `flops`, `latency` (measured on this machine), or a file
+            of `oracle profile --out`, where `FILE:flops` or `FILE:ms` chooses if it holds both (ms by default).
         max_new_tokens: the most tokens generated per output.
         paths: whether layers may repeat or change their order (strategies `mcts-*`, scope `sequence`).
         strategy: how allocations are chosen; see `oracle.search.STRATEGIES`.
+        study: where the samplers of optuna store a study per sequence, such as `sqlite:///trials.db`; None for nowhere.
         evaluations: allocations evaluated per sequence at most.
         seconds: time per sequence at most; None for no limit.
         layer_executions: layer x token units per sequence at most, as if every output were decoded alone; None for no
@@ -65,9 +71,11 @@ class SearchConfig:
     metrics: tuple[str, ...] = ()
     scope: Scope = "decode"
     unit: Unit = "layer"
+    cost: str = "layers"
     max_new_tokens: int = 32
     paths: bool = False
     strategy: str = "auto"
+    study: str | None = None
     evaluations: int = 120
     seconds: float | None = None
     layer_executions: int | None = None
@@ -97,6 +105,8 @@ class SearchConfig:
             raise InputError(f"--seconds needs a number above 0, not {self.seconds}")
         if self.paths and self.scope != "sequence":
             raise InputError("--paths needs --scope sequence: in scope decode the prompt has run each layer once")
+        if self.study and self.strategy not in SAMPLERS:
+            raise InputError(f"--study needs one of the strategies {', '.join(SAMPLERS)}, not '{self.strategy}'")
         if self.prove < 0:
             raise InputError(f"--prove needs at least 0, not {self.prove}")
         if not 0 <= self.tolerance < float("inf"):
@@ -109,6 +119,16 @@ class SearchConfig:
         """Metrics that need a pass through the model, the criterion first if it is one."""
         wanted = dict.fromkeys((self.criterion, *self.metrics))
         return tuple(name for name in wanted if get_metric(name).kind in ("likelihood", "choice"))
+
+    @property
+    def quality_columns(self) -> list[str]:
+        """The columns of qualities that an evaluation has."""
+        extra = {
+            "log_likelihood": ("log_likelihood", "null_log_likelihood"),
+            "choice_accuracy": ("choice_accuracy", "choice"),
+        }
+        always = [name for name, metric in METRICS.items() if metric.kind in ("text", "tokens")]
+        return always + [column for name in self.model_metrics for column in extra[name]]
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, for a manifest."""

@@ -9,9 +9,9 @@ from typing import Protocol
 
 from oracle.config import SearchConfig
 from oracle.search import Archive, Hints, Memory, Problem, Space, Strategy, make
-from oracle.types import Outcome, Proposal, Sequence
+from oracle.types import Allocation, Outcome, Proposal, Sequence
 
-__all__ = ["Evaluates", "SequenceSearch", "search_together"]
+__all__ = ["Evaluates", "Numbered", "SequenceSearch", "open_search", "search_together"]
 
 
 ASK = 64
@@ -35,6 +35,10 @@ class Evaluates(Protocol):
 
     def exhaust(self, sequence: Sequence, count: int, space: Space) -> list[Outcome]:
         """Of all masks of so many free units those that give the full model's output."""
+
+
+Numbered = list[tuple[int, Outcome]]
+"""Outcomes with their numbers within the sequence, by which they are stored."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,8 +68,11 @@ class SequenceSearch:
         problem: the space, and the archive of what is known.
         limits: evaluations, seconds and layer executions that may be spent.
         prompt_tokens: length of the prompt, as far as allocations run it (scope `sequence`).
+        first: number of its first outcome.
+        known: by allocation, outcomes of this search before it was interrupted: taken instead of being evaluated again.
+        taken: their numbers.
         strategy: proposes, once the full model's outcome is known.
-        outcomes: in the order in which they came.
+        spent: evaluations so far.
         spent_seconds: its share of the time so far.
         spent_executions: layer x token units so far, as if every output had been decoded alone.
     """
@@ -74,8 +81,11 @@ class SequenceSearch:
     problem: Problem
     limits: Limits
     prompt_tokens: int
+    first: int = 0
+    known: Mapping[Allocation, Outcome] = field(default_factory=dict)
+    taken: set[int] = field(default_factory=set)
     strategy: Strategy | None = None
-    outcomes: list[Outcome] = field(default_factory=list)
+    spent: int = 0
     spent_seconds: float = 0.0
     spent_executions: int = 0
 
@@ -88,80 +98,123 @@ class SequenceSearch:
         """What to evaluate next: the full model first; nothing once the effort is spent or the strategy is done."""
         if self.strategy is None:
             return [Proposal(allocation=self.problem.space.full, family="full")]
-        room = min(count, self.limits.evaluations - len(self.outcomes))
+        room = min(count, self.limits.evaluations - self.spent)
         spent = self.spent_seconds >= self.limits.seconds or self.spent_executions >= self.limits.executions
         return [] if room < 1 or spent or self.strategy.done else self.strategy.ask(room)
 
-    def tell(self, outcomes: Seq[Outcome], seconds: float) -> None:
-        """Takes in what came back, and the time that it took."""
+    def tell(self, outcomes: Seq[Outcome], seconds: float) -> Numbered:
+        """Takes in what came back, and the time that it took; returns what is new."""
         if self.strategy is None:
             self.archive.add(outcomes)
         else:
             self.strategy.tell(outcomes)
-        self.outcomes += outcomes
         self.spent_seconds += seconds
         self.spent_executions += sum(
             outcome.cost * (self.prompt_tokens + len(outcome.tokens) - 1) for outcome in outcomes
         )
+        return self.number(outcomes)
+
+    def number(self, outcomes: Seq[Outcome]) -> Numbered:
+        """Counts outcomes; returns the new ones, with the numbers by which they are stored."""
+        new: Numbered = []
+        for outcome in outcomes:
+            if outcome.allocation not in self.known:
+                number = self.first + self.spent
+                # Under a limit of time an interrupted search may have been elsewhere by now.
+                number = max(self.taken) + 1 if number in self.taken else number
+                self.taken.add(number)
+                new.append((number, outcome))
+            self.spent += 1
+        return new
 
 
 def open_search(
-    sequence: Sequence, space: Space, config: SearchConfig, *, seed: int, memory: Memory, prompt_tokens: int
+    sequence: Sequence, space: Space, config: SearchConfig, *, seed: int, memory: Memory, prompt_tokens: int = 0
 ) -> SequenceSearch:
     """A search that has not begun."""
     archive = Archive(space, config.criterion, config.tolerance)
     problem = Problem(space=space, archive=archive, seed=seed, memory=memory)
-    return SequenceSearch(sequence=sequence, problem=problem, limits=Limits.of(config), prompt_tokens=prompt_tokens)
+    return SequenceSearch(
+        sequence=sequence,
+        problem=problem,
+        limits=Limits.of(config),
+        prompt_tokens=prompt_tokens if config.scope == "sequence" else 0,
+    )
 
 
 def search_together(
     evaluator: Evaluates, searches: Seq[SequenceSearch], config: SearchConfig
-) -> Iterator[list[tuple[SequenceSearch, list[Outcome]]]]:
-    """Searches some sequences side by side; yields the outcomes of each round."""
+) -> Iterator[list[tuple[SequenceSearch, Numbered]]]:
+    """Searches some sequences side by side; yields each round's new outcomes, and an empty list where there are none.
+
+    A search whose archive knows the full model's outcome goes on from there.
+    """
+    for search in searches:
+        if search.archive.full is not None:
+            _begin(evaluator, search, config)
     while True:
         began = time.monotonic()
         asked = [(search, proposals) for search in searches if (proposals := search.ask(ASK))]
         if not asked:
             break
-        least = {search.sequence.id: search.archive.threshold for search, _ in asked} if config.prune else {}
-        results = evaluator.evaluate(
-            [(search.sequence, proposals) for search, proposals in asked],
-            {name: quality for name, quality in least.items() if quality is not None},
-        )
+        results = _evaluate(evaluator, asked, prune=config.prune)
         seconds = (time.monotonic() - began) / len(asked)
-        found = [(search, outcomes) for (search, _), outcomes in zip(asked, results, strict=True)]
-        for search, outcomes in found:
-            search.tell(outcomes, seconds)
+        found = []
+        for (search, _), outcomes in zip(asked, results, strict=True):
+            found.append((search, search.tell(outcomes, seconds)))
             if search.strategy is None:
-                _begin(evaluator, search, config.strategy)
+                _begin(evaluator, search, config)
         yield found
     if config.criterion == "agreement" and config.tolerance == 0:
         for search in searches:
-            if proven := _prove(evaluator, search, config.prove):
-                yield [(search, proven)]
+            yield [(search, search.number(_prove(evaluator, search, config.prove)))]
 
 
-def _begin(evaluator: Evaluates, search: SequenceSearch, strategy: str) -> None:
+def _evaluate(
+    evaluator: Evaluates, asked: Seq[tuple[SequenceSearch, Seq[Proposal]]], *, prune: bool
+) -> list[list[Outcome]]:
+    """What was asked, out of what is known and from the evaluator."""
+    new = [(search, [one for one in proposals if one.allocation not in search.known]) for search, proposals in asked]
+    work = [(search, proposals) for search, proposals in new if proposals]
+    least = {search.sequence.id: search.archive.threshold for search, _ in work} if prune else {}
+    results = evaluator.evaluate(
+        [(search.sequence, proposals) for search, proposals in work],
+        {name: quality for name, quality in least.items() if quality is not None},
+    )
+    fresh = {
+        (search.sequence.id, outcome.allocation): outcome
+        for (search, _), outcomes in zip(work, results, strict=True)
+        for outcome in outcomes
+    }
+    return [
+        [search.known.get(one.allocation) or fresh[search.sequence.id, one.allocation] for one in proposals]
+        for search, proposals in asked
+    ]
+
+
+def _begin(evaluator: Evaluates, search: SequenceSearch, config: SearchConfig) -> None:
     """Starts the strategy, with what the full model's hidden states say if it has a use for it."""
     problem = search.problem
-    if strategy in GUIDED:
+    if config.strategy in GUIDED:
         influence, masks = evaluator.structure(search.sequence, problem.space)
         problem.hints = Hints(influence=influence, masks=masks)
-    search.strategy = make(strategy, problem)
+    stored = {"storage": config.study, "study": search.sequence.id} if config.study else {}
+    search.strategy = make(config.strategy, problem, **stored)
 
 
 def _prove(evaluator: Evaluates, search: SequenceSearch, masks: int) -> list[Outcome]:
-    """Raises the lower bound under the same-output criterion: whole budgets are tested without decoding."""
+    """Raises the lower bound under the same-output criterion: whole budgets are tested without decoding.
+
+    Returns the outcomes that this adds.
+    """
     archive, found = search.archive, list[Outcome]()
     free = len(archive.space.free)
     for count in range(free + 1):
         if archive.certified or (masks := masks - comb(free, count)) < 0:
             break
         if not archive.exhausted(count):
-            known = set(archive.outcomes)
             outcomes = evaluator.exhaust(search.sequence, count, archive.space)
-            found += [outcome for outcome in outcomes if outcome.allocation not in known]
+            found += [outcome for outcome in outcomes if outcome.allocation not in archive]
             archive.add(outcomes)
             archive.exhaust(count)
-    search.outcomes += found
     return found

@@ -15,6 +15,9 @@ __all__ = ["show_budgets", "show_oracle", "show_sequence", "show_summary"]
 UNBROKEN = 10_000
 """Columns of a line that goes to a file or a pipe, where nothing is to be wrapped."""
 
+PLAIN = ("layers", "sublayers")
+"""Measures of cost that count."""
+
 
 def show_summary(summary: dict[str, Any], rows: list[dict[str, Any]]) -> None:
     """The numbers of a run, then a line a task."""
@@ -28,7 +31,7 @@ def show_summary(summary: dict[str, Any], rows: list[dict[str, Any]]) -> None:
     console.print(_tasks(by_task(rows)))
     zero, n = summary["zero_quality_sequences"], summary["sequences"]
     gap = summary["mean_gap"]
-    open_gap = "" if gap is None else f" (mean gap of the others {gap:.1f} {summary['unit']}s)"
+    open_gap = "" if gap is None else f" (mean gap of the others {_mean_cost(gap, summary['cost'])} {summary['cost']})"
     console.print(
         f"Zero quality of the full model: {zero} of {n} (there every allocation qualifies); "
         f"against shuffled references {_percent(summary['null_zero_quality_share']) or 'unknown'}.\n"
@@ -44,7 +47,7 @@ def show_summary(summary: dict[str, Any], rows: list[dict[str, Any]]) -> None:
 
 
 def _headline(summary: dict[str, Any]) -> Table:
-    table = _table(f"Fraction of {summary['unit']}s that suffices", ["mean", "95 % interval", "shuffled\nreferences"])
+    table = _table(f"Fraction of {summary['cost']} that suffices", ["mean", "95 % interval", "shuffled\nreferences"])
     rows = {
         "minimal budget per sequence": "per_sequence",
         "  where the full model scores above zero": "per_sequence_fraction_nonzero",
@@ -53,10 +56,12 @@ def _headline(summary: dict[str, Any]) -> Table:
         "  over the full model's own outputs": "end_to_end_against_full",
     }
     for label, name in rows.items():
-        bounds = summary.get(f"{name}_interval")
+        mean, bounds = summary.get(name, summary.get(f"{name}_fraction")), summary.get(f"{name}_interval")
+        if mean is None and name.startswith("end_to_end"):
+            continue  # time was not measured on prompts
         table.add_row(
             label,
-            _percent(summary.get(name, summary.get(f"{name}_fraction"))),
+            _percent(mean),
             f"{_percent(bounds[0])} - {_percent(bounds[1])}" if bounds else "",
             _percent(summary.get(f"null_{name}_fraction")),
         )
@@ -76,15 +81,22 @@ def _tasks(rows: list[dict[str, Any]]) -> Table:
     return table
 
 
-def show_budgets(rows: list[dict[str, Any]], layers: int) -> None:
-    """A line a sequence: bounds of the minimal budget and the allocation as a strip of layers."""
-    table = _table("Sequence", ["budget", "at least", "fraction", "quality", "full"], strip=True)
+def show_budgets(rows: list[dict[str, Any]], layers: int, measure: str = "layers") -> None:
+    """A line a sequence: bounds of the minimal budget and the allocation as a strip of layers.
+
+    Args:
+        rows: of `oracle.query.budgets`.
+        layers: how many units there are.
+        measure: what costs are measured in.
+    """
+    budget = "budget" if measure in PLAIN else measure
+    table = _table("Sequence", [budget, "at least", "fraction", "quality", "full"], strip=True)
     for row in rows:
         zero = row["zero_quality"]
         table.add_row(
             _text(row["sequence"]),
-            str(row["upper"]),
-            str(row["lower"]),
+            _cost(row["upper"], measure),
+            _cost(row["lower"], measure),
             _percent(row["fraction"]),
             f"{row['quality']:.3f}",
             f"{row['full_quality']:.3f}" + (" *" if zero else ""),
@@ -96,10 +108,12 @@ def show_budgets(rows: list[dict[str, Any]], layers: int) -> None:
         console.print("* the full model scores zero, so that every allocation qualifies")
 
 
-def show_sequence(answer: dict[str, Any], layers: int) -> None:
-    """One sequence with its frontier."""
+def show_sequence(answer: dict[str, Any], layers: int, measure: str = "layers") -> None:
+    """One sequence with its frontier; see `show_budgets`."""
     console = _console()
-    proof = f"{answer['upper']} of {layers} layers; at least {answer['lower']} ({answer['proof']})"
+    upper, lower = (_cost(answer[name], measure) for name in ("upper", "lower"))
+    of = f"of {layers} layers" if measure in PLAIN else f"{measure}, {_percent(answer['fraction'])}"
+    proof = f"{upper} {of}; at least {lower} ({answer['proof']})"
     for label, value in [
         ("sequence", answer["sequence"]),
         ("prompt", answer["prompt"]),
@@ -109,11 +123,11 @@ def show_sequence(answer: dict[str, Any], layers: int) -> None:
         ("allocation", compact(answer["allocation"])),
     ]:
         console.print(Text.assemble((f"{label:15}", "bold"), _text(value, 500)))
-    table = _table("Layers", ["fraction", answer["criterion"]], strip=True)
+    table = _table("Layers" if measure in PLAIN else measure, ["fraction", answer["criterion"]], strip=True)
     table.add_column("output", overflow="fold")
     for point in answer["frontier"]:
         table.add_row(
-            str(point["cost"]),
+            _cost(point["cost"], measure),
             _percent(point["fraction"]),
             f"{point['quality']:.3f}",
             _strip(point["allocation"], layers),
@@ -122,18 +136,19 @@ def show_sequence(answer: dict[str, Any], layers: int) -> None:
     console.print(table)
 
 
-def show_oracle(answer: dict[str, Any], layers: int) -> None:
-    """The oracle's choice under a mean budget."""
+def show_oracle(answer: dict[str, Any], layers: int, measure: str = "layers") -> None:
+    """The oracle's choice under a mean budget; see `show_budgets`."""
+    of = "layers" if measure in PLAIN else measure
     console = _console()
     console.print(
         f"\nOracle under a mean budget of {_percent(answer['budget'])}: uses {_percent(answer['fraction'])} of the "
-        f"layers at mean {answer['criterion']} {answer['quality']:.3f} (full model {answer['full_quality']:.3f})\n"
+        f"{of} at mean {answer['criterion']} {answer['quality']:.3f} (full model {answer['full_quality']:.3f})\n"
     )
-    table = _table("Sequence", ["layers", "quality"], strip=True)
+    table = _table("Sequence", [of, "quality"], strip=True)
     for row in answer["assignment"]:
         table.add_row(
             _text(row["sequence"]),
-            str(row["cost"]),
+            _cost(row["cost"], measure),
             f"{row['quality']:.3f}",
             _strip(row["allocation"], layers),
         )
@@ -161,6 +176,20 @@ def _strip(allocation: Seq[int], layers: int) -> Text:
     """A cell a layer: filled if it runs."""
     kept = set(allocation)
     return Text("".join("█" if layer in kept else "·" for layer in range(layers)))
+
+
+def _cost(value: float, measure: str) -> str:
+    """Whole layers, milliseconds to the microsecond, or FLOPs with a prefix."""
+    if measure in PLAIN:
+        return str(value)
+    if measure == "ms/token":
+        return f"{value:.3f}"
+    size, prefix = next((pair for pair in ((1e12, "T"), (1e9, "G"), (1e6, "M")) if value >= pair[0]), (1e3, "k"))
+    return f"{value / size:.1f} {prefix}"
+
+
+def _mean_cost(value: float, measure: str) -> str:
+    return f"{value:.1f}" if measure in PLAIN else _cost(value, measure)
 
 
 def _percent(value: float | None) -> str:

@@ -1,7 +1,7 @@
 """Tiny random models, offline: the fixtures that most tests share."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -11,6 +11,7 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedModel, PreTrainedTokenizerFast
 
 import analysis
+from oracle.campaign import Stop, never
 from oracle.config import SearchConfig
 from oracle.models import LanguageModel, load_model
 from oracle.progress import Watch, silent
@@ -58,6 +59,14 @@ def tiny_llama(seed: int = 0, **changes: object) -> PreTrainedModel:
     return LlamaForCausalLM(LlamaConfig(**settings)).eval()
 
 
+@pytest.fixture(autouse=True, scope="session")
+def hidden_states_of_tests(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Hidden states that tests keep are not the user's."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("LAYER_ORACLE_HIDDEN", str(tmp_path_factory.mktemp("hidden")))
+        yield
+
+
 @pytest.fixture(scope="session")
 def tiny_model() -> LanguageModel:
     """The tiny Llama, in memory."""
@@ -97,12 +106,20 @@ def search(tiny_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Calla
     rows = [{"id": f"s{i}", "prompt": f"Question {i}?", "references": [f"Answer {i}", f"{i}"]} for i in range(6)]
     data = jsonl(tmp_path_factory.mktemp("data") / "sequences.jsonl", *rows)
 
-    def run(*, out: Path | None = None, watch: Watch = silent, **changes: object) -> Run:
+    def run(
+        *,
+        out: Path | None = None,
+        watch: Watch = silent,
+        prior: Path | None = None,
+        stop: Stop = never,
+        **changes: object,
+    ) -> Run:
         settings = {"model": str(tiny_folder), "data": data, "max_new_tokens": 6, "evaluations": 20}
         settings = {**settings, "strategy": "spread", **changes}
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(analysis, "draw_all", lambda *args, **kwargs: [])
-            return run_search(SearchConfig(**settings), out or tmp_path_factory.mktemp("runs") / "run", watch=watch)
+            out = out or tmp_path_factory.mktemp("runs") / "run"
+            return run_search(SearchConfig(**settings), out, prior=prior, watch=watch, stop=stop)
 
     return run
 

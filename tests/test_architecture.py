@@ -82,7 +82,7 @@ def _packages(names: set[str]) -> set[str]:
 
 def test_the_imports_are_seen() -> None:
     assert len(SOURCES) > 40
-    assert "oracle.runner" in importers("oracle.search")
+    assert "oracle.campaign" in importers("oracle.search")
     assert "oracle.search.spread.Spread" in imports("oracle.search")
     assert {"torch", "oracle.models"} <= _packages(reached("oracle.engine"))
     assert "oracle.runner" not in imports("oracle"), "only type checkers follow these"
@@ -118,8 +118,11 @@ def test_nothing_imports_the_command_line() -> None:
     assert importers("oracle.cli") <= within("oracle.cli") | {"oracle.__main__"}
 
 
-def test_one_composition_root() -> None:
-    assert importers("oracle.search") & importers("oracle.engine") == {"oracle.runner"}
+def test_search_and_engine_meet_where_sequences_are_searched() -> None:
+    both = importers("oracle.search") & importers("oracle.engine")
+    assert both <= {"oracle.job", *within("oracle.executors")}
+    assert "oracle.executors.searcher" in both
+    assert importers("oracle.job") == {"oracle.runner"}
 
 
 def test_only_the_adapter_touches_the_model_library() -> None:
@@ -175,7 +178,7 @@ check("import oracle")
 import analysis
 check("import analysis")
 import oracle.cli
-for command in ((), ("demo",), ("search",), ("query",), ("figures",), ("profile",)):
+for command in ((), ("demo",), ("search",), ("query",), ("figures",), ("profile",), ("cache",)):
     help(*command)
 """
 
@@ -183,4 +186,4 @@ for command in ((), ("demo",), ("search",), ("query",), ("figures",), ("profile"
 def test_what_needs_no_model_does_not_wait_for_torch() -> None:
     done = subprocess.run([sys.executable, "-c", LIGHT], cwd=ROOT, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (0, "")
-    assert done.stdout.count("usage: oracle") == 6
+    assert done.stdout.count("usage: oracle") == 7

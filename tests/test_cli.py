@@ -15,13 +15,14 @@ from oracle.store import Run
 Command = Callable[..., tuple[int, str, str]]
 
 OPTIONS = {
-    "": ["demo", "search", "query", "figures"],
+    "": ["demo", "search", "query", "figures", "profile", "cache"],
     "demo": ["--json", "--seed", "--out", "--quiet"],
     "search": [
         *("--json", "--model", "--data", "--limit", "--tasks", "--prompt-column", "--template", "--reference-column"),
         *("--reference-file", "--choices-column", "--answer-column", "--id-column", "--task-column", "--criterion"),
         *("--tolerance", "--metrics", "--scope", "--max-new-tokens", "--evaluations", "--batch-rows"),
         *("--no-chat-template", "--seed", "--dtype", "--device", "--trust-remote-code", "--out", "--quiet"),
+        *("--strategy", "--resume", "--from", "--executor", "--workers", "--address", "--cache", "--no-cache"),
         *("rougeL", "log_likelihood", "choice_accuracy", "default: 120"),
     ],
     "query": ["RUN", "--json", "--sequence", "--budget", "--criterion"],

@@ -3,8 +3,7 @@
 import json
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 
 import pandas as pd
@@ -12,12 +11,10 @@ import pytest
 from conftest import LAYERS, jsonl, tiny_tokenizer
 from transformers import GPT2Config, GPT2LMHeadModel
 
-import analysis
 from oracle.config import SearchConfig
 from oracle.engine import Engine
 from oracle.errors import InputError
 from oracle.models import LanguageModel
-from oracle.progress import Advance
 from oracle.quality import METRICS
 from oracle.runner import run_search
 from oracle.store import Run
@@ -67,7 +64,7 @@ def tried(run: Run, family: str) -> set[tuple[str, Allocation]]:
 def test_the_same_seed_gives_the_same_run_byte_for_byte(search: Search, base: Run) -> None:
     first, again = base, search()
     assert computed(first) == computed(again)
-    assert {"evaluations/part-00000.parquet", "minimal_budgets.parquet", "assignment.parquet"} < set(computed(first))
+    assert {"minimal_budgets.parquet", "assignment.parquet"} < set(computed(first))
     timing = {"seconds", "search_seconds", "peak_memory_mib", "memory_above_model_mib"}
     one, two = ({k: v for k, v in run.summary().items() if k not in timing} for run in (first, again))
     assert one == two
@@ -182,51 +179,19 @@ def exact(evaluations: pd.DataFrame) -> pd.DataFrame:
 def test_results_do_not_depend_on_how_they_are_cut_into_parts(
     search: Search, base: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("oracle.runner.ROWS_PER_PART", 30)
+    monkeypatch.setattr("oracle.campaign.ROWS_PER_PART", 30)
     monkeypatch.setattr("oracle.rounds.ASK", 5)
     cut = search(batch_rows=16)
-    assert [path.name for path in sorted(cut.folder.glob("evaluations/*"))] == [
-        f"part-{i:05d}.parquet" for i in range(4)
-    ]
+    parts = [path.name[: len("part-00000")] for path in sorted(cut.folder.glob("evaluations/*"))]
+    assert parts == [f"part-{i:05d}" for i in range(4)]
     assert exact(cut.evaluations()).equals(exact(base.evaluations()))
     assert cut.table("assignment").map(repr).equals(base.table("assignment").map(repr))
-
-
-@contextmanager
-def interrupted(description: str, total: int) -> Iterator[Advance]:
-    """A display of progress at which somebody presses Ctrl-C in the third round."""
-    rounds: list[int] = []
-
-    def advance(count: int, remark: str) -> None:
-        rounds.append(count)
-        if len(rounds) == 3:
-            raise KeyboardInterrupt
-
-    yield advance
-
-
-def test_an_interruption_leaves_what_was_evaluated(
-    search: Search, base: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("oracle.rounds.ASK", 5)
-    with pytest.raises(KeyboardInterrupt):
-        search(out=tmp_path / "run", watch=interrupted, batch_rows=16)
-    run = Run.open(tmp_path / "run")
-    evaluated, whole = run.evaluations(), base.evaluations()
-    [done] = evaluated.groupby("sequence").size().unique()
-    assert 6 < done < 20
-    kept = whole[whole["number"] < done].reset_index(drop=True)
-    assert exact(evaluated).equals(exact(kept))
-    with pytest.raises(InputError, match="its search did not end"):
-        run.summary()
-    assert analysis.summarise(analysis.load(run.folder), bootstrap=10).sequences == 6
-    assert not list(run.folder.rglob("*.tmp"))
 
 
 def test_a_folder_that_is_there_is_refused_before_the_model_is_loaded(
     search: Search, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("oracle.runner.load_model", lambda *args, **kwargs: pytest.fail("the model was loaded"))
+    monkeypatch.setattr("oracle.job.load_model", lambda *args, **kwargs: pytest.fail("the model was loaded"))
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "mine").touch()
     with pytest.raises(InputError, match="is there already"):

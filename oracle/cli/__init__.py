@@ -1,23 +1,25 @@
-"""The command line: `oracle demo`, `search`, `query`, `figures`, `profile`."""
+"""The command line: `oracle demo`, `search`, `query`, `figures`, `profile`, `cache`."""
 
 import argparse
 import io
 import os
+import shlex
 import sys
 from collections.abc import Sequence as Seq
 
+from oracle.cli.cache import add_cache
 from oracle.cli.parsing import Parser
 from oracle.cli.profile import add_profile
 from oracle.cli.read import add_figures, add_query
 from oracle.cli.search import add_demo, add_search
-from oracle.errors import InputError
+from oracle.errors import InputError, Interrupted
 from oracle.printable import printable
 
 __all__ = ["main"]
 
 
 def main(argv: Seq[str] | None = None) -> int:
-    """Runs one command; returns the exit code: 0, 2 for bad input, 130 when interrupted."""
+    """Runs one command; returns the exit code: 0, 1 for damage found, 2 for bad input, 130 when interrupted."""
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     if isinstance(sys.stdout, io.TextIOWrapper):
@@ -25,22 +27,26 @@ def main(argv: Seq[str] | None = None) -> int:
         sys.stdout.reconfigure(errors="backslashreplace")
     try:
         arguments = _parser().parse_args(argv)
-        arguments.run(arguments)
+        code = arguments.run(arguments)
         sys.stdout.flush()
     except InputError as error:
         print(f"oracle: error: {' '.join(printable(str(error)).split())}", file=sys.stderr)
         return 2
+    except Interrupted as stopped:
+        print(f"oracle: stopped; go on with: oracle search --resume {shlex.quote(str(stopped))}", file=sys.stderr)
+        return 130
     except KeyboardInterrupt:
         print("oracle: interrupted", file=sys.stderr)
         return 130
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    return 0
+        return 0
+    return code or 0
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = Parser(prog="oracle", description="How many layers of a language model does each sequence need?")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND", parser_class=Parser)
-    for add in (add_demo, add_search, add_query, add_figures, add_profile):
+    for add in (add_demo, add_search, add_query, add_figures, add_profile, add_cache):
         add(commands)
     return parser

@@ -5,7 +5,7 @@ from typing import Any, NoReturn
 
 from oracle.errors import InputError
 
-__all__ = ["Parser", "add_quiet", "command"]
+__all__ = ["Parser", "Settings", "add_quiet", "command"]
 
 
 class Formatter(argparse.ArgumentDefaultsHelpFormatter, argparse.RawDescriptionHelpFormatter):
@@ -21,6 +21,26 @@ class Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         """Raises what every other bad input raises."""
         raise InputError(f"{message}; see '{self.prog} --help'")
+
+
+class Settings:
+    """Adds options that set something only if they are given, so that it shows which were.
+
+    Args:
+        group: of a parser.
+        defaults: an object whose attributes are what holds otherwise; help shows them.
+    """
+
+    def __init__(self, group: Any, defaults: object = None) -> None:
+        self._group = group
+        self._defaults = defaults
+
+    def add(self, option: str, *, help: str, **settings: Any) -> None:
+        """Adds one option, as `add_argument` does."""
+        name = settings.get("dest") or option.removeprefix("--").replace("-", "_")
+        default = getattr(self._defaults, name, None)
+        shown = "" if default is None or default == () or isinstance(default, bool) else f" (default: {default})"
+        self._group.add_argument(option, help=help + shown.replace("%", "%%"), default=argparse.SUPPRESS, **settings)
 
 
 def command(commands: Any, name: str, run: Any, summary: str) -> argparse.ArgumentParser:

@@ -3,15 +3,20 @@
 import argparse
 import json
 import shlex
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
-from oracle.cli.parsing import add_quiet, command
+from oracle.cli.cache import add_cache_options, open_store
+from oracle.cli.parsing import Settings, add_quiet, command
+from oracle.cli.stopping import stoppable
 from oracle.printable import printable
 
 __all__ = ["add_demo", "add_search"]
 
 DEMO_SEQUENCES = 24
+
+COLUMNS = ("prompt", "template", "references", "choices", "answer", "id", "task")
 
 
 def add_demo(commands: Any) -> None:
@@ -24,6 +29,7 @@ def add_demo(commands: Any) -> None:
     )
     parser.add_argument("--seed", type=int, default=0, help="seed of every random choice")
     parser.add_argument("--out", type=Path, help="run folder to write (default: a new one under runs/)")
+    add_cache_options(parser)
     add_quiet(parser)
 
 
@@ -37,177 +43,206 @@ def add_search(commands: Any) -> None:
     )
     # The defaults of the settings live in the config; help shows them.
     from oracle.config import SearchConfig
-    from oracle.quality import METRICS
     from oracle.search import STRATEGIES
 
     width = max(map(len, STRATEGIES))
     lines = [f"  {name:{width}}  {strategy.hint}" for name, strategy in STRATEGIES.items()]
     parser.epilog = "\n".join(["strategies:", *lines])
     defaults = SearchConfig()
-    what = parser.add_argument_group("what to search")
-    what.add_argument("--model", default=defaults.model, help="hub id, local folder, GGUF file, or the embedded model")
-    what.add_argument(
+    _add_data(Settings(parser.add_argument_group("what to search"), defaults))
+    _add_columns(
+        Settings(
+            parser.add_argument_group(
+                "columns of the data (nested ones with dots: instances.0.output; without these: prompt, references, "
+                "id, task)"
+            )
+        )
+    )
+    _add_goal(Settings(parser.add_argument_group("what counts"), defaults))
+    _add_effort(Settings(parser.add_argument_group("how to search"), defaults))
+    _add_machine(Settings(parser.add_argument_group("with what"), defaults))
+    _add_run(parser.add_argument_group("the run"))
+    add_quiet(parser)
+
+
+def _add_data(what: Settings) -> None:
+    what.add("--model", help="hub id, local folder, GGUF file, or the embedded model")
+    what.add(
         "--data",
-        default=defaults.data,
         help="JSONL, CSV, TSV, Parquet or text file, a name for the datasets library, or the bundled 'instruct'",
     )
-    what.add_argument("--limit", type=int, help="at most so many sequences, spread evenly over the tasks")
-    what.add_argument("--tasks", nargs="+", default=[], metavar="TASK", help="only these tasks")
-    columns = parser.add_argument_group(
-        "columns of the data (nested ones with dots: instances.0.output; without these: prompt, references, id, task)"
+    what.add("--limit", type=int, help="at most so many sequences, spread evenly over the tasks")
+    what.add("--tasks", nargs="+", metavar="TASK", help="only these tasks")
+
+
+def _add_columns(columns: Settings) -> None:
+    columns.add("--prompt-column", dest="column_prompt", metavar="COLUMN", help="column of the prompt")
+    columns.add(
+        "--template",
+        dest="column_template",
+        metavar="TEMPLATE",
+        help=r"prompt made of several columns, such as '{instruction}\n\n{input}'",
     )
-    columns.add_argument("--prompt-column", help="column of the prompt")
-    columns.add_argument("--template", help=r"prompt made of several columns, such as '{instruction}\n\n{input}'")
-    columns.add_argument(
+    columns.add(
         "--reference-column",
+        dest="column_references",
         action="append",
-        default=[],
         metavar="COLUMN",
         help="column of references; repeatable",
     )
-    columns.add_argument(
+    columns.add(
         "--reference-file",
+        dest="reference_files",
         action="append",
-        default=[],
         metavar="FILE",
         help="text file aligned with a text file of prompts, a reference a line; repeatable",
     )
-    columns.add_argument("--choices-column", help="column of the list of choices")
-    columns.add_argument("--answer-column", help="column of the right choice: index, letter or text")
-    columns.add_argument("--id-column", help="column of the id")
-    columns.add_argument("--task-column", help="column of the task's name")
-    how = parser.add_argument_group("how to search")
-    how.add_argument(
+    columns.add("--choices-column", dest="column_choices", metavar="COLUMN", help="column of the list of choices")
+    columns.add(
+        "--answer-column",
+        dest="column_answer",
+        metavar="COLUMN",
+        help="column of the right choice: index, letter or text",
+    )
+    columns.add("--id-column", dest="column_id", metavar="COLUMN", help="column of the id")
+    columns.add("--task-column", dest="column_task", metavar="COLUMN", help="column of the task's name")
+
+
+def _add_goal(goal: Settings) -> None:
+    from oracle.quality import METRICS
+
+    goal.add(
         "--criterion",
-        default=defaults.criterion,
         metavar="METRIC",
         help=f"metric that must not fall below the full model's: {', '.join(METRICS)}",
     )
-    how.add_argument("--tolerance", type=float, default=defaults.tolerance, help="how far below it may fall")
-    how.add_argument(
-        "--metrics",
-        nargs="+",
-        default=[],
-        metavar="METRIC",
-        help="also compute log_likelihood, choice_accuracy",
-    )
-    how.add_argument(
+    goal.add("--tolerance", type=float, help="how far below it may fall")
+    goal.add("--metrics", nargs="+", metavar="METRIC", help="also compute log_likelihood, choice_accuracy")
+    goal.add(
         "--scope",
-        default=defaults.scope,
-        metavar="SCOPE",
         help="decode: the prompt runs at full depth (so the first token is the full model's), the others use the "
         "allocation; sequence: all use it",
     )
-    how.add_argument(
+    goal.add(
         "--unit",
-        default=defaults.unit,
-        metavar="UNIT",
         help="layer: an allocation is made of layers; sublayer: of attention and MLP apart, twice as many",
     )
-    how.add_argument("--max-new-tokens", type=int, default=defaults.max_new_tokens, help="length of an output at most")
-    how.add_argument(
-        "--strategy", default=defaults.strategy, metavar="NAME", help="how allocations are chosen: see the end"
+    goal.add(
+        "--cost",
+        help="what is minimised: layers, flops, latency (measured now, on this machine), or a file of 'oracle profile "
+        "--out' (FILE:flops or FILE:ms chooses if it holds both, ms by default)",
     )
-    how.add_argument(
-        "--evaluations", type=int, default=defaults.evaluations, help="allocations evaluated per sequence at most"
-    )
-    how.add_argument(
-        "--paths", action="store_true", help="let the mcts strategies repeat layers (needs --scope sequence)"
-    )
-    how.add_argument("--seconds", type=float, help="time per sequence at most")
-    how.add_argument(
+    goal.add("--max-new-tokens", type=int, help="length of an output at most")
+
+
+def _add_effort(how: Settings) -> None:
+    how.add("--strategy", metavar="NAME", help="how allocations are chosen: see the end")
+    how.add("--evaluations", type=int, help="allocations evaluated per sequence at most")
+    how.add("--seconds", type=float, help="time per sequence at most")
+    how.add(
         "--layer-executions",
         type=int,
         metavar="UNITS",
         help="layer x token units per sequence at most, as if each output were decoded alone",
     )
-    how.add_argument(
+    how.add("--paths", action="store_true", help="let the mcts strategies repeat layers (needs --scope sequence)")
+    how.add(
+        "--study",
+        metavar="URL",
+        help="store what the samplers of optuna try, a study a sequence, such as sqlite:///trials.db",
+    )
+    how.add(
         "--prune",
         action="store_true",
         help="drop outputs once they cannot meet the criterion: faster, but their quality stays unknown",
     )
-    how.add_argument(
+    how.add(
         "--prove",
         type=int,
-        default=defaults.prove,
         metavar="MASKS",
         help="under the same-output criterion (agreement, tolerance 0): masks per sequence that may be tested without "
         "decoding, to raise the lower bound",
     )
-    how.add_argument("--batch-rows", type=int, default=defaults.batch_rows, help="allocations decoded as one batch")
-    how.add_argument("--memory", type=int, default=defaults.memory, help="MiB that may be added to the loaded model")
-    how.add_argument("--no-chat-template", action="store_true", help="give the model the bare prompt")
-    how.add_argument("--seed", type=int, default=defaults.seed, help="seed of every random choice")
-    how.add_argument("--dtype", default=defaults.dtype, help="of the weights: float32, bfloat16, ...")
-    how.add_argument("--device", default=defaults.device, help="cpu, cuda or auto")
-    how.add_argument("--trust-remote-code", action="store_true", help="let code that comes with the model run")
-    how.add_argument("--out", type=Path, help="run folder to write (default: a new one under runs/)")
-    add_quiet(parser)
+    how.add("--seed", type=int, help="seed of every random choice")
+
+
+def _add_machine(machine: Settings) -> None:
+    machine.add("--batch-rows", type=int, help="allocations decoded as one batch")
+    machine.add("--memory", type=int, help="MiB that may be added to the loaded model")
+    machine.add("--no-chat-template", dest="chat_template", action="store_false", help="give the model the bare prompt")
+    machine.add("--dtype", help="of the weights: float32, bfloat16, ...")
+    machine.add("--device", help="cpu, cuda or auto")
+    machine.add("--trust-remote-code", action="store_true", help="let code that comes with the model run")
+
+
+def _add_run(run: Any) -> None:
+    begin = run.add_mutually_exclusive_group()
+    begin.add_argument("--out", type=Path, help="run folder to write (default: a new one under runs/)")
+    begin.add_argument("--resume", type=Path, metavar="RUN", help="go on with a run that was interrupted")
+    run.add_argument(
+        "--from",
+        dest="prior",
+        type=Path,
+        metavar="RUN",
+        help="begin with what RUN knows, and with its settings where none are given: another strategy, more effort",
+    )
+    run.add_argument(
+        "--executor", default="local", metavar="KIND", help="local: this process; ray: workers on a Ray cluster"
+    )
+    run.add_argument("--workers", type=int, metavar="N", help="Ray workers (default: one a processor core)")
+    add_cache_options(run)
+    run.add_argument("--address", help="of the Ray cluster, such as auto (default: one is started here)")
 
 
 def _run_demo(arguments: argparse.Namespace) -> None:
     from oracle.config import SearchConfig
+    from oracle.runner import run_search
 
-    _search_and_show(SearchConfig(limit=DEMO_SEQUENCES, seed=arguments.seed), arguments, "demo")
+    config = SearchConfig(limit=DEMO_SEQUENCES, seed=arguments.seed)
+    out = arguments.out or _new_folder(Path("runs") / "demo")
+    _show(arguments, lambda **how: run_search(config, out, **how))
 
 
 def _run_search(arguments: argparse.Namespace) -> None:
     from oracle.config import SearchConfig
-    from oracle.sequences import Columns
+    from oracle.errors import InputError
+    from oracle.executors import Workers
+    from oracle.runner import resume_search, run_search
+    from oracle.store import Run
 
-    template = arguments.template
-    named = {
-        "prompt": arguments.prompt_column,
-        "template": template and template.replace("\\n", "\n").replace("\\t", "\t"),
-        "references": tuple(arguments.reference_column),
-        "choices": arguments.choices_column,
-        "answer": arguments.answer_column,
-        "id": arguments.id_column,
-        "task": arguments.task_column,
-    }
-    same = (
-        "model",
-        "data",
-        "limit",
-        "criterion",
-        "tolerance",
-        "scope",
-        "unit",
-        "max_new_tokens",
-        "strategy",
-        "paths",
-        "evaluations",
-        "seconds",
-        "layer_executions",
-        "prune",
-        "prove",
-        "batch_rows",
-        "memory",
-    )
-    config = SearchConfig(
-        **{name: getattr(arguments, name) for name in same},
-        columns=Columns(**{name: value for name, value in named.items() if value is not None and value != ()}),
-        reference_files=tuple(arguments.reference_file),
-        tasks=tuple(arguments.tasks),
-        metrics=tuple(arguments.metrics),
-        chat_template=not arguments.no_chat_template,
-        seed=arguments.seed,
-        dtype=arguments.dtype,
-        device=arguments.device,
-        trust_remote_code=arguments.trust_remote_code,
-    )
-    _search_and_show(config, arguments, "search")
+    workers = Workers(kind=arguments.executor, count=arguments.workers, address=arguments.address)
+    if arguments.resume and arguments.prior:
+        raise InputError("--resume goes on with a run and --from begins another one: give one of them")
+    base = SearchConfig()
+    if earlier := arguments.resume or arguments.prior:
+        base = SearchConfig.from_dict(Run.open(earlier).manifest["config"])
+    given = _given(arguments, base)
+    if arguments.resume:
+        _show(arguments, lambda **how: resume_search(arguments.resume, settings=given, workers=workers, **how))
+        return
+    config, out = replace(base, **given), arguments.out or _new_folder(Path("runs") / "search")
+    _show(arguments, lambda **how: run_search(config, out, prior=arguments.prior, workers=workers, **how))
 
 
-def _search_and_show(config: Any, arguments: argparse.Namespace, name: str) -> None:
+def _given(arguments: argparse.Namespace, base: Any) -> dict[str, Any]:
+    """The settings that were given; those that were not are absent."""
+    found = {name: tuple(value) if isinstance(value, list) else value for name, value in vars(arguments).items()}
+    columns: dict[str, Any] = {name: found[f"column_{name}"] for name in COLUMNS if f"column_{name}" in found}
+    if "template" in columns:
+        columns["template"] = columns["template"].replace("\\n", "\n").replace("\\t", "\t")
+    given = {field.name: found[field.name] for field in fields(base) if field.name in found}
+    return given | ({"columns": replace(base.columns, **columns)} if columns else {})
+
+
+def _show(arguments: argparse.Namespace, search: Any) -> None:
+    """Searches, then prints what was found."""
     from oracle.progress import silent, terminal
     from oracle.query import budgets
-    from oracle.runner import run_search
     from oracle.terminal import show_summary
 
-    out = arguments.out or _new_folder(Path("runs") / name)
-    run = run_search(config, out, watch=silent if arguments.quiet else terminal)
-    summary = run.summary()
+    with stoppable() as stop:
+        run = search(store=open_store(arguments), watch=silent if arguments.quiet else terminal, stop=stop)
+    summary, out = run.summary(), run.folder
     if arguments.json:
         print(json.dumps({**summary, "run": str(out)}))
         return

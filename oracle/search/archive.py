@@ -60,6 +60,11 @@ class Archive:
             raise InputError(f"0 to {len(self.space.free)} free units can be exhausted, not {count}")
         self._exhausted.add(count)
 
+    def exhaust_below(self, units: int) -> None:
+        """Notes the same of every count at which masks run fewer units than this, the fixed ones included."""
+        for count in range(units - len(self.space.fixed)):
+            self.exhaust(count)
+
     def __contains__(self, allocation: object) -> bool:
         return allocation in self._outcomes
 

@@ -57,10 +57,12 @@ class Strategy(ABC):
         """Proposed, or about to be, and not told yet."""
         self._ready: list[Allocation] = []
         """Drawn by `done`, and not proposed yet."""
+        self._wanted = 1
 
     def ask(self, count: int) -> list[Proposal]:
         """At most `count` allocations to evaluate next; empty only if it waits for outcomes or is done."""
         full = self.problem.space.full
+        self._wanted = max(1, count)
         if self.problem.archive.full is None:
             batch = [full] if count > 0 and full not in self._pending else []
             self._take(batch)
@@ -80,8 +82,8 @@ class Strategy(ABC):
         """Whether there is nothing left to ask, and nothing to wait for."""
         if self.problem.archive.full is None or self._pending:
             return False
-        # What comes next has to be looked for to know whether anything does.
-        self._ready = self._draw(1)
+        # Whether anything comes next shows when it is looked for, and often a batch takes no longer than one.
+        self._ready = self._draw(self._wanted)
         return not self._ready
 
     def known(self, allocation: Allocation) -> bool:

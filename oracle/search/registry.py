@@ -1,6 +1,7 @@
 """The strategies by name."""
 
 import difflib
+from typing import Any
 
 from oracle.errors import InputError
 from oracle.search.auto import Auto
@@ -53,10 +54,10 @@ def get_strategy(name: str) -> type[Strategy]:
     raise InputError(f"unknown strategy {name!r}: the strategies are {', '.join(STRATEGIES)}{hint}")
 
 
-def make(name: str, problem: Problem) -> Strategy:
-    """A search of that name for a problem.
+def make(name: str, problem: Problem, **settings: Any) -> Strategy:
+    """A search of that name for a problem, with settings of its own such as the samplers' `storage`.
 
     Raises:
         InputError: no strategy has that name, or the problem lacks what it needs.
     """
-    return get_strategy(name)(problem)
+    return get_strategy(name)(problem, **settings)

@@ -1,6 +1,9 @@
 """The store: run folders on disk. Knows no algorithm."""
 
+from oracle.store.log import Log
 from oracle.store.provenance import git_commit, versions
-from oracle.store.run import Run, RunWriter, check_free
+from oracle.store.run import Run
+from oracle.store.schema import outcomes_of
+from oracle.store.writer import RunWriter, check_free
 
-__all__ = ["Run", "RunWriter", "check_free", "git_commit", "versions"]
+__all__ = ["Log", "Run", "RunWriter", "check_free", "git_commit", "outcomes_of", "versions"]

@@ -1,5 +1,6 @@
 """Files that are there whole or not at all."""
 
+import hashlib
 import json
 import os
 from collections.abc import Callable
@@ -9,28 +10,76 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-__all__ = ["write_json", "write_table"]
+__all__ = ["digest", "write_json", "write_part", "write_table", "write_whole"]
 
 
 def write_json(path: Path, value: Any) -> None:
     """Writes JSON, readable by people."""
     text = json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
     # A file name may hold half a surrogate pair: its escape is JSON's own.
-    _whole(path, lambda scratch: scratch.write_text(text, encoding="utf-8", errors="backslashreplace"))
+    write_whole(path, lambda scratch: scratch.write_text(text, encoding="utf-8", errors="backslashreplace"))
 
 
 def write_table(path: Path, table: pa.Table) -> None:
     """Writes a Parquet file whose pages carry checksums, so that damage is noticed."""
-    _whole(path, lambda scratch: pq.write_table(table, scratch, compression="zstd", write_page_checksum=True))
+    write_whole(path, lambda scratch: _parquet(scratch, table))
 
 
-def _whole(path: Path, write: Callable[[Path], Any]) -> None:
-    """Writes beside the target, forces it to disk, then renames: readers see the old file or the new one."""
+def write_part(stem: Path, table: pa.Table) -> Path:
+    """Writes a Parquet file whose name ends with the digest of its content, so that any damage is noticed.
+
+    Args:
+        stem: path of the file without digest and suffix.
+        table: what it holds.
+
+    Returns:
+        Path of the file.
+    """
+
+    def name(scratch: Path) -> Path:
+        return stem.with_name(f"{stem.name}-{digest(scratch)}.parquet")
+
+    return write_whole(stem, lambda scratch: _parquet(scratch, table), name)
+
+
+def digest(path: Path) -> str:
+    """Short digest of a file's content: 16 hexadecimal digits of BLAKE2b."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=8)).hexdigest()
+
+
+def _parquet(path: Path, table: pa.Table) -> None:
+    pq.write_table(table, path, compression="zstd", write_page_checksum=True)
+
+
+def write_whole(path: Path, write: Callable[[Path], Any], name: Callable[[Path], Path] | None = None) -> Path:
+    """Writes beside the target, forces it to disk, then renames: readers see the old file or the new one.
+
+    Args:
+        path: the file.
+        write: writes the scratch file it is given.
+        name: gives the target where that depends on what was written.
+
+    Returns:
+        The path of the target.
+    """
     scratch = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         write(scratch)
         with scratch.open("rb+") as file:
             os.fsync(file.fileno())
-        scratch.replace(path)
+        target = name(scratch) if name else path
+        scratch.replace(target)
+        _sync_folder(target.parent)
     finally:
         scratch.unlink(missing_ok=True)
+    return target
+
+
+def _sync_folder(folder: Path) -> None:
+    """Forces a renaming to disk."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

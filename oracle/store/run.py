@@ -1,24 +1,28 @@
 """The run folder: everything one search wrote, enough to redraw every figure without the model."""
 
 import json
-from collections.abc import Sequence as Seq
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 import pyarrow as pa
-import pyarrow.parquet as pq
+import pyarrow.dataset as ds
+import pyarrow.fs as fs
 
 from oracle.errors import InputError
-from oracle.store.files import write_json, write_table
-from oracle.store.schema import EVALUATION, SCHEMA_VERSION, SEQUENCES, evaluations_table, sequences_table
-from oracle.types import Outcome, Sequence
+from oracle.store.reading import damage, damaged, read_metadata, read_table, require_columns
+from oracle.store.schema import CERTIFICATE, EVALUATION, SCHEMA_VERSION, SEQUENCES
 
-__all__ = ["Run", "RunWriter", "check_free"]
+if TYPE_CHECKING:
+    from oracle.store.sql import Parameters
+
+__all__ = ["Run"]
 
 MANIFEST = "manifest.json"
+SUMMARY = "summary.json"
 EVALUATIONS = "evaluations"
+CERTIFICATES = "certificates"
 
 NEEDED = {"config": ("criterion", "tolerance", "scope"), "model": ("fingerprint", "layers")}
 """Entries of a manifest that reading a run depends on, besides the seed."""
@@ -70,27 +74,139 @@ class Run:
         """How many units the model has: L layers, or 2L sublayers."""
         return int(self.manifest["model"]["layers"]) * (2 if self.unit == "sublayer" else 1)
 
+    @property
+    def costs(self) -> dict[str, Any] | None:
+        """The costs that the search minimised, as `oracle.costs.Costs.to_dict` gave them; None for layers."""
+        return self.manifest.get("costs")
+
+    @property
+    def measure(self) -> str:
+        """What costs are measured in: `layers` (or `sublayers`), `FLOPs/token` or `ms/token`."""
+        return str(self.costs["unit_of_measure"]) if self.costs else f"{self.unit}s"
+
     def sequences(self) -> pd.DataFrame:
         """One row a sequence: `sequence`, `task`, `prompt`, `references`, `choices`, `answer`, `prompt_tokens`."""
         return self._small("sequences", SEQUENCES).to_pandas()
 
-    def evaluations(self) -> pd.DataFrame:
-        """One row an evaluation, with a column per metric; `number` 0 of a sequence is the full model."""
-        parts = sorted((self.folder / EVALUATIONS).glob("part-*.parquet"))
-        if not parts:
-            raise InputError(f"the run '{self.folder}' has no evaluations yet; search again")
-        tables = [_read(part, EVALUATION) for part in parts]
-        for part, table in zip(parts, tables, strict=True):
-            if table.schema != tables[0].schema:
-                raise InputError(
-                    f"'{part}' has other columns than '{parts[0].name}': it is damaged or of another run; "
-                    "delete the run and search again"
-                )
-        table = pa.concat_tables(tables).to_pandas()
+    def evaluations(self, *, whole: bool = True) -> pd.DataFrame:
+        """One row an evaluation, with a column per metric; `number` 0 of a sequence is the full model.
+
+        Args:
+            whole: whether there have to be evaluations, and all those of sequences whose search has ended.
+
+        Raises:
+            InputError: if a part is damaged, or the evaluations are not whole and have to be.
+        """
+        parts = self.parts(EVALUATIONS, EVALUATION)
+        if whole and not parts:
+            raise InputError(f"the run '{self.folder}' has no evaluations yet; {self._go_on}")
+        evaluations = pa.concat_tables(parts or [EVALUATION.empty_table()]).to_pandas()
+        counts, ended = evaluations["sequence"].value_counts(), self.certificates().set_index("sequence")["evaluations"]
+        lacking = ended.index[counts.reindex(ended.index, fill_value=0) < ended]
+        if whole and len(lacking):
+            raise InputError(f"the run '{self.folder}' lacks evaluations of '{lacking[0]}'; {self._go_on}")
         # Sequences are searched side by side, and so they are written.
-        names = self.sequences()["sequence"] if self.has("sequences") else table["sequence"].unique()
-        place = pd.Index(names).get_indexer(table["sequence"])
-        return table.iloc[np.lexsort((table["number"], place))].reset_index(drop=True)
+        names = self.sequences()["sequence"] if self.has("sequences") else evaluations["sequence"].unique()
+        place = pd.Index(names).get_indexer(evaluations["sequence"])
+        return evaluations.iloc[np.lexsort((evaluations["number"], place))].reset_index(drop=True)
+
+    def query(self, sql: str, parameters: "Parameters | None" = None) -> pd.DataFrame:
+        """The answer to one SELECT of DuckDB's SQL. It reads this run and nothing else, and changes nothing.
+
+        Views, whose rows come in no particular order:
+
+        - `sequences`: the columns of `sequences()`.
+        - `evaluations`: the columns of `evaluations()`, where `cost` is what the search minimised; and `fraction`, the
+          cost over the full model's. Read from disk as far as the query needs it.
+        - `frontiers`: of each sequence the evaluations that are better, by the run's criterion, than all cheaper ones:
+          `sequence`, `cost`, `fraction`, `quality`, `number`, `family`, `allocation`, `text`.
+        - `minimal_budgets`: `sequence`, `upper`, `lower`, `certified`, `proof`, `fraction`, `allocation`, `family`,
+          `number`, `quality`, `full_quality`, `zero_quality`, as `analysis.minimal_budgets` explains them. There once
+          the search has ended.
+
+        `cost_of(allocation)` is a function.
+
+        Args:
+            sql: a SELECT, also as FROM, WITH, DESCRIBE, SHOW, SUMMARIZE or PIVOT.
+            parameters: what stands for each `?`, or by name for each `$name`.
+
+        Raises:
+            InputError: if it is anything else or fails, or if the run is damaged.
+        """
+        return self.select(sql, parameters).to_pandas()
+
+    def select(self, sql: str, parameters: "Parameters | None" = None) -> pa.Table:
+        """What `query` gives, as an Arrow table."""
+        # DuckDB is loaded for those who ask it.
+        from oracle.store.sql import Stored, select
+
+        stored: dict[str, Stored] = {}
+        if self.has("sequences"):
+            stored["sequences"] = self._small("sequences", SEQUENCES)
+        if self._part_paths(EVALUATIONS):
+            stored["evaluations"] = self._scan()
+        if self.has("minimal_budgets"):
+            stored["minimal_budgets"] = self._small("minimal_budgets")
+        return select(self, stored, sql, parameters)
+
+    def _scan(self) -> ds.Dataset:
+        """The evaluations in the order in which they were written, still on disk.
+
+        Raises:
+            InputError: if a part is damaged or parts are missing.
+        """
+        paths = self._part_paths(EVALUATIONS)
+        for path, reason in self.damaged(EVALUATIONS):
+            raise InputError(f"'{path}' is damaged ({reason}); {self._go_on}")
+        found = [read_metadata(path) for path in paths]
+        schemas = [one.schema.to_arrow_schema() for one in found]
+        for path, schema in zip(paths, schemas, strict=True):
+            require_columns(path, schema, EVALUATION)
+            if schema != schemas[0]:
+                raise InputError(f"'{path}' has other columns than the parts before it: it is of another run")
+        if sum(one.num_rows for one in found) < self.certificates()["evaluations"].sum():
+            raise InputError(f"the run '{self.folder}' lacks evaluations; {self._go_on}")
+        return ds.dataset([str(path) for path in paths], schema=schemas[0], filesystem=fs.LocalFileSystem())
+
+    def certificates(self) -> pd.DataFrame:
+        """One row a sequence whose search has ended.
+
+        Columns: `sequence`, `evaluations`, `exhausted` (the least number of units of which not every mask was tested),
+        `executions` (layer x token units spent), `set_aside` (why it was given up, if it was).
+        """
+        tables = self.parts(CERTIFICATES, CERTIFICATE)
+        return pa.concat_tables([CERTIFICATE.empty_table(), *tables]).to_pandas().drop_duplicates("sequence")
+
+    def parts(self, name: str, schema: pa.Schema) -> list[pa.Table]:
+        """The parts of a table that grows, in the order in which they were written.
+
+        Raises:
+            InputError: if one of them is damaged.
+        """
+        tables = []
+        for path in self._part_paths(name):
+            if reason := damage(path):
+                raise InputError(f"'{path}' is damaged ({reason}); {self._go_on}")
+            tables.append(read_table(path, schema))
+            if tables[-1].schema != tables[0].schema:
+                raise InputError(f"'{path}' has other columns than the parts before it: it is of another run")
+        return tables
+
+    def damaged(self, name: str) -> list[tuple[Path, str]]:
+        """Parts of a table that do not hold what was written, with the reason."""
+        return [(path, reason) for path in self._part_paths(name) if (reason := damage(path))]
+
+    def _part_paths(self, name: str) -> list[Path]:
+        return sorted((self.folder / name).glob("part-*.parquet"))
+
+    @property
+    def complete(self) -> bool:
+        """Whether the search has ended, and its numbers are written."""
+        return (self.folder / SUMMARY).is_file()
+
+    @property
+    def _go_on(self) -> str:
+        return f"go on with 'oracle search --resume {self.folder}'"
 
     def has(self, name: str) -> bool:
         """Whether there is a table of results by this name."""
@@ -107,18 +223,18 @@ class Run:
     def _small(self, name: str, schema: pa.Schema | None = None) -> pa.Table:
         path = self.folder / f"{name}.parquet"
         if not path.is_file():
-            raise InputError(f"the run '{self.folder}' has no {name}: its search did not end; search again")
-        return _read(path, schema)
+            raise InputError(f"the run '{self.folder}' has no {name}: its search did not end; {self._go_on}")
+        return read_table(path, schema)
 
     def summary(self) -> dict[str, Any]:
         """The numbers that the search ended with."""
-        path = self.folder / "summary.json"
+        path = self.folder / SUMMARY
         if not path.is_file():
-            raise InputError(f"the run '{self.folder}' has no summary: its search did not end; search again")
+            raise InputError(f"the run '{self.folder}' has no summary: its search did not end; {self._go_on}")
         try:
             return json.loads(path.read_text(encoding="utf-8"))
         except (OSError, ValueError) as error:
-            raise _damaged(path, error) from error
+            raise damaged(path, error) from error
 
 
 def _check_manifest(manifest: dict[str, Any], path: Path) -> None:
@@ -128,76 +244,4 @@ def _check_manifest(manifest: dict[str, Any], path: Path) -> None:
         for key in keys:
             value = value.get(key) if isinstance(value, dict) else None
         if value is None:
-            raise _damaged(path, f"no {'.'.join(keys)}")
-
-
-def _read(path: Path, schema: pa.Schema | None = None) -> pa.Table:
-    """A table, if it is whole and has the columns it must have."""
-    try:
-        table = pq.read_table(path, page_checksum_verification=True)
-    except (OSError, pa.ArrowException) as error:
-        raise _damaged(path, error) from error
-    for field in schema or ():
-        if field.name not in table.column_names or table.schema.field(field.name).type != field.type:
-            raise _damaged(path, f"no column {field.name}")
-    return table
-
-
-def _damaged(path: Path, reason: object) -> InputError:
-    return InputError(f"'{path}' is damaged ({' '.join(str(reason).split())}); delete the run and search again")
-
-
-class RunWriter:
-    """A run folder, for its one writer.
-
-    Evaluations are appended in parts, each written whole or not at all.
-
-    Args:
-        folder: must not exist yet, or be empty.
-        manifest: config, model, data and the rest.
-
-    Raises:
-        InputError: if something is there already; it is left as it is.
-    """
-
-    def __init__(self, folder: Path, manifest: dict[str, Any]) -> None:
-        self.folder = folder
-        check_free(folder)
-        try:
-            (folder / EVALUATIONS).mkdir(parents=True)
-        except OSError as error:
-            raise InputError(f"cannot write to '{folder}' ({error.strerror}); give another --out") from error
-        self._parts = 0
-        write_json(folder / MANIFEST, {"schema_version": SCHEMA_VERSION, **manifest})
-
-    def write_sequences(self, sequences: Seq[Sequence], prompt_tokens: Seq[int]) -> None:
-        """Writes the sequences, once."""
-        write_table(self.folder / "sequences.parquet", sequences_table(sequences, prompt_tokens))
-
-    def append(self, rows: Seq[tuple[str, int, Outcome]], qualities: Seq[str]) -> None:
-        """Writes one part: (sequence id, number within the sequence, outcome) a row."""
-        path = self.folder / EVALUATIONS / f"part-{self._parts:05d}.parquet"
-        write_table(path, evaluations_table(rows, qualities))
-        self._parts += 1
-
-    def write_result(self, name: str, table: pd.DataFrame) -> None:
-        """Writes a small table of results."""
-        write_table(self.folder / f"{name}.parquet", pa.Table.from_pandas(table, preserve_index=False))
-
-    def write_summary(self, summary: dict[str, Any]) -> None:
-        """Writes the numbers of the run; with them the run is complete."""
-        write_json(self.folder / "summary.json", summary)
-
-
-def check_free(folder: Path) -> None:
-    """Refuses a folder that holds anything.
-
-    Raises:
-        InputError: if something is there, or the path leads nowhere.
-    """
-    try:
-        taken = folder.exists() and (not folder.is_dir() or any(folder.iterdir()))
-    except OSError as error:
-        raise InputError(f"cannot write to '{folder}' ({error.strerror}); give another --out") from error
-    if taken:
-        raise InputError(f"'{folder}' is there already and is left as it is; give another --out or remove it")
+            raise damaged(path, f"no {'.'.join(keys)}")

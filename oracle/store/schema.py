@@ -3,13 +3,23 @@
 from collections.abc import Sequence as Seq
 from typing import Any
 
+import pandas as pd
 import pyarrow as pa
 
 from oracle.types import Outcome, Sequence
 
-__all__ = ["SCHEMA_VERSION", "evaluations_table", "sequences_table"]
+__all__ = [
+    "CERTIFICATE",
+    "EVALUATION",
+    "SCHEMA_VERSION",
+    "SEQUENCES",
+    "certificates_table",
+    "evaluations_table",
+    "outcomes_of",
+    "sequences_table",
+]
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 """Moves when the meaning of a column or of a manifest entry does."""
 
 SEQUENCES = pa.schema(
@@ -40,6 +50,18 @@ EVALUATION = pa.schema(
     ]
 )
 """The columns of every evaluation; a column per quality follows them."""
+
+CERTIFICATE = pa.schema(
+    [
+        ("sequence", pa.string()),
+        ("evaluations", pa.int32()),
+        ("exhausted", pa.int32()),
+        ("executions", pa.int64()),
+        ("set_aside", pa.string()),
+    ]
+)
+"""How the search of a sequence ended: its evaluations, the least number of units of which not every mask was tested,
+the layer x token units spent, and why it was given up if it was."""
 
 
 def sequences_table(sequences: Seq[Sequence], prompt_tokens: Seq[int]) -> pa.Table:
@@ -80,3 +102,30 @@ def _row(sequence: str, number: int, outcome: Outcome) -> dict[str, Any]:
         "dropped": outcome.dropped,
         **outcome.quality,
     }
+
+
+def certificates_table(rows: Seq[dict[str, Any]]) -> pa.Table:
+    """One row a sequence whose search has ended."""
+    return pa.Table.from_pylist(list(rows), schema=CERTIFICATE)
+
+
+def outcomes_of(evaluations: pd.DataFrame) -> list[tuple[int, Outcome]]:
+    """The outcomes that rows were made of, with their numbers."""
+    qualities = [name for name in evaluations.columns if name not in EVALUATION.names]
+    return [
+        (
+            int(row["number"]),
+            Outcome(
+                allocation=tuple(row["allocation"].tolist()),
+                family=row["family"],
+                tokens=tuple(row["tokens"].tolist()),
+                text=row["text"],
+                finished=bool(row["finished"]),
+                margin=float(row["margin"]),
+                rerun=bool(row["rerun"]),
+                dropped=bool(row["dropped"]),
+                quality={name: float(row[name]) for name in qualities if pd.notna(row[name])},
+            ),
+        )
+        for row in evaluations.to_dict("records")
+    ]

@@ -9,16 +9,19 @@ import argparse
 import json
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from concurrent.futures import ProcessPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
+from unittest import mock
 
 import numpy as np
 from truth import FREE, LAYERS, Truth, load_truth
 
 from oracle.search import STRATEGIES, Archive, Memory, Problem, Space, make
+from oracle.search.mcts import DRLLM, DrLlm
 from oracle.types import Outcome, Proposal
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "search"))
@@ -101,47 +104,51 @@ def landscapes(seeds: int = 20) -> dict[str, float]:
     return {"optimum_found": found}  # type: ignore[dict-item]
 
 
-def against_mcts(sequences: int = 16, simulations: int = 200) -> dict[str, float]:
+def against_mcts(sequences: int = 16, simulations: int = 200) -> dict[str, Any]:
     """`auto` and Dr.LLM's search on all layers, at the layer executions that the latter takes."""
     from oracle.config import SearchConfig
     from oracle.engine import Engine
+    from oracle.executors import SIDE_BY_SIDE, Evaluating
     from oracle.models import load_model
     from oracle.rounds import open_search, search_together
-    from oracle.runner import _Evaluating, _partners
-    from oracle.search.mcts import DRLLM, DrLlm
     from oracle.sequences import load_sequences
 
-    model = load_model()
-    chosen = load_sequences("instruct", limit=sequences)
-    space = Space.of(LAYERS)
-
-    def search(strategy: str, config: SearchConfig, index: int, limit: int | None, memory: Memory) -> Any:
-        config = SearchConfig(**{**vars(config), "strategy": strategy, "layer_executions": limit})
-        engine = Engine(model, config)
-        evaluator = _Evaluating(engine, metrics=(), shuffled=_partners(chosen, 0))
-        one = open_search(chosen[index], space, config, seed=index, memory=memory, prompt_tokens=0)
-        for _ in search_together(evaluator, [one], config):
-            pass
-        return one
-
-    from dataclasses import replace
-
     config = SearchConfig(evaluations=100_000, max_new_tokens=16)
-    original = DrLlm.__init__
+    chosen = load_sequences("instruct", limit=sequences)
+    evaluator = Evaluating(Engine(load_model(), config), metrics=(), shuffled={})
+    space, memory = Space.of(LAYERS), Memory()
 
-    def longer(self: Any, problem: Problem, settings: Any = None) -> None:
-        original(self, problem, settings or replace(DRLLM, simulations=simulations))
+    def search(strategy: str, indices: Iterable[int], limits: dict[int, int]) -> list[Any]:
+        settings = replace(config, strategy=strategy)
+        searches = [
+            open_search(chosen[index], space, settings, seed=index, memory=memory, prompt_tokens=0) for index in indices
+        ]
+        for index, one in zip(indices, searches, strict=True):
+            one.limits = replace(one.limits, executions=limits.get(index, float("inf")))
+        for _ in search_together(evaluator, searches, settings):
+            pass
+        return searches
 
-    DrLlm.__init__ = longer  # type: ignore[method-assign]
-    won, saved, memory = 0, [], Memory()
-    for index in range(sequences):
-        theirs = search("mcts-drllm", config, index, None, Memory())
-        ours = search("auto", config, index, theirs.spent_executions, memory)
-        memory.learn(ours.archive)
-        gain = theirs.archive.upper.cost - ours.archive.upper.cost
-        won += gain >= 0
-        saved.append(gain)
-    return {"auto_against_mcts": won / sequences, "layers_saved_over_mcts": float(np.mean(saved))}
+    class Longer(DrLlm):
+        """With as many simulations as asked."""
+
+        def __init__(self, problem: Problem) -> None:
+            super().__init__(problem, replace(DRLLM, simulations=simulations))
+
+    with mock.patch.dict(STRATEGIES, {"mcts-drllm": Longer}):
+        theirs = search("mcts-drllm", range(sequences), {})
+    limits = {index: one.spent_executions for index, one in enumerate(theirs)}
+    ours = []
+    for start in range(0, sequences, SIDE_BY_SIDE):
+        ours += search("auto", range(start, min(start + SIDE_BY_SIDE, sequences)), limits)
+        for one in ours[start:]:
+            memory.learn(one.archive)
+    saved = [theirs[i].archive.upper.cost - ours[i].archive.upper.cost for i in range(sequences)]
+    return {
+        "auto_against_mcts": float(np.mean([gain >= 0 for gain in saved])),
+        "layers_saved_over_mcts": float(np.mean(saved)),
+        "layer_executions_of_mcts": float(np.mean(list(limits.values()))),
+    }
 
 
 def certified() -> dict[str, Any]:

@@ -93,7 +93,7 @@ def test_one_token_can_be_checked_alone(tiny_model, scope) -> None:
 def test_parallel_blocks_have_no_state_between_attention_and_mlp(family) -> None:
     engine = Engine(endless(family), SearchConfig(max_new_tokens=8, unit="sublayer"))
     with pytest.raises(InputError, match="side by side: use the unit 'layer'"):
-        HiddenStates(engine.model.decoder, engine.units, engine.open("Hello there."), [1, 2, 3])
+        HiddenStates(engine, engine.open("Hello there."), [1, 2, 3])
 
 
 @torch.inference_mode()
@@ -102,7 +102,7 @@ def test_hidden_states_of_sublayers_end_where_the_full_model_does() -> None:
     engine = Engine(model, SearchConfig(max_new_tokens=8, unit="sublayer"))
     prompt = engine.open("Hello there.")
     tokens = engine.alone(prompt, tuple(range(2 * LAYERS)))
-    states = HiddenStates(model.decoder, engine.units, prompt, tokens)
+    states = HiddenStates(engine, prompt, tokens)
     ids = torch.cat([prompt.tokens, torch.tensor(tokens[:-1])])[None]
     logits = model.decoder.finish(states._full_UTD[-1][None])[0]
     torch.testing.assert_close(logits, model.network(ids).logits[0, prompt.length :], atol=1e-3, rtol=1e-3)

@@ -20,7 +20,7 @@ def engine(tiny_model) -> Engine:
 def states(engine) -> HiddenStates:
     prompt = engine.open("Hello there.")
     tokens = engine.alone(prompt, tuple(range(LAYERS)))
-    return HiddenStates(engine.model.decoder, engine.units, prompt, tokens)
+    return HiddenStates(engine, prompt, tokens)
 
 
 @torch.inference_mode()
@@ -46,7 +46,7 @@ def test_masks_are_proposed_at_every_budget(states) -> None:
     masks = states.skips([1.0] * LAYERS, range(LAYERS))
     assert [len(masks[float(cost)]) for cost in range(LAYERS + 1)] == list(range(LAYERS + 1))
     assert masks[LAYERS] == tuple(range(LAYERS))
-    assert states.executions == (LAYERS + LAYERS * (LAYERS + 1) // 2) * 9
+    assert states.executions == LAYERS * 10 + LAYERS * (LAYERS + 1) // 2 * 9
 
 
 def test_one_skip_is_chosen_as_the_closest_of_all(states) -> None:
@@ -74,7 +74,7 @@ def test_fixed_units_always_run(states) -> None:
 def test_uneven_costs_are_the_weights(tiny_model) -> None:
     engine = Engine(tiny_model, SearchConfig(max_new_tokens=10, unit="sublayer"))
     prompt = engine.open("Hello there.")
-    states = HiddenStates(tiny_model.decoder, engine.units, prompt, engine.alone(prompt, tuple(range(2 * LAYERS))))
+    states = HiddenStates(engine, prompt, engine.alone(prompt, tuple(range(2 * LAYERS))))
     costs = [1.0, 3.5] * LAYERS
     masks = states.skips(costs, range(2 * LAYERS))
     assert len(masks) > 2 * LAYERS

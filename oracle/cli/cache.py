@@ -1,0 +1,160 @@
+"""`oracle cache`: the hidden states that searches keep on this machine. Needs no model."""
+
+import argparse
+import json
+import re
+import sys
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from oracle.cli.parsing import Parser, command
+from oracle.errors import InputError
+from oracle.printable import printable
+
+if TYPE_CHECKING:
+    from oracle.store.hidden import HiddenStore
+
+__all__ = ["add_cache", "add_cache_options", "open_store"]
+
+UNITS = {
+    "": 1,
+    "b": 1,
+    **{f"{letter}{end}": 1024**power for power, letter in enumerate("kmgt", 1) for end in ("", "ib")},
+}
+UNITS |= {f"{letter}b": 1000**power for power, letter in enumerate("kmgt", 1)}
+
+
+def add_cache(commands: Any) -> None:
+    """Adds `oracle cache info`, `verify` and `prune`."""
+    summary = "Hidden states that searches keep: how many, whether they are whole, and how to be rid of them."
+    parser = commands.add_parser("cache", help=summary, description=summary)
+    actions = parser.add_subparsers(dest="action", required=True, metavar="ACTION", parser_class=Parser)
+    info = command(actions, "info", _reporting(_info), "Folder, size and limit, and what is kept of which model.")
+    verify = command(
+        actions,
+        "verify",
+        _reporting(_verify),
+        "Read everything; set aside what is damaged, to be computed again. Exit code 1 if anything is.",
+    )
+    prune = command(
+        actions, "prune", _reporting(_prune), "Delete hidden states, those first that were not used for longest."
+    )
+    prune.add_argument("--to", type=size, metavar="SIZE", help="only until so much is left, such as 1GiB")
+    prune.add_argument("--model", metavar="NAME", help="only of this model: its name or fingerprint in 'info'")
+    prune.add_argument("--all", action="store_true", help="everything")
+    for action in (info, verify, prune):
+        _add_folder(action)
+    _add_limit(info)
+
+
+def add_cache_options(group: Any) -> None:
+    """Adds the options of a command that reads and keeps hidden states; `open_store` reads them."""
+    which = group.add_mutually_exclusive_group()
+    _add_folder(which)
+    which.add_argument("--no-cache", action="store_true", help="neither read nor keep hidden states")
+    _add_limit(group)
+
+
+def open_store(arguments: argparse.Namespace) -> "HiddenStore | None":
+    """The store that the options of `add_cache_options` name; None if none is wanted.
+
+    Raises:
+        InputError: if it cannot be one.
+    """
+    if getattr(arguments, "no_cache", False):
+        return None
+    from oracle.folders import hidden_folder
+    from oracle.store.hidden import LIMIT, HiddenStore
+
+    folder = arguments.cache.expanduser() if arguments.cache else hidden_folder()
+    limit = getattr(arguments, "cache_limit", None)
+    return HiddenStore(folder, LIMIT if limit is None else limit, warn=_warn)
+
+
+def size(text: str) -> int:
+    """Bytes: a number, and a unit such as GiB (1024^3), GB (1000^3) or G (as GiB)."""
+    found = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([a-z]*)\s*", text.lower())
+    if not found or found[2] not in UNITS:
+        raise argparse.ArgumentTypeError(f"a size such as 500MiB or 4GiB is required, not '{text}'")
+    return int(float(found[1]) * UNITS[found[2]])
+
+
+def _add_folder(parser: Any) -> None:
+    parser.add_argument(
+        "--cache",
+        type=Path,
+        metavar="DIR",
+        help="folder of hidden states (default: $LAYER_ORACLE_HIDDEN, or 'hidden' in the cache folder)",
+    )
+
+
+def _add_limit(parser: Any) -> None:
+    parser.add_argument(
+        "--cache-limit",
+        type=size,
+        metavar="SIZE",
+        help="of hidden states on disk; what was not used for longest goes first (default: 4GiB)",
+    )
+
+
+def _warn(message: str) -> None:
+    print(f"oracle: warning: {' '.join(printable(message).split())}", file=sys.stderr)
+
+
+def _reporting(act: Callable[["HiddenStore", argparse.Namespace], tuple[dict[str, Any], str, int]]) -> Any:
+    """A command that prints what an action returns: as JSON, or as text; the last value is the exit code."""
+
+    def run(arguments: argparse.Namespace) -> int:
+        store = open_store(arguments)
+        assert store is not None
+        try:
+            answer, text, code = act(store, arguments)
+        except OSError as error:
+            raise InputError(f"cannot use '{store.folder}' ({error.strerror}); give another --cache") from error
+        print(json.dumps({"folder": str(store.folder), **answer}) if arguments.json else text)
+        return code
+
+    return run
+
+
+def _info(store: "HiddenStore", arguments: argparse.Namespace) -> tuple[dict[str, Any], str, int]:
+    usage, aside = sorted(store.usage(), key=lambda each: -each.bytes), store.set_aside()
+    models = [asdict(each) for each in usage]
+    shards, count = sum(each.shards for each in usage), sum(each.bytes for each in usage)
+    answer = {"shards": shards, "bytes": count, "limit": store.limit, "damaged": len(aside), "models": models}
+    lines = [
+        f"{store.folder}: {shards} shards, {_shown(count)} of at most {_shown(store.limit)}",
+        *(f"  {each.model}  {each.shards} shards, {_shown(each.bytes)}  {each.name}" for each in usage),
+        *([f"{len(aside)} damaged ones are set aside; 'oracle cache prune --all' deletes them too"] if aside else []),
+    ]
+    return answer, "\n".join(printable(line) for line in lines), 0
+
+
+def _verify(store: "HiddenStore", arguments: argparse.Namespace) -> tuple[dict[str, Any], str, int]:
+    count = store.verify()
+    damaged = [str(path) for path in store.damaged]
+    text = f"{count} shards, {len(damaged)} damaged" + (" and set aside" if damaged else "")
+    return {"shards": count, "damaged": damaged}, text, 1 if damaged else 0
+
+
+def _prune(store: "HiddenStore", arguments: argparse.Namespace) -> tuple[dict[str, Any], str, int]:
+    if arguments.to is None and arguments.model is None and not arguments.all:
+        raise InputError("prune needs --to SIZE, --model NAME, or --all for everything")
+    if arguments.all and (arguments.to is not None or arguments.model is not None):
+        raise InputError("prune --all deletes everything: leave out --to and --model, or --all")
+    count, freed = store.prune(arguments.to or 0, model=arguments.model)
+    left = sum(each.bytes for each in store.usage())
+    answer = {"deleted": count, "deleted_bytes": freed, "bytes": left}
+    return answer, f"{count} shards deleted, {_shown(freed)}; {_shown(left)} left", 0
+
+
+def _shown(count: int) -> str:
+    """Bytes, as people read them."""
+    value, unit = float(count), "bytes"
+    for larger in ("KiB", "MiB", "GiB", "TiB"):
+        if value < 1024:
+            break
+        value, unit = value / 1024, larger
+    return f"{count} bytes" if unit == "bytes" else f"{value:.1f} {unit}"

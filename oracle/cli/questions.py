@@ -1,0 +1,159 @@
+"""The questions of `oracle query`: each gives an object for JSON, rows for CSV, and a way to show both."""
+
+import argparse
+from collections.abc import Callable
+from collections.abc import Sequence as Seq
+from dataclasses import dataclass
+from typing import Any
+
+from oracle import query
+from oracle.cli.rows import show_line, show_rows
+from oracle.compare import compare
+from oracle.errors import InputError
+from oracle.store import Run
+from oracle.terminal import show_budgets, show_oracle, show_sequence
+
+__all__ = ["Answer", "ask"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Answer:
+    """What was asked for.
+
+    Attributes:
+        whole: all of it, as one object.
+        rows: its table.
+        columns: of the table.
+        show: prints it for people.
+    """
+
+    whole: dict[str, Any]
+    rows: Seq[dict[str, Any]]
+    columns: Seq[str]
+    show: Callable[[], None]
+
+
+def ask(arguments: argparse.Namespace) -> Answer:
+    """Answers what the command line asks.
+
+    Raises:
+        InputError: for options that do not go together, and whatever the question refuses.
+    """
+    # 0 is an answer, if a wrong one.
+    asked = [name for name in QUESTIONS if (value := getattr(arguments, name)) is not None and value is not False]
+    name = asked[0] if asked else None
+    if arguments.budget is not None and name not in (None, "sequence"):
+        raise InputError(f"--budget goes with --sequence or alone, not with {_option(name)}; leave one out")
+    if arguments.criterion is not None and name == "sql":
+        raise InputError("--sql reads the metrics as columns of evaluations: name them there, without --criterion")
+    if name is None:
+        return _budgets(arguments) if arguments.budget is None else _oracle(arguments)
+    return QUESTIONS[name](arguments)
+
+
+def _option(name: str | None) -> str:
+    return f"--{str(name).replace('_', '-')}"
+
+
+def _budgets(arguments: argparse.Namespace) -> Answer:
+    rows, run = query.budgets(arguments.folder, arguments.criterion), Run.open(arguments.folder)
+    proven = query.proven(rows)
+    trivial, gap = proven["certified"] - proven["certified_nonzero"], proven["mean_gap"]
+
+    def show() -> None:
+        show_budgets(rows, run.units)
+        zero = f" ({trivial} of them where the full model scores zero)" if trivial else ""
+        others = "" if gap is None else f"; mean gap of the others {gap:.4g} {run.measure}"
+        show_line(f"Proven minimal: {proven['certified']} of {len(rows)}{zero}{others}.")
+
+    return Answer(whole={"sequences": rows, **proven}, rows=rows, columns=_names(rows), show=show)
+
+
+def _at_most(arguments: argparse.Namespace) -> Answer:
+    every = query.budgets(arguments.folder, arguments.criterion)
+    rows, units = query.at_most(every, arguments.at_most), Run.open(arguments.folder).units
+
+    def show() -> None:
+        if rows:
+            show_budgets(rows, units)
+        show_line(f"{len(rows)} of {len(every)} sequences need at most {100 * arguments.at_most:.1f} %.")
+
+    whole = {"at_most": arguments.at_most, "of": len(every), "sequences": rows}
+    return Answer(whole=whole, rows=rows, columns=_names(every), show=show)
+
+
+def _by_task(arguments: argparse.Namespace) -> Answer:
+    return _table("tasks", query.by_task(query.budgets(arguments.folder, arguments.criterion)))
+
+
+def _allocations(arguments: argparse.Namespace) -> Answer:
+    return _table("allocations", query.allocations(arguments.folder, arguments.allocations, arguments.criterion))
+
+
+def _sql(arguments: argparse.Namespace) -> Answer:
+    columns, rows = query.select(arguments.folder, arguments.sql)
+    return Answer(
+        whole={"columns": columns, "rows": rows}, rows=rows, columns=columns, show=lambda: show_rows(columns, rows)
+    )
+
+
+def _sequence(arguments: argparse.Namespace) -> Answer:
+    answer = query.sequence_frontier(arguments.folder, arguments.sequence, arguments.budget, arguments.criterion)
+    units, rows = Run.open(arguments.folder).units, answer["frontier"]
+    return Answer(whole=answer, rows=rows, columns=_names(rows), show=lambda: show_sequence(answer, units))
+
+
+def _oracle(arguments: argparse.Namespace) -> Answer:
+    answer = query.oracle_at(arguments.folder, arguments.budget, arguments.criterion)
+    units, rows = Run.open(arguments.folder).units, answer["assignment"]
+    return Answer(whole=answer, rows=rows, columns=_names(rows), show=lambda: show_oracle(answer, units))
+
+
+def _against(arguments: argparse.Namespace) -> Answer:
+    answer = compare(arguments.folder, arguments.against, arguments.criterion)
+    rows = answer["sequences"]
+
+    def show() -> None:
+        show_rows(_names(rows), rows)
+        for name, (mine, theirs) in answer["settings"].items():
+            show_line(f"{name.replace('_', ' ')}: {mine}; against: {theirs}")
+        ends = answer["interval"]
+        interval = f" (95 % interval {_points(ends[0])} to {_points(ends[1])})" if ends else ""
+        show_line(
+            f"Mean over {answer['shared']} shared sequences, by {answer['criterion']}: {_percent(answer['fraction'])} "
+            f"against {_percent(answer['against'])}, difference {_points(answer['difference'])} points{interval}."
+        )
+        show_line(
+            f"Lower on {answer['lower']}, equal on {answer['equal']}, higher on {answer['higher']}; "
+            f"zero quality of the full model on {answer['zero_quality']}."
+        )
+
+    return Answer(whole=answer, rows=rows, columns=_names(rows), show=show)
+
+
+def _percent(value: float) -> str:
+    return f"{100 * value:.1f} %"
+
+
+def _points(value: float) -> str:
+    return f"{100 * value:+.1f}"
+
+
+def _table(name: str, rows: Seq[dict[str, Any]]) -> Answer:
+    columns = _names(rows)
+    return Answer(whole={name: rows}, rows=rows, columns=columns, show=lambda: show_rows(columns, rows))
+
+
+def _names(rows: Seq[dict[str, Any]]) -> list[str]:
+    return list(rows[0]) if rows else []
+
+
+QUESTIONS: dict[str, Callable[[argparse.Namespace], Answer]] = {
+    "sequence": _sequence,
+    "at_most": _at_most,
+    "by_task": _by_task,
+    "allocations": _allocations,
+    "against": _against,
+    "sql": _sql,
+}
+"""By the option that asks them."""

@@ -1,0 +1,105 @@
+"""A loaded model that searches: what a worker is, wherever it runs."""
+
+from collections.abc import Iterator, Mapping
+from collections.abc import Sequence as Seq
+from itertools import combinations
+from math import comb
+
+import numpy as np
+
+from oracle.config import SearchConfig
+from oracle.engine import Engine, Evaluator
+from oracle.executors.work import Ended, Event, Found, Item
+from oracle.rounds import SequenceSearch, open_search, search_together
+from oracle.search import Memory, Space
+from oracle.types import Allocation, Outcome, Sequence
+
+__all__ = ["SIDE_BY_SIDE", "Evaluating", "Searcher"]
+
+SIDE_BY_SIDE = 8
+"""Sequences searched at a time: enough rows for a batch while strategies learn from what came before."""
+
+
+class Searcher:
+    """Searches sequences side by side on one engine.
+
+    Args:
+        engine: runs the model.
+        config: what to do.
+        space: what may be allocated.
+    """
+
+    def __init__(self, engine: Engine, config: SearchConfig, space: Space) -> None:
+        self.engine = engine
+        self._config = config
+        self._space = space
+
+    def search(self, items: Seq[Item], memory: Memory) -> Iterator[Event]:
+        """Searches some sequences; yields what each round finds, then how each of them ended."""
+        evaluator = Evaluating(
+            self.engine,
+            metrics=self._config.model_metrics,
+            shuffled={item.sequence.id: item.partner for item in items},
+        )
+        searches = [self._open(item, memory, evaluator) for item in items]
+        try:
+            for found in search_together(evaluator, searches, self._config):
+                for search, outcomes in found:
+                    yield Found(sequence=search.sequence.id, outcomes=tuple(outcomes), best=self._best(search))
+            for search in searches:
+                yield Ended(
+                    sequence=search.sequence.id,
+                    evaluations=len(search.archive),
+                    exhausted=search.archive.exhausted_below,
+                    executions=search.spent_executions,
+                )
+        finally:
+            for search in searches:
+                evaluator.close(search.sequence)
+
+    def _open(self, item: Item, memory: Memory, evaluator: "Evaluating") -> SequenceSearch:
+        search = open_search(
+            item.sequence,
+            self._space,
+            self._config,
+            seed=item.seed,
+            memory=memory,
+            prompt_tokens=item.prompt_tokens,
+        )
+        search.archive.add(item.prior)
+        search.archive.exhaust_below(item.exhausted)
+        search.first = len(item.prior)
+        search.known = {outcome.allocation: outcome for _, outcome in item.known}
+        search.taken = {number for number, _ in item.known}
+        full = search.archive.full or search.known.get(self._space.full)
+        if full is not None:
+            evaluator.know_full(item.sequence, full.tokens)
+        return search
+
+    def _best(self, search: SequenceSearch) -> float:
+        upper, space = search.archive.upper, self._space
+        assert upper is not None, "the full model comes first"
+        return space.cost(upper.allocation) / space.cost(space.full)
+
+
+class Evaluating(Evaluator):
+    """The engine as the search sees it: in its terms, without tensors."""
+
+    def structure(self, sequence: Sequence, space: Space) -> tuple[tuple[float, ...], Mapping[float, Allocation]]:
+        """Block influence of each unit, and the masks of dynamic programming by cost; none in parallel blocks."""
+        if not self.engine.units.sequential:
+            return (), {}
+        states = self.hidden_states(sequence)
+        found = states.influence(), states.skips(space.costs, space.free)
+        self.engine.executions += states.executions
+        return found
+
+    def exhaust(self, sequence: Sequence, count: int, space: Space) -> list[Outcome]:
+        """Of all masks of so many free units those that give the full model's output."""
+        runs_NU = np.zeros((comb(len(space.free), count), space.units), dtype=np.bool_)
+        runs_NU[:, sorted(space.fixed)] = True
+        chosen = np.array(list(combinations(space.free, count)), dtype=np.int64).reshape(-1, count)
+        np.put_along_axis(runs_NU, chosen, True, axis=1)
+        # Neighbours share most of what is computed.
+        runs_NU = runs_NU[np.lexsort(runs_NU.T[::-1])]
+        return self.reproduces(sequence, runs_NU)

@@ -1,0 +1,93 @@
+"""What goes to a worker and what comes back: plain values, so that they may travel between machines."""
+
+from collections.abc import Iterator
+from collections.abc import Sequence as Seq
+from dataclasses import dataclass
+from typing import Protocol
+
+from oracle.search import Memory
+from oracle.types import Outcome, Sequence
+
+__all__ = ["Ended", "Event", "Executor", "Found", "Item", "SetAside"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Item:
+    """One sequence to search.
+
+    Attributes:
+        sequence: what is searched.
+        partner: another sequence, whose references stand in for its own where luck is measured.
+        seed: of its search.
+        prompt_tokens: length of its prompt.
+        prior: outcomes of an earlier run, from which this search goes on; not counted against its effort.
+        exhausted: the numbers of free units below this one are proven by that run.
+        known: numbered outcomes of this very search before it was interrupted: taken instead of being evaluated again.
+    """
+
+    sequence: Sequence
+    partner: Sequence
+    seed: int
+    prompt_tokens: int
+    prior: tuple[Outcome, ...] = ()
+    exhausted: int = 0
+    known: tuple[tuple[int, Outcome], ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Found:
+    """A round of a sequence's search, with the outcomes that are new.
+
+    Attributes:
+        sequence: its id.
+        outcomes: with their numbers within the sequence.
+        best: cost of the cheapest allocation so far that qualifies, as a share of all units' cost.
+    """
+
+    sequence: str
+    outcomes: tuple[tuple[int, Outcome], ...]
+    best: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ended:
+    """A sequence's search has ended.
+
+    Attributes:
+        sequence: its id.
+        evaluations: how many outcomes it has, those of an earlier run included.
+        exhausted: the least number of free units of which not every mask has been tested.
+        executions: layer x token units spent, as if every output had been decoded alone.
+    """
+
+    sequence: str
+    evaluations: int
+    exhausted: int
+    executions: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class SetAside:
+    """A sequence that cannot be searched: its workers died, again and again."""
+
+    sequence: str
+    reason: str
+
+
+Event = Found | Ended | SetAside
+
+
+class Executor(Protocol):
+    """Searches sequences, here or elsewhere; what is found does not depend on where, nor in which order."""
+
+    def search(self, items: Seq[Item], memory: Memory) -> Iterator[Event]:
+        """Searches some sequences, each with the same memory of others; yields what is found as it comes.
+
+        May be closed at any time: what was yielded by then is worth keeping.
+        """
+
+    def hidden(self) -> dict[str, int]:
+        """How often hidden states were found in the store (`hits`), computed (`misses`), and found `damaged`."""
+
+    def close(self) -> None:
+        """Lets go of whatever is held."""

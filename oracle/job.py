@@ -1,0 +1,188 @@
+"""What a search works on: sequences, model and space, loaded and checked."""
+
+from collections.abc import Mapping
+from collections.abc import Sequence as Seq
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from oracle.config import SearchConfig
+from oracle.costs import Costs
+from oracle.costs.choice import search_costs
+from oracle.engine import Engine
+from oracle.errors import InputError
+from oracle.executors import Item
+from oracle.models import LanguageModel, load_model
+from oracle.quality import get_metric
+from oracle.search import Space
+from oracle.sequences import check_sequences, data_hash, load_sequences
+from oracle.store import RunWriter, git_commit, versions
+from oracle.store.hidden import HiddenStore
+from oracle.stored import Stored
+from oracle.types import Sequence
+
+__all__ = ["Job"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Job:
+    """Sequences to search and the model to search them with.
+
+    Attributes:
+        config: what to do.
+        sequences: in order.
+        engine: runs the model.
+        prompt_tokens: length of each prompt.
+        costs: of the units; None where each costs 1.
+    """
+
+    config: SearchConfig
+    sequences: Seq[Sequence]
+    engine: Engine
+    prompt_tokens: Seq[int]
+    costs: Costs | None
+
+    @classmethod
+    def load(
+        cls, config: SearchConfig, store: HiddenStore | None = None, expected: Mapping[str, Any] | None = None
+    ) -> "Job":
+        """Loads what the config names, and checks all that can be checked before anything is computed.
+
+        Args:
+            config: what to do.
+            store: keeps hidden states from search to search.
+            expected: manifest of a run that model and data have to be those of.
+
+        Raises:
+            InputError: for bad input, or if model or data are others than expected.
+        """
+        sequences = _sequences(config)
+        if expected:
+            _refuse("data", data_hash(sequences), expected["data"]["hash"])
+        model = load_model(
+            config.model, dtype=config.dtype, device=config.device, trust_remote_code=config.trust_remote_code
+        )
+        if expected:
+            _refuse("model", model.describe()["fingerprint"], expected["model"]["fingerprint"])
+        engine = Engine(model, config, store)
+        prompt_tokens = _check_prompts(engine, sequences)
+        costs = search_costs(config, model, prompt_tokens, expected=expected)
+        job = cls(config=config, sequences=sequences, engine=engine, prompt_tokens=prompt_tokens, costs=costs)
+        _check_continuations(engine, sequences, prompt_tokens, job.partners)
+        return job
+
+    @property
+    def model(self) -> LanguageModel:
+        """The language model."""
+        return self.engine.model
+
+    @cached_property
+    def space(self) -> Space:
+        """What may be allocated."""
+        space = Space.of(self.engine.units.count, paths=self.config.paths)
+        return replace(space, costs=self.costs.relative) if self.costs else space
+
+    @cached_property
+    def partners(self) -> Mapping[str, Sequence]:
+        """Another sequence for each, along one random cycle through all of them."""
+        order = np.random.default_rng(self.config.seed).permutation(len(self.sequences))
+        following = zip(order, np.roll(order, -1), strict=True)
+        return {self.sequences[a].id: self.sequences[b] for a, b in following}
+
+    def manifest(self) -> dict[str, Any]:
+        """What the run is, and what it was made with."""
+        return {
+            "config": self.config.to_dict(),
+            "model": self.model.describe(),
+            "data": {
+                "source": self.config.data,
+                "hash": data_hash(self.sequences),
+                "sequences": len(self.sequences),
+            },
+            "versions": versions(),
+            "commit": git_commit(),
+            "seed": self.config.seed,
+            **({"costs": self.costs.to_dict()} if self.costs else {}),
+        }
+
+    def write_sequences(self, writer: RunWriter) -> None:
+        """Writes the sequences into a run."""
+        writer.write_sequences(self.sequences, self.prompt_tokens)
+
+    def items(self, prior: Stored | None = None, known: Stored | None = None) -> list[Item]:
+        """The sequences as work.
+
+        Args:
+            prior: what an earlier run found, where this one goes on.
+            known: what this run has found so far, the outcomes of the earlier one included.
+        """
+        seeds = np.random.SeedSequence(self.config.seed).generate_state(len(self.sequences)).tolist()
+        return [
+            Item(
+                sequence=sequence,
+                partner=self.partners[sequence.id],
+                seed=seed,
+                prompt_tokens=length,
+                prior=tuple(outcome for _, outcome in prior.outcomes(sequence.id)) if prior else (),
+                exhausted=prior.exhausted.get(sequence.id, 0) if prior else 0,
+                known=tuple(known.outcomes(sequence.id)) if known else (),
+            )
+            for sequence, length, seed in zip(self.sequences, self.prompt_tokens, seeds, strict=True)
+        ]
+
+
+def _refuse(what: str, found: Any, expected: Any) -> None:
+    if found != expected:
+        raise InputError(
+            f"the {what} of the run is required (fingerprint {str(expected)[:12]}), but what is there now has "
+            f"{str(found)[:12]}; put the run's own {what} back, or begin a new run"
+        )
+
+
+def _sequences(config: SearchConfig) -> list[Sequence]:
+    sequences = load_sequences(
+        config.data,
+        columns=config.columns,
+        reference_files=config.reference_files,
+        tasks=config.tasks,
+        limit=config.limit,
+    )
+    for name in dict.fromkeys((config.criterion, *config.metrics)):
+        check_sequences(sequences, get_metric(name))
+    return sequences
+
+
+def _check_prompts(engine: Engine, sequences: Seq[Sequence]) -> list[int]:
+    """Lengths of the prompts in tokens, once all of them are known to fit."""
+    lengths = []
+    for sequence in sequences:
+        try:
+            lengths.append(len(engine.encode(sequence.prompt)))
+        except InputError as error:
+            raise InputError(f"sequence '{sequence.id}': {error}") from error
+    return lengths
+
+
+def _check_continuations(
+    engine: Engine, sequences: Seq[Sequence], prompt_tokens: Seq[int], partners: Mapping[str, Sequence]
+) -> None:
+    """Makes sure that every text whose likelihood is wanted has tokens and fits behind its prompt."""
+    config, model = engine.config, engine.model
+    for sequence, length in zip(sequences, prompt_tokens, strict=True):
+        scored: list[tuple[str, str]] = []
+        if "log_likelihood" in config.model_metrics:
+            scored += [("reference", text) for text in sequence.references]
+            scored += [("reference (another sequence's, for the null)", t) for t in partners[sequence.id].references]
+        if "choice_accuracy" in config.model_metrics:
+            scored += [("choice", text) for text in sequence.choices]
+        for kind, text in scored:
+            count = len(model.tokenizer(text, add_special_tokens=False)["input_ids"])
+            if not count:
+                raise InputError(f"sequence '{sequence.id}': a {kind} of at least one token is required; remove it")
+            if model.context is not None and length + count > model.context:
+                raise InputError(
+                    f"sequence '{sequence.id}': a prompt of {length} tokens and a {kind} of {count} do not fit the "
+                    f"model's context of {model.context} tokens; shorten them or leave them out"
+                )

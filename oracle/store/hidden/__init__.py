@@ -1,0 +1,7 @@
+"""Hidden states on disk: computed once, read layer by layer. Knows no model."""
+
+from oracle.store.hidden.key import Key
+from oracle.store.hidden.shard import Entry
+from oracle.store.hidden.store import LIMIT, HiddenStore, Usage
+
+__all__ = ["LIMIT", "Entry", "HiddenStore", "Key", "Usage"]

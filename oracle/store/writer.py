@@ -1,0 +1,144 @@
+"""The run folder, for its one writer."""
+
+from collections.abc import Iterator
+from collections.abc import Sequence as Seq
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pyarrow as pa
+
+from oracle.errors import InputError
+from oracle.store.files import write_json, write_part, write_table
+from oracle.store.lock import Lock
+from oracle.store.log import Log
+from oracle.store.run import CERTIFICATES, EVALUATIONS, MANIFEST, SUMMARY, Run
+from oracle.store.schema import (
+    SCHEMA_VERSION,
+    certificates_table,
+    evaluations_table,
+    sequences_table,
+)
+from oracle.types import Outcome, Sequence
+
+__all__ = ["RunWriter", "check_free"]
+
+PARTS = (EVALUATIONS, CERTIFICATES)
+"""Tables that grow while a search goes on, in parts."""
+
+
+class RunWriter:
+    """A run folder, for its one writer.
+
+    Evaluations are appended in parts, each written whole or not at all. As long as it is open no other writer gets in.
+
+    Args:
+        folder: must not exist yet, or be empty.
+        manifest: config, model, data and the rest.
+
+    Attributes:
+        log: what happened, beside the run.
+
+    Raises:
+        InputError: if something is there already; it is left as it is.
+    """
+
+    def __init__(self, folder: Path, manifest: dict[str, Any]) -> None:
+        check_free(folder)
+        try:
+            for name in PARTS:
+                (folder / name).mkdir(parents=True)
+        except OSError as error:
+            raise InputError(f"cannot write to '{folder}' ({error.strerror}); give another --out") from error
+        self._open(folder)
+        write_json(folder / MANIFEST, {"schema_version": SCHEMA_VERSION, **manifest})
+
+    @classmethod
+    def reopen(cls, folder: Path) -> "RunWriter":
+        """Goes on with a run that was interrupted. Parts that are damaged are set aside, and the log names them.
+
+        Raises:
+            InputError: if there is no run, it has another schema version, or somebody is writing it.
+        """
+        run = Run.open(folder)
+        writer = cls.__new__(cls)
+        writer._open(folder)
+        for name in PARTS:
+            for part, reason in run.damaged(name):
+                part.rename(part.with_suffix(".damaged"))
+                writer.log.warning("set aside", file=f"{name}/{part.name}", reason=reason)
+        return writer
+
+    def _open(self, folder: Path) -> None:
+        self.folder = folder
+        self._lock = Lock(folder / "lock")
+        self.log = Log(folder / "log.jsonl")
+        for name in PARTS:
+            (folder / name).mkdir(exist_ok=True)
+            for scratch in (folder / name).glob(".*.tmp"):
+                scratch.unlink()
+
+    def __enter__(self) -> "RunWriter":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Lets others write."""
+        self._lock.release()
+
+    def write_sequences(self, sequences: Seq[Sequence], prompt_tokens: Seq[int]) -> None:
+        """Writes the sequences, once."""
+        with self._writing():
+            write_table(self.folder / "sequences.parquet", sequences_table(sequences, prompt_tokens))
+
+    def append(self, rows: Seq[tuple[str, int, Outcome]], qualities: Seq[str]) -> None:
+        """Writes one part: (sequence id, number within the sequence, outcome) a row."""
+        self._part(EVALUATIONS, evaluations_table(rows, qualities))
+
+    def certify(self, rows: Seq[dict[str, Any]]) -> None:
+        """Writes how searches ended, whose evaluations are written: a row a sequence, see `CERTIFICATE`."""
+        self._part(CERTIFICATES, certificates_table(rows))
+
+    def _part(self, name: str, table: pa.Table) -> None:
+        folder = self.folder / name
+        number = max((int(path.name.split("-")[1]) for path in folder.glob("part-*")), default=-1) + 1
+        with self._writing():
+            path = write_part(folder / f"part-{number:05d}", table)
+        self.log.info("wrote", file=f"{name}/{path.name}", rows=len(table))
+
+    def write_result(self, name: str, table: pd.DataFrame) -> None:
+        """Writes a small table of results."""
+        with self._writing():
+            write_table(self.folder / f"{name}.parquet", pa.Table.from_pandas(table, preserve_index=False))
+
+    def write_summary(self, summary: dict[str, Any]) -> None:
+        """Writes the numbers of the run; with them the run is complete."""
+        with self._writing():
+            write_json(self.folder / SUMMARY, summary)
+
+    @contextmanager
+    def _writing(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            raise InputError(
+                f"cannot write to '{self.folder}' ({error.strerror}); what was written is kept: see to it, then go on "
+                f"with 'oracle search --resume {self.folder}'"
+            ) from error
+
+
+def check_free(folder: Path) -> None:
+    """Refuses a folder that holds anything.
+
+    Raises:
+        InputError: if something is there, or the path leads nowhere.
+    """
+    try:
+        taken = folder.exists() and (not folder.is_dir() or any(folder.iterdir()))
+    except OSError as error:
+        raise InputError(f"cannot write to '{folder}' ({error.strerror}); give another --out") from error
+    if taken:
+        raise InputError(f"'{folder}' is there already and is left as it is; give another --out or remove it")

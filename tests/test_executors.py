@@ -1,0 +1,92 @@
+"""Workers on a Ray cluster: the same results as here, whoever dies."""
+
+import os
+import signal
+from collections.abc import Callable, Iterator
+from collections.abc import Sequence as Seq
+from pathlib import Path
+
+import pytest
+
+import analysis
+from oracle.config import SearchConfig
+from oracle.errors import InputError
+from oracle.executors import Event, Item, Workers
+from oracle.runner import run_search
+from oracle.search import Memory
+from oracle.store import Run
+
+ray = pytest.importorskip("ray", reason="Ray has no wheel for this platform")
+
+from oracle.executors.cluster import Cluster, Worker  # noqa: E402
+
+Search = Callable[..., Run]
+
+
+class Deadly(Worker):
+    """A worker that is killed in the middle of sequence s3, as often as there are bullets."""
+
+    def search(self, items: Seq[Item], memory: Memory) -> Iterator[Event | dict[str, int]]:
+        """Dies after the first event of that sequence."""
+        for event in super().search(items, memory):
+            yield event
+            bullets = sorted(Path(os.environ["LAYER_ORACLE_TEST_BULLETS"]).iterdir())
+            if not isinstance(event, dict) and event.sequence == "s3" and bullets:
+                bullets[0].unlink()
+                os.kill(os.getpid(), signal.SIGKILL)
+
+
+@pytest.fixture
+def clustered(search: Search, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., Run]:
+    """The same search on two workers, which are killed so many times."""
+    monkeypatch.setattr(analysis, "draw_all", lambda *args, **kwargs: [])
+    monkeypatch.setattr(Cluster, "worker", Deadly)
+    # A worker does not find this module by its name.
+    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent), prepend=os.pathsep)
+
+    def run(deaths: int, config: dict[str, object]) -> Run:
+        bullets = tmp_path / "bullets"
+        bullets.mkdir()
+        for number in range(deaths):
+            (bullets / str(number)).touch()
+        monkeypatch.setenv("LAYER_ORACLE_TEST_BULLETS", str(bullets))
+        return run_search(SearchConfig.from_dict(config), tmp_path / "run", workers=Workers(kind="ray", count=2))
+
+    return run
+
+
+def rows(run: Run) -> list[dict[str, str]]:
+    return run.evaluations().drop(columns="margin").map(repr).to_dict("records")
+
+
+@pytest.mark.parametrize("deaths", [0, 2])
+def test_workers_find_what_one_finds_even_if_they_die(
+    search: Search, clustered: Callable[..., Run], deaths: int
+) -> None:
+    here = search(strategy="auto")
+    there = clustered(deaths, here.manifest["config"])
+    assert rows(there) == rows(here)
+    assert there.certificates().sort_values("sequence").to_dict("records") == here.certificates().sort_values(
+        "sequence"
+    ).to_dict("records")
+    assert there.summary()["set_aside"] == {}
+
+
+def test_a_sequence_that_kills_its_workers_is_set_aside_and_named(
+    search: Search, clustered: Callable[..., Run]
+) -> None:
+    here = search(strategy="auto")
+    there = clustered(99, here.manifest["config"])
+    assert there.summary()["set_aside"] == {"s3": "3 workers died over it"}
+    assert [row for row in rows(there) if row["sequence"] != "'s3'"] == [
+        row for row in rows(here) if row["sequence"] != "'s3'"
+    ]
+
+
+def test_what_cannot_be_had_is_refused() -> None:
+    with pytest.raises(InputError, match="--workers and --address need --executor ray"):
+        Workers(count=2)
+    with pytest.raises(InputError, match="--executor needs one of local, ray, not 'dask'"):
+        Workers(kind="dask")  # type: ignore[arg-type]
+    with pytest.raises(InputError, match="--workers needs at least 1, not 0"):
+        Workers(kind="ray", count=0)
