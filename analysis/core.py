@@ -140,14 +140,16 @@ class _Search:
         self._effort += len(parent_S)
 
     def _note_best(self) -> None:
-        """Of the assignments within the limit that of most value, then of least weight."""
+        """Of the assignments within the limit that of most value; of equal ones, but for rounding, the lightest."""
         within = np.flatnonzero(self._weight_S <= self._room)
         if not len(within):
             return
-        state = within[np.lexsort((self._weight_S[within], -self._value_S[within]))[0]]
-        # Weights are negated: more is better in both.
-        if (found := (float(self._value_S[state]), -float(self._weight_S[state]))) > self._best:
-            self._best, self._best_N = found, self._first_N.copy()
+        most = self._value_S[within].max()
+        equal = within[self._value_S[within] > most - ROUNDING]
+        state = equal[self._weight_S[equal].argmin()]
+        value, weight = self._best
+        if most > value + ROUNDING or (most > value - ROUNDING and self._weight_S[state] < weight):
+            self._best, self._best_N = (max(value, float(most)), float(self._weight_S[state])), self._first_N.copy()
             for n, parent_S, column_S in reversed(self._picks):
                 self._best_N[n], state = column_S[state], parent_S[state]
 

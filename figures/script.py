@@ -17,9 +17,12 @@ def main(*names: str) -> int:
     parser.add_argument("run", metavar="RUN", help="folder that a search wrote")
     parser.add_argument("--out", metavar="DIR", required=True, help="folder for the figures")
     parser.add_argument("--criterion", metavar="METRIC", help="metric to read the run by (default: the run's own)")
+    parser.add_argument(
+        "--cost", metavar="COST", help="read it by other costs: layers, or a file of 'oracle profile --out'"
+    )
     arguments = parser.parse_args()
     try:
-        experiment = load(arguments.run, criterion=arguments.criterion)
+        experiment = load(arguments.run, criterion=arguments.criterion, costs=arguments.cost)
         files = draw_all(experiment, arguments.out, names=names or tuple(FIGURES))
     except InputError as error:
         print(f"error: {error}", file=sys.stderr)

@@ -11,7 +11,7 @@ from typing import Any
 
 from oracle.config import SearchConfig
 from oracle.errors import Interrupted
-from oracle.executors import SIDE_BY_SIDE, Ended, Event, Executor, Found, Item
+from oracle.executors import SIDE_BY_SIDE, Ended, Event, Executor, Found, Item, Note
 from oracle.progress import Advance, Watch
 from oracle.search import Archive, Memory, Space
 from oracle.store import RunWriter
@@ -68,6 +68,9 @@ class Campaign:
                 for wave in waves(self.items):
                     learned = copy.deepcopy(memory)
                     for event in self._events(wave, executor, memory, learned):
+                        if isinstance(event, Note):
+                            writer.log.warning(**event.values)
+                            continue
                         journal.take(event)
                         progress.take(event)
                         if stop():
@@ -76,7 +79,7 @@ class Campaign:
             finally:
                 journal.flush()
 
-    def _events(self, wave: Seq[Item], executor: Executor, memory: Memory, learned: Memory) -> Iterator[Event]:
+    def _events(self, wave: Seq[Item], executor: Executor, memory: Memory, learned: Memory) -> Iterator[Event | Note]:
         """What comes of a wave; what works is learned as its sequences end."""
         outcomes = {item.sequence.id: [*item.prior, *(outcome for _, outcome in item.known)] for item in wave}
         for item in wave:

@@ -7,6 +7,7 @@ import pandas as pd
 
 import analysis
 from analysis.savings import ROUNDING
+from oracle.costs import costs_of_file
 from oracle.errors import InputError
 from oracle.quality import get_metric
 from oracle.store import Run
@@ -17,6 +18,7 @@ __all__ = [
     "budgets",
     "by_task",
     "compact",
+    "measure",
     "oracle_at",
     "proven",
     "select",
@@ -56,9 +58,22 @@ def compact(allocation: Any) -> str:
     return ",".join(f"{p[0]}-{p[-1]}" if len(p) > 1 else f"{p[0]}" for p in parts) or "none"
 
 
-def budgets(folder: Path, criterion: str | None = None) -> list[dict[str, Any]]:
-    """The minimal budget of every sequence, with its bounds."""
-    return _budgets(analysis.load(folder, criterion))
+def budgets(folder: Path, criterion: str | None = None, costs: str | None = None) -> list[dict[str, Any]]:
+    """The minimal budget of every sequence, with its bounds.
+
+    Args:
+        folder: the run.
+        criterion: metric to read the run by; its own by default.
+        costs: what units cost, as `analysis.load` takes it; what the search minimised by default.
+    """
+    return _budgets(analysis.load(folder, criterion, costs=costs))
+
+
+def measure(folder: Path, costs: str | None = None) -> str:
+    """What costs are measured in: layers, sublayers, FLOPs/token or ms/token."""
+    if costs is None:
+        return Run.open(folder).measure
+    return f"{Run.open(folder).unit}s" if costs == "layers" else costs_of_file(costs).unit_of_measure
 
 
 def _budgets(experiment: analysis.Experiment) -> list[dict[str, Any]]:
@@ -102,16 +117,17 @@ def by_task(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
     return _records(means.reset_index())
 
 
-def oracle_at(folder: Path, budget: float, criterion: str | None = None) -> dict[str, Any]:
+def oracle_at(folder: Path, budget: float, criterion: str | None = None, costs: str | None = None) -> dict[str, Any]:
     """The data-set oracle at a mean budget: its mean quality, and the allocation of every sequence.
 
     Args:
         folder: the run.
         budget: mean fraction of layers, 0 to 1.
         criterion: metric to read the run by; its own by default.
+        costs: what units cost, as `analysis.load` takes it; what the search minimised by default.
     """
     _check_fraction(budget, "--budget")
-    experiment = analysis.load(folder, criterion)
+    experiment = analysis.load(folder, criterion, costs=costs)
     metric = experiment.metric
     evaluations, full_cost = experiment.evaluations, experiment.full_cost
     items, number_NK = analysis.quality_by_cost(evaluations, full_cost, metric, step=experiment.step)
@@ -129,7 +145,11 @@ def oracle_at(folder: Path, budget: float, criterion: str | None = None) -> dict
 
 
 def sequence_frontier(
-    folder: Path, sequence: str, budget: float | None = None, criterion: str | None = None
+    folder: Path,
+    sequence: str,
+    budget: float | None = None,
+    criterion: str | None = None,
+    costs: str | None = None,
 ) -> dict[str, Any]:
     """One sequence: its prompt and references, and each allocation that beats all cheaper ones.
 
@@ -138,10 +158,11 @@ def sequence_frontier(
         sequence: id of the sequence.
         budget: only allocations that cost at most this fraction of the layers.
         criterion: metric to read the run by; its own by default.
+        costs: what units cost, as `analysis.load` takes it; what the search minimised by default.
     """
     if budget is not None:
         _check_fraction(budget, "--budget")
-    experiment = analysis.load(folder, criterion)
+    experiment = analysis.load(folder, criterion, costs=costs)
     known = {row["sequence"]: row for row in _records(experiment.sequences)}
     if sequence not in known:
         raise InputError(

@@ -4,6 +4,8 @@ import itertools
 import json
 import time
 from collections.abc import Callable
+from functools import partial
+from itertools import pairwise
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -14,7 +16,7 @@ from torch.utils.flop_counter import FlopCounterMode, sdpa_flop_count
 from transformers import DynamicCache
 from zoo import GATED, MIXED, WIDE, ZOO, tiny
 
-from oracle.costs import Conditions, Costs, read_costs, write_costs
+from oracle.costs import Conditions, Costs, costs_of_file, read_costs, write_costs
 from oracle.costs.anatomy import Experts, multiplied
 from oracle.costs.bench import Bench
 from oracle.costs.flops import count_flops
@@ -53,9 +55,12 @@ CPU_ATTENTION = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu
 """The one kernel that torch leaves out of its count."""
 
 
-def build(family: str) -> LanguageModel:
+def build(family: str, layers: int = LAYERS) -> LanguageModel:
+    prefix, settings = {**ZOO, **MORE}[family]
+    cut = {name: layers for name in ("num_hidden_layers", "n_layer") if name in settings}
+    kinds = {name: settings[name][:layers] for name in ("layer_types",) if name in settings}
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("zoo.ZOO", {**ZOO, **MORE})
+        patch.setattr("zoo.ZOO", {family: (prefix, {**settings, **cut, **kinds})})
         network = tiny(family)
     if any("experts" in name for name, _ in network.named_modules()):
         network.set_experts_implementation("eager")  # torch does not count grouped products
@@ -64,15 +69,19 @@ def build(family: str) -> LanguageModel:
 
 @pytest.fixture(scope="module", params=[*ZOO, *MORE][:-1])
 def model(request: pytest.FixtureRequest) -> LanguageModel:
-    return build(request.param)
+    """Two layers: the first and the second kind, where there are two."""
+    return build(request.param, layers=2)
 
 
-def counted(work: Callable[[], object]) -> FlopCounterMode:
-    """What torch counts, kernel by kernel."""
+def counted(*works: Callable[[], object]) -> tuple[list[int], FlopCounterMode]:
+    """What torch counts of each, and kernel by kernel of all."""
     attention = {CPU_ATTENTION: lambda query, key, value, *args, **kwargs: sdpa_flop_count(query, key, value)}
+    totals = [0]
     with torch.inference_mode(), FlopCounterMode(display=False, custom_mapping=attention) as counter:
-        work()
-    return counter
+        for work in works:
+            work()
+            totals.append(counter.get_total_flops())
+    return [after - before for before, after in pairwise(totals)], counter
 
 
 @torch.inference_mode()
@@ -81,20 +90,18 @@ def test_flops_of_a_token_are_those_that_torch_counts(model) -> None:
     context = 3 * WINDOW
     cache, tokens = DynamicCache(config=model.network.config), torch.arange(context)[None]
     model.network(tokens[:, :-1], past_key_values=cache, use_cache=True)
-    plain = counted(lambda: model.network(tokens[:, -1:], past_key_values=cache, use_cache=True))
+    [total], plain = counted(lambda: model.network(tokens[:, -1:], past_key_values=cache, use_cache=True))
     costs = count_flops(model, Conditions(context=context))
-    assert costs.total == plain.get_total_flops()
+    assert costs.total == total
     assert costs.overhead == 2 * 258 * 32, "the head alone: the embedding is a look-up"
     last = {
-        name.split(".")[-1]: sum(flops.values())
-        for name, flops in plain.get_flop_counts().items()
-        if f".{LAYERS - 1}." in name
+        name.split(".")[-1]: sum(flops.values()) for name, flops in plain.get_flop_counts().items() if ".1." in name
     }
     if heads := FUSED.get(model.name):
         (fused,) = (last[name] for name in ("c_attn", "query_key_value", "qkv_proj") if name in last)
-        assert costs.states == (fused * 2 * heads // (4 + 2 * heads),) * LAYERS
+        assert costs.states == (fused * 2 * heads // (4 + 2 * heads),) * 2
     else:
-        assert costs.states == (last["k_proj"] + last["v_proj"],) * LAYERS
+        assert costs.states == (last["k_proj"] + last["v_proj"],) * 2
 
 
 @torch.inference_mode()
@@ -105,29 +112,32 @@ def test_flops_of_a_unit_are_those_that_torch_counts(model, unit) -> None:
         with pytest.raises(InputError, match="use the unit 'layer'"):
             count_flops(model, conditions)
         return
-    cache = RowCache(LAYERS, WINDOW)
+    cache = RowCache(model.layers, WINDOW)
     step = model.decoder.begin(torch.arange(WINDOW - 1)[None], cache=cache, positions_RT=torch.arange(WINDOW - 1)[None])
-    for cache.step in range(LAYERS):
+    for cache.step in range(model.layers):
         model.decoder.run(Call(cache.step), step.hidden_RTD, step)
     cache.advance(WINDOW - 1)
     step = model.decoder.begin(torch.tensor([[7]]), cache=cache, positions_RT=torch.tensor([[WINDOW - 1]]))
     costs, units = count_flops(model, conditions), Units(model.decoder, unit)
-    for number, flops in enumerate(costs.units):
-        (call,) = units.calls((number,))
+    calls = [units.calls((number,))[0] for number in range(units.count)]
+
+    def run(call: Call) -> None:
         cache.step = call.layer
-        ran = counted(lambda: model.decoder.run(call, step.hidden_RTD, step))  # noqa: B023
-        assert flops == ran.get_total_flops(), number
-        assert (costs.states[number] == 0) == (call.part == Part.MLP)
+        model.decoder.run(call, step.hidden_RTD, step)
+
+    assert list(costs.units) == counted(*(partial(run, call) for call in calls))[0]
+    assert [flops == 0 for flops in costs.states] == [call.part == Part.MLP for call in calls]
 
 
 @torch.inference_mode()
 def test_what_is_timed_is_what_is_counted(model) -> None:
     conditions = Conditions(context=WINDOW, batch=3)
-    bench = Bench(model.decoder, [Call(layer) for layer in range(LAYERS)], conditions)
+    bench = Bench(model.decoder, [Call(layer) for layer in range(model.layers)], conditions)
     costs = count_flops(model, conditions)
-    for work in (bench.whole, bench.parts, bench.states):  # a repetition finds what the first found
+    works = (bench.whole, bench.parts, bench.states)
+    for work in works:  # a repetition finds what the first found
         work()
-    whole, parts, states = (counted(work).get_total_flops() for work in (bench.whole, bench.parts, bench.states))
+    [whole, parts, states], _ = counted(*works)
     assert whole == parts == 3 * costs.total
     assert 3 * sum(costs.states) <= states < 3 * sum(costs.units) / 2
 
@@ -253,6 +263,38 @@ def test_fractions_include_what_every_allocation_pays(allocation, fraction, prop
     assert space.cost(allocation) + costs().overhead == costs().of(allocation)
 
 
+def test_the_same_units_cost_the_same_to_the_last_bit() -> None:
+    thirds = costs(units=(0.1, 1 / 3, 0.1, 1 / 3, 0.7), states=(0.0,) * 5, overhead=0.3)
+    found = thirds.of_each([(0, 1, 2, 3), (3, 2, 1, 0), (0, 2, 1, 3), (), (0, 1, 2, 3, 4)])
+    assert len(set(found[:3].tolist())) == 1
+    assert found[-1] == thirds.total
+    assert found[3:].tolist() == pytest.approx([0.3, 0.3 + 0.2 + 2 / 3 + 0.7])
+    with pytest.raises(InputError, match=r"units 0 to 4 is required, not \(1, 5\)"):
+        thirds.of_each([(0,), (1, 5)])
+
+
+@pytest.mark.parametrize(
+    ("units", "relative", "step"),
+    [
+        ((7e6, 7e6, 7e6), (1.0, 1.0, 1.0), 7e6),
+        ((0.1, 0.1, 0.1), (1.0, 1.0, 1.0), 0.1),
+        ((2.0, 6.0, 4.0), (0.5, 1.5, 1.0), 2.0),
+        ((0.25, 1.5, 1.25), (0.25, 1.5, 1.25), None),
+        ((0.0, 0.0, 0.0), None, None),
+    ],
+)
+def test_a_search_sees_costs_in_mean_units(units, relative, step) -> None:
+    some = costs(units=units)
+    assert some.step == step
+    if relative is None:
+        with pytest.raises(InputError, match="needs units that cost something"):
+            assert some.relative
+    else:
+        assert some.relative == relative
+    measured = costs(units=(0.1, 1 / 3, 0.7)).relative
+    assert sum(measured) == sum(reversed(measured)) == pytest.approx(3.0, abs=1e-5)
+
+
 @pytest.mark.parametrize("allocation", [(3,), (0, -1)])
 def test_units_that_do_not_exist_cost_nothing_that_is_known(allocation) -> None:
     with pytest.raises(InputError, match="units 0 to 2 is required"):
@@ -281,7 +323,11 @@ def test_a_file_gives_back_what_was_written(tmp_path: Path) -> None:
     write_costs(tmp_path / "costs.json", [counts, measured], rounds=3)
     assert read_costs(tmp_path / "costs.json", "ms/token") == measured
     assert read_costs(tmp_path / "costs.json", "FLOPs/token") == counts
+    assert read_costs(tmp_path / "costs.json") == measured
+    for suffix, expected in (("", measured), (":ms", measured), (":flops", counts)):
+        assert costs_of_file(f"{tmp_path / 'costs.json'}{suffix}") == expected
     write_costs(tmp_path / "costs.json", [counts])
+    assert read_costs(tmp_path / "costs.json") == counts
     with pytest.raises(InputError, match="has costs in FLOPs/token, not in ms/token"):
         read_costs(tmp_path / "costs.json", "ms/token")
     with pytest.raises(InputError, match="cannot write costs"):

@@ -70,6 +70,14 @@ def test_the_same_seed_gives_the_same_run_byte_for_byte(search: Search, base: Ru
     assert one == two
 
 
+def test_budgets_are_ruled_out_from_the_empty_mask_on(search: Search) -> None:
+    run = search(strategy="random", criterion="agreement", evaluations=1, limit=2)
+    every = search(strategy="exhaustive", criterion="agreement", evaluations=2**LAYERS, limit=2)
+    assert run.table("minimal_budgets")["certified"].all()
+    for bound in ("lower", "upper"):
+        assert run.table("minimal_budgets")[bound].tolist() == every.table("minimal_budgets")[bound].tolist()
+
+
 def test_another_seed_gives_other_random_masks(search: Search, base: Run) -> None:
     other = search(seed=4)
     assert tried(base, "random") != tried(other, "random")

@@ -46,6 +46,8 @@ def ask(arguments: argparse.Namespace) -> Answer:
         raise InputError(f"--budget goes with --sequence or alone, not with {_option(name)}; leave one out")
     if arguments.criterion is not None and name == "sql":
         raise InputError("--sql reads the metrics as columns of evaluations: name them there, without --criterion")
+    if arguments.cost is not None and name in ("allocations", "against", "sql"):
+        raise InputError(f"{_option(name)} reads the costs that the search minimised: leave --cost out")
     if name is None:
         return _budgets(arguments) if arguments.budget is None else _oracle(arguments)
     return QUESTIONS[name](arguments)
@@ -56,26 +58,28 @@ def _option(name: str | None) -> str:
 
 
 def _budgets(arguments: argparse.Namespace) -> Answer:
-    rows, run = query.budgets(arguments.folder, arguments.criterion), Run.open(arguments.folder)
+    rows, run = query.budgets(arguments.folder, arguments.criterion, arguments.cost), Run.open(arguments.folder)
+    measure = query.measure(arguments.folder, arguments.cost)
     proven = query.proven(rows)
     trivial, gap = proven["certified"] - proven["certified_nonzero"], proven["mean_gap"]
 
     def show() -> None:
-        show_budgets(rows, run.units)
+        show_budgets(rows, run.units, measure)
         zero = f" ({trivial} of them where the full model scores zero)" if trivial else ""
-        others = "" if gap is None else f"; mean gap of the others {gap:.4g} {run.measure}"
+        others = "" if gap is None else f"; mean gap of the others {gap:.4g} {measure}"
         show_line(f"Proven minimal: {proven['certified']} of {len(rows)}{zero}{others}.")
 
     return Answer(whole={"sequences": rows, **proven}, rows=rows, columns=_names(rows), show=show)
 
 
 def _at_most(arguments: argparse.Namespace) -> Answer:
-    every = query.budgets(arguments.folder, arguments.criterion)
+    every = query.budgets(arguments.folder, arguments.criterion, arguments.cost)
+    measure = query.measure(arguments.folder, arguments.cost)
     rows, units = query.at_most(every, arguments.at_most), Run.open(arguments.folder).units
 
     def show() -> None:
         if rows:
-            show_budgets(rows, units)
+            show_budgets(rows, units, measure)
         show_line(f"{len(rows)} of {len(every)} sequences need at most {100 * arguments.at_most:.1f} %.")
 
     whole = {"at_most": arguments.at_most, "of": len(every), "sequences": rows}
@@ -83,7 +87,7 @@ def _at_most(arguments: argparse.Namespace) -> Answer:
 
 
 def _by_task(arguments: argparse.Namespace) -> Answer:
-    return _table("tasks", query.by_task(query.budgets(arguments.folder, arguments.criterion)))
+    return _table("tasks", query.by_task(query.budgets(arguments.folder, arguments.criterion, arguments.cost)))
 
 
 def _allocations(arguments: argparse.Namespace) -> Answer:
@@ -98,15 +102,19 @@ def _sql(arguments: argparse.Namespace) -> Answer:
 
 
 def _sequence(arguments: argparse.Namespace) -> Answer:
-    answer = query.sequence_frontier(arguments.folder, arguments.sequence, arguments.budget, arguments.criterion)
+    answer = query.sequence_frontier(
+        arguments.folder, arguments.sequence, arguments.budget, arguments.criterion, arguments.cost
+    )
+    measure = query.measure(arguments.folder, arguments.cost)
     units, rows = Run.open(arguments.folder).units, answer["frontier"]
-    return Answer(whole=answer, rows=rows, columns=_names(rows), show=lambda: show_sequence(answer, units))
+    return Answer(whole=answer, rows=rows, columns=_names(rows), show=lambda: show_sequence(answer, units, measure))
 
 
 def _oracle(arguments: argparse.Namespace) -> Answer:
-    answer = query.oracle_at(arguments.folder, arguments.budget, arguments.criterion)
+    answer = query.oracle_at(arguments.folder, arguments.budget, arguments.criterion, arguments.cost)
+    measure = query.measure(arguments.folder, arguments.cost)
     units, rows = Run.open(arguments.folder).units, answer["assignment"]
-    return Answer(whole=answer, rows=rows, columns=_names(rows), show=lambda: show_oracle(answer, units))
+    return Answer(whole=answer, rows=rows, columns=_names(rows), show=lambda: show_oracle(answer, units, measure))
 
 
 def _against(arguments: argparse.Namespace) -> Answer:

@@ -57,6 +57,7 @@ def add_query(commands: Any) -> None:
         help="the oracle's choice under a mean budget of F of the layers (0 to 1)",
     )
     parser.add_argument("--criterion", metavar="METRIC", help="read the run by another metric than its own")
+    _add_cost(parser)
     parser.add_argument("--csv", action="store_true", help="print the rows as CSV instead of tables")
 
 
@@ -65,10 +66,20 @@ def add_figures(commands: Any) -> None:
     parser = command(commands, "figures", _run_figures, "Draw the figures of a stored run again; needs no model.")
     parser.add_argument("folder", type=Path, metavar="RUN", help="run folder")
     parser.add_argument(
-        "--out", type=Path, help="folder for the pictures (default: RUN/figures, or RUN/figures-METRIC)"
+        "--out", type=Path, help="folder for the pictures (default: RUN/figures, or RUN/figures-METRIC-COST)"
     )
     parser.add_argument("--criterion", metavar="METRIC", help="read the run by another metric than its own")
+    _add_cost(parser)
     add_quiet(parser)
+
+
+def _add_cost(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--cost",
+        metavar="COST",
+        help="read the run by other costs than its own: layers, or a file of 'oracle profile --out' (FILE:flops or "
+        "FILE:ms chooses)",
+    )
 
 
 def _run_query(arguments: argparse.Namespace) -> None:
@@ -91,8 +102,9 @@ def _run_figures(arguments: argparse.Namespace) -> None:
     from oracle.draw import draw
     from oracle.progress import silent, terminal
 
-    out = arguments.out or arguments.folder / "-".join(filter(None, ("figures", arguments.criterion)))
-    experiment = load(arguments.folder, arguments.criterion)
+    named = ("figures", arguments.criterion, arguments.cost and Path(arguments.cost).name.replace(":", "-"))
+    out = arguments.out or arguments.folder / "-".join(filter(None, named))
+    experiment = load(arguments.folder, arguments.criterion, costs=arguments.cost)
     seen = sys.stderr.isatty() and not arguments.quiet
     names = [str(path) for path in draw(experiment, out, watch=terminal if seen else silent)]
     print(json.dumps({"figures": names}) if arguments.json else "\n".join(names))

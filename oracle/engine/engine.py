@@ -2,9 +2,11 @@
 
 from collections.abc import Iterator
 from collections.abc import Sequence as Seq
+from functools import partial
+from typing import Any
 
 import numpy as np
-import torch
+from numpy.typing import NDArray
 
 from oracle.config import SearchConfig
 from oracle.engine.decode import Generation, Settings, greedy_decode
@@ -12,11 +14,12 @@ from oracle.engine.gated import GatedGeneration, GatedScore, gated_decode, gated
 from oracle.engine.gates import Gate
 from oracle.engine.memory import Footprint
 from oracle.engine.plain import plain_generate
-from oracle.engine.prompts import PromptState, encode, prompt_pass
+from oracle.engine.prompts import PromptState, encode, prompt_pass, together
 from oracle.engine.refute import Refuter, Verdict
 from oracle.engine.schedule import Mask, Schedule, Units
 from oracle.engine.score import log_likelihoods
-from oracle.engine.solo import run_alone
+from oracle.engine.shrink import Room, single
+from oracle.engine.solo import TIES, run_alone
 from oracle.engine.states import Hidden
 from oracle.errors import InputError
 from oracle.models.loading import LanguageModel
@@ -28,10 +31,6 @@ __all__ = ["Engine", "Request"]
 
 Request = tuple[PromptState, Allocation]
 """One output to generate: a prompt and the units that run."""
-
-TIES = {torch.float32: 1e-3, torch.float16: 0.06, torch.bfloat16: 0.5}
-"""Leads, in logits, that rounding may turn round: a rule of thumb by dtype. In float32 it is twice the largest
-difference between batched and single decoding seen in 2,880 outputs of the embedded model."""
 
 
 class Engine:
@@ -49,6 +48,7 @@ class Engine:
         units: what allocations are made of.
         hidden: states of any sequence under any allocation, with what was found in the store and what was not.
         executions: layer x token units executed so far, as every kind of evaluation counts them.
+        notes: what the run's log should say; for the reader to clear.
     """
 
     def __init__(self, model: LanguageModel, config: SearchConfig, store: HiddenStore | None = None) -> None:
@@ -60,12 +60,15 @@ class Engine:
         self.units = Units(model.decoder, config.unit)
         self.hidden = Hidden(model, self.units, config, store)
         self.executions = 0
+        self.notes: list[dict[str, Any]] = []
+        self._decoding, self._scoring = Room("decoding", self.notes), Room("scoring", self.notes)
 
     def encode(self, prompt: str) -> list[int]:
         """Token ids of a prompt; see `oracle.engine.prompts.encode`."""
         config = self.config
         return encode(self.model, prompt, chat_template=config.chat_template, new_tokens=config.max_new_tokens)
 
+    @single()
     def open(self, prompt: str) -> PromptState:
         """Runs a prompt once at full depth, for all of its allocations."""
         return prompt_pass(self.model.decoder, self.encode(prompt))
@@ -101,31 +104,25 @@ class Engine:
             remaining = self.config.max_new_tokens - len(tokens)
             return bound.upper(tokens, self.model.text(tokens), remaining) < least
 
-        settings = self._settings(self._rows(requests, schedule))
-        by_request: dict[int, Generation] = {}
-        for some in self._apart(requests):
-            found = greedy_decode(
+        def decode(some: list[int], rows: int) -> list[Generation]:
+            return greedy_decode(
                 self.model.decoder,
                 [requests[index][0] for index in some],
                 schedule.of_rows(np.array(some)),
-                settings,
-                lambda place, tokens, some=some: hopeless(some[place], tokens),  # type: ignore[misc]
+                self._settings(rows),
+                lambda place, tokens: hopeless(some[place], tokens),
             )
+
+        most = self._rows(requests, schedule)
+        by_request: dict[int, Generation] = {}
+        for some in together(self.model.decoder, [prompt for prompt, _ in requests]):
+            found = self._decoding.within(min(most, len(some)), partial(decode, some))
             by_request |= zip(some, found, strict=True)
         generations = [by_request[index] for index in range(len(requests))]
         for (prompt, allocation), generation in zip(requests, generations, strict=True):
             fed = len(generation.tokens) - 1 + (0 if self.shared_prompt else prompt.length)
             self.executions += len(allocation) * fed
         return generations
-
-    def _apart(self, requests: Seq[Request]) -> list[list[int]]:
-        """Requests that may share batches: all of them, or those of one prompt where positions must agree."""
-        if self.model.decoder.places.mix:
-            return [list(range(len(requests)))]
-        groups: dict[int, list[int]] = {}
-        for index, (prompt, _) in enumerate(requests):
-            groups.setdefault(id(prompt), []).append(index)
-        return list(groups.values())
 
     def _settings(self, rows: int) -> Settings:
         decoder = self.model.decoder
@@ -140,6 +137,7 @@ class Engine:
             join=decoder.places.mix and not gaps,
         )
 
+    @single()
     def _resolve(self, request: Request, schedule: Schedule, generation: Generation) -> tuple[Generation, bool]:
         if not generation.ties:
             return generation, False
@@ -155,19 +153,17 @@ class Engine:
         by_reference = self.shared_prompt and self.model.decoder.shares_prompts
         longest = max(prompt.length for prompt, _ in requests)
         read = 1 if self.shared_prompt else longest
-        for waves in (1, 2):
-            # Rows that join late begin where the others stand: their caches have room for two outputs.
-            slots = waves * self.config.max_new_tokens + (0 if by_reference else longest)
-            needed_R = np.sort([footprint.row(cost, slots, read) for cost in schedule.runs_NS.sum(1)])[::-1]
-            if needed_R[0] > footprint.limit and waves == 2:
-                return 1  # one after the other: nobody joins late
-            if needed_R[0] > footprint.limit:
-                raise footprint.too_small(int(needed_R[0]))
-            rows = min(self.config.batch_rows, int((needed_R.cumsum() <= footprint.limit).sum()))
-            if rows >= len(requests):
-                break
-        return rows
+        slots, costs = 0 if by_reference else longest, schedule.runs_NS.sum(1)
+        rows = min(self.config.batch_rows, footprint.rows(costs, slots + self.config.max_new_tokens, read))
+        if rows >= len(requests):
+            return rows
+        # Rows that join late begin where the others stand: their caches have room for two outputs.
+        slots += 2 * self.config.max_new_tokens
+        if footprint.row(int(costs.max()), slots, read) > footprint.limit:
+            return 1  # one after the other: nobody joins late
+        return min(self.config.batch_rows, footprint.rows(costs, slots, read))
 
+    @single()
     def alone(self, prompt: PromptState, allocation: Allocation) -> tuple[int, ...]:
         """The output of plain generation on a model cut to the allocation."""
         self.units.check(allocation, rising=self.shared_prompt)
@@ -185,17 +181,23 @@ class Engine:
             self.units.check(allocation, rising=self.shared_prompt)
         schedule = self.units.steps(allocations)
         count, piece, head_rows = self._beside([prompt]).pieces(self._fed(prompt, len(continuation)))
-        values = np.empty(len(allocations))
-        for rows in _neighbours(schedule.runs_NS, count):
-            values[rows], executions = log_likelihoods(
+
+        def score(rows: NDArray[np.int64]) -> tuple[list[float], int]:
+            return log_likelihoods(
                 self.model.decoder,
                 prompt,
                 schedule.of_rows(rows),
                 continuation,
                 shared_prompt=self.shared_prompt,
-                piece=piece,
-                head_rows=head_rows,
+                piece=self._scoring.fit(piece),
+                head_rows=self._scoring.fit(head_rows),
             )
+
+        values = np.empty(len(allocations))
+        # Neighbours in lexicographic order share their beginnings.
+        order = np.lexsort(schedule.runs_NS.T[::-1])
+        for rows, (found, executions) in self._scoring.pieces(order, count, score):
+            values[rows] = found
             self.executions += executions
         return values.tolist()
 
@@ -205,49 +207,50 @@ class Engine:
         A near-tie between tokens is decided by running the prompt again alone, under the same gate; near-ties of the
         gate's own decisions are the gate's affair.
         """
-        results: list[GatedGeneration] = []
+
+        def decode(requests: NDArray[np.int64]) -> list[GatedGeneration]:
+            some, settings = [prompts[request] for request in requests], self._settings(len(requests))
+            return gated_decode(self.model.decoder, some, gate, settings, requests.tolist())
+
         if not prompts:
-            return results
-        for requests in self._gated_batches(prompts, self.config.max_new_tokens):
-            some = [prompts[request] for request in requests]
-            settings = self._settings(len(some))
-            for request, found in zip(
-                requests, gated_decode(self.model.decoder, some, gate, settings, requests), strict=True
-            ):
-                if found.generation.ties and len(some) > 1:
-                    [found] = gated_decode(self.model.decoder, [prompts[request]], gate, settings, [request])
-                results.append(found)
+            return []
+        results: list[GatedGeneration] = []
+        rows = self._gated_rows(prompts, self.config.max_new_tokens)
+        for requests, found in self._decoding.pieces(np.arange(len(prompts)), rows, decode):
+            for place, one in enumerate(found):
+                with single():
+                    again = one.generation.ties and len(found) > 1
+                    results += decode(requests[[place]]) if again else [one]
         self.executions += sum(int(result.ran_TL.sum()) for result in results)
         return results
 
     def score_gated(self, prompts: Seq[PromptState], gate: Gate, continuations: Seq[Seq[int]]) -> list[GatedScore]:
         """Teacher-forced scores of a continuation of each prompt under a per-token gate."""
-        results: list[GatedScore] = []
         if not prompts:
-            return results
+            return []
         if any(not ids for ids in continuations):
             raise InputError("continuations of at least one token are required, but one is empty; leave it out")
-        for requests in self._gated_batches(prompts, max(len(ids) for ids in continuations)):
-            results += gated_score(
+
+        def score(requests: NDArray[np.int64]) -> list[GatedScore]:
+            return gated_score(
                 self.model.decoder,
                 [prompts[request] for request in requests],
                 gate,
                 [continuations[request] for request in requests],
-                requests,
+                requests.tolist(),
                 shared_prompt=self.shared_prompt,
             )
+
+        rows = self._gated_rows(prompts, max(map(len, continuations)))
+        pieces = self._decoding.pieces(np.arange(len(prompts)), rows, score)
+        results = [result for _, found in pieces for result in found]
         self.executions += sum(int(result.ran_TL.sum()) for result in results)
         return results
 
-    def _gated_batches(self, prompts: Seq[PromptState], new_tokens: int) -> Iterator[list[int]]:
-        longest = max(prompt.length for prompt in prompts)
-        footprint = self._beside(prompts)
-        needed = footprint.row(self.model.layers, longest + new_tokens, longest + new_tokens)
-        if needed > footprint.limit:
-            raise footprint.too_small(needed)
-        rows = min(self.config.batch_rows, footprint.limit // needed) if self.model.decoder.places.mix else 1
-        for start in range(0, len(prompts), rows):
-            yield list(range(start, min(start + rows, len(prompts))))
+    def _gated_rows(self, prompts: Seq[PromptState], new_tokens: int) -> int:
+        slots = max(prompt.length for prompt in prompts) + new_tokens
+        rows = self._beside(prompts).rows([self.model.layers] * len(prompts), slots, slots)
+        return min(self.config.batch_rows, rows) if self.model.decoder.places.mix else 1
 
     def reproduces(self, prompt: PromptState, runs_NU: Mask, tokens: Seq[int]) -> Iterator[tuple[slice, list[bool]]]:
         """Which allocations give exactly this output, piece by piece; nothing is decoded.
@@ -267,14 +270,18 @@ class Engine:
             piece=piece,
             head_rows=head_rows,
         )
-        for start in range(0, len(runs_NU), count):
-            rows = slice(start, min(start + count, len(runs_NU)))
-            verdicts = refuter.test(self.units.schedule(runs_NU[rows]))
+
+        def test(rows: NDArray[np.int64]) -> NDArray[np.int8]:
+            refuter.piece, refuter.head_rows = self._scoring.fit(piece), self._scoring.fit(head_rows)
+            return refuter.test(self.units.schedule(runs_NU[rows]))
+
+        for rows, verdicts in self._scoring.pieces(np.arange(len(runs_NU)), count, test):
             self.executions += refuter.executions
             refuter.executions = 0
+            answers = zip(runs_NU[rows], verdicts, strict=True)
             yield (
-                rows,
-                [self._settle(prompt, runs, tokens, int(v)) for runs, v in zip(runs_NU[rows], verdicts, strict=True)],
+                slice(int(rows[0]), int(rows[-1]) + 1),
+                [self._settle(prompt, runs, tokens, int(verdict)) for runs, verdict in answers],
             )
 
     def _settle(self, prompt: PromptState, runs_U: Mask, tokens: Seq[int], verdict: int) -> bool:
@@ -290,10 +297,3 @@ class Engine:
     def _fed(self, prompt: PromptState, known: int) -> int:
         """Tokens of a pass that scores a continuation of so many tokens."""
         return max(1, known - 1) + (0 if self.shared_prompt else prompt.length)
-
-
-def _neighbours(runs_NS: Mask, count: int) -> Iterator[np.ndarray]:
-    """Rows in lexicographic order, so that those of a piece share their beginnings, in pieces."""
-    order = np.lexsort(runs_NS.T[::-1])
-    for start in range(0, len(order), count):
-        yield order[start : start + count]

@@ -14,6 +14,7 @@ from torch.nn.functional import cosine_similarity
 
 from oracle.engine.engine import Engine
 from oracle.engine.prompts import PromptState
+from oracle.engine.shrink import single
 from oracle.models.cache import PassCache
 from oracle.models.call import Call
 from oracle.models.decoder import Step
@@ -42,6 +43,7 @@ class HiddenStates:
         InputError: for the parts of parallel blocks, which have no state between them.
     """
 
+    @single()
     def __init__(self, engine: Engine, prompt: PromptState, tokens: Seq[int]) -> None:
         self._decoder, self._units = engine.model.decoder, engine.units
         before, every = engine.hidden.executions, tuple(range(engine.units.count))
@@ -81,6 +83,7 @@ class HiddenStates:
         similar_UT = cosine_similarity(states_UTD[:-1], states_UTD[1:], dim=-1)
         return tuple((1 - similar_UT.mean(1)).tolist())
 
+    @single()
     @torch.inference_mode()
     def skips(self, costs: Seq[float], free: Seq[int]) -> dict[float, Allocation]:
         """For each budget the mask whose state stays closest to the full model's, unit by unit.

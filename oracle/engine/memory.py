@@ -1,6 +1,9 @@
 """How much fits: cuts work so that what the engine adds to the loaded model stays under a limit."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
+
+import numpy as np
 
 from oracle.errors import InputError
 from oracle.models.decoder import Decoder
@@ -80,6 +83,17 @@ class Footprint:
         """
         activations = tokens * (2 * self.hidden + LAYER_COPIES * self.widest)
         return cost * slots * self.states + activations + self.logits
+
+    def rows(self, costs: Iterable[int], slots: int, tokens: int) -> int:
+        """How many decoded rows of these costs fit at once, whichever of them they are; see `row`.
+
+        Raises:
+            InputError: if not even one fits.
+        """
+        needed_R = np.sort([self.row(int(cost), slots, tokens) for cost in costs])[::-1]
+        if needed_R[0] > self.limit:
+            raise self.too_small(int(needed_R[0]))
+        return int((needed_R.cumsum() <= self.limit).sum())
 
     def pieces(self, tokens: int) -> tuple[int, int, int]:
         """How to cut a shared pass over so many tokens: allocations, nodes per layer call, rows per head call.

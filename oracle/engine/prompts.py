@@ -1,5 +1,6 @@
 """Prompts as the model sees them: token ids, and what one full-depth pass over them leaves behind."""
 
+from collections.abc import Sequence as Seq
 from dataclasses import dataclass
 
 import torch
@@ -11,7 +12,7 @@ from oracle.models.call import Call
 from oracle.models.decoder import Decoder
 from oracle.models.loading import LanguageModel
 
-__all__ = ["PromptState", "encode", "prompt_pass"]
+__all__ = ["PromptState", "encode", "prompt_pass", "together"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,3 +71,13 @@ def prompt_pass(decoder: Decoder, ids: list[int]) -> PromptState:
         hidden = decoder.run(Call(layer), hidden, step)
     cache.advance(len(ids))
     return PromptState(tokens=tokens, cache=cache.states(), logits_V=decoder.finish(hidden[:, -1:])[0, 0])
+
+
+def together(decoder: Decoder, prompts: Seq[PromptState]) -> list[list[int]]:
+    """Places of prompts that may share batches: all of them, or those of one prompt where positions must agree."""
+    if decoder.places.mix:
+        return [list(range(len(prompts)))]
+    groups: dict[int, list[int]] = {}
+    for place, prompt in enumerate(prompts):
+        groups.setdefault(id(prompt), []).append(place)
+    return list(groups.values())

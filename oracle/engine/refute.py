@@ -51,6 +51,8 @@ class Refuter:
         head_rows: positions that pass through the vocabulary head at once.
 
     Attributes:
+        piece: as given; may be lowered.
+        head_rows: likewise.
         executions: layer x token units executed so far.
     """
 
@@ -66,8 +68,9 @@ class Refuter:
         head_rows: int,
     ) -> None:
         self._decoder, self._prompt, self._tokens = decoder, prompt, tuple(tokens)
-        self._shared_prompt, self._tie, self._piece, self._head_rows = shared_prompt, tie, piece, head_rows
+        self._shared_prompt, self._tie = shared_prompt, tie
         self._candidates: dict[int, Tensor] = {}
+        self.piece, self.head_rows = piece, head_rows
         self.executions = 0
 
     @torch.inference_mode()
@@ -97,7 +100,7 @@ class Refuter:
             schedule.of_rows(alive),
             self._tokens[: known - 1],
             shared_prompt=self._shared_prompt,
-            piece=self._piece,
+            piece=self.piece,
         )
         self.executions += done.executions * done.hidden_MTD.shape[1]
         targets = self._tokens[1 if self._shared_prompt else 0 : known]
@@ -112,7 +115,7 @@ class Refuter:
         """Verdicts of rows at one position."""
         verdict_R = np.full(len(hidden_RD), Verdict.NO, dtype=np.int8)
         survivors = self._survivors(hidden_RD, target)
-        for rows in survivors.split(self._head_rows):
+        for rows in survivors.split(self.head_rows):
             logits_RV = self._decoder.finish(hidden_RD[rows][:, None])[:, 0]
             verdict_R[rows.cpu().numpy()] = self._judge(logits_RV, target)
         return verdict_R

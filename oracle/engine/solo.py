@@ -15,7 +15,11 @@ from oracle.engine.rows import RowBatch
 from oracle.engine.schedule import Schedule
 from oracle.models.decoder import Decoder
 
-__all__ = ["run_alone"]
+__all__ = ["TIES", "run_alone"]
+
+TIES = {torch.float32: 1e-3, torch.float16: 0.06, torch.bfloat16: 0.5}
+"""Leads, in logits, that rounding may turn round: a rule of thumb by dtype. In float32 it is twice the largest
+difference between batched and single decoding seen in 2,880 outputs of the embedded model."""
 
 
 @torch.inference_mode()

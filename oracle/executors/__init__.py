@@ -3,7 +3,7 @@
 from oracle.executors.hire import HERE, Workers, hire
 from oracle.executors.local import Local
 from oracle.executors.searcher import SIDE_BY_SIDE, Evaluating, Searcher
-from oracle.executors.work import Ended, Event, Executor, Found, Item, SetAside
+from oracle.executors.work import Ended, Event, Executor, Found, Item, Note, SetAside
 
 __all__ = [
     "HERE",
@@ -15,6 +15,7 @@ __all__ = [
     "Found",
     "Item",
     "Local",
+    "Note",
     "Searcher",
     "SetAside",
     "Workers",

@@ -13,7 +13,7 @@ from oracle.config import SearchConfig
 from oracle.errors import InputError
 from oracle.executors.hire import Workers
 from oracle.executors.searcher import SIDE_BY_SIDE, Searcher
-from oracle.executors.work import Event, Found, Item, SetAside
+from oracle.executors.work import Event, Found, Item, Note, SetAside
 from oracle.search import Memory, Space
 from oracle.store.hidden import HiddenStore
 
@@ -68,7 +68,7 @@ class Worker:
         """Process id, once the model is loaded."""
         return os.getpid()
 
-    def search(self, items: Seq[Item], memory: Memory) -> Iterator[Event | dict[str, int]]:
+    def search(self, items: Seq[Item], memory: Memory) -> Iterator[Event | Note | dict[str, int]]:
         """See `Searcher.search`; at the end come hits, misses and damage of the store of hidden states so far."""
         yield from self._searcher.search(items, memory)
         yield self._searcher.engine.hidden.counts()
@@ -125,7 +125,7 @@ class Cluster:
             count = max(1, int(ray.cluster_resources().get("CPU", 1)) // workers.threads)
         self._hands = [_Hand(actor=actor) for actor in self._hire(count)]
 
-    def search(self, items: Seq[Item], memory: Memory) -> Iterator[Event]:
+    def search(self, items: Seq[Item], memory: Memory) -> Iterator[Event | Note]:
         """Searches some sequences; yields what is found as it comes, from whichever worker."""
         self._memory = self._ray.put(memory)
         size = min(SIDE_BY_SIDE, -(-len(items) // len(self._hands)))
@@ -179,7 +179,7 @@ class Cluster:
         search = hand.actor.search.options(num_returns="streaming")
         hand.stream = search.remote(list(work.items.values()), self._memory)
 
-    def _next(self, hand: _Hand, waiting: deque[_Work]) -> Iterator[Event]:
+    def _next(self, hand: _Hand, waiting: deque[_Work]) -> Iterator[Event | Note]:
         """The next of what a worker finds; where it died, its work waits again."""
         try:
             event = self._ray.get(next(hand.stream))
@@ -191,9 +191,10 @@ class Cluster:
         else:
             if isinstance(event, dict):
                 hand.hidden = event
-            else:
+                return
+            if not isinstance(event, Note):
                 hand.work.take(event)
-                yield event
+            yield event
 
     def _mourn(self, hand: _Hand, waiting: deque[_Work]) -> Iterator[Event]:
         deaths = hand.work.deaths + 1

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from collections.abc import Sequence as Seq
 
 from oracle.executors.searcher import SIDE_BY_SIDE, Searcher
-from oracle.executors.work import Event, Item
+from oracle.executors.work import Event, Item, Note
 from oracle.search import Memory
 
 __all__ = ["Local"]
@@ -20,7 +20,7 @@ class Local:
     def __init__(self, searcher: Searcher) -> None:
         self._searcher = searcher
 
-    def search(self, items: Seq[Item], memory: Memory) -> Iterator[Event]:
+    def search(self, items: Seq[Item], memory: Memory) -> Iterator[Event | Note]:
         """Searches some sequences, as many side by side as fill a batch."""
         for start in range(0, len(items), SIDE_BY_SIDE):
             yield from self._searcher.search(items[start : start + SIDE_BY_SIDE], memory)

@@ -9,7 +9,7 @@ import numpy as np
 
 from oracle.config import SearchConfig
 from oracle.engine import Engine, Evaluator
-from oracle.executors.work import Ended, Event, Found, Item
+from oracle.executors.work import Ended, Event, Found, Item, Note
 from oracle.rounds import SequenceSearch, open_search, search_together
 from oracle.search import Memory, Space
 from oracle.types import Allocation, Outcome, Sequence
@@ -34,7 +34,7 @@ class Searcher:
         self._config = config
         self._space = space
 
-    def search(self, items: Seq[Item], memory: Memory) -> Iterator[Event]:
+    def search(self, items: Seq[Item], memory: Memory) -> Iterator[Event | Note]:
         """Searches some sequences; yields what each round finds, then how each of them ended."""
         evaluator = Evaluating(
             self.engine,
@@ -44,6 +44,8 @@ class Searcher:
         searches = [self._open(item, memory, evaluator) for item in items]
         try:
             for found in search_together(evaluator, searches, self._config):
+                while self.engine.notes:
+                    yield Note(values=self.engine.notes.pop(0))
                 for search, outcomes in found:
                     yield Found(sequence=search.sequence.id, outcomes=tuple(outcomes), best=self._best(search))
             for search in searches:
@@ -96,9 +98,10 @@ class Evaluating(Evaluator):
 
     def exhaust(self, sequence: Sequence, count: int, space: Space) -> list[Outcome]:
         """Of all masks of so many free units those that give the full model's output."""
-        runs_NU = np.zeros((comb(len(space.free), count), space.units), dtype=np.bool_)
+        masks = comb(len(space.free), count)
+        runs_NU = np.zeros((masks, space.units), dtype=np.bool_)
         runs_NU[:, sorted(space.fixed)] = True
-        chosen = np.array(list(combinations(space.free, count)), dtype=np.int64).reshape(-1, count)
+        chosen = np.array(list(combinations(space.free, count)), dtype=np.int64).reshape(masks, count)
         np.put_along_axis(runs_NU, chosen, True, axis=1)
         # Neighbours share most of what is computed.
         runs_NU = runs_NU[np.lexsort(runs_NU.T[::-1])]

@@ -3,12 +3,12 @@
 from collections.abc import Iterator
 from collections.abc import Sequence as Seq
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 from oracle.search import Memory
 from oracle.types import Outcome, Sequence
 
-__all__ = ["Ended", "Event", "Executor", "Found", "Item", "SetAside"]
+__all__ = ["Ended", "Event", "Executor", "Found", "Item", "Note", "SetAside"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,13 +74,21 @@ class SetAside:
     reason: str
 
 
+@dataclass(frozen=True, kw_only=True)
+class Note:
+    """Something that the run's log should say: of an `event`, and whatever else there is to it."""
+
+    values: dict[str, Any]
+
+
 Event = Found | Ended | SetAside
+"""What becomes of a sequence."""
 
 
 class Executor(Protocol):
     """Searches sequences, here or elsewhere; what is found does not depend on where, nor in which order."""
 
-    def search(self, items: Seq[Item], memory: Memory) -> Iterator[Event]:
+    def search(self, items: Seq[Item], memory: Memory) -> Iterator[Event | Note]:
         """Searches some sequences, each with the same memory of others; yields what is found as it comes.
 
         May be closed at any time: what was yielded by then is worth keeping.

@@ -8,6 +8,7 @@ import numpy as np
 
 from oracle.families import unified
 from oracle.search.base import Problem, Strategy
+from oracle.search.climbing import Local
 from oracle.search.promising import Promising
 from oracle.search.structured import evenly
 from oracle.types import Allocation
@@ -17,27 +18,28 @@ __all__ = ["Auto"]
 OPENING = 13
 """Masks, spread over the budgets, that are evaluated before the model is asked."""
 
-SUGGESTIONS = 16
+SUGGESTIONS = 32
 """Masks of other sequences that are tried first."""
-
-GREEDS = (0.0, 1.0, 3.0)
-"""Powers of what a mask would save by which its chance is weighed, in turn: sure small steps, and bold ones."""
 
 LEAST_BATCH = 8
 """A batch is at least this many, and at most a quarter of what is known: so the model learns as it goes."""
 
-PROOF = 4
-"""Once the cheapest budgets can be exhausted with this many times the evaluations there have been, one proposal of so
-many goes there; once they can with one so manyth of them, all do."""
+COVER = 2
+"""Masks are tested from the smallest up with a chance of so many times the evaluations there have been, over the masks
+that may still be cheaper: hardly ever where these are countless, always once they are not twice as many."""
+
+NEAR = 0.25
+"""Of the other evaluations, the share that goes to neighbours of the best masks."""
 
 
 class Auto(Strategy):
     """Opens with masks of every kind, then evaluates what a Gaussian process expects most of.
 
     The opening: no free unit at all, what worked on other sequences, what hidden states propose, and random masks and
-    unified skipping spread over the budgets. Then masks cheaper than the incumbent, chosen by their chance to qualify
-    and by what they would save, from random ones and neighbours of the best. Where the incumbent is so cheap that the
-    budgets below can be exhausted, a share of the evaluations does that: it raises the lower bound.
+    unified skipping spread over the budgets. Then every mask comes from one of three sources, drawn by lot: what the
+    model expects to qualify and to save most; neighbours of the best masks, whatever the model thinks of them; and
+    all that costs less than the incumbent, from the smallest up, which finds what no model can foresee and raises the
+    lower bound. The more of the latter the evaluations so far could have covered, the likelier it is drawn.
     """
 
     name = "auto"
@@ -47,6 +49,7 @@ class Auto(Strategy):
         super().__init__(problem)
         self._rng = np.random.default_rng(problem.seed)
         self._free = np.array(problem.space.free, dtype=int)
+        self._local = Local(problem)
         self._opening = list(self._guided()) + list(self._spread())
 
     def _candidates(self, count: int) -> Iterable[Allocation]:
@@ -79,15 +82,19 @@ class Auto(Strategy):
             yield space.mask(frozenset((even if turn % 3 == 2 else chosen).tolist()))
 
     def _mixed(self, count: int) -> Iterator[Allocation]:
-        """Promising masks and a share of proof; where neither is to be had, all that may still be cheaper."""
+        """Each from a source drawn by lot, or, where that has nothing new, from another; none if nothing is cheaper."""
+        if next(self._cheaper(), None) is None:
+            return
         known = len(self.problem.archive)
-        untested = sum(math.comb(len(self._free), count) for count in self._counts())
-        promising = Promising(self.problem, self._rng).best(count) if untested > known // PROOF else []
-        proof = self._cheaper() if untested <= PROOF * known or not promising else iter(())
-        for start in range(0, len(promising), PROOF - 1):
-            yield from promising[start : start + PROOF - 1]
-            yield from islice(proof, 1)
-        yield from proof
+        untested = sum(math.comb(len(self._free), budget) for budget in self._counts())
+        cover = min(1.0, COVER * known / untested)
+        lots = self._rng.choice(3, size=count, p=[(1 - cover) * (1 - NEAR), (1 - cover) * NEAR, cover])
+        wanted = int((lots == 0).sum())
+        promising = Promising(self.problem, self._rng).best(wanted) if wanted else []
+        sources = [iter(promising), iter(self._local._candidates(count)), self._cheaper()]
+        for lot in lots:
+            new = (mask for source in (sources[lot], *sources) for mask in source if not self.known(mask))
+            yield from islice(new, 1)
 
     def _counts(self) -> list[int]:
         """Numbers of free units that are not exhausted and may cost less than the incumbent."""

@@ -3,6 +3,8 @@
 Shapes: N masks evaluated, M masks considered, F free units, T opinions on what each unit is worth.
 """
 
+from itertools import chain
+
 import numpy as np
 
 from oracle.search.archive import SLACK
@@ -21,7 +23,7 @@ POOL = 256
 CLIMBS = 3
 """How often the neighbours of the most promising masks are considered too."""
 
-LIMIT = 1000
+LIMIT = 400
 """Outcomes that the model learns from: those whose quality is nearest to the threshold."""
 
 
@@ -43,7 +45,9 @@ class Promising:
         self._open_K = np.array([not archive.exhausted(count) for count in range(len(self._free) + 1)])
         # Sorted, for sums of floats depend on their order.
         masks = [one for one in sorted(archive.outcomes) if archive.free_count(one) is not None]
-        self._tested_NF = np.array([np.isin(self._free, mask) for mask in masks])
+        runs = np.zeros((len(masks), space.units), dtype=bool)
+        runs[np.repeat(np.arange(len(masks)), [len(mask) for mask in masks]), list(chain.from_iterable(masks))] = True
+        self._tested_NF = runs[:, self._free]
         self._quality_N = np.array([archive.quality(archive.outcomes[mask]) for mask in masks])
         near = np.argsort(np.abs(self._quality_N - archive.threshold), kind="stable")[:LIMIT]
         threshold = archive.threshold - SLACK

@@ -10,7 +10,12 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-__all__ = ["digest", "write_json", "write_part", "write_table", "write_whole"]
+__all__ = ["digest", "is_signed", "write_json", "write_part", "write_table", "write_whole"]
+
+SIGNATURE = b"layer-oracle-blake2b:"
+"""What stands in a table's footer before the digest of the whole file, itself taken as zeros."""
+
+DIGITS = 32
 
 
 def write_json(path: Path, value: Any) -> None:
@@ -21,8 +26,24 @@ def write_json(path: Path, value: Any) -> None:
 
 
 def write_table(path: Path, table: pa.Table) -> None:
-    """Writes a Parquet file whose pages carry checksums, so that damage is noticed."""
-    write_whole(path, lambda scratch: _parquet(scratch, table))
+    """Writes a Parquet file that holds a digest of all of itself, so that any damage is noticed."""
+
+    def write(scratch: Path) -> None:
+        _parquet(scratch, table, {"signature": SIGNATURE.decode() + "0" * DIGITS})
+        data = scratch.read_bytes()
+        place = data.rindex(SIGNATURE) + len(SIGNATURE)
+        scratch.write_bytes(data[:place] + _hash(data).encode() + data[place + DIGITS :])
+
+    write_whole(path, write)
+
+
+def is_signed(data: bytes) -> bool | None:
+    """Whether the digest that a table holds is that of its bytes; None if it holds none."""
+    place = data.rfind(SIGNATURE) + len(SIGNATURE)
+    if place < len(SIGNATURE):
+        return None
+    found = data[place : place + DIGITS]
+    return found == _hash(data[:place] + b"0" * DIGITS + data[place + DIGITS :]).encode()
 
 
 def write_part(stem: Path, table: pa.Table) -> Path:
@@ -48,8 +69,14 @@ def digest(path: Path) -> str:
         return hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=8)).hexdigest()
 
 
-def _parquet(path: Path, table: pa.Table) -> None:
-    pq.write_table(table, path, compression="zstd", write_page_checksum=True)
+def _hash(data: bytes) -> str:
+    return hashlib.blake2b(data, digest_size=DIGITS // 2).hexdigest()
+
+
+def _parquet(path: Path, table: pa.Table, metadata: dict[str, str] | None = None) -> None:
+    with pq.ParquetWriter(path, table.schema, compression="zstd", write_page_checksum=True) as writer:
+        writer.write_table(table)
+        writer.add_key_value_metadata(metadata or {})
 
 
 def write_whole(path: Path, write: Callable[[Path], Any], name: Callable[[Path], Path] | None = None) -> Path:

@@ -1,6 +1,6 @@
 """The oracle against brute force, against an integer programme and against its own bounds."""
 
-from itertools import product
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -8,45 +8,21 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
-from scipy.optimize import Bounds, LinearConstraint, milp
+from knapsacks import brute_force, integer_programme, layered, of_layers, uneven
 
 from analysis import InputError, assignment, equal_quality, oracle_frontier, quality_by_cost
+from analysis import core as core_module
 from analysis import frontier as frontier_module
 
 
-def items(seed, sequences, layers, missing=0.3, digits=2):
-    """Random qualities, the full model always there; few digits make ties."""
-    rng = np.random.default_rng(seed)
-    quality_NK = np.round(rng.random((sequences, layers + 1)) + np.linspace(0, 0.5, layers + 1), digits)
-    quality_NK[rng.random(quality_NK.shape) < missing] = -np.inf
-    quality_NK[:, -1] = np.round(0.4 + 0.5 * rng.random(sequences), digits)
-    return quality_NK
+def fulls(items):
+    """Quality of the full model: of the last column."""
+    return items.quality_NK[:, -1]
 
 
-def brute_force(quality_NK):
-    """Best total quality at each total cost, by trying all combinations."""
-    best = {}
-    for costs in product(*(np.flatnonzero(row > -np.inf).tolist() for row in quality_NK)):
-        quality = sum(quality_NK[n, k] for n, k in enumerate(costs))
-        best[sum(costs)] = max(best.get(sum(costs), -np.inf), quality)
-    return best
-
-
-def integer_programme(quality_NK, capacity):
-    N, K = quality_NK.shape
-    known = np.isfinite(quality_NK)
-    result = milp(
-        -np.where(known, quality_NK, 0.0).ravel(),
-        constraints=[
-            LinearConstraint(np.tile(np.arange(K), N)[None], ub=capacity),
-            LinearConstraint(np.kron(np.eye(N), np.ones(K)), 1, 1),
-        ],
-        integrality=np.ones(N * K),
-        bounds=Bounds(0, known.ravel().astype(float)),
-        options={"mip_rel_gap": 0.0},
-    )
-    assert result.success
-    return -result.fun
+def at_cost(items, costs):
+    """Total quality of a choice of costs."""
+    return np.where(items.cost_NK == costs[:, None], items.quality_NK, -np.inf).max(axis=1).sum()
 
 
 @given(
@@ -57,8 +33,9 @@ def test_exact_equals_brute_force_at_every_capacity(values_NK):
     quality_NK = np.where(values_NK < 0, -np.inf, values_NK / 4)
     quality_NK[:, -1] = np.maximum(values_NK[:, -1], 0) / 4
     N, K = quality_NK.shape
-    best = brute_force(quality_NK)
-    frontier = oracle_frontier(quality_NK, exact=True)
+    items = of_layers(quality_NK)
+    best = brute_force(items)
+    frontier = oracle_frontier(items, exact=True)
     for capacity in range(N * (K - 1) + 1):
         within = [quality for cost, quality in best.items() if cost <= capacity]
         fraction = capacity / (N * (K - 1))
@@ -67,75 +44,109 @@ def test_exact_equals_brute_force_at_every_capacity(values_NK):
             continue
         costs = frontier.costs(fraction)
         assert costs.sum() <= capacity
-        assert quality_NK[np.arange(N), costs].sum() == pytest.approx(max(within), abs=1e-12)
+        assert at_cost(items, costs) == pytest.approx(max(within), abs=1e-12)
         assert frontier.quality_at(np.array([fraction]))[0] == pytest.approx(max(within) / N, abs=1e-12)
 
 
 @pytest.mark.parametrize("seed", range(6))
-def test_equal_quality_equals_brute_force(seed):
-    quality_NK = items(seed, sequences=5, layers=5)
-    best = brute_force(quality_NK)
-    target = quality_NK[:, -1].sum()
+@pytest.mark.parametrize("make", [layered, uneven])
+def test_equal_quality_equals_brute_force(seed, make):
+    items = make(seed, 5, 5)
+    best = brute_force(items)
+    target = fulls(items).sum()
     least = min(cost for cost, quality in best.items() if quality >= target - 1e-9)
-    found = equal_quality(quality_NK, quality_NK[:, -1], tolerance=0.0)
-    assert found.costs.sum() == least
-    assert found.fraction == pytest.approx(least / 25)
+    found = equal_quality(items, fulls(items), tolerance=0.0)
+    assert found.costs.sum() == pytest.approx(least)
+    assert found.fraction == pytest.approx(least / (5 * items.full_cost))
     assert found.quality == pytest.approx(best[least] / 5)
-    assert found.frontier.exact
+    assert found.gap == 0
+    assert found.frontier.exact == (make is layered)
 
 
 @pytest.mark.parametrize("seed", range(3))
 def test_exact_equals_an_integer_programme(seed):
-    quality_NK = items(seed, sequences=40, layers=16, digits=6)
-    frontier = oracle_frontier(quality_NK)
+    items = layered(seed, sequences=40, layers=16, digits=6)
+    frontier = oracle_frontier(items)
     assert frontier.exact
-    base = int((quality_NK > -np.inf).argmax(axis=1).sum())
+    base = int((items.quality_NK > -np.inf).argmax(axis=1).sum())
     for capacity in (base, base + 7, base + 60, base + 200):
         costs = frontier.costs(capacity / (40 * 16))
         assert costs.sum() <= capacity
-        chosen = quality_NK[np.arange(40), costs].sum()
-        assert chosen == pytest.approx(integer_programme(quality_NK, capacity), abs=1e-7)
+        assert at_cost(items, costs) == pytest.approx(integer_programme(items, cost=capacity), abs=1e-7)
+
+
+@pytest.mark.parametrize("kinds", [None, 2])
+@pytest.mark.parametrize("digits", [6, 1])
+def test_a_point_is_exact_for_costs_of_any_kind(digits, kinds):
+    items = uneven(digits, 40, 12, digits=digits, kinds=kinds)
+    target = fulls(items).sum() - 40 * 0.05
+    found = equal_quality(items, fulls(items), tolerance=0.05)
+    assert not found.frontier.exact
+    assert found.gap == 0
+    assert found.costs.sum() == pytest.approx(integer_programme(items, quality=target), rel=1e-6)
+    assert at_cost(items, found.costs) / 40 == pytest.approx(found.quality)
+    for fraction in (0.3, 0.45, 0.6):
+        costs = found.frontier.costs(fraction)
+        assert costs.sum() <= fraction * 40 * 80 + 1e-5
+        best = integer_programme(items, cost=fraction * 40 * 80)
+        assert at_cost(items, costs) == pytest.approx(best, abs=1e-5)
+
+
+@pytest.mark.parametrize("limit", ["STATES", "EFFORT"])
+def test_a_search_that_is_given_up_says_by_how_much_it_may_be_off(monkeypatch, limit):
+    items = uneven(3, 40, 12)
+    full_N = fulls(items) + 0.1
+    best = equal_quality(items, full_N, tolerance=0.0)
+    monkeypatch.setattr(core_module, limit, 2)
+    found = equal_quality(items, full_N, tolerance=0.0)
+    assert found.gap > 0
+    assert best.fraction < found.fraction <= best.fraction + found.gap
+    assert found.quality >= full_N.mean() - 1e-9
 
 
 @pytest.mark.parametrize("seed", range(4))
-def test_the_relaxation_is_feasible_and_within_its_gap(seed):
-    quality_NK = items(seed, sequences=30, layers=12, digits=6)
-    exact = oracle_frontier(quality_NK, exact=True)
-    relaxed = oracle_frontier(quality_NK, exact=False)
-    assert not relaxed.exact
-    assert 0 < relaxed.gap <= 1.5 / 30
+@pytest.mark.parametrize("kind", ["relaxed", "rounded"])
+def test_an_inexact_frontier_is_feasible_and_no_further_off_than_it_says(seed, kind, monkeypatch):
+    monkeypatch.setattr(frontier_module, "STEPS", (20, 50))
+    items = layered(seed, sequences=30, layers=12, digits=6)
+    exact = oracle_frontier(items, exact=True)
+    found = oracle_frontier(replace(items, step=None), exact=False if kind == "relaxed" else None)
+    assert not found.exact
+    assert 0 < found.shift <= (1 / 30 if kind == "relaxed" else 1 / 20)
     grid = np.linspace(exact.fraction[0], 1, 300)
-    difference = exact.quality_at(grid) - relaxed.quality_at(grid)
-    assert difference.min() >= -1e-12
-    assert difference.max() <= relaxed.gap
-    # Its breakpoints are optimal at their own cost.
-    np.testing.assert_allclose(exact.quality_at(relaxed.fraction), relaxed.quality, atol=1e-12)
-    for fraction, quality in zip(relaxed.fraction, relaxed.quality, strict=True):
-        costs = relaxed.costs(fraction)
-        assert costs.mean() / 12 == pytest.approx(fraction)
-        assert quality_NK[np.arange(30), costs].mean() == pytest.approx(quality)
+    assert (exact.quality_at(grid) >= found.quality_at(grid) - 1e-12)[~np.isnan(found.quality_at(grid))].all()
+    assert (found.quality_at(grid + found.shift) >= exact.quality_at(grid) - 1e-12).all()
+    if kind == "relaxed":
+        # Its breakpoints are optimal at their own cost.
+        np.testing.assert_allclose(exact.quality_at(found.fraction), found.quality, atol=1e-12)
+    for index, (fraction, quality) in enumerate(zip(found.fraction, found.quality, strict=True)):
+        choice_N = found.solution.choose(index)
+        assert items.costs(choice_N).mean() / 12 == pytest.approx(fraction)
+        assert items.qualities(choice_N).mean() == pytest.approx(quality)
 
 
 @pytest.mark.parametrize("seed", range(4))
-def test_the_relaxed_equal_quality_fraction_is_at_most_one_step_too_high(seed):
-    quality_NK = items(seed, sequences=30, layers=12, digits=6)
-    full_N = quality_NK[:, -1]
-    exact = equal_quality(quality_NK, full_N, tolerance=0.0, exact=True)
-    relaxed = equal_quality(quality_NK, full_N, tolerance=0.0, exact=False)
-    assert exact.fraction <= relaxed.fraction <= exact.fraction + 1 / 30
-    assert relaxed.quality >= full_N.mean() - 1e-9
+def test_the_point_of_a_relaxed_frontier_is_the_exact_one(seed):
+    items = layered(seed, sequences=30, layers=12, digits=6)
+    exact = equal_quality(items, fulls(items), tolerance=0.0, exact=True)
+    relaxed = equal_quality(items, fulls(items), tolerance=0.0, exact=False)
+    assert (relaxed.fraction, relaxed.quality) == pytest.approx((exact.fraction, exact.quality), abs=1e-12)
+    assert not relaxed.frontier.exact
 
 
 def test_large_problems_are_relaxed_by_themselves(monkeypatch):
-    quality_NK = items(0, sequences=20, layers=10)
-    assert oracle_frontier(quality_NK).exact
+    items = layered(0, sequences=20, layers=10)
+    assert oracle_frontier(items).exact
     monkeypatch.setattr(frontier_module, "EXACT_LIMIT", 10)
-    assert not oracle_frontier(quality_NK).exact
+    assert not oracle_frontier(items).exact
+    monkeypatch.setattr(frontier_module, "ROUNDED_LIMIT", 10)
+    relaxed = oracle_frontier(items)
+    assert relaxed.fraction.tolist() == oracle_frontier(items, exact=False).fraction.tolist()
 
 
 @pytest.mark.parametrize("exact", [True, False])
 def test_frontier_rises_strictly_and_is_concave_when_relaxed(exact):
-    frontier = oracle_frontier(items(3, sequences=25, layers=20, digits=6), exact=exact)
+    frontier = oracle_frontier(layered(3, sequences=25, layers=20, digits=6), exact=exact)
     assert (np.diff(frontier.fraction) > 0).all()
     assert (np.diff(frontier.quality) > 0).all()
     if not exact:
@@ -143,40 +154,48 @@ def test_frontier_rises_strictly_and_is_concave_when_relaxed(exact):
         assert (np.diff(slopes) <= 1e-9).all()
 
 
+def test_a_cost_in_steps_is_solved_as_layers_are():
+    """FLOPs of a uniform model: so much for every token, so much for each layer."""
+    items = layered(4, sequences=25, layers=20)
+    flops = replace(items, cost_NK=1e8 + 7e6 * items.cost_NK, full_cost=1e8 + 20 * 7e6, step=7e6)
+    layers, found = (equal_quality(each, fulls(items), tolerance=0.0) for each in (items, flops))
+    assert found.frontier.exact
+    assert found.costs.tolist() == (1e8 + 7e6 * layers.costs).tolist()
+    np.testing.assert_allclose(found.frontier.fraction, (1e8 + 7e6 * 20 * layers.frontier.fraction) / 2.4e8)
+
+
 def test_more_tolerance_never_needs_more_layers():
-    quality_NK = items(1, sequences=25, layers=20)
+    items = layered(1, sequences=25, layers=20)
     fractions = [
-        equal_quality(quality_NK, quality_NK[:, -1], tolerance=tolerance).fraction
-        for tolerance in np.linspace(0, 0.5, 11)
+        equal_quality(items, fulls(items), tolerance=tolerance).fraction for tolerance in np.linspace(0, 0.5, 11)
     ]
     assert (np.diff(fractions) <= 0).all()
     assert fractions[-1] < fractions[0]
 
 
 def test_more_allocations_never_need_more_layers():
-    quality_NK = items(2, sequences=25, layers=20)
-    fewer = quality_NK.copy()
+    items = layered(2, sequences=25, layers=20)
+    fewer = items.quality_NK.copy()
     fewer[::2, 1:-1:2] = -np.inf
-    full_N = quality_NK[:, -1]
-    more_needed = equal_quality(fewer, full_N, tolerance=0.0).fraction
-    assert equal_quality(quality_NK, full_N, tolerance=0.0).fraction <= more_needed
+    more_needed = equal_quality(of_layers(fewer), fulls(items), tolerance=0.0).fraction
+    assert equal_quality(items, fulls(items), tolerance=0.0).fraction <= more_needed
 
 
 def test_ties_leave_the_last_sequences_the_fewest_layers():
-    quality_NK = np.array([[0.0, 0.5, 0.5], [0.0, 0.5, 0.5], [0.0, 0.5, 0.5]])
-    found = equal_quality(quality_NK, np.full(3, 1 / 3), tolerance=0.0)
+    items = of_layers(np.array([[0.0, 0.5, 0.5], [0.0, 0.5, 0.5], [0.0, 0.5, 0.5]]))
+    found = equal_quality(items, np.full(3, 1 / 3), tolerance=0.0)
     assert found.costs.tolist() == [1, 1, 0]
 
 
 def test_sums_that_differ_by_rounding_only_are_equal():
-    quality_NK = np.array([[0.3, 0.1], [0.2, 0.2], [0.1, 0.3]])
+    items = of_layers(np.array([[0.3, 0.1], [0.2, 0.2], [0.1, 0.3]]))
     assert 0.3 + 0.2 + 0.1 < 0.1 + 0.2 + 0.3, "the case needs sums that depend on their order"
     for exact in (True, False):
-        assert equal_quality(quality_NK, quality_NK[:, 1], tolerance=0.0, exact=exact).fraction == 0.0
+        assert equal_quality(items, fulls(items), tolerance=0.0, exact=exact).fraction == 0.0
 
 
 def test_too_small_a_budget_is_refused():
-    frontier = oracle_frontier(np.array([[-np.inf, 0.5, 0.7]]))
+    frontier = oracle_frontier(of_layers(np.array([[-np.inf, 0.5, 0.7]])))
     with pytest.raises(InputError, match=r"at least 0\.5000"):
         frontier.costs(0.4)
 
@@ -191,14 +210,18 @@ def test_quality_by_cost_and_the_assignment_table():
             "q": [0.5, 0.6, 0.6, 9.0, 0.5, 0.1, 0.4],
         }
     )
-    quality_NK, number_NK = quality_by_cost(table, 2, "q")
-    assert quality_NK.tolist() == [[-np.inf, 0.6, 0.5], [0.1, 0.4, 0.5]]
-    assert number_NK.tolist() == [[-1, 1, 0], [1, 2, 0]]
-    found = equal_quality(quality_NK, np.array([0.5, 0.5]), tolerance=0.0)
-    chosen = assignment(table, number_NK, found.costs, "q")
-    assert chosen["sequence"].tolist() == ["b", "a"]
-    assert chosen["number"].tolist() == [1, 2]
-    assert chosen["allocation"].tolist() == [[0], [1]]
-    assert chosen["cost"].tolist() == [1, 1]
-    assert chosen["quality"].tolist() == [0.6, 0.4]
-    assert found.fraction == 0.5
+    for price in (1, 0.7):
+        priced = table.assign(cost=price * table["cost"])
+        items, number_NK = quality_by_cost(priced, 2 * price, "q")
+        assert items.cost_NK.tolist() == [[price, 2 * price, 2 * price], [0, price, 2 * price]]
+        assert items.quality_NK.tolist() == [[0.6, 0.5, -np.inf], [0.1, 0.4, 0.5]]
+        assert number_NK.tolist() == [[1, 0, -1], [1, 2, 0]]
+        assert items.step == (1 if price == 1 else None)
+        found = equal_quality(items, np.array([0.5, 0.5]), tolerance=0.0)
+        chosen = assignment(priced, number_NK, found.costs, "q")
+        assert chosen["sequence"].tolist() == ["b", "a"]
+        assert chosen["number"].tolist() == [1, 2]
+        assert chosen["allocation"].tolist() == [[0], [1]]
+        assert chosen["cost"].tolist() == [price, price]
+        assert chosen["quality"].tolist() == [0.6, 0.4]
+        assert found.fraction == 0.5

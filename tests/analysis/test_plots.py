@@ -15,10 +15,12 @@ from PIL import Image
 
 from analysis import InputError, draw_all, summarise
 from analysis.plot_budgets import minimal_budgets_histogram
+from analysis.plot_curve import luck_curve_panels
 from analysis.plot_layers import layer_use_map
 from analysis.plot_quality import oracle_quality
 from analysis.plots import FIGURES
 from analysis.style import save_figure
+from oracle.costs import Costs
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -102,6 +104,37 @@ def test_the_heat_map_leaves_zero_quality_out_and_says_so(experiment, summary):
     assert image[-1].sum() == pytest.approx(kept["upper"].mean())
     assert np.ma.getmaskarray(image)[labels.index("recall  (n = 0)")].all()
     assert "Left out: 3 of 24 sequences" in texts(figure)
+
+
+def test_labels_and_bars_follow_the_cost(experiment):
+    costs = Costs(
+        units=(2.0,) * 30,
+        states=(0.0,) * 30,
+        overhead=20.0,
+        unit_of_measure="ms/token",
+        unit="layer",
+        context=64,
+        batch=1,
+        dtype="float32",
+        device="cpu",
+        model="synthetic",
+        fingerprint="f00d",
+    )
+    cost = costs.of_each(experiment.evaluations["allocation"])
+    timed = replace(experiment, costs=costs, evaluations=experiment.evaluations.assign(cost=cost))
+    timed_summary = summarise(timed, bootstrap=20, permutations=2)
+    for draw in (oracle_quality, minimal_budgets_histogram, luck_curve_panels):
+        assert "fraction of ms/token" in texts(draw(timed, timed_summary))
+        assert "layers per" not in texts(draw(timed, timed_summary))
+    assert f"{100 * timed_summary.equal_quality_fraction:.1f} % of the ms/token" in texts(
+        oracle_quality(timed, timed_summary)
+    )
+    [axes] = minimal_budgets_histogram(timed, timed_summary).axes
+    scored, zero = axes.containers
+    assert sum(bar.get_height() for bar in scored) == 21
+    # Where the full model scores nothing no layer runs: what is left is what every token costs.
+    [bar] = [bar for bar in zero if bar.get_height()]
+    assert (bar.get_height(), bar.get_x() + bar.get_width() / 2) == (3, pytest.approx(0.25))
 
 
 @pytest.mark.parametrize("draw", FIGURES.values())

@@ -10,6 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from analysis import InputError, fractions, minimal_budgets
+from oracle.search import Archive, Space
+from oracle.types import Outcome
 
 LAYERS = 3
 MASKS = [mask for k in range(LAYERS + 1) for mask in combinations(range(LAYERS), k)]
@@ -119,6 +121,36 @@ def test_equals_the_definition(picks, full, tolerance):
         lower += 1
     assert found["lower"] == lower
     assert found["certified"] == (lower == cost)
+
+
+@given(
+    seed=st.integers(0, 10_000),
+    picks=st.lists(st.tuples(st.sampled_from(MASKS), st.integers(0, 4)), max_size=24),
+    exhausted=st.integers(0, LAYERS + 1),
+)
+@settings(max_examples=100, deadline=None)
+def test_other_costs_are_proven_as_the_search_proves_them(seed, picks, exhausted):
+    """Against `Archive`, whose costs leave out what every allocation pays."""
+    units = np.random.default_rng(seed).integers(1, 9, LAYERS) / 4
+    archive = Archive(Space(units=LAYERS, free=tuple(range(LAYERS)), costs=tuple(units)), "q")
+    rows = [((0, 1, 2), 3), *picks]
+    unlike = dict(reversed(rows))
+    archive.add(
+        Outcome(allocation=mask, family="", tokens=(), text="", finished=True, margin=0.0, quality={"q": q})
+        for mask, q in unlike.items()
+    )
+    for count in range(exhausted):
+        archive.exhaust(count)
+    table = frame(list(unlike.items()))
+    table["number"] = [0 if len(mask) == LAYERS else number + 1 for number, mask in enumerate(unlike)]
+    table["cost"] = [2.0 + sum(units[list(mask)]) for mask in unlike]
+    least = 2.0 + np.append(0.0, np.cumsum(np.sort(units)))
+    given_costs = {"exhausted": {"s": exhausted}, "least_costs": least}
+    found = minimal_budgets(table, layers=LAYERS, metric="q", tolerance=0.0, **given_costs).iloc[0]
+    upper = archive.upper
+    assert (found["upper"], found["lower"]) == (2.0 + archive.space.cost(upper.allocation), 2.0 + archive.lower)
+    assert bool(found["certified"]) == archive.certified
+    assert tuple(found["allocation"]) == upper.allocation or found["quality"] == upper.quality["q"]
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from knapsacks import of_layers
 
 from analysis import equal_quality, equal_quality_interval, mean_interval
 from analysis.knapsack import envelope
@@ -13,7 +14,7 @@ def items(seed, sequences, layers):
     quality_NK = rng.random((sequences, layers + 1)) * np.linspace(0.3, 1, layers + 1)
     quality_NK[rng.random(quality_NK.shape) < 0.3] = -np.inf
     quality_NK[:, -1] = 0.5 * rng.random(sequences)
-    return quality_NK
+    return of_layers(quality_NK)
 
 
 def test_mean_interval_has_the_textbook_width():
@@ -25,14 +26,14 @@ def test_mean_interval_has_the_textbook_width():
 
 @pytest.mark.parametrize("resample", [0, 1])
 def test_seeds_decide(resample):
-    quality_NK = items(0, 24, 30)
-    full_N = quality_NK[:, -1]
+    found = items(0, 24, 30)
+    full_N = found.quality_NK[:, -1]
 
     def intervals(seed):
         given = {"resamples": 200, "seed": seed}
         return (
             mean_interval(full_N, **given),
-            equal_quality_interval(quality_NK, full_N, tolerance=0.0, **given),
+            equal_quality_interval(found, full_N, tolerance=0.0, **given),
         )
 
     assert intervals(5)[resample] == intervals(5)[resample]
@@ -42,17 +43,17 @@ def test_seeds_decide(resample):
 def test_one_sequence_or_no_resamples_give_no_interval():
     assert mean_interval(np.array([1.0]), resamples=100, seed=0) is None
     assert mean_interval(np.array([1.0, 2.0]), resamples=0, seed=0) is None
-    quality_NK = items(0, 3, 4)
     for rows, resamples in ((1, 100), (3, 0)):
-        part = quality_NK[:rows]
+        few = items(0, rows, 4)
         given = {"tolerance": 0.0, "resamples": resamples, "seed": 0}
-        assert equal_quality_interval(part, part[:, -1], **given) is None
+        assert equal_quality_interval(few, few.quality_NK[:, -1], **given) is None
 
 
 def test_equal_values_give_a_point():
     assert mean_interval(np.full(5, 0.25), resamples=100, seed=0) == (0.25, 0.25)
     quality_NK = np.tile([-np.inf, 0.2, 0.8, 0.5], (6, 1))
-    low, high = equal_quality_interval(quality_NK, quality_NK[:, -1], tolerance=0.0, resamples=50, seed=0)
+    given = {"tolerance": 0.0, "resamples": 50, "seed": 0}
+    low, high = equal_quality_interval(of_layers(quality_NK), quality_NK[:, -1], **given)
     # Half of the way from 0.2 at one layer to 0.8 at two.
     assert low == pytest.approx(0.5)
     assert high == pytest.approx(0.5)
@@ -61,32 +62,34 @@ def test_equal_values_give_a_point():
 def test_nothing_to_buy_costs_the_base():
     quality_NK = np.array([[0.5, 0.5], [-np.inf, 0.25], [0.75, 0.5]])
     full_N = quality_NK[:, -1]
-    hull = envelope(quality_NK)
+    hull = envelope(of_layers(quality_NK))
     assert _relaxed_cost(hull, full_N, np.array([[1, 1, 1], [0, 3, 0]])).tolist() == [1.0, 3.0]
 
 
 @pytest.mark.parametrize("seed", range(10))
 def test_relaxed_cost_is_at_most_one_item_below_the_exact_one(seed):
-    quality_NK = items(seed, 20, 12)
+    some = items(seed, 20, 12)
+    full_N = some.quality_NK[:, -1]
     rng = np.random.default_rng(seed)
     times_N = rng.multinomial(20, np.full(20, 1 / 20))
-    repeated = np.repeat(quality_NK, times_N, axis=0)
-    exact = equal_quality(repeated, repeated[:, -1], tolerance=0.01, exact=True).costs.sum()
-    hull = envelope(quality_NK)
-    [relaxed] = _relaxed_cost(hull, quality_NK[:, -1] - 0.01, times_N[None])
+    repeated = of_layers(np.repeat(some.quality_NK, times_N, axis=0))
+    exact = equal_quality(repeated, np.repeat(full_N, times_N), tolerance=0.01, exact=True).costs.sum()
+    hull = envelope(some)
+    [relaxed] = _relaxed_cost(hull, full_N - 0.01, times_N[None])
     assert exact - hull.cost.max() <= relaxed <= exact + 1e-6
 
 
 def test_the_interval_holds_the_exact_fraction():
-    quality_NK = items(1, 24, 30)
-    full_N = quality_NK[:, -1]
-    low, high = equal_quality_interval(quality_NK, full_N, tolerance=0.0, resamples=1000, seed=0)
-    assert 0 <= low < equal_quality(quality_NK, full_N, tolerance=0.0).fraction < high <= 1
+    some = items(1, 24, 30)
+    full_N = some.quality_NK[:, -1]
+    low, high = equal_quality_interval(some, full_N, tolerance=0.0, resamples=1000, seed=0)
+    assert 0 <= low < equal_quality(some, full_N, tolerance=0.0).fraction < high <= 1
 
 
 def test_chunks_do_not_change_the_result(monkeypatch):
-    quality_NK = items(2, 24, 30)
+    some = items(2, 24, 30)
+    full_N = some.quality_NK[:, -1]
     given = {"tolerance": 0.0, "resamples": 100, "seed": 3}
-    whole = equal_quality_interval(quality_NK, quality_NK[:, -1], **given)
+    whole = equal_quality_interval(some, full_N, **given)
     monkeypatch.setattr("analysis.stats.CHUNK", 500)
-    assert equal_quality_interval(quality_NK, quality_NK[:, -1], **given) == whole
+    assert equal_quality_interval(some, full_N, **given) == whole

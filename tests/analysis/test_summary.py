@@ -7,7 +7,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from analysis import end_to_end_fraction, layer_use, policy_curves, summarise
+from analysis import end_to_end_fraction, layer_use, luck_curve, policy_curves, summarise
+from oracle.costs import Costs
 
 
 @pytest.fixture(scope="module")
@@ -53,7 +54,7 @@ def test_to_dict_is_plain_json_and_holds_every_number(summary):
     values = json.loads(json.dumps(summary.to_dict()))
     assert values["equal_quality_interval"] == list(summary.equal_quality_interval)
     assert {"minimal", "assignment", "oracle", "null"}.isdisjoint(values)
-    assert len(values) == 23
+    assert len(values) == 24
 
 
 def test_it_is_the_same_twice(experiment, summary):
@@ -105,6 +106,68 @@ def test_end_to_end_fraction_by_hand(experiment, scope, expected):
     assert end_to_end_fraction(small, chosen) == pytest.approx(expected)
 
 
+def priced(experiment, **changes):
+    """The same run by FLOPs that differ between even and odd layers."""
+    settings = {
+        "units": (1e6, 1.7e6) * (experiment.layers // 2),
+        "states": (0.0,) * experiment.layers,
+        "overhead": 5e6,
+        "unit_of_measure": "FLOPs/token",
+        "unit": "layer",
+        "context": 64,
+        "batch": 1,
+        "dtype": "float32",
+        "device": "cpu",
+        "model": "synthetic",
+        "fingerprint": "f00d",
+    }
+    costs = Costs(**{**settings, **changes})
+    cost = costs.of_each(experiment.evaluations["allocation"])
+    return replace(experiment, costs=costs, evaluations=experiment.evaluations.assign(cost=cost))
+
+
+def test_end_to_end_flops_pay_for_the_head_once_a_token(experiment):
+    small = replace(
+        experiment,
+        layers=2,
+        sequences=pd.DataFrame({"sequence": ["a"], "prompt_tokens": [10]}),
+        evaluations=pd.DataFrame({"sequence": ["a"], "number": [1], "tokens": [[1, 2, 3]], "allocation": [[0]]}),
+    )
+    flops = priced(small)
+    chosen = flops.evaluations[["sequence", "number", "cost"]]
+    prompt, full = 10 * 2.7 + 5, 7.7
+    assert end_to_end_fraction(flops, chosen) == pytest.approx((prompt + 2 * 6.0) / (prompt + 2 * full))
+    everywhere = replace(flops, scope="sequence")
+    assert end_to_end_fraction(everywhere, chosen) == pytest.approx((10 * 1.0 + 5 + 2 * 6.0) / (prompt + 2 * full))
+    assert end_to_end_fraction(priced(small, unit_of_measure="ms/token"), chosen) is None
+
+
+def test_a_summary_by_flops_is_in_flops(experiment, summary):
+    flops = priced(experiment)
+    found = summarise(flops, bootstrap=300, permutations=3)
+    assert (found.cost, summary.cost, found.exact) == ("FLOPs/token", "layers", True)
+    least = 5e6 / flops.full_cost
+    assert least < found.equal_quality_fraction <= found.per_sequence_fraction < 1
+    assert found.minimal["upper"].between(5e6, flops.full_cost).all()
+    assert found.assignment["cost"].mean() / flops.full_cost == pytest.approx(found.equal_quality_fraction)
+    assert found.assignment["quality"].mean() >= found.full_quality - 1e-9
+    low, high = found.equal_quality_interval
+    assert low < found.equal_quality_fraction < high
+    # The curve ends where the summary does, and the frontier is no further off than it says.
+    last = luck_curve(flops, bootstrap=0, permutations=0).iloc[-1]
+    assert last["equal_quality"] == pytest.approx(found.equal_quality_fraction, abs=1e-12)
+    there = np.array([found.equal_quality_fraction + found.oracle.frontier.shift])
+    assert found.oracle.frontier.quality_at(there) >= found.oracle.quality - 1e-9
+
+
+def test_policies_are_drawn_at_their_mean_cost(experiment):
+    flops = priced(experiment)
+    curves = policy_curves(flops.evaluations, full_cost=flops.full_cost, metric="rougeL")
+    layers = policy_curves(experiment.evaluations, full_cost=30, metric="rougeL")
+    assert sorted(curves["quality"]) == sorted(layers["quality"])
+    assert curves["fraction"].between(5e6 / flops.full_cost, 1.0).all()
+
+
 def test_policy_curves_average_within_sequences_first_and_need_all_of_them():
     rows = [
         ("a", 0, "full", 2, 0.8),
@@ -117,7 +180,8 @@ def test_policy_curves_average_within_sequences_first_and_need_all_of_them():
         ("b", 2, "unified", 1, 0.1),
     ]
     table = pd.DataFrame(rows, columns=["sequence", "number", "family", "cost", "q"])
-    curves = policy_curves(table, layers=2, metric="q")
+    table["allocation"] = [tuple(range(cost)) for cost in table["cost"]]
+    curves = policy_curves(table, full_cost=2, metric="q")
     assert curves["family"].tolist() == ["random", "random", "unified", "unified"]
     assert curves["fraction"].tolist() == [0.5, 1.0, 0.5, 1.0]
     assert curves["quality"].tolist() == pytest.approx([0.6, 0.6, 0.3, 0.6])
