@@ -25,8 +25,8 @@ LEAST_BATCH = 8
 """A batch is at least this many, and at most a quarter of what is known: so the model learns as it goes."""
 
 COVER = 2
-"""Masks are tested from the smallest up with a chance of so many times the evaluations there have been, over the masks
-that may still be cheaper: hardly ever where these are countless, always once they are not twice as many."""
+"""The chance to test the smallest masks next is so many times the evaluations there have been, over the masks that may
+still be cheaper: next to nothing where these are countless, and 1 once they are at most twice as many."""
 
 NEAR = 0.25
 """Of the other evaluations, the share that goes to neighbours of the best masks."""

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import transformers
 from conftest import jsonl, tiny_llama, tiny_tokenizer
 from faults import child
 
@@ -106,6 +107,7 @@ class Ground:
         tests = str(Path(__file__).parents[1])
         os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [tests, os.environ.get("PYTHONPATH")]))
         self.model = self.folder / "tiny"
+        transformers.utils.logging.disable_progress_bar()
         tiny_llama().save_pretrained(self.model)
         tiny_tokenizer().save_pretrained(self.model)
         engine = Engine(load_model(str(self.model)), SearchConfig(max_new_tokens=8))
@@ -149,12 +151,12 @@ class Ground:
             self._whole[key] = Run.open(out), seconds
         return self._whole[key]
 
-    def resumed(self, out: Path, **settings: object) -> str | None:
+    def resumed(self, out: Path, breaking: Callable[[], None] | None = None, **settings: object) -> str | None:
         """What is lost once a run, whatever happened to it, is resumed."""
         whole, _ = self.whole(**settings)
         before = parts(out)
         there = rows(before)
-        process = self.start(["search", "--resume", str(out)])
+        process = self.start(["search", "--resume", str(out)], breaking)
         code = process.wait()
         if not (out / "manifest.json").exists():
             return one_line(process, code) or ("rows without a manifest" if before else None)
