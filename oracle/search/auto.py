@@ -24,9 +24,10 @@ SUGGESTIONS = 32
 LEAST_BATCH = 8
 """A batch is at least this many, and at most a quarter of what is known: so the model learns as it goes."""
 
-COVER = 2
-"""The chance to test the smallest masks next is so many times the evaluations there have been, over the masks that may
-still be cheaper: next to nothing where these are countless, and 1 once they are at most twice as many."""
+COVER = 3.5
+"""The chance to test the smallest masks next is the square of so many times the evaluations there have been, over the
+masks that may still be cheaper: next to nothing where these are countless, and 1 once they are at most 3.5 times as
+many. Squared, for coverage pays where it gets to the end."""
 
 NEAR = 0.25
 """Of the other evaluations, the share that goes to neighbours of the best masks."""
@@ -68,8 +69,6 @@ class Auto(Strategy):
         if memory is not None:
             yield from memory.suggest(space, SUGGESTIONS)
         if hints is not None:
-            budgets = evenly(len(self._free) + 1)[1:8]
-            yield from (hints.keep(space, count) for count in budgets if hints.influence)
             masks = [hints.masks[cost] for cost in sorted(hints.masks)]
             yield from (masks[index] for index in evenly(len(masks))[:8])
 
@@ -87,7 +86,7 @@ class Auto(Strategy):
             return
         known = len(self.problem.archive)
         untested = sum(math.comb(len(self._free), budget) for budget in self._counts())
-        cover = min(1.0, COVER * known / untested)
+        cover = min(1.0, COVER * known / untested) ** 2
         lots = self._rng.choice(3, size=count, p=[(1 - cover) * (1 - NEAR), (1 - cover) * NEAR, cover])
         wanted = int((lots == 0).sum())
         promising = Promising(self.problem, self._rng).best(wanted) if wanted else []

@@ -45,9 +45,11 @@ class Memory:
         self._qualified: dict[Allocation, set[int]] = {}
         self._useful: list[tuple[float, ...]] = []
         self._sequences = 0
+        self._suggested: dict[tuple[Space, int], list[Allocation]] = {}
 
     def learn(self, archive: Archive) -> None:
         """Takes in the archive of a finished search: its cheapest qualifying masks, and what each unit did for it."""
+        self._suggested.clear()
         space = archive.space
         masks = [one for one in archive.outcomes.values() if archive.free_count(one.allocation) is not None]
         qualified = [one.allocation for one in masks if archive.qualifies(one) and one.allocation != space.full]
@@ -75,6 +77,11 @@ class Memory:
         which a mask counts for what it saves over those before it. The others keep the most useful units, at budgets
         that are spread evenly.
         """
+        if (space, count) not in self._suggested:
+            self._suggested[space, count] = self._suggest(space, count)
+        return list(self._suggested[space, count])
+
+    def _suggest(self, space: Space, count: int) -> list[Allocation]:
         cover = self._cover(space, count)
         if self._useful:
             spread = np.linspace(0, len(space.free), count - count // 2 + 2)[1:-1].round().astype(int)

@@ -11,6 +11,7 @@ import hashlib
 import json
 import time
 from dataclasses import dataclass
+from functools import cache
 from itertools import product
 from pathlib import Path
 
@@ -18,10 +19,13 @@ import pandas as pd
 
 from oracle.config import SearchConfig
 from oracle.engine import Engine
+from oracle.executors import Evaluating
 from oracle.models import load_model
 from oracle.quality import agreement, score_text
+from oracle.search import Hints, Space
 from oracle.sequences import load_sequences
-from oracle.types import Allocation
+from oracle.store.files import write_json
+from oracle.types import Allocation, Sequence
 
 __all__ = ["FREE", "SEQUENCES", "Truth", "load_truth"]
 
@@ -39,11 +43,13 @@ class Truth:
     Attributes:
         sequence: its id.
         qualities: by allocation, the value of each criterion.
+        hints: what the model's hidden states say of it.
         full: the full allocation.
     """
 
     sequence: str
     qualities: dict[Allocation, dict[str, float]]
+    hints: Hints
     full: Allocation = tuple(range(LAYERS))
 
     def minimum(self, metric: str) -> int:
@@ -61,17 +67,14 @@ def masks() -> list[Allocation]:
     ]
 
 
-def load_truth(folder: Path = DEFAULT, *, compute: bool = True) -> list[Truth]:
+def load_truth(folder: Path = DEFAULT) -> list[Truth]:
     """The truth of every sequence, computed where it is missing."""
-    engine = None
     found: list[Truth] = []
     every = masks()
     for sequence in load_sequences("instruct", limit=24):
         path = folder / f"{_key(sequence.prompt)}.parquet"
         if not path.exists():
-            if not compute:
-                continue
-            engine = engine or Engine(load_model(), SearchConfig(max_new_tokens=NEW_TOKENS))
+            engine = load_engine()
             began = time.perf_counter()
             prompt = engine.open(sequence.prompt)
             [(full, _)] = engine.generate([(prompt, tuple(range(LAYERS)))])
@@ -93,10 +96,26 @@ def load_truth(folder: Path = DEFAULT, *, compute: bool = True) -> list[Truth]:
             print(f"{sequence.id}: {time.perf_counter() - began:.0f} s", flush=True)
         table = pd.read_parquet(path)
         values = table[["rougeL", "agreement"]].to_dict("records")
-        found.append(Truth(sequence.id, dict(zip(every, values, strict=True))))
+        found.append(Truth(sequence.id, dict(zip(every, values, strict=True)), _hints(sequence, path)))
         if len(found) == SEQUENCES:
             break
     return found
+
+
+@cache
+def load_engine() -> Engine:
+    """The embedded model."""
+    return Engine(load_model(), SearchConfig(max_new_tokens=NEW_TOKENS))
+
+
+def _hints(sequence: Sequence, truth: Path) -> Hints:
+    path = truth.with_suffix(".json")
+    if not path.exists():
+        evaluator = Evaluating(load_engine(), metrics=(), shuffled={})
+        influence, chosen = evaluator.structure(sequence, Space(units=LAYERS, free=FREE, costs=(1.0,) * LAYERS))
+        write_json(path, {"influence": list(influence), "masks": [[cost, list(mask)] for cost, mask in chosen.items()]})
+    stored = json.loads(path.read_text())
+    return Hints(influence=tuple(stored["influence"]), masks={cost: tuple(mask) for cost, mask in stored["masks"]})
 
 
 def _key(prompt: str) -> str:

@@ -98,15 +98,14 @@ def test_opens_with_what_is_known_beforehand() -> None:
     memory = Memory()
     memory.learn(known)
     masks = {3.0: (0, 5, 11), 6.0: (0, 2, 4, 6, 8, 11)}
-    influence = tuple(range(12))
     landscape = additive(0)
-    problem = landscape.problem(0, memory=memory, hints=Hints(influence=influence, masks=masks))
+    problem = landscape.problem(0, memory=memory, hints=Hints(masks=masks))
     strategy = make("auto", problem)
     strategy.tell(landscape.evaluate(strategy.ask(1)))
     opening = [one.allocation for one in strategy.ask(100)]
     assert opening[0] == ()
     assert set(memory.suggest(space, SUGGESTIONS)) | set(masks.values()) <= set(opening)
-    assert (1, 2, 3) in opening and tuple(range(6, 12)) in opening
+    assert (1, 2, 3) in opening
     assert strategy.ask(100) == [], "the model waits for the opening"
 
 
@@ -123,9 +122,9 @@ def test_a_share_proves_the_minimal_budget_where_that_is_affordable() -> None:
     landscape = replace(additive(0, 16), quality=lambda kept: kept[:, [3, 7]].sum(axis=1), tolerance=0.0)
     strategy = make("auto", landscape.problem())
     archive = strategy.problem.archive
-    run(landscape, strategy, 100, 16)
+    run(landscape, strategy, 200, 16)
     assert archive.certified and archive.upper.allocation == (3, 7)
-    assert len(archive) <= 90
+    assert len(archive) <= 137, "at most the masks of fewer than three units"
 
 
 @pytest.mark.parametrize("seed", range(3))
