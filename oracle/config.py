@@ -4,6 +4,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any, Literal, get_args
 
 from oracle.errors import InputError
+from oracle.fields import check_types
 from oracle.quality import METRICS, get_metric
 from oracle.sequences import Columns
 
@@ -90,6 +91,7 @@ class SearchConfig:
     trust_remote_code: bool = False
 
     def __post_init__(self) -> None:
+        check_types(self)
         for name in (self.criterion, *self.metrics):
             get_metric(name)
         for name, allowed in (("scope", get_args(Scope)), ("unit", get_args(Unit))):

@@ -21,6 +21,7 @@ from oracle.compare import compare
 from oracle.errors import InputError
 from oracle.quality import METRICS
 from oracle.store import Run
+from oracle.store.files import write_table
 
 Command = Callable[..., tuple[int, str, str]]
 
@@ -179,7 +180,7 @@ def changed(other: Run, tmp_path: Path) -> Callable[..., Path]:
             table = pq.read_table(folder / "sequences.parquet")
             place = table.column_names.index("prompt")
             table = table.set_column(place, "prompt", pa.array([prompt] * len(table)))
-            pq.write_table(table, folder / "sequences.parquet")
+            write_table(folder / "sequences.parquet", table)
         return folder
 
     return change

@@ -119,7 +119,8 @@ class Cluster:
         except (ConnectionError, RuntimeError, ValueError) as error:
             reason = str(error).strip().partition("\n")[0]
             raise InputError(
-                f"no Ray cluster at --address {workers.address} ({reason}); start one: ray start --head"
+                f"no Ray cluster at --address {workers.address} ({reason}); start one: ray start --head; if it is "
+                "there and wants a token, set RAY_AUTH_MODE=token"
             ) from error
         if workers.address and workers.count is None:
             count = max(1, int(ray.cluster_resources().get("CPU", 1)) // workers.threads)
@@ -188,6 +189,9 @@ class Cluster:
         except self._ray.exceptions.RayActorError:
             hand.stream = None
             yield from self._mourn(hand, waiting)
+        except self._ray.exceptions.RayTaskError as error:
+            # Its own message is the worker's whole traceback.
+            raise error.cause if isinstance(error.cause, InputError) else error from None
         else:
             if isinstance(event, dict):
                 hand.hidden = event

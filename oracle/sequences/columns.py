@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from oracle.errors import InputError
+from oracle.fields import check_types
 from oracle.sequences.records import Record, as_text, is_missing
 from oracle.types import Sequence
 
@@ -53,6 +54,7 @@ class Columns:
                 f"references must be a tuple of columns, came the text {self.references!r}: "
                 f"write ({self.references!r},)"
             )
+        check_types(self)
         if self.template is not None:
             _check_template(self.template)
 

@@ -29,7 +29,8 @@ def write_table(path: Path, table: pa.Table) -> None:
     """Writes a Parquet file that holds a digest of all of itself, so that any damage is noticed."""
 
     def write(scratch: Path) -> None:
-        _parquet(scratch, table, {"signature": SIGNATURE.decode() + "0" * DIGITS})
+        metadata = {**(table.schema.metadata or {}), b"signature": SIGNATURE + b"0" * DIGITS}
+        _parquet(scratch, table.replace_schema_metadata(metadata))
         data = scratch.read_bytes()
         place = data.rindex(SIGNATURE) + len(SIGNATURE)
         scratch.write_bytes(data[:place] + _hash(data).encode() + data[place + DIGITS :])
@@ -73,10 +74,8 @@ def _hash(data: bytes) -> str:
     return hashlib.blake2b(data, digest_size=DIGITS // 2).hexdigest()
 
 
-def _parquet(path: Path, table: pa.Table, metadata: dict[str, str] | None = None) -> None:
-    with pq.ParquetWriter(path, table.schema, compression="zstd", write_page_checksum=True) as writer:
-        writer.write_table(table)
-        writer.add_key_value_metadata(metadata or {})
+def _parquet(path: Path, table: pa.Table) -> None:
+    pq.write_table(table, path, compression="zstd", write_page_checksum=True)
 
 
 def write_whole(path: Path, write: Callable[[Path], Any], name: Callable[[Path], Path] | None = None) -> Path:

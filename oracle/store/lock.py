@@ -4,6 +4,7 @@ import fcntl
 import json
 import os
 import platform
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -35,10 +36,12 @@ class Lock:
             raise InputError(
                 f"the run '{path.parent}' is being written by {holder}; wait for it or end it first"
             ) from error
-        self._file.truncate(0)
         since = datetime.now(UTC).isoformat(timespec="seconds")
-        json.dump({"process": os.getpid(), "host": platform.node(), "since": since}, self._file)
-        self._file.flush()
+        holder = json.dumps({"process": os.getpid(), "host": platform.node(), "since": since})
+        # Even where the disk is full: who holds it is worth less than the lock.
+        with suppress(OSError):
+            os.ftruncate(self._file.fileno(), 0)
+            os.write(self._file.fileno(), holder.encode())
 
     def release(self) -> None:
         """Lets others in."""

@@ -24,8 +24,25 @@ SUMMARY = "summary.json"
 EVALUATIONS = "evaluations"
 CERTIFICATES = "certificates"
 
-NEEDED = {"config": ("criterion", "tolerance", "scope"), "model": ("fingerprint", "layers")}
-"""Entries of a manifest that reading a run depends on, besides the seed."""
+NUMBER = (int, float)
+
+NEEDED: dict[str, Any] = {
+    "seed": int,
+    "config.criterion": str,
+    "config.tolerance": NUMBER,
+    "config.scope": str,
+    "model.fingerprint": str,
+    "model.layers": int,
+}
+"""Entries of a manifest that reading a run depends on, and their types."""
+
+IF_THERE: dict[str, Any] = {
+    "config.unit": str,
+    "data.hash": str,
+    "costs.units": list,
+    "costs.overhead": NUMBER,
+    "costs.unit_of_measure": str,
+}
 
 
 class Run:
@@ -238,10 +255,12 @@ class Run:
 
 
 def _check_manifest(manifest: dict[str, Any], path: Path) -> None:
-    needed = [("seed",), *((section, name) for section, names in NEEDED.items() for name in names)]
-    for keys in needed:
-        value: Any = manifest
-        for key in keys:
-            value = value.get(key) if isinstance(value, dict) else None
-        if value is None:
-            raise damaged(path, f"no {'.'.join(keys)}")
+    for name, kinds in {**NEEDED, **IF_THERE}.items():
+        section, _, last = name.rpartition(".")
+        inner = manifest.get(section) if section else manifest
+        value = inner.get(last) if isinstance(inner, dict) else None
+        absent = inner is None or (isinstance(inner, dict) and value is None)
+        if absent and name in IF_THERE:
+            continue
+        if not isinstance(value, kinds) or isinstance(value, bool):
+            raise damaged(path, f"no {name}" if absent else f"{name} is something else")

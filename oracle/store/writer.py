@@ -49,10 +49,10 @@ class RunWriter:
         try:
             for name in PARTS:
                 (folder / name).mkdir(parents=True)
+            self._open(folder)
+            write_json(folder / MANIFEST, {"schema_version": SCHEMA_VERSION, **manifest})
         except OSError as error:
             raise InputError(f"cannot write to '{folder}' ({error.strerror}); give another --out") from error
-        self._open(folder)
-        write_json(folder / MANIFEST, {"schema_version": SCHEMA_VERSION, **manifest})
 
     @classmethod
     def reopen(cls, folder: Path) -> "RunWriter":

@@ -7,11 +7,14 @@ The truth of 12 sequences with 12 free layers is computed on the first run (see 
 
 import argparse
 import json
+import os
 import sys
 import time
 from collections.abc import Callable, Iterable
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
+from itertools import product
+from multiprocessing import get_context
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -67,24 +70,28 @@ def outcome(truth: Truth, proposal: Proposal) -> Outcome:
     )
 
 
-def regret_of(job: tuple[str, list[Truth]]) -> tuple[str, dict[str, list[float]]]:
-    """Mean gaps of one strategy, by criterion; what works is handed from sequence to sequence as in a search."""
-    name, truths = job
-    rows = {}
-    for metric in CRITERIA:
-        gaps = []
-        for seed in range(SEEDS if name == "auto" else 1):
-            memory = Memory()
-            gaps += [replay(truth, name, metric, 1000 * seed + i, memory) for i, truth in enumerate(truths)]
-        rows[metric] = np.mean(gaps, axis=0)
-    return name, {metric: values.round(3).tolist() for metric, values in rows.items()}
+def regret_of(job: tuple[str, str, int, list[Truth]]) -> list[float]:
+    """Mean gaps of one strategy; what works is handed from sequence to sequence as in a search."""
+    name, metric, seed, truths = job
+    memory = Memory()
+    return np.mean(
+        [replay(truth, name, metric, 1000 * seed + i, memory) for i, truth in enumerate(truths)], axis=0
+    ).tolist()
 
 
 def regret() -> dict[str, Any]:
     """Every strategy against the truth."""
     truths = load_truth()
-    with ProcessPoolExecutor(2) as pool:
-        found = dict(pool.map(regret_of, [(name, truths) for name in STRATEGIES]))
+    seeds = {name: SEEDS if name == "auto" else 1 for name in STRATEGIES}
+    jobs = [(name, metric, seed, truths) for name in STRATEGIES for metric in CRITERIA for seed in range(seeds[name])]
+    # Two processes of one thread each get in each other's way least.
+    os.environ["OMP_NUM_THREADS"] = "1"
+    with ProcessPoolExecutor(2, mp_context=get_context("spawn")) as pool:
+        gaps = list(pool.map(regret_of, jobs))
+    found: dict[str, dict[str, list[float]]] = {name: {} for name in STRATEGIES}
+    for name, metric in product(STRATEGIES, CRITERIA):
+        mine = [gap for gap, job in zip(gaps, jobs, strict=True) if job[:2] == (name, metric)]
+        found[name][metric] = np.mean(mine, axis=0).round(3).tolist()
     means = {name: np.mean([found[name][metric] for metric in CRITERIA], axis=0) for name in STRATEGIES}
     lead = {
         str(point): round(

@@ -10,7 +10,7 @@ import torch
 import analysis
 import oracle.campaign
 import oracle.rounds
-import oracle.runner  # noqa: F401 - loaded once, for all that are forked
+import oracle.runner
 from oracle.cli import main
 from oracle.engine import Engine
 

@@ -7,8 +7,8 @@ from pathlib import Path
 from random import Random
 
 import numpy as np
-from faults.ground import Fault, Ground, Tries
 
+from faults.ground import Fault, Ground, Tries
 from oracle.errors import InputError
 from oracle.store import Run
 from oracle.store.hidden import HiddenStore, Key
@@ -19,8 +19,8 @@ __all__ = ["FAULTS"]
 Harm = Callable[[bytes, Random], bytes]
 """Makes other bytes of a file's."""
 
-RESUMED = 2
-"""Of each kind of damage to a part so many go all the way through `--resume`; the others are read."""
+RESUMED = 20
+"""One of so many damaged parts goes all the way through `--resume`; the others are read."""
 
 
 def flipped(data: bytes, random: Random, start: int, stop: int) -> bytes:
@@ -111,7 +111,7 @@ def part(ground: Ground, times: int, harm: Harm, name: str) -> Tries:
         try:
             Run.open(out).evaluations()
         except InputError:
-            yield ground.resumed(out) if number < RESUMED else None
+            yield ground.resumed(out) if number % RESUMED == RESUMED - 1 else None
         else:
             yield f"{path.name} was read"
 
@@ -138,7 +138,7 @@ FAULTS = [
     ),
     Fault(name="hidden states damaged under a search", tries=searched, times=4, quick=0),
     *(
-        Fault(name=f"part of {name} damaged: {what}", tries=partial(part, harm=harm, name=name), times=40, quick=1)
+        Fault(name=f"part of {name} damaged: {what}", tries=partial(part, harm=harm, name=name), times=40, quick=4)
         for name in ("evaluations", "certificates")
         for what, harm in PART.items()
     ),

@@ -1,7 +1,6 @@
 """Disks that are full or read-only, models that vanish, and clocks that go back."""
 
 import json
-import os
 import resource
 import shutil
 import subprocess
@@ -11,8 +10,8 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
-from faults.ground import Fault, Ground, Tries, one_line
 
+from faults.ground import Fault, Ground, Tries, one_line
 from oracle.store.hidden import HiddenStore, Key
 
 __all__ = ["FAULTS"]
@@ -46,7 +45,7 @@ def full_disk(ground: Ground, times: int) -> Tries:
     if not can_mount():
         return
     whole, _ = ground.whole()
-    rooms = {str(ground.place() / "run"): ground.random.randrange(40, 240, 4) for _ in range(times - 1)}
+    rooms = {str(ground.place() / "run"): ground.random.randrange(4, 440, 4) for _ in range(times - 1)}
     *lost, pictures = mounted(ground, rooms)
     for out, what in zip(rooms, lost, strict=True):
         yield what or ground.compared(Path(out), whole)
@@ -152,8 +151,8 @@ def clock_of_states(ground: Ground, times: int) -> Tries:
 FAULTS = [
     Fault(name="disk full (tmpfs of some KiB)", tries=full_disk, times=9, quick=0),
     Fault(name="disk full (no file beyond RLIMIT_FSIZE)", tries=full_file, times=10, quick=1),
-    Fault(name="folder read-only (tmpfs mounted ro)", tries=read_only, times=7, quick=0),
-    Fault(name="model folder vanished", tries=vanished_model, times=3, quick=1),
+    Fault(name="folder read-only (tmpfs mounted ro)", tries=read_only, times=6, quick=0),
+    Fault(name="model folder vanished", tries=vanished_model, times=3, quick=0),
     Fault(name="clock set back (injected) and killed", tries=clock, times=3, quick=0),
     Fault(name="clock set back (injected), hidden states", tries=clock_of_states, times=50, quick=5),
 ]

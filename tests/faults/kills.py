@@ -32,7 +32,7 @@ FAULTS = [
         name="SIGKILL, tiny model, same-output criterion",
         tries=lambda ground, times: killed(ground, times, criterion="agreement", evaluations=20),
         times=10,
-        quick=1,
+        quick=0,
     ),
     Fault(name="SIGKILL, embedded model", tries=embedded, times=5, quick=0),
 ]

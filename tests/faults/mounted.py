@@ -13,7 +13,6 @@ from pathlib import Path
 
 import analysis
 from faults import child
-
 from oracle.cli import main
 
 __all__: list[str] = []
@@ -54,8 +53,10 @@ def full(disk: Path, out: Path, search: list[str], room: int) -> str | None:
         return lost
     if answer[0] and (disk / "run" / "summary.json").exists():
         return "the run looks complete"
-    mount("-o", "remount,size=64m", disk)
     begun = (disk / "run" / "manifest.json").exists()
+    if begun and answer[0] and (lost := refused(run("search", "--resume", disk / "run", "--quiet"))):
+        return f"resumed on a disk that is still full: {lost}"
+    mount("-o", "remount,size=64m", disk)
     shutil.rmtree(disk / ("hidden" if begun else "run"), ignore_errors=True)
     answer = run(*(["search", "--resume", disk / "run", "--quiet"] if begun else [*search, "--out", disk / "run"]))
     shutil.copytree(disk / "run", out)
@@ -83,7 +84,6 @@ def read_only(disk: Path, whole: Path, search: list[str]) -> list[str | None]:
         worked(run("query", disk / "run")),
         worked(run("query", disk / "run", "--sql", "SELECT count(*) FROM evaluations")),
         worked(run(*search, "--out", disk.parent / "beside", "--cache", disk / "hidden")),
-        worked(run("search", "--resume", disk / "run", "--quiet")),
         refused(run(*search, "--out", disk / "new")),
         refused(run("search", "--resume", disk / "half", "--quiet")),
         refused(run("figures", disk / "run")),

@@ -1,0 +1,35 @@
+"""Whether the fields of a dataclass hold what its annotations say: values that came from files may be anything."""
+
+from numbers import Integral, Real
+from types import UnionType
+from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
+
+from oracle.errors import InputError
+
+__all__ = ["check_types"]
+
+PLAIN: dict[Any, Any] = {int: Integral, float: Real}
+
+
+def check_types(value: Any) -> None:
+    """Checks a dataclass whose fields are plain values, tuples of them, or None.
+
+    Raises:
+        InputError: names the first field that holds something else.
+    """
+    for name, kind in get_type_hints(type(value)).items():
+        found = getattr(value, name)
+        if not _fits(found, kind):
+            wanted = kind.__name__ if isinstance(kind, type) else str(kind).replace("typing.", "")
+            raise InputError(f"the setting {name} must be of type {wanted}, not {found!r:.80}")
+
+
+def _fits(value: object, kind: Any) -> bool:
+    origin, inner = get_origin(kind), get_args(kind)
+    if origin in (Union, UnionType):
+        return any(_fits(value, one) for one in inner)
+    if origin is Literal:
+        return isinstance(value, str)  # which one is checked with a better message
+    if origin is tuple:
+        return isinstance(value, (list, tuple)) and all(_fits(one, inner[0]) for one in value)
+    return isinstance(value, PLAIN.get(kind, kind)) and (kind is bool or not isinstance(value, bool))
