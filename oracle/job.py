@@ -60,7 +60,7 @@ class Job:
         """
         sequences = _sequences(config)
         if expected:
-            _refuse("data", data_hash(sequences), expected.get("data", {}).get("hash"))
+            _refuse("data", data_hash(sequences), (expected.get("data") or {}).get("hash"))
         model = load_model(
             config.model, dtype=config.dtype, device=config.device, trust_remote_code=config.trust_remote_code
         )

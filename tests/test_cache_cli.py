@@ -119,6 +119,7 @@ def test_what_is_no_size(text: str) -> None:
 def test_options_of_a_search(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     parser = Parser()
     add_cache_options(parser)
+    monkeypatch.delenv("LAYER_ORACLE_HIDDEN", raising=False)
     monkeypatch.setenv("LAYER_ORACLE_CACHE", str(tmp_path / "root"))
 
     def opened(*arguments: str) -> HiddenStore | None:

@@ -145,7 +145,7 @@ def test_other_costs_are_proven_as_the_search_proves_them(seed, picks, exhausted
     table["number"] = [0 if len(mask) == LAYERS else number + 1 for number, mask in enumerate(unlike)]
     table["cost"] = [2.0 + sum(units[list(mask)]) for mask in unlike]
     least = 2.0 + np.append(0.0, np.cumsum(np.sort(units)))
-    given_costs = {"exhausted": {"s": exhausted}, "least_costs": least}
+    given_costs = {"exhausted": {"s": archive.exhausted_below}, "least_costs": least}
     found = minimal_budgets(table, layers=LAYERS, metric="q", tolerance=0.0, **given_costs).iloc[0]
     upper = archive.upper
     assert (found["upper"], found["lower"]) == (2.0 + archive.space.cost(upper.allocation), 2.0 + archive.lower)

@@ -21,7 +21,7 @@ from typing import Any
 from unittest import mock
 
 import numpy as np
-from truth import FREE, LAYERS, NEW_TOKENS, Truth, load_truth
+from truth import FREE, LAYERS, Truth, load_truth
 
 from oracle.search import STRATEGIES, Archive, Memory, Problem, Space, make
 from oracle.search.mcts import DRLLM, DrLlm
@@ -122,7 +122,7 @@ def against_mcts(sequences: int = 16, simulations: int = 200) -> dict[str, Any]:
     from oracle.rounds import open_search, search_together
     from oracle.sequences import load_sequences
 
-    config = SearchConfig(evaluations=100_000, max_new_tokens=NEW_TOKENS)
+    config = SearchConfig(evaluations=100_000, max_new_tokens=16)
     chosen = load_sequences("instruct", limit=sequences)
     evaluator = Evaluating(Engine(load_model(), config), metrics=(), shuffled={})
     space, memory = Space.of(LAYERS), Memory()

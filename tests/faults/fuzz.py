@@ -136,8 +136,8 @@ def command_lines(ground: Ground, times: int) -> Tries:
     def attempt(value: tuple[list[str], list[str]]) -> str | None:
         place = ground.place()
         out = place / "run"
-        there = {"RUN": str(whole.folder), "DATA": data, "MODEL": str(ground.model), "OUT": str(out)}
-        command, rest = ([there.get(word, word) for word in words] for words in value)
+        there = {"RUN": whole.folder, "DATA": data, "MODEL": ground.model, "OUT": out, "OUT-hidden": place / "hidden"}
+        command, rest = ([str(there.get(word, word)) for word in words] for words in value)
         if command == ["search"]:
             command += ["--model", str(ground.model), "--data", data, *SMALL, "--out", str(out)]
         return tell(ground, [*command, *rest], out)
