@@ -127,8 +127,8 @@ class _Session:
         """Searches what is not known yet, then sums up, verifies and draws."""
         model_mib = psutil.Process().memory_info().rss / MIB
         writer.log.info("began", process=os.getpid(), ended=len(campaign.ended), versions=versions())
-        search_began = time.monotonic()
         executor = hire(self._workers, job.engine, campaign.config, campaign.space)
+        search_began = time.monotonic()
         try:
             campaign.run(executor, writer, self._watch, self._stop)
         except Interrupted:
