@@ -4,13 +4,17 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: demo test faults lint setup clean
+.PHONY: demo test test-slow faults lint setup clean
 
 demo: $(STAMP)
 	$(BIN)/oracle demo
 
 test: $(STAMP)
-	$(BIN)/python -m pytest -q -n 2 --dist worksteal
+	$(BIN)/python -m pytest -q -n 2 --dist worksteal -m 'not slow'
+
+# Clusters, browsers and whole commands.
+test-slow: $(STAMP)
+	$(BIN)/python -m pytest -q -n 2 --dist worksteal -m slow
 
 # What a search has to survive: a table, and exit code 1 if anything was lost.
 faults: $(STAMP)

@@ -59,6 +59,7 @@ def rows(run: Run) -> list[dict[str, str]]:
     return run.evaluations().drop(columns="margin").map(repr).to_dict("records")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("deaths", [0, 2])
 def test_workers_find_what_one_finds_even_if_they_die(
     search: Search, clustered: Callable[..., Run], deaths: int
@@ -72,6 +73,7 @@ def test_workers_find_what_one_finds_even_if_they_die(
     assert there.summary()["set_aside"] == {}
 
 
+@pytest.mark.slow
 def test_a_sequence_that_kills_its_workers_is_set_aside_and_named(
     search: Search, clustered: Callable[..., Run]
 ) -> None:

@@ -185,6 +185,7 @@ def test_waves_double_and_hold_everything() -> None:
     assert [one for wave in waves(list(range(21))) for one in wave] == list(range(21))  # type: ignore[arg-type]
 
 
+@pytest.mark.slow
 def test_ctrl_c_stops_after_the_batch_and_says_how_to_go_on(
     tiny_folder: Path, sequences_file: Path, tmp_path: Path
 ) -> None:

@@ -264,6 +264,7 @@ sys.exit(main(sys.argv[1:]))
 """
 
 
+@pytest.mark.slow
 def test_figures_are_drawn_again_without_a_model(tiny_folder: Path, sequences_file: Path, tmp_path: Path) -> None:
     config = SearchConfig(model=str(tiny_folder), data=str(sequences_file), max_new_tokens=4, evaluations=8)
     run = run_search(config, str(tmp_path / "run"))

@@ -133,17 +133,17 @@ def table(ground: Ground, times: int, harm: Harm) -> Tries:
 
 FAULTS = [
     *(
-        Fault(name=f"hidden states damaged: {what}", tries=partial(shard, harm=harm), times=400, quick=60)
+        Fault(name=f"hidden states damaged: {what}", tries=partial(shard, harm=harm), times=400, quick=30)
         for what, harm in SHARD.items()
     ),
     Fault(name="hidden states damaged under a search", tries=searched, times=4, quick=0),
     *(
-        Fault(name=f"part of {name} damaged: {what}", tries=partial(part, harm=harm, name=name), times=40, quick=4)
+        Fault(name=f"part of {name} damaged: {what}", tries=partial(part, harm=harm, name=name), times=40, quick=2)
         for name in ("evaluations", "certificates")
         for what, harm in PART.items()
     ),
     *(
-        Fault(name=f"table of results damaged: {what}", tries=partial(table, harm=harm), times=800, quick=40)
+        Fault(name=f"table of results damaged: {what}", tries=partial(table, harm=harm), times=800, quick=20)
         for what, harm in PART.items()
     ),
 ]

@@ -146,7 +146,7 @@ def command_lines(ground: Ground, times: int) -> Tries:
 
 
 FAULTS = [
-    Fault(name=FILES, tries=sequences_files, times=800, quick=20),
-    Fault(name=CONFIGS, tries=configs, times=500, quick=15),
-    Fault(name=LINES, tries=command_lines, times=700, quick=20),
+    Fault(name=FILES, tries=sequences_files, times=800, quick=10),
+    Fault(name=CONFIGS, tries=configs, times=500, quick=8),
+    Fault(name=LINES, tries=command_lines, times=700, quick=10),
 ]

@@ -42,6 +42,7 @@ def after_50(kind: str, name: str) -> float:
     return float(np.mean([gaps(one, make(name, one.problem()), (50,), 16) for one in landscapes]))
 
 
+@pytest.mark.slow
 def test_the_cost_hardly_depends_on_the_batch() -> None:
     def cost(batch: int) -> float:
         return float(
@@ -53,6 +54,7 @@ def test_the_cost_hardly_depends_on_the_batch() -> None:
     assert max(costs) < 20
 
 
+@pytest.mark.slow
 def test_finds_much_cheaper_masks_of_many_units_than_a_local_search() -> None:
     for kind in (additive, pairs, cliff):
         auto, local = (
