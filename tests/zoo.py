@@ -10,6 +10,14 @@ WIDE = {"hidden_size": 32, "num_attention_heads": 4, "num_hidden_layers": LAYERS
 GATED = {**WIDE, "intermediate_size": 64, "num_key_value_heads": 2}
 MIXED = {"sliding_window": 8, "head_dim": 8, "layer_types": (["sliding_attention", "full_attention"] * LAYERS)[:LAYERS]}
 GPT = {"n_embd": 32, "n_layer": LAYERS, "n_head": 4, "n_positions": 128}
+NEO = {
+    "hidden_size": 32,
+    "num_heads": 4,
+    "num_layers": LAYERS,
+    "max_position_embeddings": 128,
+    "window_size": 8,
+    "attention_types": [[["global", "local"], 2], [["global"], 1]],
+}
 OPT = {**WIDE, "ffn_dim": 64, "word_embed_proj_dim": 32}
 
 ZOO: dict[str, tuple[str, dict[str, object]]] = {
@@ -36,14 +44,17 @@ ZOO: dict[str, tuple[str, dict[str, object]]] = {
 }
 """Family -> prefix of its classes, settings of its configuration."""
 
+MORE = {"gpt-neo": ("GPTNeo", NEO)}
+"""Families beyond those that every test of families tries."""
+
 CLASSES = {"Gemma3Text": "Gemma3ForCausalLM", "GPT2": "GPT2LMHeadModel"}
 
 
-def tiny(family: str) -> PreTrainedModel:
+def tiny(family: str, **changes: object) -> PreTrainedModel:
     """A random model of a family, with weights large enough that every layer matters."""
-    prefix, settings = ZOO[family]
+    prefix, settings = {**ZOO, **MORE}[family]
     torch.manual_seed(0)
-    config = getattr(hf, f"{prefix}Config")(**COMMON, **settings, initializer_range=0.2)
+    config = getattr(hf, f"{prefix}Config")(**{**COMMON, **settings, **changes}, initializer_range=0.2)
     model = getattr(hf, CLASSES.get(prefix, f"{prefix}ForCausalLM"))(config).eval()
     for parameter in model.parameters():
         if parameter.dim() == 1:  # norms and biases start at one and zero, where some mistakes do not show

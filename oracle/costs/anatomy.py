@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from oracle.errors import InputError
 from oracle.models import Decoder
 from oracle.models.call import Part
-from oracle.models.layers import find_layers
+from oracle.models.layers import find_layers, knows_its_place
 
 __all__ = ["Experts", "Kind", "attention_of", "decoder_layers", "kinds", "multiplied", "shapes"]
 
@@ -59,11 +59,7 @@ def decoder_layers(decoder: Decoder) -> tuple[nn.Module, nn.ModuleList]:
 
 def attention_of(layer: nn.Module) -> dict[str, nn.Module]:
     """The children that make up a layer's attention: those that know their place in the cache."""
-    return {
-        name: child
-        for name, child in layer.named_children()
-        if any(hasattr(module, "layer_idx") for module in child.modules())
-    }
+    return {name: child for name, child in layer.named_children() if knows_its_place(child)}
 
 
 def multiplied(module: nn.Module, experts: Experts | None) -> int:

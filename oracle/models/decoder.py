@@ -167,13 +167,18 @@ class Decoder:
     def finish(self, hidden_RTD: Tensor) -> Tensor:
         """Final norm and vocabulary head: logits (R T V), with all the model does to them."""
         with self._stubbed(last=hidden_RTD):
-            return self.model(inputs_embeds=hidden_RTD, use_cache=False).logits
+            return self.model(inputs_embeds=self._wide(hidden_RTD), use_cache=False).logits
 
     @torch.inference_mode()
     def normed(self, hidden_RTD: Tensor) -> Tensor:
         """The hidden states after the final norm, as the vocabulary head takes them."""
         with self._stubbed(last=hidden_RTD):
-            return self.model.base_model(inputs_embeds=hidden_RTD, use_cache=False).last_hidden_state
+            return self.model.base_model(inputs_embeds=self._wide(hidden_RTD), use_cache=False).last_hidden_state
+
+    def _wide(self, hidden_RTD: Tensor) -> Tensor:
+        """Something as wide as the embeddings, for the model to begin with: the stubs put the hidden states back."""
+        width = self.model.get_input_embeddings().weight.shape[1]
+        return hidden_RTD if hidden_RTD.shape[-1] == width else hidden_RTD[..., :1].expand(*hidden_RTD.shape[:2], width)
 
     @property
     def head(self) -> nn.Module:

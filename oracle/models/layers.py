@@ -8,7 +8,15 @@ from transformers import PreTrainedModel
 
 from oracle.errors import InputError
 
-__all__ = ["Places", "find_layers", "refuse_running_states"]
+__all__ = ["INDICES", "Places", "find_layers", "knows_its_place", "refuse_running_states"]
+
+INDICES = ("layer_idx", "layer_id")
+"""What attention calls its place in the cache."""
+
+
+def knows_its_place(module: nn.Module) -> bool:
+    """Whether a module has attention in it: what knows its place in the cache."""
+    return any(hasattr(inner, index) for inner in module.modules() for index in INDICES)
 
 
 def find_layers(model: PreTrainedModel) -> tuple[nn.Module, str]:

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from oracle.errors import InputError
 from oracle.models.call import Part
+from oracle.models.layers import knows_its_place
 
 __all__ = ["Shapes", "Sublayers", "stand_ins"]
 
@@ -54,7 +55,7 @@ def _branches(layer: nn.Module) -> dict[Part, list[str]]:
     """
     found: dict[Part, list[str]] = {Part.ATTENTION: [], Part.MLP: []}
     for name, child in layer.named_children():
-        if any(hasattr(module, "layer_idx") for module in child.modules()):
+        if knows_its_place(child):
             found[Part.ATTENTION].append(name)
         elif any(weight.dim() > 1 for weight in child.parameters()):
             found[Part.MLP].append(name)

@@ -7,7 +7,7 @@ from torch import nn
 from transformers import PreTrainedModel
 
 from oracle.models.call import Call, Part
-from oracle.models.layers import find_layers
+from oracle.models.layers import INDICES, find_layers
 from oracle.models.sublayers import Shapes, stand_ins
 
 __all__ = ["truncated"]
@@ -39,8 +39,9 @@ def truncated(model: PreTrainedModel, calls: Seq[Call | int], shapes: Shapes | N
             absent = Part.MLP if call.part == Part.ATTENTION else Part.ATTENTION
             layer._modules.update(stand_ins(layer, shapes, absent))
         for module in layer.modules():
-            if hasattr(module, "layer_idx"):
-                module.layer_idx = states  # type: ignore[assignment]
+            for index in INDICES:
+                if hasattr(module, index):
+                    setattr(module, index, states)
         kept.append(layer)
         states += call.part != Part.MLP
     _shorten(copied.config.get_text_config(), [call.layer for call in wanted])
@@ -60,7 +61,8 @@ def _merged(calls: Seq[Call]) -> list[Call]:
 
 def _shorten(config: object, layers: Seq[int]) -> None:
     """Makes a configuration describe the kept layers, per-layer lists included."""
-    types = getattr(config, "layer_types", None)
-    if types is not None:
-        config.layer_types = [types[layer] for layer in layers]  # type: ignore[attr-defined]
+    for name in ("layer_types", "attention_layers"):
+        types = getattr(config, name, None)
+        if types is not None:
+            setattr(config, name, [types[layer] for layer in layers])
     config.num_hidden_layers = len(layers)  # type: ignore[attr-defined]

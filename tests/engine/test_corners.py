@@ -28,6 +28,17 @@ def endless(family: str) -> LanguageModel:
     return model
 
 
+@pytest.mark.parametrize("scope", ["decode", "sequence"])
+@pytest.mark.parametrize(("family", "changes"), [("gpt-neo", {}), ("opt, norm after", {"word_embed_proj_dim": 16})])
+def test_layers_with_lists_or_widths_of_their_own(family, changes, scope) -> None:
+    """GPT-Neo lists its kinds of attention under another name; OPT-350M's embeddings are narrower than its layers."""
+    model = LanguageModel(name=family, network=tiny(family, **changes), tokenizer=tiny_tokenizer())
+    engine = Engine(model, SearchConfig(scope=scope, max_new_tokens=8))
+    requests = [(engine.open(text), mask) for text in (LONG, "x") for mask in [(), (0, 3), (1, 2), (0, 1, 2, 3, 4)]]
+    found = [generation.tokens for generation, _ in engine.generate(requests)]
+    assert found == [engine.alone(*request) for request in requests]
+
+
 class After:
     """A bound that gives an output up once it has so many tokens."""
 
