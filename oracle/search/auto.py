@@ -29,8 +29,10 @@ COVER = 3.5
 masks that may still be cheaper: next to nothing where these are countless, and 1 once they are at most 3.5 times as
 many. Squared, for coverage pays where it gets to the end."""
 
-NEAR = 0.25
-"""Of the other evaluations, the share that goes to neighbours of the best masks."""
+NEAR, FULL, STEEP = 0.25, 0.75, 10
+"""Of the other evaluations, the share that goes to neighbours of the best masks: `NEAR` where the incumbent is small,
+`FULL` where it is the full allocation, and between them by that power of the incumbent's share of the free units. Where
+hardly any layer can be spared, what can be is found one layer at a time, and a model has nothing to learn from."""
 
 
 class Auto(Strategy):
@@ -87,13 +89,21 @@ class Auto(Strategy):
         known = len(self.problem.archive)
         untested = sum(math.comb(len(self._free), budget) for budget in self._counts())
         cover = min(1.0, COVER * known / untested) ** 2
-        lots = self._rng.choice(3, size=count, p=[(1 - cover) * (1 - NEAR), (1 - cover) * NEAR, cover])
+        near = self._near()
+        lots = self._rng.choice(3, size=count, p=[(1 - cover) * (1 - near), (1 - cover) * near, cover])
         wanted = int((lots == 0).sum())
         promising = Promising(self.problem, self._rng).best(wanted) if wanted else []
         sources = [iter(promising), iter(self._local._candidates(count)), self._cheaper()]
         for lot in lots:
             new = (mask for source in (sources[lot], *sources) for mask in source if not self.known(mask))
             yield from islice(new, 1)
+
+    def _near(self) -> float:
+        """The share of neighbours: the closer the incumbent is to the full allocation, the more."""
+        upper = self.problem.archive.upper
+        assert upper is not None, "the full allocation qualifies"
+        kept = len(set(upper.allocation) & set(self.problem.space.free)) / len(self._free)
+        return NEAR + (FULL - NEAR) * kept**STEEP
 
     def _counts(self) -> list[int]:
         """Numbers of free units that are not exhausted and may cost less than the incumbent."""
