@@ -29,7 +29,7 @@ COVER = 3.5
 masks that may still be cheaper: next to nothing where these are countless, and 1 once they are at most 3.5 times as
 many. Squared, for coverage pays where it gets to the end."""
 
-NEAR, FULL, STEEP = 0.25, 0.75, 10
+NEAR, FULL, STEEP = 0.25, 0.5, 10
 """Of the other evaluations, the share that goes to neighbours of the best masks: `NEAR` where the incumbent is small,
 `FULL` where it is the full allocation, and between them by that power of the incumbent's share of the free units. Where
 hardly any layer can be spared, what can be is found one layer at a time, and a model has nothing to learn from."""

@@ -114,7 +114,7 @@ def landscapes(seeds: int = 20) -> dict[str, float]:
     return {"optimum_found": found}  # type: ignore[dict-item]
 
 
-def against_mcts(sequences: int = 16, simulations: int = 200) -> dict[str, Any]:
+def against_mcts(sequences: int = 24, simulations: int = 200) -> dict[str, Any]:
     """`auto` and Dr.LLM's search on all layers, at the layer executions that the latter takes."""
     from oracle.config import SearchConfig
     from oracle.engine import Engine
@@ -123,7 +123,7 @@ def against_mcts(sequences: int = 16, simulations: int = 200) -> dict[str, Any]:
     from oracle.rounds import open_search, search_together
     from oracle.sequences import load_sequences
 
-    config = SearchConfig(evaluations=100_000, max_new_tokens=16)
+    config = SearchConfig(evaluations=100_000, max_new_tokens=8)
     chosen = load_sequences("instruct", limit=sequences)
     evaluator = Evaluating(Engine(load_model(), config), metrics=(), shuffled={})
     space, memory = Space.of(LAYERS), Memory()
