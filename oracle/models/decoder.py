@@ -177,7 +177,9 @@ class Decoder:
 
     def _wide(self, hidden_RTD: Tensor) -> Tensor:
         """Something as wide as the embeddings, for the model to begin with: the stubs put the hidden states back."""
-        width = self.model.get_input_embeddings().weight.shape[1]
+        weight = self.model.get_input_embeddings().weight
+        assert isinstance(weight, Tensor)
+        width = weight.shape[1]
         return hidden_RTD if hidden_RTD.shape[-1] == width else hidden_RTD[..., :1].expand(*hidden_RTD.shape[:2], width)
 
     @property
