@@ -17,7 +17,7 @@ import numpy as np
 
 from analysis.grouping import FloatArray, IntArray
 from analysis.items import Items
-from analysis.knapsack import bought, envelope
+from analysis.knapsack import Envelope, bought, pieces
 
 __all__ = ["Closed", "best_within", "cheapest_with"]
 
@@ -29,6 +29,9 @@ EFFORT = 2_000_000
 
 ROUNDING = 1e-12
 """A gap below this is closed."""
+
+NEARLY = 1e-6
+"""What totals in steps may be off by."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,66 +47,85 @@ class Closed:
     gap: float
 
 
-def best_within(items: Items, cost: float) -> Closed:
+def best_within(items: Items, cost: float, hull: Envelope) -> Closed:
     """Most total quality within a total cost; of equally good ones the cheapest. The gap is one of total quality.
 
     Args:
         items: what there is to choose from.
         cost: the total cost, at least that of the cheapest items.
+        hull: their envelope.
     """
-    hull = envelope(items)
     spent_S = hull.base_cost.sum() + np.cumsum(hull.cost)
     segments = int(np.searchsorted(spent_S, cost, side="right"))
     choice_N = bought(hull, segments)
     if segments == len(spent_S):
         return Closed(choice=choice_N, gap=0.0)
-    # In fractions of the full model, so that rounding errors are those of numbers around 1.
-    weight_NK, limit = items.cost_NK / items.full_cost, cost / items.full_cost
-    return _Search(weight_NK, items.quality_NK, choice_N, hull.slope[segments] * items.full_cost, limit).run()
+    unit = items.step or items.full_cost
+    room = (cost - items.costs(choice_N).sum()) / unit
+    if items.step is not None:
+        room = np.floor(room + NEARLY)
+    return _Search(_Weighed(items=items, choice_N=choice_N), choice_N, hull.slope[segments] * unit, room).run()
 
 
-def cheapest_with(items: Items, quality: float) -> Closed:
-    """Least total cost that has a total quality; of equally cheap ones the best. The gap is one of total cost.
+def cheapest_with(items: Items, quality: float, hull: Envelope) -> Closed:
+    """Least total cost that has a total quality. The gap is one of total cost.
 
     Args:
         items: what there is to choose from.
         quality: the total quality, at most that of the best items.
+        hull: their envelope.
     """
-    hull = envelope(items)
     gained_S = np.cumsum(np.append(hull.base_quality.sum(), hull.gain))
     # Rounding may leave the very last sum a hair under the best there is.
     segments = min(int(np.searchsorted(gained_S, quality)), len(hull.gain))
     choice_N = bought(hull, segments)
     if segments == 0:
         return Closed(choice=choice_N, gap=0.0)
-    # The same problem seen from the other side: most cost saved within a loss of quality.
-    saved_NK = np.where(items.quality_NK > -np.inf, -items.cost_NK / items.full_cost, -np.inf)
-    price = 1 / (hull.slope[segments - 1] * items.full_cost)
-    closed = _Search(-items.quality_NK, saved_NK, choice_N, price, -quality).run()
-    return Closed(choice=closed.choice, gap=closed.gap * items.full_cost)
+    # The same problem seen from the other side: most cost saved within a loss of quality. Costs in steps differ by one.
+    unit = items.step or items.full_cost
+    price, room = 1 / (hull.slope[segments - 1] * unit), items.qualities(choice_N).sum() - quality
+    least = 0.0 if items.step is None else 1.0
+    closed = _Search(_Weighed(items=items, choice_N=choice_N, saving=True), choice_N, price, room, least).run()
+    return Closed(choice=closed.choice, gap=closed.gap * unit)
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Weighed:
+    """What the items of some sequences weigh and are worth more than those chosen.
+
+    Weight is cost, in steps or else in fractions of the full model, so that rounding errors are those of numbers around
+    1; value is quality. With `saving`, weight is quality lost and value is cost saved. R rows of items.
+    """
+
+    items: Items
+    choice_N: IntArray
+    saving: bool = False
+
+    def __call__(self, rows: slice | IntArray) -> tuple[FloatArray, FloatArray]:
+        items, choice_R = self.items, self.choice_N[rows]
+        cost_RK, quality_RK = items.cost_NK[rows], items.quality_NK[rows]
+        row_R = np.arange(len(choice_R))
+        dearer_RK = (cost_RK - cost_RK[row_R, choice_R][:, None]) / (items.step or items.full_cost)
+        better_RK = quality_RK - quality_RK[row_R, choice_R][:, None]
+        if items.step is not None:
+            np.rint(dearer_RK, out=dearer_RK)
+        return (-better_RK, -dearer_RK) if self.saving else (dearer_RK, better_RK)
 
 
 class _Search:
     """Most total value within a total weight, as differences to an assignment that keeps within.
 
     Args:
-        weight_NK: of each item.
-        value_NK: of each item; -inf where there is none.
+        weighed: weights and values of the items of some sequences; value -inf or weight inf where there is none.
         choice_N: the assignment, of the best items at the price.
         slope: the price of weight in value.
-        limit: of the total weight.
+        room: weight that the assignment leaves.
+        least: how much two values differ if they do; 0 if that is not known.
     """
 
-    def __init__(
-        self, weight_NK: FloatArray, value_NK: FloatArray, choice_N: IntArray, slope: float, limit: float
-    ) -> None:
-        chosen = np.arange(len(choice_N)), choice_N
-        self._first_N, self._slope = choice_N, slope
-        self._room = max(0.0, limit - float(weight_NK[chosen].sum()))
-        self._weight_NK = weight_NK - weight_NK[chosen][:, None]
-        self._value_NK = value_NK - value_NK[chosen][:, None]
-        self._loss_NK = np.maximum(slope * self._weight_NK - self._value_NK, 0.0)
-        self._loss_NK[chosen] = np.inf
+    def __init__(self, weighed: _Weighed, choice_N: IntArray, slope: float, room: float, least: float = 0.0) -> None:
+        self._weighed, self._first_N, self._slope = weighed, choice_N, slope
+        self._room, self._closed = max(0.0, room), max(ROUNDING, least - NEARLY)
         self._weight_S, self._value_S = np.zeros(1), np.zeros(1)
         self._picks: list[tuple[int, IntArray, IntArray]] = []
         self._best, self._best_N = (0.0, 0.0), choice_N
@@ -116,26 +138,41 @@ class _Search:
 
     def run(self) -> Closed:
         """The best assignment."""
-        least_N = self._loss_NK.min(axis=1)
-        for n in least_N.argsort(kind="stable").tolist():
-            others = np.flatnonzero(self._loss_NK[n] < self._margin)
-            if self._margin <= ROUNDING or not len(others):
+        for n, least in zip(*self._open(), strict=True):
+            if self._margin < self._closed or least >= self._margin:
                 break
             if self._effort > EFFORT:
                 # Whatever lets go one of the remaining sequences loses as much.
-                self._given_up = min(self._given_up, float(least_N[n]))
+                self._given_up = min(self._given_up, least)
                 break
-            self._let_go(n, np.append(self._first_N[n], others))
+            self._let_go(n)
             self._note_best()
             self._thin_out()
-        return Closed(choice=self._best_N, gap=max(0.0, self._margin - self._given_up))
+        gap = max(0.0, self._margin - self._given_up)
+        return Closed(choice=self._best_N, gap=gap if gap >= self._closed else 0.0)
 
-    def _let_go(self, n: int, columns: IntArray) -> None:
-        """Every partial assignment with each of these items of a sequence."""
+    def _open(self) -> tuple[list[int], list[float]]:
+        """Sequences whose second best item may be in a better assignment, and what it loses, rising."""
+        least_N = np.concatenate([self._loss(rows)[2].min(axis=1) for rows in pieces(self._weighed.items)])
+        open_N = np.flatnonzero(least_N < self._margin)
+        open_N = open_N[least_N[open_N].argsort(kind="stable")]
+        return open_N.tolist(), least_N[open_N].tolist()
+
+    def _loss(self, rows: slice | IntArray) -> tuple[FloatArray, FloatArray, FloatArray]:
+        """Weight, value and loss of items; infinite is that of those chosen."""
+        weight_RK, value_RK = self._weighed(rows)
+        loss_RK = np.maximum(self._slope * weight_RK - value_RK, 0.0)
+        loss_RK[np.arange(len(loss_RK)), self._first_N[rows]] = np.inf
+        return weight_RK, value_RK, loss_RK
+
+    def _let_go(self, n: int) -> None:
+        """Every partial assignment with each of the items of a sequence that lose less than the margin."""
+        [weight_K], [value_K], [loss_K] = self._loss(np.array([n]))
+        columns = np.append(self._first_N[n], np.flatnonzero(loss_K < self._margin))
         parent_S = np.repeat(np.arange(len(self._weight_S)), len(columns))
         column_S = np.tile(columns, len(self._weight_S))
-        self._weight_S = self._weight_S[parent_S] + self._weight_NK[n, column_S]
-        self._value_S = self._value_S[parent_S] + self._value_NK[n, column_S]
+        self._weight_S = self._weight_S[parent_S] + weight_K[column_S]
+        self._value_S = self._value_S[parent_S] + value_K[column_S]
         self._picks.append((n, parent_S, column_S))
         self._effort += len(parent_S)
 

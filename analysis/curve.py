@@ -25,7 +25,7 @@ from analysis.luck import derangements
 from analysis.savings import ROUNDING, mean_fraction
 from analysis.stats import equal_quality_interval, mean_interval
 
-__all__ = ["POINTS", "luck_curve"]
+__all__ = ["POINTS", "luck_curve", "progress_curve"]
 
 POINTS = 3
 """Points of the curve for each doubling of the tries."""
@@ -129,3 +129,33 @@ def _known(experiment: Experiment, plan: _Plan, groups: Groups) -> Iterator[Item
         rows = order[start:end]
         np.maximum.at(quality_NK.reshape(-1), found.cell[rows], quality[rows])
         yield items
+
+
+def progress_curve(experiment: Experiment) -> pd.DataFrame:
+    """The mean minimal fraction that was known after each evaluation: how fast a search gets there.
+
+    Args:
+        experiment: the run.
+
+    Returns:
+        A row for each n from 1 (the full model alone) to the most evaluations of any sequence: `evaluations`, n per
+        sequence, where one with fewer keeps what it has and what the search dropped counts; `fraction`, mean over
+        sequences of the least cost found that meets the criterion, over the full model's; `fraction_nonzero`, the same
+        where the full model scores above the metric's floor (NaN if nowhere).
+    """
+    groups = group(experiment.evaluations, experiment.metric)
+    qualifies_E = groups.quality >= groups.full[groups.code] - experiment.tolerance - ROUNDING
+    found = pd.DataFrame({"code": groups.code, "number": groups.number, "cost": groups.cost})[qualifies_E]
+    found = found.sort_values(["code", "number"], kind="stable")
+    # The full model comes first, so that everything after it can only save.
+    best = found.groupby("code")["cost"].cummin()
+    saved = -best.groupby(found["code"]).diff().fillna(0).to_numpy()
+    number, floor = found["number"].to_numpy(), -np.inf if experiment.floor is None else experiment.floor
+    most = int(groups.number.max()) + 1
+    curve = pd.DataFrame({"evaluations": np.arange(1, most + 1)})
+    for name, kept_N in (("fraction", np.ones(len(groups.ids), dtype=bool)), ("fraction_nonzero", groups.full > floor)):
+        kept = kept_N[found["code"]]
+        spared_G = np.bincount(number[kept], weights=saved[kept], minlength=most).cumsum()
+        budget = kept_N.sum() * experiment.full_cost
+        curve[name] = (budget - spared_G) / budget if budget else np.nan
+    return curve

@@ -8,27 +8,50 @@ solved exactly when it is asked for.
 from dataclasses import dataclass
 
 import numpy as np
-import pandas as pd
 
 from analysis.core import best_within, cheapest_with
 from analysis.grouping import CostArray, FloatArray, IntArray
 from analysis.items import Items
-from analysis.knapsack import Solution, solve_in_steps, solve_relaxed, work
+from analysis.knapsack import Envelope, Solution, envelope, solve_in_steps, solve_relaxed, work
 from analysis.load import InputError
 
-__all__ = ["EqualQuality", "Frontier", "assignment", "equal_quality", "oracle_frontier"]
+__all__ = ["EqualQuality", "Frontier", "Point", "equal_quality", "oracle_at", "oracle_frontier"]
 
 SLACK = 1e-9
 """Two mean qualities closer than this are equal: sums of floats depend on their order."""
 
 EXACT_LIMIT = 500_000_000
-"""Cell updates up to which the oracle is solved exactly: a second or two, at most 500 MB of choices."""
+"""Cell updates up to which the oracle is solved exactly: a second or two, at most 250 MB of totals."""
 
 ROUNDED_LIMIT = 50_000_000
 """Cell updates spent on costs that are rounded to steps."""
 
 STEPS = (200, 5000)
 """Steps that the full model's cost is cut into: no fewer, for then the relaxation is as good, and no more."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Point:
+    """What the oracle does under a mean budget.
+
+    Attributes:
+        fraction: mean fraction of the full model's cost that it spends.
+        quality: mean quality.
+        gap: by how much the best mean quality may be higher.
+        costs: of each sequence, shape (N,).
+    """
+
+    fraction: float
+    quality: float
+    gap: float
+    costs: CostArray
+
+    @classmethod
+    def of(cls, items: Items, choice_N: IntArray, *, gap: float) -> "Point":
+        """The means of a choice, given as columns of the items."""
+        costs = items.costs(choice_N)
+        fraction = float(costs.sum() / (len(costs) * items.full_cost))
+        return cls(fraction=fraction, quality=float(items.qualities(choice_N).mean()), gap=gap, costs=costs)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,38 +63,69 @@ class Frontier:
         quality: best mean quality at each.
         exact: whether every optimum is here.
         shift: by how much less a mean fraction may do for the same mean quality; 0 if exact.
+        gap: by how much the best mean quality may be higher, whatever the mean budget; 0 if exact.
         items: what it chooses from.
         solution: totals, and the choices behind them.
+        hull: the linear relaxation that bounds it; None if exact.
     """
 
     fraction: FloatArray
     quality: FloatArray
     exact: bool
     shift: float
+    gap: float
     items: Items
     solution: Solution
+    hull: Envelope | None
 
     def quality_at(self, fraction: FloatArray) -> FloatArray:
         """Mean quality of the last point within each mean budget; NaN where even the cheapest allocations cost more."""
         index = np.searchsorted(self.fraction, np.asarray(fraction) + SLACK, side="right") - 1
         return np.where(index < 0, np.nan, self.quality[index])
 
-    def costs(self, fraction: float) -> CostArray:
-        """Cost of each sequence, shape (N,), in the best choice under a mean budget.
+    def at(self, fraction: float) -> Point:
+        """The best choice under a mean budget, solved for itself where the curve is not exact.
 
         Raises:
             InputError: the budget is less than the cheapest evaluated allocations cost.
         """
+        if self.hull is not None:
+            return oracle_at(self.items, fraction, hull=self.hull)
+        _check_budget(fraction, float(self.fraction[0]))
         index = int(np.searchsorted(self.fraction, fraction + SLACK, side="right")) - 1
-        if index < 0:
-            raise InputError(
-                f"the mean budget must be at least {self.fraction[0]:.4f}, the cost of the cheapest "
-                f"allocations evaluated; got {fraction:.4f}: raise it, or evaluate cheaper allocations"
-            )
-        if self.exact:
-            return self.items.costs(self.solution.choose(index))
-        total = (fraction + SLACK) * len(self.items.cost_NK) * self.items.full_cost
-        return self.items.costs(best_within(self.items, total).choice)
+        return Point.of(self.items, self.solution.choose(index), gap=0.0)
+
+    def costs(self, fraction: float) -> CostArray:
+        """Cost of each sequence, shape (N,), in the best choice under a mean budget; see `at`."""
+        return self.at(fraction).costs
+
+
+def oracle_at(items: Items, fraction: float, *, hull: Envelope | None = None) -> Point:
+    """The best choice under a single mean budget, which takes a fraction of the time of the whole frontier.
+
+    Args:
+        items: as returned by `quality_by_cost`.
+        fraction: mean budget, over the full model's cost.
+        hull: of the items, where it is known.
+
+    Raises:
+        InputError: the budget is less than the cheapest evaluated allocations cost.
+    """
+    hull = hull or envelope(items)
+    total = len(items.cost_NK) * items.full_cost
+    _check_budget(fraction, float(hull.base_cost.sum() / total))
+    found = best_within(items, (fraction + SLACK) * total, hull)
+    if found.gap and items.step is not None and work(items, items.step) <= EXACT_LIMIT:
+        return oracle_frontier(items, exact=True).at(fraction)
+    return Point.of(items, found.choice, gap=found.gap / len(items.cost_NK))
+
+
+def _check_budget(fraction: float, least: float) -> None:
+    if fraction < least - SLACK:
+        raise InputError(
+            f"the mean budget must be at least {least:.4f}, the cost of the cheapest "
+            f"allocations evaluated; got {fraction:.4f}: raise it, or evaluate cheaper allocations"
+        )
 
 
 def oracle_frontier(items: Items, *, exact: bool | None = None) -> Frontier:
@@ -88,23 +142,41 @@ def oracle_frontier(items: Items, *, exact: bool | None = None) -> Frontier:
     """
     N = len(items.cost_NK)
     step = items.step if exact else None if exact is False else _step(items)
-    solution = solve_relaxed(items) if step is None else solve_in_steps(items, step)
+    hull, gap = None, 0.0
+    if step is not None and step == items.step:
+        solution = solve_in_steps(items, step)
+    else:
+        hull = envelope(items)
+        bound = solve_relaxed(hull)
+        solution = bound if step is None else solve_in_steps(items, step)
+        gap = _gap(solution, bound)
     return Frontier(
         fraction=solution.cost / (N * items.full_cost),
         quality=solution.quality / N,
-        exact=solution.shift == 0,
+        exact=hull is None,
         shift=solution.shift / (N * items.full_cost),
+        gap=gap / N,
         items=items,
         solution=solution,
+        hull=hull,
     )
+
+
+def _gap(solution: Solution, bound: Solution) -> float:
+    """The most that the linear relaxation is above a solution: just before each of its next points, and at the end."""
+    before = np.append(solution.cost[1:], bound.cost[-1])
+    return max(0.0, float((np.interp(before, bound.cost, bound.quality) - solution.quality).max()))
 
 
 def _step(items: Items) -> float | None:
     """The step of the costs if there is time for it, else the finest for which there is; None if that is too coarse."""
-    if items.step is not None and work(items, items.step) <= EXACT_LIMIT:
-        return items.step
     fewest, most = STEPS
-    steps = int(most * min(1.0, ROUNDED_LIMIT / work(items, items.full_cost / most)))
+    finest = items.step or items.full_cost / most
+    updates = work(items, finest)
+    if items.step is not None and updates <= EXACT_LIMIT:
+        return items.step
+    # The updates are proportional to the steps.
+    steps = int(min(most, items.full_cost / finest * ROUNDED_LIMIT / updates))
     return items.full_cost / steps if steps >= fewest else None
 
 
@@ -148,35 +220,20 @@ def equal_quality(items: Items, full_N: FloatArray, *, tolerance: float, exact: 
     index = int(np.searchsorted(frontier.quality, target))
     if index == len(frontier.quality):
         raise InputError("the full model must be among the items, it is not: keep number 0 of every sequence")
-    if frontier.exact:
-        choice_N = frontier.solution.choose(index)
-        fraction, quality = frontier.fraction[index], frontier.quality[index]
+    if frontier.hull is None:
+        point = Point.of(items, frontier.solution.choose(index), gap=0.0)
     else:
-        closed = cheapest_with(items, target * N)
-        choice_N, gap = closed.choice, closed.gap / (N * items.full_cost)
-        fraction, quality = items.costs(choice_N).sum() / (N * items.full_cost), items.qualities(choice_N).mean()
+        cheapest = cheapest_with(items, target * N, frontier.hull)
+        point, gap = Point.of(items, cheapest.choice, gap=0.0), cheapest.gap / (N * items.full_cost)
+        best = best_within(items, items.costs(cheapest.choice).sum(), frontier.hull)
+        # Rounding may hide from the second search what the first one found.
+        if items.qualities(best.choice).mean() > point.quality:
+            point = Point.of(items, best.choice, gap=0.0)
     return EqualQuality(
-        fraction=float(fraction),
-        quality=float(quality),
+        fraction=point.fraction,
+        quality=point.quality,
         full_quality=full_quality,
-        costs=items.costs(choice_N),
+        costs=point.costs,
         gap=gap,
         frontier=frontier,
     )
-
-
-def assignment(evaluations: pd.DataFrame, number_NK: IntArray, costs: CostArray, metric: str) -> pd.DataFrame:
-    """The evaluations behind a choice of costs: `sequence`, `number`, `allocation`, `cost`, `quality`.
-
-    Args:
-        evaluations: the table that `quality_by_cost` was given.
-        number_NK: what it returned.
-        costs: of each sequence, one of those that it was evaluated at.
-        metric: column with the quality.
-    """
-    ids = pd.factorize(evaluations["sequence"])[1]
-    n, k = np.nonzero(number_NK >= 0)
-    frontier = pd.DataFrame({"sequence": ids[n], "number": number_NK[n, k], "chosen": costs[n]})
-    table = frontier.merge(evaluations, on=["sequence", "number"], how="left", validate="one_to_one")
-    table = table[table["cost"] == table["chosen"]].reset_index(drop=True)
-    return table.rename(columns={metric: "quality"})[["sequence", "number", "allocation", "cost", "quality"]]

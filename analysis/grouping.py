@@ -74,7 +74,7 @@ def group(evaluations: pd.DataFrame, metric: str) -> Groups:
     full_N[code_E[number_E == 0]] = quality_E[number_E == 0]
     return Groups(
         ids=pd.Index(ids),
-        code=code_E.astype(np.int64),
+        code=code_E.astype(np.int64, copy=False),
         number=number_E,
         cost=_costs(evaluations["cost"]),
         quality=quality_E,

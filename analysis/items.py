@@ -1,5 +1,6 @@
 """What an oracle chooses from: the best evaluation of each sequence at each cost that it was evaluated at."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -9,18 +10,27 @@ from analysis.grouping import BoolArray, CostArray, FloatArray, Groups, IntArray
 
 __all__ = ["Items", "Levels", "levels", "quality_by_cost"]
 
+NOWHERE = np.iinfo(np.int64).max
+"""Stands for no evaluation while the lowest number is looked for."""
+
+SPARSE = 4
+"""Evaluations at least one in so many of all pairs of a sequence and a cost: then a table of the pairs is small."""
+
+PIECE = 1_000_000
+"""Evaluations looked at at a time."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Levels:
     """The different costs of each sequence's evaluations, rising. K: of the sequence that has most.
 
     Attributes:
-        row: the evaluations that cost no more than the full model, as rows; the others are left out.
+        row: index of the evaluations that cost no more than the full model; the others are left out.
         cell: for each of them its place in an array of shape (N, K), flattened.
         cost_NK: the costs; the full model's behind a sequence's last.
     """
 
-    row: IntArray
+    row: IntArray | slice
     cell: IntArray
     cost_NK: CostArray
 
@@ -32,15 +42,42 @@ def levels(groups: Groups, full_cost: float) -> Levels:
         groups: the evaluations.
         full_cost: of the full model; allocations dearer than that (layer paths with repeats) are left out.
     """
-    inside = np.flatnonzero(groups.cost <= full_cost)
-    row = inside[np.lexsort((groups.cost[inside], groups.code[inside]))]
-    code, cost = groups.code[row], groups.cost[row]
-    first = np.append(True, code[1:] != code[:-1])
-    rank = np.cumsum(first | np.append(True, cost[1:] != cost[:-1]))
-    level = rank - rank[first][np.cumsum(first) - 1]
-    cost_NK = np.full((len(groups.ids), level.max() + 1), full_cost, dtype=groups.cost.dtype)
-    cost_NK[code, level] = cost
-    return Levels(row=row, cell=code * cost_NK.shape[1] + level, cost_NK=cost_NK)
+    inside_E = groups.cost <= full_cost
+    row = slice(None) if inside_E.all() else np.flatnonzero(inside_E)
+    code_E, N = groups.code[row], len(groups.ids)
+    value_E, values = _values(groups.cost[row])
+    V = len(values)
+    # Pairs of a sequence and a cost: looked up in a table of all that there could be, or sorted where that is sparse.
+    if SPARSE * len(code_E) >= N * V:
+        there_NV = np.zeros((N, V), dtype=bool)
+        for piece in _pieces(code_E):
+            there_NV[code_E[piece], value_E[piece]] = True
+        count_N, cost = there_NV.sum(axis=1), np.broadcast_to(values, (N, V))[there_NV]
+        level_NV, cell_E = np.cumsum(there_NV, axis=1, dtype=np.int32), np.empty_like(code_E)
+        for piece in _pieces(code_E):
+            level_E = level_NV[code_E[piece], value_E[piece]] - 1
+            cell_E[piece] = code_E[piece] * count_N.max() + level_E
+    else:
+        pair, place_E = np.unique(code_E * V + value_E, return_inverse=True)
+        count_N, cost = np.bincount(pair // V, minlength=N), values[pair % V]
+        cell_E = np.flatnonzero(np.arange(count_N.max()) < count_N[:, None])[place_E]
+    cost_NK = np.full((N, count_N.max()), full_cost, dtype=groups.cost.dtype)
+    cost_NK[np.arange(cost_NK.shape[1]) < count_N[:, None]] = cost
+    return Levels(row=row, cell=cell_E, cost_NK=cost_NK)
+
+
+def _values(cost_E: CostArray) -> tuple[IntArray, CostArray]:
+    """Numbers that rise with the costs, and the cost behind each number; some may be of none."""
+    if np.issubdtype(cost_E.dtype, np.integer) and cost_E.min(initial=0) >= 0:
+        return cost_E.astype(np.int64, copy=False), np.arange(cost_E.max(initial=0) + 1)
+    value_E, values = pd.factorize(np.asarray(cost_E, dtype=np.float64), sort=True)
+    return value_E, np.asarray(values, dtype=np.float64)
+
+
+def _pieces(values_E: IntArray) -> Iterator[slice]:
+    """Rows a few at a time: large temporary arrays take longer to get from the system than to fill."""
+    for first in range(0, len(values_E), PIECE):
+        yield slice(first, first + PIECE)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -93,17 +130,19 @@ def quality_by_cost(
     """
     groups = group(evaluations, metric)
     found = levels(groups, full_cost)
-    row = found.row
-    order = np.lexsort((groups.number[row], -groups.quality[row], found.cell))
-    cells, first = np.unique(found.cell[order], return_index=True)
-    rows = row[order[first]]
-    quality_NK, number_NK = np.full(found.cost_NK.size, -np.inf), np.full(found.cost_NK.size, -1, dtype=np.int64)
-    quality_NK[cells], number_NK[cells] = groups.quality[rows], groups.number[rows]
+    size, quality_E, number_E = found.cost_NK.size, groups.quality[found.row], groups.number[found.row]
+    quality_C, number_C = np.full(size, -np.inf), np.full(size, NOWHERE)
+    for piece in _pieces(found.cell):
+        np.maximum.at(quality_C, found.cell[piece], quality_E[piece])
+    for piece in _pieces(found.cell):
+        cell = found.cell[piece]
+        np.minimum.at(number_C, cell, np.where(quality_E[piece] < quality_C[cell], NOWHERE, number_E[piece]))
+    number_C[number_C == NOWHERE] = -1
     whole = 1 if np.issubdtype(found.cost_NK.dtype, np.integer) else None
     items = Items(
         cost_NK=found.cost_NK,
-        quality_NK=quality_NK.reshape(found.cost_NK.shape),
+        quality_NK=quality_C.reshape(found.cost_NK.shape),
         full_cost=full_cost,
         step=step or whole,
     )
-    return items, number_NK.reshape(found.cost_NK.shape)
+    return items, number_C.reshape(found.cost_NK.shape)

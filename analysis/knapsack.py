@@ -8,18 +8,21 @@ between them the best value is less than one segment higher. `analysis.core` clo
 """
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 import numpy as np
-from numpy.typing import NDArray
 
 from analysis.grouping import CostArray, FloatArray, IntArray
 from analysis.items import Items
 
-__all__ = ["Envelope", "Solution", "bought", "envelope", "solve_in_steps", "solve_relaxed", "work"]
+__all__ = ["Envelope", "Solution", "bought", "envelope", "pieces", "solve_in_steps", "solve_relaxed", "work"]
 
-ChoiceArray = NDArray[np.unsignedinteger]
+KEPT = 16
+"""Sequences between two arrays of totals that are kept."""
+
+PIECE = 100_000
+"""Items looked at at a time."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,19 +67,26 @@ class Envelope:
     slope: FloatArray
 
 
-def _extra(items: Items, step: float) -> tuple[IntArray, IntArray]:
-    """Columns of the cheapest items, and what each item costs more, in steps."""
-    base_N = (items.quality_NK > -np.inf).argmax(axis=1)
-    extra_NK = (items.cost_NK - items.costs(base_N)[:, None]) / step
-    return base_N, np.rint(np.maximum(extra_NK, 0)).astype(np.int64)
+def pieces(items: Items) -> Iterator[slice]:
+    """Sequences a few at a time: what stays in the processor's cache is done several times faster."""
+    N, K = items.quality_NK.shape
+    rows = max(1, PIECE // K)
+    for first in range(0, N, rows):
+        yield slice(first, first + rows)
 
 
 def work(items: Items, step: float) -> float:
     """Cell updates of the dynamic programme: summed over sequences, items times reachable totals before them."""
-    keep_NK, (_, extra_NK) = items.undominated, _extra(items, step)
-    span_N = np.where(keep_NK, extra_NK, 0).max(axis=1).astype(np.float64)
+    counts, spans = [], []
+    for rows in pieces(items):
+        part = replace(items, cost_NK=items.cost_NK[rows], quality_NK=items.quality_NK[rows])
+        keep_RK = part.undominated
+        cheapest_R, dearest_R = keep_RK.argmax(axis=1), keep_RK.shape[1] - 1 - keep_RK[:, ::-1].argmax(axis=1)
+        counts.append(keep_RK.sum(axis=1))
+        spans.append(np.rint((part.costs(dearest_R) - part.costs(cheapest_R)) / step))
+    span_N = np.concatenate(spans)
     width_N = np.cumsum(span_N) - span_N + 1
-    return float(width_N @ keep_NK.sum(axis=1))
+    return float(width_N @ np.concatenate(counts))
 
 
 def solve_in_steps(items: Items, step: float) -> Solution:
@@ -89,34 +99,21 @@ def solve_in_steps(items: Items, step: float) -> Solution:
         items: what there is to choose from.
         step: of the costs; with that of the items the solution is exact.
     """
-    keep_NK, (base_N, extra_NK) = items.undominated, _extra(items, step)
-    total = np.zeros(1)
-    choices: list[ChoiceArray] = []
-    for quality_K, keep_K, extra_K in zip(items.quality_NK, keep_NK, extra_NK, strict=True):
-        columns = np.flatnonzero(keep_K)
-        best = np.full(len(total) + extra_K[columns[-1]], -np.inf)
-        choice = np.zeros(len(best), dtype=np.min_scalar_type(len(extra_K)))
-        for column, extra, quality in zip(columns, extra_K[columns], quality_K[columns], strict=True):
-            here = slice(extra, extra + len(total))
-            candidate = total + quality
-            better = candidate > best[here]
-            np.copyto(best[here], candidate, where=better)
-            np.copyto(choice[here], column, where=better, casting="unsafe")
-        total = best
-        choices.append(choice)
+    programme = _Programme(items, step)
+    total = programme.total
     points = np.flatnonzero(np.append(True, total[1:] > np.maximum.accumulate(total)[:-1]))
     exact = step == items.step
     if exact:
-        base = items.costs(base_N)
+        base = items.costs(items.undominated.argmax(axis=1))
         cost = base.sum() + points * np.asarray(step, dtype=base.dtype)
     else:
-        cost = sum(items.cost_NK[n, column_P] for n, column_P in _backtrack(choices, extra_NK, points))
+        cost = sum(items.cost_NK[n, column_P] for n, column_P in programme.backtrack(points))
         points, cost = _rising(points, cost, total[points])
     return Solution(
         cost=cost,
         quality=total[points],
-        choose=partial(_chosen, choices, extra_NK, points),
-        shift=0.0 if exact else len(base_N) * step,
+        choose=partial(_chosen, programme, points),
+        shift=0.0 if exact else len(items.cost_NK) * step,
     )
 
 
@@ -128,46 +125,72 @@ def _rising(points: IntArray, cost: CostArray, quality: FloatArray) -> tuple[Int
     return points[kept], cost[kept]
 
 
-def _backtrack(choices: list[ChoiceArray], extra_NK: IntArray, left_P: IntArray) -> Iterator[tuple[int, IntArray]]:
-    """For each sequence, the last one first, the columns behind some totals (P of them, in steps)."""
-    for n in range(len(choices) - 1, -1, -1):
-        column_P = choices[n][left_P].astype(np.int64)
-        left_P = left_P - extra_NK[n, column_P]
-        yield n, column_P
-    assert not left_P.any(), "every total was built from its choices"
+class _Programme:
+    """The best total qualities by total steps above the cheapest items, sequence after sequence.
+
+    Only those before every `KEPT`-th sequence are kept: the others are computed again where a choice is asked for, up
+    to the steps that it takes.
+
+    Attributes:
+        total: with all sequences.
+    """
+
+    def __init__(self, items: Items, step: float) -> None:
+        keep_NK = items.undominated
+        row, column = np.nonzero(keep_NK)
+        base_N = items.costs(keep_NK.argmax(axis=1))
+        ends = np.cumsum(keep_NK.sum(axis=1))[:-1]
+        extra = np.rint((items.cost_NK[row, column] - base_N[row]) / step).astype(np.int64)
+        self._column, self._extra = np.split(column, ends), np.split(extra, ends)
+        self._quality = np.split(items.quality_NK[row, column], ends)
+        self.total, self._kept = np.zeros(1), []
+        for n in range(len(keep_NK)):
+            if n % KEPT == 0:
+                self._kept.append(self.total)
+            self.total = self._with(self.total, n)
+
+    def _with(self, total: FloatArray, n: int) -> FloatArray:
+        """Totals with one more sequence."""
+        extra, quality = self._extra[n].tolist(), self._quality[n].tolist()
+        width, candidate = len(total), np.empty_like(total)
+        best = np.empty(width + extra[-1])
+        np.add(total, quality[0], out=best[:width])
+        best[width:] = -np.inf
+        for here, gain in zip(extra[1:], quality[1:], strict=True):
+            np.add(total, gain, out=candidate)
+            np.maximum(best[here : here + width], candidate, out=best[here : here + width])
+        return best
+
+    def backtrack(self, left_P: IntArray) -> Iterator[tuple[int, IntArray]]:
+        """For each sequence, the last one first, the columns behind some totals (P of them, in steps)."""
+        for first in range(len(self._kept) * KEPT - KEPT, -1, -KEPT):
+            totals, most = [self._kept[first // KEPT]], left_P.max() + 1
+            for n in range(first, min(first + KEPT, len(self._column)) - 1):
+                totals.append(self._with(totals[-1][:most], n))
+            for n in range(first + len(totals) - 1, first - 1, -1):
+                before, extra = totals.pop(), self._extra[n]
+                rest_PM = left_P[:, None] - extra
+                there_PM = (rest_PM >= 0) & (rest_PM < len(before))
+                total_PM = np.where(there_PM, before[np.where(there_PM, rest_PM, 0)] + self._quality[n], -np.inf)
+                m = total_PM.argmax(axis=1)  # the cheapest of equally good ones
+                left_P = left_P - extra[m]
+                yield n, self._column[n][m]
+        assert not left_P.any(), "every total was built from its choices"
 
 
-def _chosen(choices: list[ChoiceArray], extra_NK: IntArray, points: IntArray, index: int) -> IntArray:
-    choice_N = np.zeros(len(choices), dtype=np.int64)
-    for n, [column] in _backtrack(choices, extra_NK, points[[index]]):
-        choice_N[n] = column
-    return choice_N
+def _chosen(programme: _Programme, points: IntArray, index: int) -> IntArray:
+    columns = [column for _, [column] in programme.backtrack(points[[index]])]
+    return np.array(columns[::-1])
 
 
 def envelope(items: Items) -> Envelope:
-    """Upper concave envelope of each sequence's items, by gift wrapping over all sequences at once."""
-    quality_NK, cost_NK = items.quality_NK, items.cost_NK
-    N, K = quality_NK.shape
-    at_N = (quality_NK > -np.inf).argmax(axis=1)
-    base_N, limit_N, all_N = at_N, np.full(N, np.inf), np.arange(N)
-    parts: list[tuple[IntArray, IntArray, CostArray, FloatArray, FloatArray]] = []
-    while True:
-        ahead_NK = (np.arange(K) > at_N[:, None]) & (quality_NK > -np.inf)
-        distance_NK = np.where(ahead_NK, cost_NK - items.costs(at_N)[:, None], 1)
-        rise_NK = quality_NK - items.qualities(at_N)[:, None]
-        slope_NK = np.where(ahead_NK, rise_NK / distance_NK, -np.inf)
-        to_N = K - 1 - slope_NK[:, ::-1].argmax(axis=1)  # the farthest of equally steep ones
-        moves = slope_NK[all_N, to_N] > 0
-        # Rounding may make a collinear segment look steeper than the one before it.
-        limit_N = np.minimum(limit_N, slope_NK[all_N, to_N])
-        who = np.flatnonzero(moves)
-        to = to_N[who]
-        parts.append((who, to, distance_NK[who, to], rise_NK[who, to], limit_N[who]))
-        if not len(who):
-            break
-        at_N = np.where(moves, to_N, at_N)
+    """Upper concave envelope of each sequence's items, by gift wrapping over many sequences at once."""
+    parts = [part for rows in pieces(items) for part in _wrap(items, rows)]
     sequence_S, end_S, cost_S, gain_S, slope_S = (np.concatenate(column) for column in zip(*parts, strict=True))
-    order = np.lexsort((np.arange(len(slope_S)), sequence_S, -slope_S))
+    # Both sorts are stable: of equally efficient segments, the first sequence's nearest one comes first.
+    order = np.argsort(sequence_S, kind="stable")
+    order = order[np.argsort(-slope_S[order], kind="stable")]
+    base_N = (items.quality_NK > -np.inf).argmax(axis=1)
     return Envelope(
         base=base_N,
         base_cost=items.costs(base_N),
@@ -180,9 +203,31 @@ def envelope(items: Items) -> Envelope:
     )
 
 
-def solve_relaxed(items: Items) -> Solution:
+def _wrap(items: Items, rows: slice) -> Iterator[tuple[IntArray, IntArray, CostArray, FloatArray, FloatArray]]:
+    """Sequence, end, cost, gain and slope of the first segments of some sequences, of their second ones, and so on."""
+    cost_RK, quality_RK = items.cost_NK[rows], items.quality_NK[rows]
+    at_R = (quality_RK > -np.inf).argmax(axis=1)
+    sequence_R, limit_R = rows.start + np.arange(len(at_R)), np.full(len(at_R), np.inf)
+    while True:
+        row_R, last_column = np.arange(len(at_R)), cost_RK.shape[1] - 1
+        distance_RK = cost_RK - cost_RK[row_R, at_R][:, None]
+        rise_RK = quality_RK - quality_RK[row_R, at_R][:, None]
+        slope_RK = np.full(rise_RK.shape, -np.inf)
+        np.divide(rise_RK, distance_RK, out=slope_RK, where=distance_RK > 0)
+        to_R = last_column - slope_RK[:, ::-1].argmax(axis=1)  # the farthest of equally steep ones
+        # Rounding may make a collinear segment look steeper than the one before it.
+        limit_R = np.minimum(limit_R, slope_RK[row_R, to_R])
+        moves = np.flatnonzero(limit_R > 0)
+        to_R = to_R[moves]
+        yield sequence_R[moves], to_R, distance_RK[moves, to_R], rise_RK[moves, to_R], limit_R[moves]
+        if not len(moves):
+            return
+        at_R, sequence_R, limit_R = to_R, sequence_R[moves], limit_R[moves]
+        cost_RK, quality_RK = cost_RK[moves], quality_RK[moves]
+
+
+def solve_relaxed(hull: Envelope) -> Solution:
     """Breakpoints of the linear relaxation, each of them integral; `shift` is the largest segment's cost."""
-    hull = envelope(items)
     return Solution(
         cost=np.cumsum(np.append(hull.base_cost.sum(), hull.cost)),
         quality=np.cumsum(np.append(hull.base_quality.sum(), hull.gain)),

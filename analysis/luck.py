@@ -3,7 +3,7 @@
 There quality means nothing, so what it saves is what selection and a low bar give for free: the full model scores
 little against references that are not its own, often zero, and then everything qualifies. A small null fraction
 therefore says that *much* can be skipped without any real quality to keep; it is a floor to compare with, not a share
-to subtract.
+to subtract. What share of a saving is luck is told by references that had no part in the choice: `analysis.adjusted`.
 """
 
 from dataclasses import dataclass

@@ -6,50 +6,57 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import LogLocator, NullLocator, StrMethodFormatter
 
-from analysis.curve import luck_curve
-from analysis.load import Experiment
-from analysis.style import BLUE, VERMILLION, caption, counted, headline, per_token, percent, percent_axis, styled
+from analysis.curve import luck_curve as fractions_by_tries
+from analysis.plot_data import Drawn, Source
+from analysis.style import (
+    BLUE,
+    VERMILLION,
+    counted,
+    frame,
+    log_axis,
+    per_token,
+    percent,
+    percent_axis,
+    styled,
+)
 from analysis.summary import Summary
 
-__all__ = ["luck_curve_panels"]
+__all__ = ["luck_curve"]
 
 _PANELS = {"per_sequence": "Minimal budget per sequence", "equal_quality": "Oracle at equal mean quality"}
 
 _ADAPTIVE = (
-    "Where earlier results steered what was tried, the shuffled curve reads the same tries but is not the same\n"
-    "search: it still tells what picking the best of these tries gives for free."
+    "Where earlier results steered what was tried, the shuffled curve reads the same tries but is not the same search: "
+    "it still tells what picking the best of these tries gives for free."
 )
 
 
-def luck_curve_panels(experiment: Experiment, summary: Summary) -> Figure:
+@styled()
+def luck_curve(source: Source) -> Drawn:
     """Fractions found against the allocations tried, real and shuffled references, a panel each.
 
     Where earlier results steered what was tried, the shuffled curve reads the same tries but is not the same search;
     it still tells what picking the best of these tries gives for free.
+
+    Returns:
+        Numbers: those of `analysis.luck_curve`.
     """
+    experiment, summary = source.experiment, source.summary
     permutations = len(summary.null.per_sequence_fractions) if summary.null else 0
-    curve = luck_curve(experiment, bootstrap=1000 if summary.per_sequence_interval else 0, permutations=permutations)
-    with styled():
-        figure = Figure(figsize=(7.2, 4.8))
-        left, right = figure.subplots(1, 2, sharey=True)
-        for axes, (name, title) in zip((left, right), _PANELS.items(), strict=True):
-            _draw(axes, curve, name)
-            axes.text(0.985, 0.985, title, transform=axes.transAxes, ha="right", va="top", fontweight="bold")
-        left.set_ylabel(f"mean fraction of {per_token(experiment.measure)}")
-        left.set_ylim(-0.015, 1.09)
-        percent_axis(left.yaxis)
-        headline(left, *_headline(curve, summary))
-        # Legend and caption do not know of each other: the one is lifted, the other leaves lines free for it.
-        legend: dict[str, Any] = {
-            "loc": "outside lower center",
-            "bbox_to_anchor": (0.5, 0.075 if summary.null else 0.0),
-        }
-        figure.legend(*left.get_legend_handles_labels(), ncols=3, columnspacing=2.5, **legend)
-        if summary.null:
-            caption(figure, f" \n \n{_ADAPTIVE}")
-        return figure
+    bootstrap = 1000 if summary.per_sequence_interval else 0
+    curve = fractions_by_tries(experiment, bootstrap=bootstrap, permutations=permutations)
+    figure = Figure(figsize=(7.2, 3.7))
+    left, right = figure.subplots(1, 2, sharey=True)
+    for axes, (name, title) in zip((left, right), _PANELS.items(), strict=True):
+        _draw(axes, curve, name)
+        axes.set_title(title)
+    left.set_ylabel(f"mean fraction of {per_token(experiment.measure)}")
+    left.set_ylim(-0.015, 1.03)
+    percent_axis(left.yaxis)
+    legend = left.get_legend_handles_labels()[0]
+    frame(figure, *_headline(curve, summary), legend=legend, note=_ADAPTIVE if summary.null else "")
+    return curve, figure
 
 
 def _draw(axes: Axes, curve: pd.DataFrame, name: str) -> None:
@@ -60,12 +67,7 @@ def _draw(axes: Axes, curve: pd.DataFrame, name: str) -> None:
     if curve[f"null_{name}"].notna().all():
         look: dict[str, Any] = {"color": VERMILLION, "linestyle": (0, (1, 1.2)), "linewidth": 1.8}
         axes.plot(tried, curve[f"null_{name}"], label="against shuffled references", **look)
-    axes.set_xscale("log")
-    axes.set_xlim(0.93, 1.08 * max(2, tried.iloc[-1]))
-    axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-    axes.xaxis.set_minor_locator(NullLocator())
-    axes.xaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
-    axes.set_xlabel("allocations tried per sequence")
+    log_axis(axes, tried.iloc[-1], "allocations tried per sequence")
 
 
 def _headline(curve: pd.DataFrame, summary: Summary) -> tuple[str, str]:

@@ -3,11 +3,13 @@
 from typing import Any
 
 import numpy as np
+import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from analysis.load import Experiment
 from analysis.luck import GRID
+from analysis.plot_data import Drawn, Source
 from analysis.policies import policy_curves
 from analysis.style import (
     BLUE,
@@ -16,7 +18,7 @@ from analysis.style import (
     ORANGE,
     VERMILLION,
     basis,
-    headline,
+    frame,
     metric_label,
     per_token,
     percent,
@@ -27,36 +29,87 @@ from analysis.summary import Summary
 
 __all__ = ["oracle_quality"]
 
-# Families in the order of the legend: label, colour, line style, marker.
-_POLICIES: dict[str, tuple[str, str, Any, str]] = {
-    "unified": ("unified skipping", ORANGE, (0, (5, 1.5)), "s"),
-    "random": ("random skipping", GREEN, (0, (1, 1.2)), "^"),
-    "early-exit": ("early exit", VERMILLION, (0, (5, 1.5, 1, 1.5)), "D"),
+POINTS = 1001
+"""Points of the oracle's curve that are drawn, at most."""
+
+_DASHED: Any = {"linestyle": (0, (6, 3)), "linewidth": 1.1}
+_DOTTED: Any = {"linestyle": (0, (2, 2)), "linewidth": 0.9}
+
+# Series in the order of the legend: label, colour, look.
+_CURVES: dict[str, tuple[str, str, dict[str, Any]]] = {
+    "oracle": ("oracle", BLUE, {"drawstyle": "steps-post", "linewidth": 2.2}),
+    "full model": ("full model, all layers", "black", _DASHED),
+    "equal quality": ("equal quality", BLUE, {"marker": "o", "markersize": 8, "linestyle": "none"}),
+    "unified": ("unified skipping", ORANGE, {"linestyle": (0, (5, 1.5)), "marker": "s", "markersize": 4}),
+    "random": ("random skipping", GREEN, {"linestyle": (0, (1, 1.2)), "marker": "^", "markersize": 4}),
+    "early-exit": ("early exit", VERMILLION, {"linestyle": (0, (5, 1.5, 1, 1.5)), "marker": "D", "markersize": 4}),
+    "null oracle": ("null oracle (shuffled references)", GREY, {"linewidth": 1.1}),
+    "full model, null": ("full model, shuffled", GREY, _DOTTED),
+    "equal quality, null": (
+        "equal quality, shuffled references",
+        GREY,
+        {"marker": "o", "markersize": 7, "markerfacecolor": "white", "linestyle": "none"},
+    ),
 }
 
 
-def oracle_quality(experiment: Experiment, summary: Summary) -> Figure:
-    """Mean quality against the mean fraction of layers: the oracle, its null control and fixed policies."""
-    tolerance = experiment.tolerance
-    with styled():
-        figure = Figure(figsize=(7.2, 4.8))
-        axes = figure.add_subplot()
-        # A column of the legend each.
-        drawn = [
-            *_draw_oracle(axes, summary, tolerance),
-            *_draw_policies(axes, experiment),
-            *_draw_null(axes, summary, tolerance),
-        ]
-        axes.set_xlabel(f"mean fraction of {per_token(experiment.measure, 'run ')}")
-        axes.set_ylabel(f"mean {metric_label(experiment.metric)}")
-        axes.set_xlim(-0.012, 1.012)
-        percent_axis(axes.xaxis)
-        less = f" less {tolerance:g}" if tolerance else ""
-        needed = percent(summary.equal_quality_fraction)
-        finding = f"An oracle keeps the full model's mean quality{less} with {needed} of the {experiment.measure}"
-        headline(axes, finding, _detail(summary))
-        figure.legend(handles=drawn, loc="outside lower center", ncols=3, handlelength=3.2, columnspacing=2.5)
-        return figure
+@styled()
+def oracle_quality(source: Source) -> Drawn:
+    """Mean quality against the mean fraction of layers: the oracle, its null control and fixed policies.
+
+    Returns:
+        Numbers: `series`, `fraction`, `quality` (means over sequences), `fraction_low`, `fraction_high` (95 % bootstrap
+        interval of the equal-quality point).
+    """
+    experiment, summary = source.experiment, source.summary
+    table = _numbers(experiment, summary)
+    figure = Figure(figsize=(7.2, 4.0))
+    axes = figure.add_subplot()
+    drawn = [_draw(axes, name, table[table["series"] == name]) for name in _CURVES if name in set(table["series"])]
+    axes.set_xlabel(f"mean fraction of {per_token(experiment.measure, 'run ')}")
+    axes.set_ylabel(f"mean {metric_label(experiment.metric)}")
+    axes.set_xlim(-0.012, 1.012)
+    percent_axis(axes.xaxis)
+    less = f" less {experiment.tolerance:g}" if experiment.tolerance else ""
+    needed = percent(summary.equal_quality_fraction)
+    finding = f"An oracle keeps the full model's mean quality{less} with {needed} of the {experiment.measure}"
+    frame(figure, finding, _detail(summary), legend=drawn)
+    return table, figure
+
+
+def _numbers(experiment: Experiment, summary: Summary) -> pd.DataFrame:
+    frontier, null, ends = summary.oracle.frontier, summary.null, [0.0, 1.0]
+    fraction_C = np.append(frontier.fraction, 1.0) if len(frontier.fraction) < POINTS else np.linspace(0, 1, POINTS)
+    curves = policy_curves(experiment.evaluations, full_cost=experiment.full_cost, metric=experiment.metric)
+    policies = curves[curves["family"].isin(list(_CURVES))].rename(columns={"family": "series"})
+    series: dict[str, tuple[Any, Any]] = {
+        "oracle": (fraction_C, frontier.quality_at(fraction_C)),
+        "full model": (ends, summary.full_quality),
+        "equal quality": ([summary.equal_quality_fraction], summary.full_quality - experiment.tolerance),
+    }
+    if null:
+        series["null oracle"] = GRID, null.curve
+        series["full model, null"] = ends, null.full_quality
+        series["equal quality, null"] = [null.equal_quality], null.full_quality - experiment.tolerance
+    tables = [pd.DataFrame({"series": name, "fraction": x, "quality": y}) for name, (x, y) in series.items()]
+    table = pd.concat([*tables, policies[["series", "fraction", "quality"]]], ignore_index=True)
+    point = (table["series"] == "equal quality").to_numpy()
+    low, high = summary.equal_quality_interval or (np.nan, np.nan)
+    return table.assign(fraction_low=np.where(point, low, np.nan), fraction_high=np.where(point, high, np.nan))
+
+
+def _draw(axes: Axes, name: str, rows: pd.DataFrame) -> Any:
+    label, color, look = _CURVES[name]
+    look = {"color": color, "linewidth": 1.4, **look}
+    x, y = rows["fraction"].to_numpy(), rows["quality"].to_numpy()
+    if name == "equal quality":
+        look |= {"markeredgecolor": "white", "zorder": 5}
+        [low], [high] = rows["fraction_low"], rows["fraction_high"]
+        if np.isfinite(low):
+            reach = np.clip([[x[0] - low], [high - x[0]]], 0, None)
+            look |= {"xerr": reach, "elinewidth": 1.8, "capsize": 4, "label": f"{label}, 95 % interval"}
+        return axes.errorbar(x, y, **{"label": label, **look})
+    return axes.plot(x, y, label=label, markevery=max(1, len(x) // 10), **look)[0]
 
 
 def _detail(summary: Summary) -> str:
@@ -64,57 +117,3 @@ def _detail(summary: Summary) -> str:
     if summary.null_equal_quality_fraction is None:
         return known
     return f"{known}; {percent(summary.null_equal_quality_fraction)} against shuffled references"
-
-
-def _draw_oracle(axes: Axes, summary: Summary, tolerance: float) -> list[Any]:
-    oracle = summary.oracle
-    fraction_C, quality_C = oracle.frontier.fraction, oracle.frontier.quality
-    fraction_C, quality_C = np.append(fraction_C, 1.0), np.append(quality_C, quality_C[-1])
-    curve = axes.step(fraction_C, quality_C, where="post", color=BLUE, linewidth=2.2, label="oracle")
-    full: dict[str, Any] = {"color": "black", "linewidth": 1.1, "linestyle": (0, (6, 3))}
-    level = axes.axhline(oracle.full_quality, label="full model, all layers", **full)
-    low, high = summary.equal_quality_interval or (oracle.fraction, oracle.fraction)
-    point = axes.errorbar(
-        [oracle.fraction],
-        [oracle.full_quality - tolerance],
-        xerr=[[max(0.0, oracle.fraction - low)], [max(0.0, high - oracle.fraction)]],
-        fmt="o",
-        markersize=8,
-        color=BLUE,
-        markeredgecolor="white",
-        elinewidth=1.8,
-        capsize=4,
-        zorder=5,
-        label="equal quality, 95 % interval" if summary.equal_quality_interval else "equal quality",
-    )
-    return [*curve, level, point]
-
-
-def _draw_policies(axes: Axes, experiment: Experiment) -> list[Any]:
-    curves = policy_curves(experiment.evaluations, full_cost=experiment.full_cost, metric=experiment.metric)
-    drawn: list[Any] = []
-    for family, (label, color, dashes, marker) in _POLICIES.items():
-        curve = curves[curves["family"] == family]
-        look: dict[str, Any] = {"color": color, "linestyle": dashes, "linewidth": 1.4}
-        mark: dict[str, Any] = {"marker": marker, "markersize": 4, "markevery": max(1, len(curve) // 10)}
-        if len(curve):
-            drawn += axes.plot(curve["fraction"], curve["quality"], label=label, **look, **mark)
-    return drawn
-
-
-def _draw_null(axes: Axes, summary: Summary, tolerance: float) -> list[Any]:
-    null = summary.null
-    if null is None:
-        return []
-    level = null.full_quality
-    curve = axes.plot(GRID, null.curve, color=GREY, linewidth=1.1, label="null oracle (shuffled references)")
-    line = axes.axhline(level, color=GREY, linewidth=0.9, linestyle=(0, (2, 2)), label="full model, shuffled")
-    mark: dict[str, Any] = {
-        "marker": "o",
-        "markersize": 7,
-        "markerfacecolor": "white",
-        "markeredgecolor": GREY,
-    }
-    label = "equal quality, shuffled references"
-    point = axes.plot([null.equal_quality], [level - tolerance], linestyle="none", zorder=4, label=label, **mark)
-    return [*curve, line, *point]

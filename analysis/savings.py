@@ -1,18 +1,32 @@
-"""The minimal budget of every sequence: the best found, and what is proven."""
+"""The minimal budget of every sequence, best found and proven, and the savings of groups of sequences."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from math import comb, fsum
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
 from analysis.grouping import BoolArray, CostArray, FloatArray, Groups, IntArray, allocation_keys, group
-from analysis.load import Experiment
+from analysis.load import METRICS, Experiment, InputError, load
+from analysis.stats import intervals
 
-__all__ = ["budgets", "fractions", "mean_fraction", "minimal_budgets", "upper_budgets"]
+__all__ = [
+    "budgets",
+    "by_sequence",
+    "fractions",
+    "mean_fraction",
+    "minimal_budgets",
+    "savings",
+    "savings_by_criterion",
+    "upper_budgets",
+]
 
 ROUNDING = 1e-12
 """Slack of the criterion, so that a tolerance of 0.1 admits a loss of 0.1 whatever the rounding."""
+
+STATISTICS = ("mean", "q25", "median", "q75")
+"""Of the minimal fractions of a group."""
 
 
 def _qualifies(groups: Groups, tolerance: float) -> BoolArray:
@@ -145,3 +159,94 @@ def fractions(minimal: pd.DataFrame, full_cost: float, *, nonzero: bool = False)
 def mean_fraction(costs: CostArray, full_cost: float) -> float:
     """Mean of costs as a fraction of the full model's, from their exact sum: rounded once, so that equal is equal."""
     return fsum(costs) / (len(costs) * full_cost)
+
+
+def by_sequence(experiment: Experiment) -> pd.DataFrame:
+    """The minimal budgets of a run with what else is known of each sequence.
+
+    Returns:
+        The columns of `budgets` and of the run's sequences; `fraction` and `lower_fraction`, both bounds over the full
+        model's cost.
+    """
+    minimal = budgets(experiment)
+    minimal.insert(1, "fraction", minimal["upper"] / experiment.full_cost)
+    minimal.insert(2, "lower_fraction", minimal["lower"] / experiment.full_cost)
+    return minimal.merge(experiment.sequences, on="sequence", how="left", validate="one_to_one")
+
+
+def savings(experiment: Experiment, by: Sequence[str] = ("task",), *, resamples: int = 1000) -> pd.DataFrame:
+    """How small a fraction of the full model's cost suffices, per group of sequences.
+
+    Where the full model scores no more than the metric's floor everything qualifies: each group has a row with these
+    zero-quality sequences (`counted` is `all`) and one without (`nonzero`).
+
+    Args:
+        experiment: the run.
+        by: columns of `by_sequence` that tell the groups apart; none for a single group.
+        resamples: B of the bootstrap over the sequences of a group; 0 for no intervals.
+
+    Returns:
+        The columns `by`, in the order of each group's first sequence; `counted`; how many `sequences`, and how many of
+        them `zero_quality`; `full_quality`, mean of the full model; of the minimal fraction (best found) `mean`, `q25`,
+        `median` and `q75`, each with `_low` and `_high`, the ends of its 95 % percentile bootstrap interval (NaN for
+        fewer than two sequences); `lower`, mean of the fractions proven necessary; `certified`, share of the sequences
+        whose bounds meet. NaN where nothing is counted.
+
+    Raises:
+        InputError: there is no such column.
+    """
+    table, rows = by_sequence(experiment), []
+    if unknown := set(by).difference(table.columns):
+        raise InputError(f"columns of {', '.join(table.columns)} are required to group by, got {sorted(unknown)}")
+    for key, group_table in table.groupby(list(by), sort=False, dropna=False) if by else [((), table)]:
+        nonzero = group_table[~group_table["zero_quality"]]
+        for counted, part in (("all", group_table), ("nonzero", nonzero)):
+            label = dict(zip(by, key, strict=True))
+            rows.append({**label, "counted": counted, **_saving(part, experiment, resamples)})
+    return pd.DataFrame(rows)
+
+
+def _saving(part: pd.DataFrame, experiment: Experiment, resamples: int) -> dict[str, float]:
+    """One row of `savings`, but for what it is of."""
+    row: dict[str, float] = {
+        "sequences": len(part),
+        "zero_quality": int(part["zero_quality"].sum()),
+        "full_quality": part["full_quality"].mean(),
+    }
+    fraction, none = part["fraction"].to_numpy(np.float64), np.full(len(STATISTICS), np.nan)
+    found = none
+    if len(part):
+        # The mean of the summary, to the last digit.
+        found = _statistics(fraction)
+        found[0] = mean_fraction(part["upper"].to_numpy(), experiment.full_cost)
+    low, high = intervals(fraction, _statistics, resamples=resamples, seed=experiment.seed) or (none, none)
+    for name, *values in zip(STATISTICS, found.tolist(), low.tolist(), high.tolist(), strict=True):
+        row |= zip((name, f"{name}_low", f"{name}_high"), values, strict=True)
+    return {**row, "lower": part["lower_fraction"].mean(), "certified": part["certified"].mean()}
+
+
+def _statistics(fraction: FloatArray, axis: int = -1) -> FloatArray:
+    """`STATISTICS` along the first axis; quartiles are interpolated between two values."""
+    return np.stack([fraction.mean(axis=axis), *np.quantile(fraction, [0.25, 0.5, 0.75], axis=axis)])
+
+
+def savings_by_criterion(
+    folder: Path | str, metrics: Sequence[str] | None = None, by: Sequence[str] = (), *, resamples: int = 1000
+) -> pd.DataFrame:
+    """`savings` of one run read by several metrics: its columns behind `criterion` and `tolerance`.
+
+    Args:
+        folder: the run.
+        metrics: criteria to read it by, by default all that every evaluation has a value of. The run's own tolerance
+            holds for its own criterion, 0 for the others, whose units differ.
+        by, resamples: see `savings`.
+    """
+    own, tables = load(folder), []
+    complete = own.evaluations.columns[own.evaluations.notna().all()]
+    for metric in [name for name in METRICS if name in complete] if metrics is None else metrics:
+        experiment = own if metric == own.metric else load(folder, metric)
+        table = savings(experiment, by, resamples=resamples)
+        table.insert(0, "criterion", experiment.metric)
+        table.insert(1, "tolerance", experiment.tolerance)
+        tables.append(table)
+    return pd.concat(tables, ignore_index=True)

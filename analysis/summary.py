@@ -6,7 +6,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from analysis.frontier import EqualQuality, assignment, equal_quality
+from analysis.allocations import assignment
+from analysis.frontier import EqualQuality, equal_quality
 from analysis.grouping import allocation_keys
 from analysis.items import quality_by_cost
 from analysis.load import Experiment
@@ -37,6 +38,7 @@ class Summary:
             None if nowhere.
         equal_quality_fraction: least mean fraction at which the oracle's mean quality reaches the full
             model's.
+        equal_quality_gap: by how much that may be too high; 0 where it is proven to be the least.
         equal_quality_interval: its 95 % bootstrap interval over sequences.
         null_per_sequence_fraction: `per_sequence_fraction` against shuffled references; None for a single
             sequence.
@@ -53,7 +55,7 @@ class Summary:
         end_to_end_fraction: what the oracle's choice costs with the prompts, over the full model on the same tokens;
             None for ms/token: the time of a prompt is another matter, which was not measured.
         end_to_end_against_full: the same over the full model on its own outputs, which are often shorter.
-        exact: whether the oracle was solved exactly; if not, its fraction may be too high by `oracle.gap`.
+        exact: whether the oracle was solved exactly; if not, see `equal_quality_gap`.
         minimal: table of minimal budgets.
         assignment: the evaluation that the oracle chose for each sequence at equal quality.
         oracle: the oracle with its frontier.
@@ -71,6 +73,7 @@ class Summary:
     per_sequence_interval: Interval | None
     per_sequence_fraction_nonzero: float | None
     equal_quality_fraction: float
+    equal_quality_gap: float
     equal_quality_interval: Interval | None
     null_per_sequence_fraction: float | None
     null_per_sequence_spread: float | None
@@ -88,6 +91,9 @@ class Summary:
     assignment: pd.DataFrame = field(repr=False, compare=False, metadata={"table": True})
     oracle: EqualQuality = field(repr=False, compare=False, metadata={"table": True})
     null: NullOracle | None = field(repr=False, compare=False, metadata={"table": True})
+
+    def _repr_html_(self) -> str:
+        return pd.Series(self.to_dict(), name="").to_frame().to_html()
 
     def to_dict(self) -> dict[str, Any]:
         """The numbers without the tables, ready for JSON."""
@@ -126,6 +132,7 @@ def summarise(experiment: Experiment, *, bootstrap: int = 1000, permutations: in
         per_sequence_interval=mean_interval(fractions(minimal, full_cost), resamples=bootstrap, seed=seed),
         per_sequence_fraction_nonzero=mean_fraction(upper[~zero], full_cost) if not zero.all() else None,
         equal_quality_fraction=oracle.fraction,
+        equal_quality_gap=oracle.gap,
         equal_quality_interval=equal_quality_interval(
             items, full_N, tolerance=tolerance, resamples=bootstrap, seed=seed
         ),

@@ -1,4 +1,4 @@
-"""Which layers the minimal allocations use, by task."""
+"""Which layers the minimal allocations use, over all and by task."""
 
 import sys
 

@@ -1,4 +1,4 @@
-"""All figures of a run."""
+"""All figures of one run or several."""
 
 import sys
 

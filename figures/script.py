@@ -1,31 +1,39 @@
-"""What every figure script does: read a run, draw, name the files."""
+"""What every figure script does: read runs, draw, name the files."""
 
 import argparse
 import sys
 
-from analysis import InputError, load
-from analysis.plots import FIGURES, draw_all
+from analysis import InputError
+from analysis.plot_data import Source
+from analysis.plots import NAMES, draw_all
 
 
 def main(*names: str) -> int:
-    """Draws the figures named, all if none is, of the run given on the command line.
+    """Draws the figures named, all if none is, of the runs given on the command line.
 
     Returns:
-        The exit code: 0, or 2 after a line on standard error about bad input.
+        The exit code: 0, or 2 after a line on standard error: about bad input, or why there is no figure at all.
     """
-    parser = argparse.ArgumentParser(description=f"Draws {', '.join(names or FIGURES)} of a run, as PNG and PDF.")
-    parser.add_argument("run", metavar="RUN", help="folder that a search wrote")
+    parser = argparse.ArgumentParser(
+        description=f"Draws {', '.join(names or NAMES)} of a run, as PNG and PDF, with the numbers as CSV. "
+        "Of several runs each gets a folder of its own; comparisons lie beside these."
+    )
+    parser.add_argument("runs", metavar="RUN", nargs="+", help="folder that a search wrote")
     parser.add_argument("--out", metavar="DIR", required=True, help="folder for the figures")
-    parser.add_argument("--criterion", metavar="METRIC", help="metric to read the run by (default: the run's own)")
+    parser.add_argument("--criterion", metavar="METRIC", help="metric to read runs by (default: their own)")
     parser.add_argument(
-        "--cost", metavar="COST", help="read it by other costs: layers, or a file of 'oracle profile --out'"
+        "--cost", metavar="COST", help="read them by other costs: layers, or a file of 'oracle profile --out'"
     )
     arguments = parser.parse_args()
+    drawn = 0
     try:
-        experiment = load(arguments.run, criterion=arguments.criterion, costs=arguments.cost)
-        files = draw_all(experiment, arguments.out, names=names or tuple(FIGURES))
+        sources = [Source.open(run, criterion=arguments.criterion, costs=arguments.cost) for run in arguments.runs]
+        for picture in draw_all(sources, arguments.out, names=names or NAMES):
+            print(*picture.files, sep="\n", end="\n" * bool(picture.files))
+            if picture.skipped:
+                print(f"{picture.name}: {picture.skipped}", file=sys.stderr)
+            drawn += len(picture.files)
     except InputError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    print(*files, sep="\n")
-    return 0
+    return 0 if drawn else 2

@@ -45,8 +45,11 @@ def brute_force(items):
     return best
 
 
-def integer_programme(items, *, cost=None, quality=None):
-    """Most total quality within a total cost, or least total cost with a total quality, by `scipy.optimize.milp`."""
+def integer_programme(items, *, cost=None, quality=None, integral=True):
+    """Most total quality within a total cost, or least total cost with a total quality, by `scipy.optimize.milp`.
+
+    Items may be mixed if it need not be integral.
+    """
     known_NK = np.isfinite(items.quality_NK)
     N, K = known_NK.shape
     gain, price = np.where(known_NK, items.quality_NK, 0.0).ravel(), items.cost_NK.ravel() / items.full_cost
@@ -57,7 +60,7 @@ def integer_programme(items, *, cost=None, quality=None):
             limit if quality is None else LinearConstraint(gain[None], lb=quality),
             LinearConstraint(np.kron(np.eye(N), np.ones(K)), 1, 1),
         ],
-        integrality=np.ones(N * K),
+        integrality=np.full(N * K, int(integral)),
         bounds=Bounds(0, known_NK.ravel().astype(float)),
         options={"mip_rel_gap": 0.0},
     )

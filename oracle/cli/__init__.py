@@ -1,4 +1,5 @@
-"""The command line: `oracle demo`, `search`, `query`, `figures`, `profile`, `cache`."""
+"""The command line: `oracle demo`, `search`, `query`, `figures`, `measure`, `profile`, `report`, `export`, `skiplayer`,
+`cache`."""
 
 import argparse
 import io
@@ -8,10 +9,15 @@ import sys
 from collections.abc import Sequence as Seq
 
 from oracle.cli.cache import add_cache
+from oracle.cli.compare import add_compare
+from oracle.cli.export import add_export
+from oracle.cli.measure import add_measure
 from oracle.cli.parsing import Parser
 from oracle.cli.profile import add_profile
 from oracle.cli.read import add_figures, add_query
+from oracle.cli.report import add_report
 from oracle.cli.search import add_demo, add_search
+from oracle.cli.skiplayer import add_skiplayer
 from oracle.errors import InputError, Interrupted
 from oracle.printable import printable
 
@@ -47,6 +53,8 @@ def main(argv: Seq[str] | None = None) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = Parser(prog="oracle", description="How many layers of a language model does each sequence need?")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND", parser_class=Parser)
-    for add in (add_demo, add_search, add_query, add_figures, add_profile, add_cache):
+    for add in (add_demo, add_search, add_query, add_figures, add_measure, add_profile, add_report):
+        add(commands)
+    for add in (add_compare, add_export, add_skiplayer, add_cache):
         add(commands)
     return parser

@@ -8,6 +8,7 @@ from typing import Any
 
 from oracle.cli.parsing import add_quiet, command
 from oracle.errors import InputError
+from oracle.printable import printable
 
 __all__ = ["add_figures", "add_query"]
 
@@ -63,10 +64,13 @@ def add_query(commands: Any) -> None:
 
 def add_figures(commands: Any) -> None:
     """Adds `oracle figures`."""
-    parser = command(commands, "figures", _run_figures, "Draw the figures of a stored run again; needs no model.")
-    parser.add_argument("folder", type=Path, metavar="RUN", help="run folder")
+    about = "Draw the figures of stored runs again, with their numbers as CSV; needs no model."
+    parser = command(commands, "figures", _run_figures, about)
+    parser.add_argument("folders", type=Path, nargs="+", metavar="RUN", help="run folders; several are compared too")
     parser.add_argument(
-        "--out", type=Path, help="folder for the pictures (default: RUN/figures, or RUN/figures-METRIC-COST)"
+        "--out",
+        type=Path,
+        help="folder for the pictures (default for one run: RUN/figures, or RUN/figures-METRIC-COST)",
     )
     parser.add_argument("--criterion", metavar="METRIC", help="read the run by another metric than its own")
     _add_cost(parser)
@@ -98,13 +102,23 @@ def _run_query(arguments: argparse.Namespace) -> None:
 
 
 def _run_figures(arguments: argparse.Namespace) -> None:
-    from analysis import load
-    from oracle.draw import draw
+    from analysis.plot_data import Source
+    from oracle.draw import draw_runs
     from oracle.progress import silent, terminal
 
+    if arguments.out is None and len(arguments.folders) > 1:
+        raise InputError("several runs need --out, a folder for their pictures")
     named = ("figures", arguments.criterion, arguments.cost and Path(arguments.cost).name.replace(":", "-"))
-    out = arguments.out or arguments.folder / "-".join(filter(None, named))
-    experiment = load(arguments.folder, arguments.criterion, costs=arguments.cost)
+    out = arguments.out or arguments.folders[0] / "-".join(filter(None, named))
+    options = {"criterion": arguments.criterion, "costs": arguments.cost}
+    sources = [Source.open(folder, **options) for folder in arguments.folders]
     seen = sys.stderr.isatty() and not arguments.quiet
-    names = [str(path) for path in draw(experiment, out, watch=terminal if seen else silent)]
-    print(json.dumps({"figures": names}) if arguments.json else "\n".join(names))
+    pictures = draw_runs(sources, out, watch=terminal if seen else silent)
+    files = [str(path) for picture in pictures for path in picture.files]
+    skipped = {picture.name: picture.skipped for picture in pictures if picture.skipped}
+    if arguments.json:
+        print(json.dumps({"figures": files, "skipped": skipped}))
+        return
+    print("\n".join(files))
+    for name, why in skipped.items():
+        print(f"{printable(name)}: {printable(why)}", file=sys.stderr)

@@ -2,14 +2,17 @@
 
 from collections.abc import Sequence as Seq
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from oracle.config import SearchConfig
+from oracle.controllers.base import SequenceController
+from oracle.controllers.lessons import Opened
 from oracle.engine import Engine
 from oracle.errors import InputError
-from oracle.models import LanguageModel, load_model
+from oracle.measure.subject import model_of
+from oracle.models import LanguageModel
 from oracle.store import Run
-from oracle.types import Allocation, Outcome
+from oracle.types import Allocation
 
 __all__ = ["OracleController", "Policy"]
 
@@ -18,7 +21,7 @@ Policy = Literal["equal_quality", "minimal"]
 TABLES: dict[str, str] = {"equal_quality": "assignment", "minimal": "minimal_budgets"}
 
 
-class OracleController:
+class OracleController(SequenceController):
     """Gives each prompt of a run the allocation that the oracle chose for it.
 
     Of sequences that share a prompt the first one counts.
@@ -28,9 +31,16 @@ class OracleController:
         allocations: the allocation of each prompt.
     """
 
+    name = "oracle"
+
     def __init__(self, engine: Engine, allocations: dict[str, Allocation]) -> None:
-        self._engine = engine
+        super().__init__(engine)
         self._allocations = allocations
+
+    @classmethod
+    def sweep(cls, layers: int) -> list[dict[str, Any]]:
+        """The data-set oracle, and the minimal budget of each sequence."""
+        return [{"policy": policy} for policy in TABLES]
 
     @classmethod
     def from_run(
@@ -53,20 +63,16 @@ class OracleController:
         Raises:
             InputError: if the run is not complete, or the model is not the one that it was made with.
         """
-        if policy not in TABLES:
-            raise InputError(f"the policy must be one of {', '.join(TABLES)}, not '{policy}'")
+        _check(policy)
         run = Run.open(folder)
         config = SearchConfig.from_dict(run.manifest["config"])
-        if model is None:
-            model = load_model(
-                config.model, dtype=config.dtype, device=config.device, trust_remote_code=trust_remote_code
-            )
-        wanted = run.manifest["model"]["fingerprint"]
-        if model.fingerprint != wanted:
-            raise InputError(
-                f"the run was made with a model of fingerprint {wanted}, but '{model.name}' has {model.fingerprint}; "
-                "give the same model"
-            )
+        engine = Engine(model_of(run, model, trust_remote_code=trust_remote_code), config)
+        return cls.of(run, engine, policy=policy)
+
+    @classmethod
+    def of(cls, run: Run, engine: Engine, *, policy: Policy = "equal_quality") -> "OracleController":
+        """The same on an engine that runs the run's model under its settings."""
+        _check(policy)
         prompts = run.sequences().set_index("sequence")["prompt"]
         chosen = run.table(TABLES[policy])
         allocations = {
@@ -74,7 +80,7 @@ class OracleController:
             # Backwards, so that the first sequence of a prompt stays.
             for sequence, allocation in zip(chosen["sequence"][::-1], chosen["allocation"][::-1], strict=True)
         }
-        return cls(Engine(model, config), allocations)
+        return cls(engine, allocations)
 
     def allocation(self, prompt: str) -> Allocation:
         """The layers that the oracle runs for a prompt.
@@ -89,20 +95,17 @@ class OracleController:
             )
         return self._allocations[prompt]
 
-    def generate(self, prompts: Seq[str]) -> list[Outcome]:
-        """Greedy outputs of prompts of the run, token for token what the run recorded."""
-        allocations = [self.allocation(prompt) for prompt in prompts]
-        states = [self._engine.open(prompt) for prompt in prompts]
-        generations = self._engine.generate(list(zip(states, allocations, strict=True)))
-        return [
-            Outcome(
-                allocation=allocation,
-                family="oracle",
-                tokens=generation.tokens,
-                text=self._engine.model.text(generation.tokens),
-                finished=generation.finished,
-                margin=generation.margin,
-                rerun=rerun,
-            )
-            for allocation, (generation, rerun) in zip(allocations, generations, strict=True)
-        ]
+    def open(self, prompts: Seq[str | Opened]) -> list[Opened]:
+        """Runs the prompts, once it is clear that the oracle knows them."""
+        for prompt in prompts:
+            self.allocation(prompt if isinstance(prompt, str) else prompt.text)
+        return super().open(prompts)
+
+    def allocations(self, prompts: Seq[Opened]) -> list[Allocation]:
+        """What the oracle chose."""
+        return [self.allocation(prompt.text) for prompt in prompts]
+
+
+def _check(policy: str) -> None:
+    if policy not in TABLES:
+        raise InputError(f"the policy must be one of {', '.join(TABLES)}, not '{policy}'")

@@ -122,7 +122,7 @@ class GatedBatch:
         """The step with what the layer does not show hidden, if there is anything."""
         cache, count = self._cache, tokens_RT.shape[1]
         end = cache.own + count
-        if cache.policy == "propagate":
+        if cache.policy == "propagate" or (count == 1 and not bool(runs_RT.any())):
             return step
         visible_RS = cache.visible_LRS[layer, :, :end].clone()
         visible_RS[:, cache.own :] = cache.shows(runs_RT)
@@ -137,11 +137,11 @@ class GatedBatch:
         return self._decoder.with_mask_of(step, masked, layer)
 
     def _layer(self, layer: int, hidden_RTD: Tensor, runs_RT: Tensor, step: Step) -> Tensor:
-        cache, call = self._cache, Call(layer)
-        if runs_RT.shape[1] > 1 or bool(runs_RT.all()):
+        cache, call, every = self._cache, Call(layer), bool(runs_RT.all())
+        if runs_RT.shape[1] > 1 or every:
             cache.rows_G, cache.runs_RT = None, runs_RT
             output_RTD = self._decoder.run(call, hidden_RTD, step)
-            return torch.where(runs_RT[:, :, None], output_RTD, hidden_RTD)
+            return output_RTD if every else torch.where(runs_RT[:, :, None], output_RTD, hidden_RTD)
         rows_G = runs_RT[:, 0].nonzero()[:, 0]
         if len(rows_G):
             cache.rows_G = rows_G

@@ -11,6 +11,8 @@ import pyarrow.dataset as ds
 import pyarrow.fs as fs
 
 from oracle.errors import InputError
+from oracle.store.frame import frame_of
+from oracle.store.html import run_card
 from oracle.store.reading import damage, damaged, read_metadata, read_table, require_columns
 from oracle.store.schema import CERTIFICATE, EVALUATION, SCHEMA_VERSION, SEQUENCES
 
@@ -81,6 +83,9 @@ class Run:
         _check_manifest(manifest, folder / MANIFEST)
         return cls(folder, manifest)
 
+    def _repr_html_(self) -> str:
+        return run_card(self)
+
     @property
     def unit(self) -> str:
         """What allocations are made of: `layer` or `sublayer`."""
@@ -126,6 +131,20 @@ class Run:
         names = self.sequences()["sequence"] if self.has("sequences") else evaluations["sequence"].unique()
         place = pd.Index(names).get_indexer(evaluations["sequence"])
         return evaluations.iloc[np.lexsort((evaluations["number"], place))].reset_index(drop=True)
+
+    def to_frame(self) -> pd.DataFrame:
+        """One row a sequence, in the order of the run: what it is, and the minimal budget that the search ended with.
+
+        Columns: `sequence`, `task`, `prompt`, `references`, `prompt_tokens`; `upper`, the least cost found (in
+        `measure`), `lower`, what is proven, and `certified`, whether the two are equal; `fraction`, `upper` over the
+        full model's cost; `quality` there and `full_quality` by the run's criterion; `zero_quality`, whether the full
+        model scores no more than the metric's floor; `allocation`, the units that run, `family`, `output`, and
+        `full_output`.
+
+        Raises:
+            InputError: if the search has not ended, or the run is damaged.
+        """
+        return frame_of(self)
 
     def query(self, sql: str, parameters: "Parameters | None" = None) -> pd.DataFrame:
         """The answer to one SELECT of DuckDB's SQL. It reads this run and nothing else, and changes nothing.

@@ -1,17 +1,15 @@
-"""The luck curve: each point is what the summary says of the run that ended there."""
+"""The luck curve, each point what the summary says of the run that ended there, and a search's progress."""
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
-import matplotlib as mpl
 import numpy as np
 import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from analysis import Experiment, luck_curve, summarise
+from analysis import Experiment, luck_curve, progress_curve, summarise
 from analysis import curve as curve_module
-from analysis.plot_curve import luck_curve_panels
 
 FALLING = ["per_sequence", "equal_quality", "null_per_sequence", "null_equal_quality"]
 ENDS = [f"{name}_{end}" for name in FALLING[:2] for end in ("low", "high")]
@@ -152,35 +150,35 @@ def test_likelihoods_are_read_against_the_one_that_is_stored():
     assert last["null_per_sequence"] == summarise(experiment, bootstrap=0).null_per_sequence_fraction
 
 
-def texts(figure):
-    return " ".join(text.get_text() for text in figure.findobj(mpl.text.Text))
+@pytest.mark.parametrize("prices", [(1, 1, 1, 1), (0.5, 1.25, 3.1, 0.7)])
+@given(seed=st.integers(0, 10_000), tolerance=st.sampled_from([0.0, 0.2]))
+@settings(max_examples=20, deadline=None)
+def test_progress_is_that_of_a_slow_reading(prices, seed, tolerance):
+    experiment = random_run(seed, tolerance=tolerance)
+    rows = experiment.evaluations.sample(frac=1, random_state=seed, ignore_index=True)
+    rows["cost"] = [sum(prices[:cost]) if cost <= 4 else 99.0 for cost in rows["cost"]]
+    curve = progress_curve(replace(experiment, evaluations=rows, costs=Priced(sum(prices))))
+    assert curve["evaluations"].tolist() == list(range(1, rows["number"].max() + 2))
+    full = rows[rows["number"] == 0].set_index("sequence")["q"]
+    for n, fraction, nonzero in curve.itertuples(index=False):
+        least = {}
+        for sequence in full.index:
+            known = rows[(rows["sequence"] == sequence) & (rows["number"] < n)]
+            least[sequence] = min(known["cost"][known["q"] >= full[sequence] - tolerance - 1e-12]) / sum(prices)
+        assert fraction == pytest.approx(np.mean(list(least.values())))
+        above = [value for sequence, value in least.items() if full[sequence] > 0]
+        assert nonzero == pytest.approx(np.mean(above) if above else np.nan, nan_ok=True)
 
 
-def test_the_figure_shows_both_curves_and_says_what_the_last_doubling_brought(experiment):
-    summary = summarise(experiment, bootstrap=50, permutations=2)
-    figure = luck_curve_panels(experiment, summary)
-    curve = luck_curve(experiment, bootstrap=0, permutations=2)
-    for axes, name in zip(figure.axes, FALLING[:2], strict=True):
-        found, null = (axes.lines[i].get_ydata() for i in range(2))
-        np.testing.assert_allclose(found, curve[name])
-        np.testing.assert_allclose(null, curve[f"null_{name}"])
-        assert len({line.get_linestyle() for line in axes.lines}) == 2
-    half = curve.loc[curve["allocations"] == 60, "per_sequence"].item()
-    ends = f"{100 * half:.1f} % to {100 * summary.per_sequence_fraction:.1f} %"
-    assert f"From 60 to 120 tries the mean minimal budget falls from {ends}" in texts(figure)
-    assert "not the same search" in " ".join(texts(figure).split())
+@dataclass
+class Priced:
+    """Costs of which nothing but the full model's is asked."""
+
+    total: float
 
 
-def test_a_settled_curve_says_so(experiment):
-    full = experiment.evaluations["number"] == 0
-    hopeless = replace(experiment, evaluations=experiment.evaluations.assign(rougeL=full.astype(float)))
-    figure = luck_curve_panels(hopeless, summarise(hopeless, bootstrap=0, permutations=0))
-    assert "the mean minimal budget stays at 100.0 %" in texts(figure)
-    assert "same search" not in texts(figure)
-
-
-def test_the_full_model_alone_is_one_point(experiment):
-    alone = replace(experiment, evaluations=experiment.evaluations.query("number == 0"))
-    figure = luck_curve_panels(alone, summarise(alone, bootstrap=20, permutations=2))
-    assert "Nothing but the full model was tried" in texts(figure)
-    assert figure.axes[0].lines[0].get_ydata().tolist() == [1.0]
+def test_progress_ends_where_the_luck_curve_does(experiment):
+    progress = progress_curve(experiment).set_index("evaluations")["fraction"]
+    luck = luck_curve(experiment, bootstrap=0, permutations=0).set_index("allocations")["per_sequence"]
+    np.testing.assert_allclose(progress[luck.index], luck, atol=1e-12)
+    assert progress.index[-1] == luck.index[-1] == 120

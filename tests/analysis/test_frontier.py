@@ -10,9 +10,12 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from knapsacks import brute_force, integer_programme, layered, of_layers, uneven
 
-from analysis import InputError, assignment, equal_quality, oracle_frontier, quality_by_cost
+from analysis import InputError, assignment, equal_quality, oracle_at, oracle_frontier, quality_by_cost
 from analysis import core as core_module
 from analysis import frontier as frontier_module
+from analysis import items as items_module
+from analysis import knapsack as knapsack_module
+from analysis.knapsack import envelope
 
 
 def fulls(items):
@@ -92,6 +95,64 @@ def test_a_point_is_exact_for_costs_of_any_kind(digits, kinds):
         assert at_cost(items, costs) == pytest.approx(best, abs=1e-5)
 
 
+@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("make", [layered, uneven])
+def test_a_single_budget_equals_an_integer_programme(seed, make):
+    items = make(seed, 40, 12, digits=6)
+    for fraction in (0.35, 0.5, 0.62):
+        found = oracle_at(items, fraction)
+        assert found.gap == 0
+        assert found.costs.sum() / (40 * items.full_cost) == pytest.approx(found.fraction)
+        assert found.fraction <= fraction + 1e-9
+        best = integer_programme(items, cost=fraction * 40 * items.full_cost)
+        assert at_cost(items, found.costs) == pytest.approx(best, abs=1e-5)
+        assert found.quality == pytest.approx(best / 40, abs=1e-6)
+        assert found.quality == pytest.approx(oracle_frontier(items).at(fraction).quality, abs=1e-12)
+
+
+@pytest.mark.parametrize("limit", ["STATES", "EFFORT"])
+def test_a_single_budget_that_stays_open_is_solved_in_steps_or_says_so(monkeypatch, limit):
+    items = layered(1, 40, 12, digits=6)
+    best = [oracle_frontier(items, exact=True).at(fraction).quality for fraction in (0.3, 0.31, 0.4, 0.41)]
+    monkeypatch.setattr(core_module, limit, 1)
+    assert [oracle_at(items, fraction).quality for fraction in (0.3, 0.31, 0.4, 0.41)] == pytest.approx(best, abs=1e-12)
+    monkeypatch.setattr(frontier_module, "EXACT_LIMIT", 0)
+    found = [oracle_at(items, fraction) for fraction in (0.3, 0.31, 0.4, 0.41)]
+    assert max(point.gap for point in found) > 0
+    for point, quality in zip(found, best, strict=True):
+        assert point.quality - 1e-12 <= quality <= point.quality + point.gap + 1e-12
+
+
+@pytest.mark.parametrize("make", [layered, uneven])
+def test_the_relaxation_is_a_linear_programme(make):
+    """Against HiGHS without integrality; pieces that are wrapped apart make no difference."""
+    items = make(5, 30, 14, digits=6)
+    bound = oracle_frontier(items, exact=False)
+    for fraction in np.linspace(bound.fraction[0], bound.fraction[-1], 9)[1:]:
+        best = integer_programme(items, cost=fraction * 30 * items.full_cost, integral=False)
+        assert np.interp(fraction, bound.fraction, bound.quality) == pytest.approx(best / 30, abs=1e-7)
+
+
+@pytest.mark.parametrize("digits", [6, 1])
+def test_pieces_make_no_difference(monkeypatch, digits):
+    items = layered(7, 50, 14, digits=digits)
+    whole = envelope(items)
+    at_once = [oracle_at(items, fraction).costs.tolist() for fraction in (0.2, 0.3, 0.4)]
+    monkeypatch.setattr(knapsack_module, "PIECE", 60)
+    pieces = envelope(items)
+    for name in ("base", "base_cost", "base_quality", "sequence", "end", "cost", "gain", "slope"):
+        np.testing.assert_array_equal(getattr(pieces, name), getattr(whole, name))
+    assert [oracle_at(items, fraction).costs.tolist() for fraction in (0.2, 0.3, 0.4)] == at_once
+
+
+@pytest.mark.parametrize("kept", [1, 3, 100])
+def test_choices_do_not_depend_on_which_totals_are_kept(monkeypatch, kept):
+    items = layered(8, 30, 10, digits=1)
+    before = [oracle_frontier(items).costs(fraction).tolist() for fraction in (0.2, 0.35, 0.5)]
+    monkeypatch.setattr(knapsack_module, "KEPT", kept)
+    assert [oracle_frontier(items).costs(fraction).tolist() for fraction in (0.2, 0.35, 0.5)] == before
+
+
 @pytest.mark.parametrize("limit", ["STATES", "EFFORT"])
 def test_a_search_that_is_given_up_says_by_how_much_it_may_be_off(monkeypatch, limit):
     items = uneven(3, 40, 12)
@@ -116,6 +177,10 @@ def test_an_inexact_frontier_is_feasible_and_no_further_off_than_it_says(seed, k
     grid = np.linspace(exact.fraction[0], 1, 300)
     assert (exact.quality_at(grid) >= found.quality_at(grid) - 1e-12)[~np.isnan(found.quality_at(grid))].all()
     assert (found.quality_at(grid + found.shift) >= exact.quality_at(grid) - 1e-12).all()
+    assert exact.gap == 0 < found.gap < 0.05
+    lost = exact.quality_at(grid) - found.quality_at(grid)
+    assert np.nanmax(lost) <= found.gap + 1e-12
+    assert kind == "rounded" or np.nanmax(lost) > 0
     if kind == "relaxed":
         # Its breakpoints are optimal at their own cost.
         np.testing.assert_allclose(exact.quality_at(found.fraction), found.quality, atol=1e-12)
@@ -196,8 +261,9 @@ def test_sums_that_differ_by_rounding_only_are_equal():
 
 def test_too_small_a_budget_is_refused():
     frontier = oracle_frontier(of_layers(np.array([[-np.inf, 0.5, 0.7]])))
-    with pytest.raises(InputError, match=r"at least 0\.5000"):
-        frontier.costs(0.4)
+    for refused in (frontier.costs, lambda fraction: oracle_at(frontier.items, fraction)):
+        with pytest.raises(InputError, match=r"at least 0\.5000"):
+            refused(0.4)
 
 
 def test_quality_by_cost_and_the_assignment_table():
@@ -225,3 +291,33 @@ def test_quality_by_cost_and_the_assignment_table():
         assert chosen["cost"].tolist() == [price, price]
         assert chosen["quality"].tolist() == [0.6, 0.4]
         assert found.fraction == 0.5
+
+
+@given(
+    rows=st.lists(st.tuples(st.integers(0, 3), st.integers(0, 5), st.integers(0, 2)), max_size=30),
+    price=st.sampled_from([1, 0.3]),
+    sparse=st.sampled_from([0, 4]),
+)
+@settings(max_examples=100, deadline=None)
+def test_items_are_those_of_a_slow_reading(rows, price, sparse):
+    """Whether the cells are sorted or looked up in a table."""
+    rows = [(sequence, 4, 1) for sequence in range(4)] + rows
+    table = pd.DataFrame(rows, columns=["sequence", "cost", "q"])
+    table["number"] = table.groupby("sequence").cumcount()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(items_module, "SPARSE", sparse)
+        items, number_NK = quality_by_cost(table.assign(cost=price * table["cost"]), 4 * price, "q")
+    best = {}
+    for row in table.itertuples(index=False):
+        if row.cost <= 4:
+            key = (row.q, -row.number)
+            best[row.sequence, row.cost] = max(best.get((row.sequence, row.cost), key), key)
+    there = number_NK >= 0
+    found = {
+        (int(n), round(items.cost_NK[n, k] / price)): (items.quality_NK[n, k], -number_NK[n, k])
+        for n, k in zip(*np.nonzero(there), strict=True)
+    }
+    assert found == best
+    assert (items.quality_NK[~there] == -np.inf).all()
+    assert all((np.diff(items.cost_NK[n, there[n]]) > 0).all() for n in range(4))
+    assert not (np.diff(there.astype(int), axis=1) > 0).any(), "items first, then none"

@@ -1,5 +1,7 @@
 """Minimal budgets against a slow, plain reading of their definition."""
 
+import statistics
+from dataclasses import replace
 from itertools import combinations
 from math import comb
 
@@ -9,7 +11,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from analysis import InputError, fractions, minimal_budgets
+from analysis import InputError, fractions, load, minimal_budgets, savings, savings_by_criterion, summarise
+from oracle.quality import METRICS
 from oracle.search import Archive, Space
 from oracle.types import Outcome
 
@@ -189,3 +192,97 @@ def test_budgets_exhausted_among_a_million_evaluations_are_proven():
     found = minimal_budgets(table, layers=layers, metric="q", tolerance=0.0)
     assert (found["lower"] == 5).all()
     assert (found["upper"] == layers).all()
+
+
+def least_fractions(experiment, tolerance=0.0):
+    """By sequence the least fraction found, and whether the full model scores zero: row by row."""
+    found = {}
+    for name, rows in experiment.evaluations.groupby("sequence"):
+        full = rows.loc[rows["number"] == 0, experiment.metric].item()
+        good = rows[rows[experiment.metric] >= full - tolerance - 1e-12]
+        found[name] = (min(good["cost"]) / experiment.layers, full <= 0, full)
+    return found
+
+
+def test_savings_of_each_task_are_those_of_a_slow_reading(experiment):
+    table = savings(experiment).set_index(["task", "counted"])
+    least, tasks = least_fractions(experiment), dict(experiment.sequences[["sequence", "task"]].to_numpy())
+    assert table.index.tolist() == [(task, c) for task in dict.fromkeys(tasks.values()) for c in ("all", "nonzero")]
+    assert table["zero_quality"].xs("all", level=1).sum() == 3
+    for (task, counted), row in table.iterrows():
+        mine = [value for name, value in least.items() if tasks[name] == task and (counted == "all" or not value[1])]
+        assert row["sequences"] == len(mine)
+        assert row["zero_quality"] == sum(zero for _, zero, _ in mine)
+        if not mine:
+            assert row[["mean", "median", "q25", "lower", "certified", "full_quality"]].isna().all()
+            continue
+        values = [value for value, _, _ in mine]
+        assert row["mean"] == pytest.approx(statistics.mean(values))
+        assert row["full_quality"] == pytest.approx(statistics.mean(full for _, _, full in mine))
+        assert row["median"] == pytest.approx(statistics.median(values))
+        if len(values) > 1:
+            quartiles = statistics.quantiles(values, n=4, method="inclusive")
+            assert row[["q25", "q75"]].tolist() == pytest.approx([quartiles[0], quartiles[2]])
+        for name in ("mean", "q25", "median", "q75"):
+            low, high = row[f"{name}_low"], row[f"{name}_high"]
+            assert np.isnan(low) == np.isnan(high) == (len(values) < 2)
+            assert len(values) < 2 or (np.diff([min(values), low, row[name], high, max(values)]) >= -1e-12).all()
+
+
+def test_the_interval_of_a_few_sequences_is_that_of_all_their_resamples(experiment):
+    """Three sequences have 27 resamples: their quantiles are known."""
+    table = savings(experiment, resamples=20_000)
+    least, tasks = least_fractions(experiment), dict(experiment.sequences[["sequence", "task"]].to_numpy())
+    row = table[table["counted"] == "all"].iloc[0]
+    values = [value for name, (value, _, _) in least.items() if tasks[name] == row["task"]]
+    assert len(values) == 3
+    every = np.array([[a, b, c] for a in values for b in values for c in values])
+    for name, each in (("mean", every.mean(axis=1)), ("median", np.median(every, axis=1))):
+        expected = np.quantile(each, [0.025, 0.975], method="inverted_cdf")
+        assert row[[f"{name}_low", f"{name}_high"]].tolist() == pytest.approx(expected)
+
+
+def test_all_sequences_at_once_are_what_the_summary_says(experiment):
+    summary = summarise(experiment, bootstrap=1000, permutations=0)
+    every, nonzero = savings(experiment, by=()).to_dict("records")
+    assert every["mean"] == summary.per_sequence_fraction
+    assert (every["mean_low"], every["mean_high"]) == summary.per_sequence_interval
+    assert nonzero["mean"] == summary.per_sequence_fraction_nonzero
+    assert (every["zero_quality"], nonzero["zero_quality"]) == (summary.zero_quality_sequences, 0)
+    assert every["certified"] == summary.certified / 24
+    assert nonzero["certified"] == pytest.approx(summary.certified_nonzero / 21)
+    assert "mean_low" not in savings(experiment, by=()).columns[savings(experiment, (), resamples=0).notna().all()]
+
+
+def test_bounds_are_averaged_and_counted(experiment):
+    """Two sequences: one whose every smaller mask failed, one with a gap from 1 to 2 of 3 layers."""
+    proven = [((0, 1, 2), 0.5), ((), 0), ((0,), 0.1), ((1,), 0.2), ((2,), 0.3), ((0, 2), 0.7)]
+    tables = [frame(proven, "a"), frame([((0, 1, 2), 0.5), ((), 0.1), ((0, 1), 0.5)], "b")]
+    sequences = pd.DataFrame({"sequence": ["a", "b"], "task": "t", "lang": ["de", "fr"]})
+    small = replace(experiment, sequences=sequences, evaluations=pd.concat(tables), layers=3, metric="q")
+    [row] = savings(small).query("counted == 'all'").to_dict("records")
+    assert row["lower"] == pytest.approx((2 + 1) / 2 / 3)
+    assert row["mean"] == pytest.approx(2 / 3)
+    assert row["certified"] == 0.5
+    # Equal values: a point.
+    assert (row["mean_low"], row["mean_high"]) == (pytest.approx(2 / 3), pytest.approx(2 / 3))
+    assert savings(small, by=("task", "lang"))["lang"].tolist() == ["de", "de", "fr", "fr"]
+    with pytest.raises(InputError, match="colour") as caught:
+        savings(small, by=("colour",))
+    assert "\n" not in str(caught.value)
+
+
+def test_savings_by_every_criterion_that_a_run_has_values_of(stored_run):
+    table = savings_by_criterion(stored_run)
+    assert table["criterion"].unique().tolist() == [
+        name for name in METRICS if name in load(stored_run).evaluations.columns
+    ]
+    every = table[table["counted"] == "all"].set_index("criterion")
+    assert len(every) >= 7
+    for metric, row in every.iterrows():
+        tolerance = 0.05 if metric == "rougeL" else 0.0
+        assert row["tolerance"] == tolerance
+        least = least_fractions(replace(load(stored_run), metric=metric), tolerance)
+        assert row["mean"] == pytest.approx(np.mean([value for value, _, _ in least.values()]))
+    chosen = savings_by_criterion(stored_run, ["chrf", "rougeL"], by=("task",))
+    assert chosen[["criterion", "task"]].to_numpy().tolist() == [["chrf", "t"]] * 2 + [["rougeL", "t"]] * 2

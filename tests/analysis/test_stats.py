@@ -1,12 +1,14 @@
 """Bootstrap intervals: seeded, of the right width, and the relaxation next to the exact oracle."""
 
+from itertools import product
+
 import numpy as np
 import pytest
 from knapsacks import of_layers
 
 from analysis import equal_quality, equal_quality_interval, mean_interval
 from analysis.knapsack import envelope
-from analysis.stats import _relaxed_cost
+from analysis.stats import _relaxed_cost, intervals
 
 
 def items(seed, sequences, layers):
@@ -22,6 +24,21 @@ def test_mean_interval_has_the_textbook_width():
     low, high = mean_interval(values, resamples=2000, seed=1)
     assert low < values.mean() < high
     assert high - low == pytest.approx(2 * 1.96 * values.std() / np.sqrt(400), rel=0.1)
+
+
+def test_intervals_are_quantiles_of_all_resamples():
+    """Five values have 3,125 resamples with replacement: each is drawn as often as any other."""
+    values = np.array([0.1, 0.15, 0.4, 0.75, 0.95])
+    every = np.array(list(product(values, repeat=5)))
+
+    def statistics(samples, axis=-1):
+        return np.stack([samples.mean(axis=axis), np.median(samples, axis=axis)])
+
+    low, high = intervals(values, statistics, resamples=40_000, seed=0)
+    for i, each in enumerate(statistics(every)):
+        expected = np.quantile(each, [0.025, 0.975], method="inverted_cdf")
+        assert [low[i], high[i]] == pytest.approx(expected, abs=0.012)
+    assert mean_interval(values, resamples=40_000, seed=0) == (low[0], high[0])
 
 
 @pytest.mark.parametrize("resample", [0, 1])

@@ -1,0 +1,70 @@
+// What other commands measured, where they have: two plots and two tables.
+const similarityPlot = ({ run, theme }) => {
+  const looks = { skipping: ["blue", "solid"], "early exit": ["vermillion", "dash"] };
+  const traces = run.extras.similarity.map((curve) => {
+    const [colour, dash] = looks[curve.name];
+    return line(curve.name, { x: curve.x, y: curve.cosine }, { color: theme[colour], width: 2.4, dash }, {
+      mode: "lines+markers", marker: { size: 6 }, customdata: curve.same,
+      hovertemplate: `%{x:.0%} of the ${run.unit}s: cosine %{y:.3f}, same token %{customdata:.0%}<extra>${curve.name}</extra>`,
+    });
+  });
+  const layout = {
+    xaxis: axis(theme, `fraction of ${run.unit}s that run`, { ...shares, range: [-0.02, 1.02] }),
+    yaxis: axis(theme, "cosine to the full model's last state"),
+    hovermode: "closest",
+  };
+  return { traces, layout };
+};
+
+const controllersPlot = ({ run, part, theme }) => {
+  const rows = run.extras.controllers;
+  const names = [...new Set(rows.map((row) => row.controller))];
+  const [palette, symbols] = [["orange", "green", "vermillion", "blue", "grey"], ["square", "diamond", "triangle-up", "circle", "x"]];
+  const traces = [line("oracle", part.oracle, { color: theme.blue, width: 2.2, shape: "hv" }, { hovertemplate: "oracle: %{x:.1%}, %{y:.3f}<extra></extra>" })];
+  names.forEach((name, i) => {
+    const mine = rows.filter((row) => row.controller === name);
+    traces.push({
+      type: "scatter", mode: "markers", name: plain(cut(name, 40)), x: mine.map((row) => row.executed_fraction), y: mine.map((row) => row.quality),
+      text: mine.map((row) => plain(cut(row.setting, 80))),
+      marker: { size: 10, color: theme[palette[i % palette.length]], symbol: symbols[i % symbols.length], line: { color: theme.surface, width: 1 } },
+      hovertemplate: "%{text}<br>%{x:.1%} of the layers, quality %{y:.3f}",
+    });
+  });
+  const layout = {
+    xaxis: axis(theme, `executed fraction of ${run.unit}s`, { ...shares, range: [-0.02, 1.02] }),
+    yaxis: axis(theme, `mean ${run.metric}`),
+    hovermode: "closest",
+  };
+  return { traces, layout };
+};
+
+const numbers = (caption, heads, rows) =>
+  make(
+    "table",
+    { "aria-label": caption },
+    make("thead", {}, make("tr", {}, ...heads.map((head, i) => make("th", { scope: "col", class: i ? "number" : null }, head)))),
+    make("tbody", {}, ...rows.map((cells) => make("tr", {}, ...cells.map((cell, i) => make(i ? "td" : "th", { scope: i ? null : "row", class: i ? "number" : null }, cell))))),
+  );
+
+const panel = (title, words, table, wide = true) =>
+  make("div", { class: `panel plot${wide ? " wide" : ""}` }, make("h3", {}, title), make("p", {}, words), table);
+
+const throughputPanel = (run) => {
+  const rows = run.extras.throughput;
+  const batches = Object.keys(rows[0].speeds);
+  const heads = ["Policy", run.measure, run.metric, ...batches.map((batch) => `batch ${batch}`)];
+  const cells = rows.map((row) => [row.policy, percent(row.fraction), score(row.quality), ...batches.map((batch) => row.speeds[batch]?.toFixed(0) ?? "")]);
+  const words = "The same layers for every sequence: what they cost in quality, and the tokens per second they give, measured.";
+  return panel("Speed of unified skipping", words, numbers("Tokens per second of unified skipping, by batch", heads, cells), Boolean(run.extras.controllers));
+};
+
+const controllersPanel = (run) => {
+  const heads = ["Controller", "executed", run.metric, "static", "oracle", "captured"];
+  const part = (value, show) => (value === null || value === undefined ? "" : show(value));
+  const cells = run.extras.controllers.map((row) => [
+    `${row.controller} ${row.setting}`.trim(), part(row.executed_fraction, percent), part(row.quality, score),
+    part(row.static_quality, score), part(row.oracle_quality, score), part(row.captured, percent),
+  ]);
+  const words = "Static: the best fixed layers at the same cost. Oracle: the best choice a sequence. Captured: how much of the way from the one to the other a controller goes.";
+  return panel("Practical controllers in numbers", words, numbers("Practical controllers", heads, cells));
+};

@@ -1,0 +1,192 @@
+// What Plotly draws, for a part of the run: traces and layout from the packed numbers and the colours of the page.
+// Plotly reads a few tags in texts, so that those of others are escaped before they get there.
+const plain = (text) => text.replaceAll("&", "&amp;").replaceAll("<", "&lt;").replaceAll(">", "&gt;");
+
+const colours = () => {
+  const style = getComputedStyle(document.documentElement);
+  const names = ["ink", "soft", "line", "track", "surface", "blue", "pale", "orange", "green", "vermillion", "grey"];
+  return Object.fromEntries(names.map((name) => [name, style.getPropertyValue(`--${name}`).trim()]));
+};
+
+const isNarrow = () => matchMedia("(max-width: 46rem)").matches;
+
+const axis = (theme, title, more = {}) => ({
+  title: { text: title, standoff: 10 },
+  gridcolor: theme.line,
+  linecolor: theme.line,
+  zeroline: false,
+  tickangle: 0,
+  automargin: true,
+  fixedrange: isNarrow(),
+  ...more,
+});
+
+const shares = { tickformat: ".0%", rangemode: "tozero" };
+
+const layoutOf = (theme, more, legend = {}) => ({
+  font: { family: getComputedStyle(document.body).fontFamily, size: 12.5, color: theme.soft },
+  paper_bgcolor: "rgba(0,0,0,0)",
+  plot_bgcolor: "rgba(0,0,0,0)",
+  margin: { l: 8, r: 10, t: 14, b: 8 },
+  legend: { orientation: "h", x: 0, xanchor: "left", y: -0.22, yanchor: "top", ...legend },
+  modebar: { bgcolor: "rgba(0,0,0,0)", color: theme.grey, activecolor: theme.blue },
+  hoverlabel: { bgcolor: theme.surface, bordercolor: theme.grey, font: { color: theme.ink } },
+  // A finger on a plot scrolls the page.
+  dragmode: matchMedia("(pointer: coarse)").matches ? false : "zoom",
+  ...more,
+});
+
+const line = (name, points, look, more = {}) => ({
+  type: "scatter", mode: "lines", name, x: points.x, y: points.y, line: look, ...more,
+});
+
+// More steps than these are a curve to the eye.
+const MOST_STEPS = 60;
+
+const oraclePlot = ({ run, part, theme }) => {
+  const { oracle, null: shuffled, policies } = part;
+  const [x, y, low, high] = oracle.point;
+  const of = `%{x:.1%} of the ${run.measure}: %{y:.3f}`;
+  const looks = { unified: ["orange", "dash"], random: ["green", "dot"], "early-exit": ["vermillion", "dashdot"] };
+  const error = low === null ? undefined : { type: "data", symmetric: false, array: [Math.max(0, high - x)], arrayminus: [Math.max(0, x - low)], thickness: 1.6, width: 5, color: theme.ink };
+  const traces = [
+    ...policies.map((policy) => {
+      const [colour, dash] = looks[policy.family];
+      return line(policy.name, policy, { color: theme[colour], width: 1.8, dash }, { hovertemplate: of });
+    }),
+    ...(shuffled ? [
+      line("oracle, shuffled references", shuffled, { color: theme.grey, width: 1.4 }, { hovertemplate: of }),
+      { type: "scatter", mode: "markers", name: "oracle, shuffled references", showlegend: false, x: [shuffled.point[0]], y: [shuffled.point[1]], marker: { size: 10, color: theme.surface, line: { color: theme.grey, width: 2 } }, hovertemplate: of },
+    ] : []),
+    line("full model", { x: [0, 1], y: [oracle.full, oracle.full] }, { color: theme.ink, width: 1.3, dash: "longdash" }, { hovertemplate: `full model: %{y:.3f}` }),
+    line("oracle", oracle, { color: theme.blue, width: 2.6, shape: oracle.x.length > MOST_STEPS ? "linear" : "hv" }, { hovertemplate: of }),
+    { type: "scatter", mode: "markers", name: "equal quality", x: [x], y: [y], error_x: error, marker: { size: 11, color: theme.blue, line: { color: theme.surface, width: 2 } }, hovertemplate: `equal quality: ${of}` },
+  ];
+  const layout = {
+    xaxis: axis(theme, `mean fraction of ${run.measure}`, { ...shares, range: [-0.02, 1.02] }),
+    yaxis: axis(theme, `mean ${run.metric}`),
+    hovermode: "closest",
+  };
+  return { traces, layout, legend: { traceorder: "reversed" } };
+};
+
+const KINDS = [
+  { name: "proven minimal", colour: "blue", pattern: "", symbol: "circle", of: (rows, n) => rows.proven[n] && !rows.zero[n] },
+  { name: "best found", colour: "pale", pattern: "", symbol: "circle", of: (rows, n) => !rows.proven[n] && !rows.zero[n] },
+  { name: "full model scores zero", colour: "grey", pattern: "/", symbol: "x-thin", of: (rows, n) => rows.zero[n] },
+];
+
+const budgetsPlot = ({ run, rows, chosen, theme }) => {
+  const counting = counts(run.measure);
+  const bin = (n) => (counting ? rows.upper[n] : Math.floor(rows.fraction[n] / 0.05 + 1e-9) * 0.05 + 0.025);
+  const traces = KINDS.map((kind) => {
+    const tally = new Map();
+    for (const n of chosen) if (kind.of(rows, n)) tally.set(bin(n), (tally.get(bin(n)) ?? 0) + 1);
+    const x = [...tally.keys()].sort((a, b) => a - b);
+    const here = counting ? `%{x} ${run.measure}` : "about %{x:.0%}";
+    return {
+      type: "bar", name: kind.name, x, y: x.map((value) => tally.get(value)),
+      marker: { color: theme[kind.colour], pattern: { shape: kind.pattern, fillmode: "overlay", fgcolor: theme.surface, solidity: 0.25 } },
+      hovertemplate: `${here}: %{y} sequences, ${kind.name}<extra></extra>`,
+    };
+  }).filter((trace) => trace.x.length);
+  const most = Math.max(...traces.flatMap((trace) => trace.y));
+  const layout = {
+    barmode: "stack",
+    bargap: 0.12,
+    xaxis: axis(theme, counting ? `minimal budget (${run.measure} of ${run.layers})` : `minimal fraction of ${run.measure}`, counting ? { range: [-0.7, run.layers + 0.7] } : { ...shares, range: [-0.02, 1.02] }),
+    yaxis: axis(theme, "sequences", { rangemode: "tozero", tickformat: ",d", dtick: most > 4 ? undefined : 1 }),
+  };
+  return { traces, layout };
+};
+
+// Up to here each sequence is a point of its own.
+const MOST_POINTS = 1500;
+
+// A fixed scatter across a row: the same page looks the same every time.
+const spread = (n) => (((n * 0.6180339887) % 1) - 0.5) * 0.5;
+
+const tasksPlot = ({ run, rows, chosen, parts, theme }) => {
+  const names = [...new Set(chosen.map((n) => rows.part[n]))].sort((a, b) => b - a);
+  const place = new Map(names.map((part, row) => [part, row]));
+  const traces = [];
+  if (chosen.length <= MOST_POINTS) {
+    for (const kind of KINDS) {
+      const mine = chosen.filter((n) => kind.of(rows, n));
+      if (!mine.length) continue;
+      traces.push({
+        type: "scatter", mode: "markers", name: kind.name, customdata: mine,
+        x: mine.map((n) => rows.fraction[n]), y: mine.map((n) => place.get(rows.part[n]) + spread(n)),
+        text: mine.map((n) => `${plain(cut(rows.id[n], 60))}<br>${costText(rows.upper[n], run.measure)} ${run.measure}, at least ${costText(rows.lower[n], run.measure)}`),
+        marker: { size: 9, opacity: 0.9, symbol: kind.symbol, color: theme[kind.colour], line: { color: kind.symbol === "circle" ? theme.blue : theme.grey, width: kind.symbol === "circle" ? 1 : 2 } },
+        hovertemplate: "%{text}<br>%{x:.1%}<extra></extra>",
+      });
+    }
+  } else {
+    names.forEach((part, row) => traces.push({
+      type: "box", orientation: "h", y0: row, x: chosen.filter((n) => rows.part[n] === part).map((n) => rows.fraction[n]),
+      boxpoints: false, fillcolor: theme.pale, line: { color: theme.blue, width: 1.4 }, showlegend: false, hoverinfo: "x", name: "",
+    }));
+  }
+  const means = names.map((part) => {
+    const values = chosen.filter((n) => rows.part[n] === part).map((n) => rows.fraction[n]);
+    return values.reduce((sum, value) => sum + value, 0) / values.length;
+  });
+  traces.push({
+    type: "scatter", mode: "markers", name: "mean", x: means, y: names.map((_, row) => row),
+    marker: { symbol: "line-ns", size: 20, line: { color: theme.ink, width: 2.5 } }, hovertemplate: "mean %{x:.1%}<extra></extra>",
+  });
+  const longest = isNarrow() ? 14 : 28;
+  const layout = {
+    xaxis: axis(theme, `minimal fraction of ${run.measure}`, { ...shares, range: [-0.03, 1.03] }),
+    yaxis: axis(theme, "", { tickvals: names.map((_, row) => row), ticktext: names.map((part) => plain(cut(parts[part].name || "all", longest))), range: [-0.6, names.length - 0.4], showgrid: false }),
+    hovermode: "closest",
+  };
+  return { traces, layout, height: Math.max(340, 130 + 34 * names.length), open: true };
+};
+
+const usePlot = ({ run, part, parts, theme }) => {
+  const shown = part.name ? [part, parts[0]] : [...parts.slice(1), parts[0]];
+  const longest = isNarrow() ? 10 : 28;
+  const labels = shown.map(({ name, use }) => `${plain(cut(name || "all tasks", longest))} (${use.n})`);
+  const traces = [{
+    type: "heatmap", z: shown.map(({ use }) => use.share), zmin: 0, zmax: 1, xgap: isNarrow() ? 0.5 : 2, ygap: 3, hoverongaps: false, showscale: !isNarrow(),
+    y: shown.map((_, row) => row), text: shown.map(({ use }, row) => use.share.map(() => labels[row])),
+    colorscale: [[0, theme.track], [1, theme.blue]],
+    colorbar: { tickformat: ".0%", thickness: 10, outlinewidth: 0, len: 1, tickvals: [0, 0.5, 1], orientation: "v", x: 1.01 },
+    hovertemplate: `%{text}<br>layer %{x}: %{z:.0%}<extra></extra>`,
+  }];
+  const layout = {
+    xaxis: axis(theme, run.unit === "layer" ? "layer" : "sublayer (even: attention, odd: MLP)", { showgrid: false, dtick: Math.max(1, Math.round(run.layers / (isNarrow() ? 6 : 15))) }),
+    yaxis: axis(theme, "", { tickvals: shown.map((_, row) => row), ticktext: labels, autorange: "reversed", showgrid: false }),
+  };
+  return { traces, layout, height: 110 + 32 * shown.length };
+};
+
+const luckPlot = ({ part, run, theme }) => {
+  const { luck } = part;
+  const x = luck.allocations;
+  const traces = [];
+  const add = (key, name, colour) => {
+    const ends = [luck[`${key}_low`], luck[`${key}_high`]];
+    if (ends[0].every((value) => value !== null)) {
+      const band = { color: theme[colour], width: 0 };
+      traces.push(line("", { x, y: ends[0] }, band, { hoverinfo: "skip", showlegend: false }));
+      traces.push(line("", { x, y: ends[1] }, band, { hoverinfo: "skip", showlegend: false, fill: "tonexty", fillcolor: `${theme[colour]}26` }));
+    }
+    const of = `%{x} tries: %{y:.1%}<extra>${name}</extra>`;
+    traces.push(line(name, { x, y: luck[key] }, { color: theme[colour], width: 2.4 }, { mode: "lines+markers", marker: { size: 5 }, hovertemplate: of }));
+    const shuffled = luck[`null_${key}`];
+    if (shuffled.every((value) => value !== null)) {
+      traces.push(line(`${name}, shuffled`, { x, y: shuffled }, { color: theme[colour], width: 1.6, dash: "dot" }, { hovertemplate: of }));
+    }
+  };
+  add("per_sequence", "per sequence", "blue");
+  add("equal_quality", "oracle", "orange");
+  const layout = {
+    xaxis: axis(theme, "allocations tried per sequence", { type: "log", dtick: "D2" }),
+    yaxis: axis(theme, `mean fraction of ${run.measure}`, { ...shares, range: [0, 1.04] }),
+    hovermode: "closest",
+  };
+  return { traces, layout };
+};

@@ -1,0 +1,106 @@
+"""The lines of the plots as plain numbers: few enough points to draw, as many as can be seen."""
+
+from typing import Any
+
+import numpy as np
+
+from analysis.layers import layer_use
+from analysis.load import Experiment
+from analysis.luck import GRID
+from analysis.policies import policy_curves
+from analysis.report.parts import Part, task_names
+from analysis.report.rows import rounded
+from analysis.style import percent
+from analysis.summary import Summary
+
+__all__ = ["lines_of", "use_by_part"]
+
+POINTS = 300
+"""Of a curve."""
+
+POLICIES = {"unified": "unified skipping", "random": "random skipping", "early-exit": "early exit"}
+
+
+def lines_of(part: Part) -> dict[str, Any]:
+    """Everything that is drawn as a line for a part of a run, and a sentence under each plot."""
+    return {
+        "oracle": _oracle(part.summary, part.experiment.tolerance),
+        "policies": _policies(part.experiment),
+        "null": _null(part.summary, part.experiment.tolerance),
+        "luck": {name: rounded(column) for name, column in part.curve.items()},
+        "words": _words(part),
+    }
+
+
+def use_by_part(experiment: Experiment, summary: Summary, names: list[str]) -> list[dict[str, Any]]:
+    """How often the minimal allocations use each layer: `n`, those counted, and `share`, one a layer.
+
+    Args:
+        experiment: the run.
+        summary: of all of it.
+        names: of the parts; empty for all sequences.
+    """
+    tasks = experiment.sequences.assign(task=task_names(experiment.sequences))
+    use = layer_use(summary.minimal, tasks, experiment.layers)
+    rows = [use.index.get_loc(name) if name else -1 for name in names]
+    counted, shares = use["n"].to_numpy(), use.drop(columns="n").to_numpy()
+    return [{"n": int(counted[row]), "share": rounded(shares[row], 3)} for row in rows]
+
+
+def _oracle(summary: Summary, tolerance: float) -> dict[str, Any]:
+    frontier = summary.oracle.frontier
+    fraction, quality = frontier.fraction, frontier.quality
+    if len(fraction) > POINTS:
+        # Even steps of quality would hide the flat end, even steps of cost the steep start: every breakpoint of either.
+        steps = np.linspace(0, 1, POINTS // 2)
+        by_cost = np.searchsorted(fraction, fraction[0] + steps * (fraction[-1] - fraction[0]))
+        by_quality = np.searchsorted(quality, quality[0] + steps * (quality[-1] - quality[0]))
+        kept = np.unique(np.minimum(np.concatenate([by_cost, by_quality]), len(fraction) - 1))
+        fraction, quality = fraction[kept], quality[kept]
+    low, high = summary.equal_quality_interval or (None, None)
+    return {
+        "x": rounded([*fraction, 1.0]),
+        "y": rounded([*quality, quality[-1]]),
+        "full": summary.full_quality,
+        "point": [summary.equal_quality_fraction, summary.full_quality - tolerance, low, high],
+    }
+
+
+def _policies(experiment: Experiment) -> list[dict[str, Any]]:
+    curves = policy_curves(experiment.evaluations, full_cost=experiment.full_cost, metric=experiment.metric)
+    found = {family: curves[curves["family"] == family] for family in POLICIES}
+    return [
+        {"family": family, "name": POLICIES[family], "x": rounded(curve["fraction"]), "y": rounded(curve["quality"])}
+        for family, curve in found.items()
+        if len(curve)
+    ]
+
+
+def _null(summary: Summary, tolerance: float) -> dict[str, Any] | None:
+    null = summary.null
+    if null is None:
+        return None
+    level = null.full_quality
+    return {
+        "x": rounded(GRID),
+        "y": rounded(null.curve),
+        "full": level,
+        "point": [null.equal_quality, level - tolerance],
+    }
+
+
+def _words(part: Part) -> dict[str, str]:
+    """What each plot shows, in a sentence."""
+    summary, measure = part.summary, part.experiment.measure
+    last = part.curve.iloc[-1]
+    half = part.curve.iloc[int(np.searchsorted(part.curve["allocations"], round(last["allocations"] / 2)))]
+    before, after = percent(half["per_sequence"]), percent(last["per_sequence"])
+    course = f"stays at {after}" if before == after else f"falls from {before} to {after}"
+    equal, others = percent(summary.equal_quality_fraction), summary.sequences - summary.zero_quality_sequences
+    return {
+        "oracle": f"An oracle reaches the full model's mean quality with {equal} of the {measure}.",
+        "budgets": f"{summary.certified_nonzero} of {others} are proven minimal; the others are the best found.",
+        "use": "Share of the minimal allocations that run each layer, where the full model scores above zero.",
+        "luck": f"From {half['allocations']:.0f} to {last['allocations']:.0f} tries per sequence the mean minimal "
+        f"budget {course}. What still falls was not found out yet.",
+    }

@@ -1,0 +1,86 @@
+"""What other commands left in a run's folder: similarity, throughput, controllers. Each is there or is not."""
+
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from analysis.load import Run
+from analysis.measures import similarity, throughput
+from analysis.report.rows import rounded
+from analysis.similarity import similarity_by_budget
+
+__all__ = ["extras_of"]
+
+KINDS = {"skip": "skipping", "exit": "early exit"}
+
+CONTROLLERS = "controllers/comparison"
+
+
+def extras_of(folder: Path, layers: int) -> dict[str, Any]:
+    """Whatever there is, by name: `similarity`, `throughput`, `controllers`.
+
+    Args:
+        folder: the run.
+        layers: L.
+    """
+    run = Run.open(folder)
+    found = {
+        "similarity": _similarity(similarity(folder), layers),
+        "throughput": _throughput(throughput(folder)),
+        "controllers": _controllers(run.table(CONTROLLERS) if run.has(CONTROLLERS) else None),
+    }
+    return {name: value for name, value in found.items() if value}
+
+
+def _similarity(table: pd.DataFrame | None, layers: int) -> list[dict[str, Any]]:
+    """A curve a kind: mean over sequences of their mean over tokens, at each budget."""
+    if table is None or table.empty:
+        return []
+    means = similarity_by_budget(table, bootstrap=0)
+    return [
+        {
+            "name": KINDS[kind],
+            "x": rounded(curve["budget"] / layers),
+            "budget": curve["budget"].tolist(),
+            "cosine": rounded(curve["cosine"]),
+            "same": rounded(curve["same_token"]),
+        }
+        for kind in KINDS
+        if len(curve := means[means["kind"] == kind])
+    ]
+
+
+def _throughput(table: pd.DataFrame | None) -> list[dict[str, Any]]:
+    """A row a policy: its speed-up, its quality, tokens per second by batch."""
+    if table is None or table.empty:
+        return []
+    rows = []
+    for (policy, speedup), part in table.groupby(["policy", "speedup"], sort=False):
+        speeds = part.groupby("batch")["tokens_per_second"].mean()
+        first = part.iloc[0]
+        rows.append(
+            {
+                "policy": "full model" if policy == "full" else f"{policy} {speedup:g}x",
+                "fraction": float(first["fraction"]),
+                "quality": float(first["quality"]),
+                "speeds": dict(zip(speeds.index.tolist(), rounded(speeds), strict=True)),
+            }
+        )
+    return rows
+
+
+def _controllers(table: pd.DataFrame | None) -> list[dict[str, Any]]:
+    """A row a controller and setting."""
+    if table is None:
+        return []
+    wanted = ["executed_fraction", "quality", "static_quality", "oracle_quality", "captured", "tokens_per_second_1"]
+    numbers = {name: rounded(table[name]) for name in wanted if name in table}
+    return [
+        {
+            "controller": str(controller),
+            "setting": str(setting),
+            **{name: column[n] for name, column in numbers.items()},
+        }
+        for n, (controller, setting) in enumerate(zip(table["controller"], table["setting"], strict=True))
+    ]

@@ -1,0 +1,87 @@
+"""A run as a whole and task by task, each part read by itself."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import numpy as np
+import pandas as pd
+
+from analysis.curve import luck_curve
+from analysis.load import Experiment
+from analysis.summary import Summary, summarise
+
+__all__ = ["MOST_TASKS", "Part", "parts_of", "task_names"]
+
+MOST_TASKS = 40
+"""Tasks that are read by themselves; the smallest of more are read together."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Part:
+    """All sequences of a run, or those of a task.
+
+    Attributes:
+        name: of the task; empty for all sequences.
+        experiment: their evaluations.
+        summary: their numbers; those against shuffled references only for all sequences, between which the references
+            are shuffled.
+        curve: table of `analysis.luck_curve`, with intervals and shuffled references only for all sequences.
+    """
+
+    name: str
+    experiment: Experiment
+    summary: Summary
+    curve: pd.DataFrame
+
+
+def task_names(sequences: pd.DataFrame) -> pd.Series:
+    """The task that each sequence is counted under; empty everywhere if there are no two to tell apart."""
+    counts = sequences["task"].value_counts()
+    if len(counts) < 2:
+        return pd.Series("", index=sequences.index)
+    named = sequences["task"].where(sequences["task"] != "", "(no task)")
+    if len(counts) <= MOST_TASKS:
+        return named
+    rest = counts.index[MOST_TASKS - 1 :]
+    return named.where(~sequences["task"].isin(rest), f"({len(rest)} smaller tasks)")
+
+
+def parts_of(
+    experiment: Experiment,
+    *,
+    bootstrap: int = 1000,
+    permutations: int = 10,
+    advance: Callable[[int, str], None] = lambda steps, name: None,
+) -> list[Part]:
+    """Reads all sequences, then each task by itself if there are several.
+
+    Args:
+        experiment: the run.
+        bootstrap: resamples behind the intervals.
+        permutations: derangements behind the null oracle.
+        advance: called with 1 and the name of each part that has been read.
+    """
+    names = task_names(experiment.sequences)
+    found = []
+    for name in ["", *filter(None, names.unique())]:
+        own = _only(experiment, names == name) if name else experiment
+        found.append(
+            Part(
+                name=name,
+                experiment=own,
+                summary=summarise(own, bootstrap=bootstrap, permutations=0 if name else permutations),
+                curve=luck_curve(own, bootstrap=0 if name else bootstrap, permutations=0 if name else permutations),
+            )
+        )
+        advance(1, name or "all sequences")
+    return found
+
+
+def _only(experiment: Experiment, chosen: pd.Series) -> Experiment:
+    sequences = experiment.sequences[chosen.to_numpy()]
+    mine = np.isin(experiment.codes(), np.flatnonzero(chosen.to_numpy()))
+    return replace(
+        experiment,
+        sequences=sequences.reset_index(drop=True),
+        evaluations=experiment.evaluations[mine].reset_index(drop=True),
+    )

@@ -1,0 +1,95 @@
+"""The sequences of a run as compact columns, and what opens below each: its outputs along the frontier."""
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from analysis.load import Experiment
+from analysis.summary import Summary
+
+__all__ = ["compact", "details", "rounded", "table"]
+
+Details = list[list[Any]]
+
+
+def compact(allocation: Any) -> str:
+    """The layers as ranges, such as `0-3,7,9-29`; empty without layers."""
+    layers = np.asarray(allocation, dtype=np.int64)
+    if not len(layers):
+        return ""
+    ends = np.flatnonzero(np.diff(layers) != 1)
+    first, last = layers[np.append(0, ends + 1)], layers[np.append(ends, len(layers) - 1)]
+    pairs = zip(first.tolist(), last.tolist(), strict=True)
+    return ",".join(f"{a}-{b}" if a != b else f"{a}" for a, b in pairs)
+
+
+def rounded(values: Any, digits: int = 5) -> list[float | None]:
+    """Numbers to some significant digits, which is what can be seen; None for what is not a number."""
+    return [
+        float(f"{value:.{digits}g}") if np.isfinite(value) else None for value in np.asarray(values, float).tolist()
+    ]
+
+
+def table(experiment: Experiment, summary: Summary, part: pd.Series, verified: pd.DataFrame | None) -> dict[str, Any]:
+    """Columns with an entry a sequence, in the order of the run.
+
+    Args:
+        experiment: the run.
+        summary: of all of it.
+        part: for each sequence the number of its task among the parts.
+        verified: `sequence`, `number` and whether it `agrees` with plain generation; None if nothing is known.
+    """
+    sequences = experiment.sequences.assign(part=part.to_numpy())
+    rows = sequences.merge(summary.minimal, on="sequence", validate="one_to_one")
+    agrees = pd.Series(None, index=rows.index, dtype=object)
+    if verified is not None:
+        known = verified.drop_duplicates(["sequence", "number"]).set_index(["sequence", "number"])["agrees"]
+        agrees = known.reindex(pd.MultiIndex.from_frame(rows[["sequence", "number"]])).astype(object)
+    return {
+        "id": rows["sequence"].tolist(),
+        "part": rows["part"].tolist(),
+        "prompt": rows["prompt"].tolist(),
+        "references": [list(texts) for texts in rows["references"]],
+        "promptTokens": rows["prompt_tokens"].tolist() if "prompt_tokens" in rows else None,
+        "upper": rounded(rows["upper"], 7),
+        "lower": rounded(rows["lower"], 7),
+        "fraction": rounded(rows["upper"] / experiment.full_cost),
+        "quality": rounded(rows["quality"]),
+        "full": rounded(rows["full_quality"]),
+        "zero": rows["zero_quality"].astype(int).tolist(),
+        "proven": rows["certified"].astype(int).tolist(),
+        "proof": rows["proof"].tolist(),
+        "layers": [compact(allocation) for allocation in rows["allocation"]],
+        "agrees": [None if pd.isna(value) else int(value) for value in agrees],
+    }
+
+
+def details(experiment: Experiment, summary: Summary) -> Details:
+    """For each sequence what its row opens to.
+
+    Returns:
+        A list a sequence: the full model's output, then a list for each evaluation that beats all cheaper ones, from
+        the cheapest: cost, quality, layers that ran, family, output (None where it equals the full model's), whether
+        it is the minimal budget (1), the oracle's choice (2), both (3) or neither (0).
+    """
+    evaluations, metric = experiment.evaluations, experiment.metric
+    code_E = experiment.codes()
+    order = np.lexsort((evaluations["number"], -evaluations[metric], evaluations["cost"], code_E))
+    quality, code = evaluations[metric].iloc[order].reset_index(drop=True), pd.Series(code_E[order])
+    before = quality.groupby(code).cummax().groupby(code).shift(fill_value=-np.inf)
+    chosen = order[(quality > before).to_numpy()]
+    full = evaluations[evaluations["number"] == 0].set_index("sequence")["text"]
+    found: Details = [[full[name]] for name in experiment.sequences["sequence"]]
+    minimal, assigned = (
+        frame.set_index("sequence")["number"].reindex(experiment.sequences["sequence"]).to_numpy()
+        for frame in (summary.minimal, summary.assignment)
+    )
+    columns = evaluations[["number", "cost", metric, "allocation", "family", "text"]].iloc[chosen]
+    for n, (number, cost, value, layers, family, text) in zip(
+        code_E[chosen].tolist(), columns.itertuples(index=False, name=None), strict=True
+    ):
+        mark = int(number == minimal[n]) + 2 * int(number == assigned[n])
+        output = None if text == found[n][0] else text
+        found[n].append([*rounded([cost], 7), *rounded([value]), compact(layers), family, output, mark])
+    return found

@@ -1,0 +1,130 @@
+"""From a run's folder to the file."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from analysis.adjusted import luck_adjusted
+from analysis.load import Experiment, InputError, load
+from analysis.report.curves import lines_of, use_by_part
+from analysis.report.extras import extras_of
+from analysis.report.facts import facts, finding
+from analysis.report.page import page
+from analysis.report.parts import Part, parts_of, task_names
+from analysis.report.rows import details, table
+from analysis.style import metric_label
+
+__all__ = ["write_report"]
+
+SUBJECT = (("model", "id"), ("data", "source"))
+
+CHUNK = 100
+"""Sequences whose outputs are unpacked together when one of them is opened."""
+
+
+def write_report(
+    folder: Path | str,
+    out: Path | str | None = None,
+    *,
+    experiment: Experiment | None = None,
+    verified: pd.DataFrame | None = None,
+    advance: Callable[[int, str], None] = lambda steps, name: None,
+) -> Path:
+    """Writes one HTML file that shows everything a run says; it loads nothing and needs no network.
+
+    Equal runs give equal bytes.
+
+    Args:
+        folder: the run.
+        out: the file; `report.html` in the run's folder by default. Missing folders are made.
+        experiment: the run as `analysis.load` reads it, if under another criterion or cost than its own.
+        verified: which reported allocations agree with plain generation: `sequence`, `number`, `agrees`.
+        advance: called with 1 and the name of each step that is done.
+
+    Returns:
+        The file.
+
+    Raises:
+        InputError: if the run cannot be read or the file not be written.
+    """
+    folder = Path(folder)
+    experiment = experiment or load(folder)
+    parts = parts_of(experiment, advance=advance)
+    blocks = _blocks(experiment, parts, verified, extras_of(folder, experiment.layers))
+    agrees = (int(verified["agrees"].sum()), len(verified)) if verified is not None and len(verified) else None
+    known, shown = experiment.provenance, [_shown(part) for part in parts]
+    shown[0]["facts"] = facts(parts[0], adjusted=luck_adjusted(experiment), verified=agrees)
+    text = page(
+        blocks,
+        name=folder.resolve().name,
+        parts=shown,
+        finding=finding(parts[0]),
+        experiment=experiment,
+        criterion=metric_label(experiment.metric),
+        summary=parts[0].summary,
+        use=blocks["index"]["parts"][0]["use"],
+        subject=[known[name][key] for name, key in SUBJECT if key in known.get(name, {})],
+        origin=_origin(experiment),
+        provenance=json.dumps(known, indent=1, sort_keys=True, default=str),
+    )
+    target = Path(out) if out else folder / "report.html"
+    _save(text, target)
+    advance(1, "page")
+    return target
+
+
+def _save(text: str, target: Path) -> None:
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        # The name of a folder may hold bytes that are no text.
+        target.write_text(text, encoding="utf-8", errors="replace", newline="\n")
+    except OSError as error:
+        raise InputError(f"cannot write the report to '{target}' ({error.strerror}); give another file") from error
+
+
+def _shown(part: Part) -> dict[str, Any]:
+    return {"name": part.name, "summary": part.summary, "facts": facts(part)}
+
+
+def _blocks(
+    experiment: Experiment, parts: list[Part], verified: pd.DataFrame | None, extras: dict[str, Any]
+) -> dict[str, Any]:
+    summary = parts[0].summary
+    names = [part.name for part in parts]
+    number = task_names(experiment.sequences).map({name: n for n, name in enumerate(names)})
+    use = use_by_part(experiment, summary, names)
+    index = {
+        "layers": experiment.layers,
+        "unit": experiment.unit,
+        "measure": experiment.measure,
+        "metric": metric_label(experiment.metric),
+        "chunk": CHUNK,
+        "parts": [
+            {"name": part.name, "n": part.summary.sequences, "use": used, **lines_of(part)}
+            for part, used in zip(parts, use, strict=True)
+        ],
+        "rows": table(experiment, summary, number, verified),
+        "extras": extras,
+    }
+    opened = details(experiment, summary)
+    chunks = {f"rows-{n // CHUNK}": opened[n : n + CHUNK] for n in range(0, len(opened), CHUNK)}
+    return {"index": index, **chunks}
+
+
+def _origin(experiment: Experiment) -> list[tuple[str, str]]:
+    """What the numbers come from, as names and values."""
+    known = experiment.provenance
+    model, data, config = (known.get(name, {}) for name in ("model", "data", "config"))
+    found = {
+        "model": model.get("id"),
+        "fingerprint": model.get("fingerprint"),
+        "data": data.get("source"),
+        "scope": experiment.scope,
+        "strategy": config.get("strategy"),
+        "seed": known.get("seed"),
+        "version": known.get("versions", {}).get("layer-oracle"),
+    }
+    return [(name, str(value)) for name, value in found.items() if value is not None]

@@ -1,0 +1,186 @@
+"""All controllers on one run: quality, executed fraction, headroom captured, speed."""
+
+import math
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+
+from oracle.controllers.findings import Curves
+from oracle.controllers.headroom import Frontiers, captured
+from oracle.controllers.ledger import Ledger
+from oracle.controllers.registry import CONTROLLERS, chosen, setting
+from oracle.controllers.shelf import Shelf
+from oracle.controllers.speed import BATCHES, Stopwatch
+from oracle.controllers.subject import Subject
+from oracle.controllers.trial import Result, Trials
+from oracle.measure.subject import model_of
+from oracle.models import LanguageModel
+from oracle.progress import Advance, Watch, silent
+from oracle.store import Run
+
+__all__ = ["SCHEMA", "Comparison", "compare_run"]
+
+TIMED = ("tokens_per_second", "speedup", "of_ideal")
+
+SCHEMA = pa.schema(
+    [
+        ("controller", pa.string()),
+        ("setting", pa.string()),
+        ("kind", pa.string()),
+        ("executed_fraction", pa.float64()),
+        ("quality", pa.float64()),
+        ("static_quality", pa.float64()),
+        ("oracle_quality", pa.float64()),
+        ("null_quality", pa.float64()),
+        ("mixed_quality", pa.float64()),
+        ("captured", pa.float64()),
+        ("captured_low", pa.float64()),
+        ("captured_high", pa.float64()),
+        ("flops", pa.float64()),
+        ("flops_fraction", pa.float64()),
+        *((f"{name}_{batch}", pa.float64()) for name in TIMED for batch in BATCHES),
+    ]
+)
+"""Of each controller and setting. `executed_fraction` and `quality`: means over sequences, out of sample. Beside them
+at equal fraction: the best static mask, the oracle, the null oracle against shuffled references, and the best mixture
+of static masks by a coin. `captured`: (quality - static) / (oracle - static) with its 95 % interval. `flops`: per
+generated token; `flops_fraction`: over the full model's. `speedup`: over the full model in the same minute; `of_ideal`:
+over the ideal 1 / fraction."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Comparison:
+    """The table of all controllers.
+
+    Attributes:
+        rows: one a controller and setting, the columns of `SCHEMA`.
+        findings: what hidden states add to a gate with a fixed input, one for each shape of gate that was tried.
+        metric: what quality is.
+        sequences: how many there were.
+        path: of the table.
+    """
+
+    rows: pd.DataFrame
+    findings: list[dict[str, Any]]
+    metric: str
+    sequences: int
+    path: Path
+
+
+def compare_run(
+    folder: Path | str,
+    *,
+    controllers: str = "all",
+    model: LanguageModel | None = None,
+    limit: int | None = None,
+    timed: bool = True,
+    trust_remote_code: bool = False,
+    watch: Watch = silent,
+) -> Comparison:
+    """Tries controllers on the sequences of a run, and writes `RUN/controllers/comparison.parquet`.
+
+    What learns is trained on some sequences and judged by others. Finished controllers are kept beside the table, and a
+    comparison that was interrupted goes on from them.
+
+    Args:
+        folder: the run.
+        controllers: names with commas between them, or `all`.
+        model: the run's model, if it is loaded already.
+        limit: sequences at most, spread evenly; None for all.
+        timed: whether tokens a second are measured.
+        trust_remote_code: whether code that comes with the model may run when it is loaded.
+        watch: shows progress.
+
+    Raises:
+        InputError: for unknown names, fewer than two sequences, or whatever is wrong with the run.
+    """
+    names = chosen(controllers)
+    model = model or model_of(Run.open(folder), trust_remote_code=trust_remote_code)
+    subject = Subject.open(folder, model=model, limit=limit, watch=watch)
+    shelf = Shelf(subject.run, subject.ids)
+    prompts = [lesson.prompt for lesson in subject.lessons.values()]
+    stopwatch = Stopwatch(subject.engine.model, subject.engine.config, prompts) if timed else None
+    wanted = [(name, settings) for name in names for settings in CONTROLLERS[name].sweep(subject.units)]
+    # Everything is measured against these.
+    basis = [(name, settings) for name in ("full", "static") for settings in CONTROLLERS[name].sweep(subject.units)]
+    queue = [*basis, *(one for one in wanted if one not in basis)]
+    results = {}
+    with watch("controllers", len(queue)) as advance:
+        ledger = Ledger(subject, shelf, _within(advance))
+        trials = Trials(subject, ledger, shelf, stopwatch, _within(advance))
+        for name, settings in queue:
+            advance(0, f"{name} {setting(settings)}")
+            results[name, setting(settings)] = trials.result(name, settings)
+            advance(1, "")
+    curves = Curves(subject, ledger, list(results.values()))
+    frontiers = Frontiers(subject.experiment, subject.ids, curves.points("static"))
+    full = results["full", ""]
+    rows = [
+        _row(results[name, setting(settings)], full, frontiers, subject.experiment.seed) for name, settings in wanted
+    ]
+    table = pa.Table.from_pylist(rows, schema=SCHEMA)
+    return Comparison(
+        rows=table.to_pandas(),
+        findings=curves.findings(subject.experiment.seed),
+        metric=subject.metric,
+        sequences=len(subject.ids),
+        path=shelf.write("comparison", table),
+    )
+
+
+def _within(advance: Advance) -> Watch:
+    """Shows what is done within a controller beside the bar of all of them: there is one bar at a time."""
+
+    @contextmanager
+    def watch(description: str, total: int) -> Iterator[Advance]:
+        done = 0
+
+        def show(count: int, remark: str) -> None:
+            nonlocal done
+            done += count
+            advance(0, f"{description} {done}/{total} {remark}")
+
+        yield show
+
+    return watch
+
+
+def _row(result: Result, full: Result, frontiers: Frontiers, seed: int) -> dict[str, Any]:
+    quality_N = result.rows["quality"].to_numpy(np.float64)
+    fraction = float(result.rows["fraction"].mean())
+    beside = frontiers.beside(fraction)
+    share, low, high = captured(quality_N, beside.static_N, beside.oracle_N, seed=seed)
+    flops, whole = (one.rows["flops"].astype(float).mean() for one in (result, full))
+    return {
+        "controller": result.controller,
+        "setting": setting(result.settings),
+        "kind": result.kind,
+        "executed_fraction": fraction,
+        "quality": float(quality_N.mean()),
+        "static_quality": float(beside.static_N.mean()),
+        "oracle_quality": float(beside.oracle_N.mean()),
+        "null_quality": beside.null,
+        "mixed_quality": beside.mixed,
+        "captured": share,
+        "captured_low": low,
+        "captured_high": high,
+        "flops": None if math.isnan(flops) else flops,
+        "flops_fraction": None if math.isnan(flops) else flops / whole,
+        **_speeds(result),
+    }
+
+
+def _speeds(result: Result) -> dict[str, float | None]:
+    found: dict[str, float | None] = {}
+    for speed in result.speeds:
+        speedup = speed.tokens_per_second / speed.full
+        found[f"tokens_per_second_{speed.batch}"] = speed.tokens_per_second
+        found[f"speedup_{speed.batch}"] = speedup
+        found[f"of_ideal_{speed.batch}"] = speedup * speed.fraction
+    return found

@@ -1,0 +1,126 @@
+"""How much of the oracle's headroom a controller captures: at equal fraction, over what one static mask gives.
+
+Shapes: N sequences, P points of the static curve, B resamples.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+import analysis
+from analysis.luck import GRID
+
+__all__ = ["Beside", "Frontiers", "captured"]
+
+FloatArray = NDArray[np.float64]
+
+RESAMPLES = 2000
+CONFIDENCE = 0.95
+
+
+@dataclass(frozen=True, kw_only=True)
+class Beside:
+    """What stands beside a controller at its fraction.
+
+    Attributes:
+        static_N: quality of the best static mask on each sequence, out of sample; between two masks of the curve a
+            sequence gets one of them at random, and this is the expectation.
+        oracle_N: of the data-set oracle.
+        null: mean quality of the null oracle, against shuffled references; None where there is none.
+        mixed: mean quality of the best mixture of static masks, the empty one and the full model among them: what a
+            coin gets that knows nothing of the sequence.
+    """
+
+    static_N: FloatArray
+    oracle_N: FloatArray
+    null: float | None
+    mixed: float
+
+
+class Frontiers:
+    """The oracle's frontier, the null oracle's, and the static curve.
+
+    Args:
+        experiment: the run, in layers.
+        ids: the sequences, in the order of all arrays.
+        static: for each point of the static curve its mean fraction and the quality of each sequence, out of sample;
+            the full model and the empty mask among them.
+    """
+
+    def __init__(self, experiment: analysis.Experiment, ids: list[str], static: list[tuple[float, FloatArray]]) -> None:
+        items, _ = analysis.quality_by_cost(
+            experiment.evaluations, experiment.full_cost, experiment.metric, step=experiment.step
+        )
+        self._frontier, self._items = analysis.oracle_frontier(items), items
+        # Items stand in the order of the evaluations.
+        names = list(dict.fromkeys(experiment.evaluations["sequence"]))
+        self._order = [names.index(name) for name in ids]
+        null = analysis.null_oracle(experiment)
+        self._null = None if null is None else null.curve
+        curve = sorted(static, key=lambda point: point[0])
+        self._at_P = np.array([fraction for fraction, _ in curve])
+        self._static_PN = np.stack([quality_N for _, quality_N in curve])
+
+    def beside(self, fraction: float) -> Beside:
+        """What stands at a mean fraction; beyond the full model's, what stands there."""
+        at = min(fraction, 1.0)
+        static_N = np.array([np.interp(at, self._at_P, column) for column in self._static_PN.T])
+        return Beside(
+            static_N=static_N,
+            oracle_N=self._oracle(at),
+            null=None if self._null is None else float(np.interp(at, GRID, self._null)),
+            mixed=self._mixed(at),
+        )
+
+    def _oracle(self, fraction: float) -> FloatArray:
+        """Quality of each sequence in the oracle's choice under a mean budget."""
+        least = float(self._frontier.fraction[0])
+        cost_N = self._frontier.costs(max(fraction, least))
+        column_N = (self._items.cost_NK == cost_N[:, None]).argmax(1)
+        return self._items.qualities(column_N)[self._order]
+
+    def _mixed(self, fraction: float) -> float:
+        """The upper concave hull of the static curve's means."""
+        mean_P, best = self._static_PN.mean(1), -np.inf
+        for low, x in enumerate(self._at_P):
+            for high, y in enumerate(self._at_P):
+                if x <= fraction <= y:
+                    share = 0.0 if x == y else (fraction - x) / (y - x)
+                    best = max(best, (1 - share) * mean_P[low] + share * mean_P[high])
+        return float(best)
+
+
+def captured(
+    quality_N: FloatArray, low_N: FloatArray, high_N: FloatArray, *, seed: int, resamples: int = RESAMPLES
+) -> tuple[float | None, float | None, float | None]:
+    """(controller - static best) / (oracle - static best), and its 95 % paired bootstrap interval over sequences.
+
+    Sequences are resampled with all three of their qualities; the choices of the oracle and of the static curve stay
+    those of the whole data set, at the controller's mean fraction.
+
+    Args:
+        quality_N: of the controller.
+        low_N: of the best static mask at equal fraction.
+        high_N: of the oracle at equal fraction.
+        seed: of the resampling.
+        resamples: B.
+
+    Returns:
+        Share, low and high end. All None where the oracle is no better than the static mask; the ends also where that
+        is so in more than one resample of forty, or there are fewer than two sequences.
+    """
+    gained_N, room_N = quality_N - low_N, high_N - low_N
+    if not room_N.mean() > 1e-9:
+        return None, None, None
+    share = float(gained_N.mean() / room_N.mean())
+    if len(quality_N) < 2:
+        return share, None, None
+    rows_BN = np.random.default_rng(seed).integers(len(quality_N), size=(resamples, len(quality_N)))
+    gained_B, room_B = gained_N[rows_BN].mean(1), room_N[rows_BN].mean(1)
+    sound_B = room_B > 1e-9
+    if sound_B.mean() < (1 + CONFIDENCE) / 2:
+        return share, None, None
+    tail = (1 - CONFIDENCE) / 2
+    low, high = np.quantile(gained_B[sound_B] / room_B[sound_B], [tail, 1 - tail])
+    return share, float(low), float(high)

@@ -1,0 +1,111 @@
+"""What controllers are given: prompts that were run, and sequences to learn from.
+
+Shapes: P prompt tokens, D hidden width, W windows.
+"""
+
+from collections.abc import Callable, Hashable
+from collections.abc import Sequence as Seq
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self, TypeVar
+
+import torch
+from torch import Tensor
+
+from oracle.engine import Engine, PromptState
+from oracle.progress import Watch, silent
+
+if TYPE_CHECKING:
+    from oracle.controllers.ledger import Ledger
+
+__all__ = ["Lesson", "Lessons", "Opened"]
+
+Result = TypeVar("Result")
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Opened:
+    """A prompt after one pass at full depth.
+
+    Attributes:
+        text: the prompt.
+        state: what the pass left behind.
+    """
+
+    text: str
+    state: PromptState
+    _kept: dict[Hashable, Any] = field(default_factory=dict, repr=False)
+
+    @classmethod
+    def of(cls, engine: Engine, text: str) -> Self:
+        """Runs a prompt."""
+        return cls(text=text, state=engine.open(text))
+
+    @property
+    def first(self) -> int:
+        """The first token of the full model's output, which the pass over the prompt gives."""
+        return int(self.state.logits_V.argmax())
+
+    def once(self, key: Hashable, compute: Callable[[], Result]) -> Result:
+        """What was computed of the prompt under this key; several controllers and settings look at the same."""
+        if key not in self._kept:
+            self._kept[key] = compute()
+        return self._kept[key]
+
+    def forgetful(self, engine: Engine) -> "Opened":
+        """The same prompt with what its pass gives, hidden states included, and nothing else: for measuring time."""
+        return Opened(
+            text=self.text, state=self.state, _kept={"middle": self.once("middle", lambda: self._middle(engine))}
+        )
+
+    def windows(self, engine: Engine, count: int) -> Tensor:
+        """Means of the full model's states at half depth over so many windows of the prompt, in float32 (W D).
+
+        A prompt that is shorter than that has windows of one token.
+        """
+        middle_PD = self.once("middle", lambda: self._middle(engine))
+        return torch.stack([part.mean(0) for part in middle_PD.tensor_split(min(count, len(middle_PD)))])
+
+    def _middle(self, engine: Engine) -> Tensor:
+        units = engine.units.count
+        states = engine.hidden.states(self.state, [self.first], tuple(range(units)))
+        return states.prompt.after(units // 2).float()
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Lesson:
+    """A sequence to learn from.
+
+    Attributes:
+        id: of the sequence.
+        prompt: its prompt.
+        tokens: the full model's output.
+    """
+
+    id: str
+    prompt: Opened
+    tokens: tuple[int, ...]
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Lessons:
+    """The training part of a run; no controller is evaluated on what it was given here.
+
+    Attributes:
+        each: the sequences.
+        ledger: qualities of allocations on them.
+        seed: of every random choice.
+        checkpoint: a file from which training goes on if it was interrupted; None for none.
+        watch: shows progress.
+    """
+
+    each: Seq[Lesson]
+    ledger: "Ledger"
+    seed: int = 0
+    checkpoint: Path | None = None
+    watch: Watch = silent
+
+    @property
+    def ids(self) -> list[str]:
+        """Of the sequences."""
+        return [lesson.id for lesson in self.each]

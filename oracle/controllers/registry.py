@@ -1,0 +1,69 @@
+"""The controllers by name."""
+
+import difflib
+from typing import Any
+
+from oracle.controllers.base import Controller
+from oracle.controllers.confidence import AdaInfer, Confidence
+from oracle.controllers.fixed import DepthDecay, EarlyExit, Full, RandomMask, Unified
+from oracle.controllers.glavas import GlavasFixed, GlavasHidden
+from oracle.controllers.replay import OracleController
+from oracle.controllers.router import Ridge, Router
+from oracle.controllers.states import BlockInfluence, Clasp
+from oracle.controllers.static import StaticBest
+from oracle.controllers.subject import Subject
+from oracle.errors import InputError
+
+__all__ = ["CONTROLLERS", "chosen", "make", "setting"]
+
+CONTROLLERS: dict[str, type[Controller]] = {
+    one.name: one
+    for one in (
+        Full,
+        StaticBest,
+        OracleController,
+        Unified,
+        EarlyExit,
+        RandomMask,
+        DepthDecay,
+        BlockInfluence,
+        Clasp,
+        Confidence,
+        AdaInfer,
+        Ridge,
+        Router,
+        GlavasHidden,
+        GlavasFixed,
+    )
+}
+"""In the order of a comparison's table."""
+
+
+def chosen(names: str) -> list[str]:
+    """The names in a list with commas, or `all`, in the order of the table.
+
+    Raises:
+        InputError: if one of them is none.
+    """
+    wanted = [name.strip() for name in names.split(",") if name.strip()]
+    for name in wanted:
+        if name != "all" and name not in CONTROLLERS:
+            near = difflib.get_close_matches(name, CONTROLLERS, n=1)
+            hint = f"; did you mean '{near[0]}'?" if near else ""
+            raise InputError(f"a controller is one of {', '.join(CONTROLLERS)} (or all), not '{name}'{hint}")
+    if not wanted:
+        raise InputError(f"--controllers needs all or some of {', '.join(CONTROLLERS)}")
+    return list(CONTROLLERS) if "all" in wanted else [name for name in CONTROLLERS if name in wanted]
+
+
+def make(name: str, subject: Subject, settings: dict[str, Any]) -> Controller:
+    """A controller of a run's engine, by name and settings."""
+    kind = CONTROLLERS[name]
+    if issubclass(kind, OracleController):
+        return kind.of(subject.run, subject.engine, **settings)
+    return kind(subject.engine, **settings)
+
+
+def setting(settings: dict[str, Any]) -> str:
+    """Settings in words, such as `speedup=2.0`."""
+    return ", ".join(f"{name}={value}" for name, value in settings.items())

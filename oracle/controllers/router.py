@@ -1,0 +1,224 @@
+"""Controllers that choose, after the prompt, one allocation out of a small code book.
+
+They learn from the labels of an oracle run: of each sequence, what every allocation of the book is worth.
+
+Shapes: N sequences, M allocations of the book, W windows of a prompt, D hidden width.
+"""
+
+from abc import abstractmethod
+from collections.abc import Mapping
+from collections.abc import Sequence as Seq
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from sklearn.linear_model import RidgeCV
+from torch import Tensor, nn
+
+from oracle.controllers.base import SequenceController
+from oracle.controllers.lessons import Lessons, Opened
+from oracle.controllers.nominate import code_book
+from oracle.controllers.static import pool
+from oracle.engine import Engine
+from oracle.errors import InputError
+from oracle.types import Allocation
+
+__all__ = ["Ridge", "Router", "class_weights", "focal_loss"]
+
+PRICES = (0.1, 0.3, 1.0)
+"""What running every layer may cost, in units of what the best mask of the training part gains over the worst."""
+
+BOOK = 6
+WINDOWS = 8
+HIDDEN = 128
+GAMMA = 2.0
+BALANCE = 0.999
+STEPS = 150
+RATE = 1e-3
+DECAY = 1e-2
+RIDGES = np.logspace(0, 5, 11)
+
+
+class _Choosing(SequenceController):
+    """Chooses out of a code book.
+
+    Args:
+        engine: runs the model.
+        price: what running every layer may cost: quality given up for it, in units of what the best mask of the
+            training part gains over the worst.
+    """
+
+    learns = True
+
+    def __init__(self, engine: Engine, *, price: float) -> None:
+        super().__init__(engine)
+        if not price >= 0:
+            raise InputError(f"a price of at least 0 is required, but {price} was given")
+        self.price = price
+        self.book: list[Allocation] = []
+
+    @classmethod
+    def sweep(cls, layers: int) -> list[dict[str, Any]]:
+        """Prices from low to high."""
+        return [{"price": price} for price in PRICES]
+
+    def fit(self, lessons: Lessons) -> None:
+        """Takes the code book from the run's allocations, then learns to choose."""
+        masks, quality_NM = pool(lessons)
+        means_M = quality_NM.mean(0)
+        price = self.price * float(means_M.max() - means_M.min())
+        cost_M = np.array([len(mask) for mask in masks]) / self.engine.units.count
+        chosen = code_book(quality_NM, cost_M, size=BOOK, price=price)
+        self.book = [masks[place] for place in chosen]
+        self._learn(lessons, quality_NM[:, chosen], price * cost_M[chosen])
+
+    @abstractmethod
+    def _learn(self, lessons: Lessons, quality_NM: NDArray[np.float64], cost_M: NDArray[np.float64]) -> None:
+        """Learns from the quality of every allocation of the book and what each costs, in units of quality."""
+
+    @abstractmethod
+    def choose(self, prompts: Seq[Opened]) -> list[int]:
+        """The place in the book for each prompt."""
+
+    def allocations(self, prompts: Seq[Opened]) -> list[Allocation]:
+        """An allocation of the book for each prompt."""
+        if not self.book:
+            raise InputError(f"'{self.name}' learns from sequences first: call fit")
+        return [self.book[place] for place in self.choose(prompts)]
+
+    def state(self) -> dict[str, NDArray[Any]]:
+        """The book, as masks (M L)."""
+        runs_ML = np.zeros((len(self.book), self.engine.units.count), dtype=np.uint8)
+        for row, mask in zip(runs_ML, self.book, strict=True):
+            row[list(mask)] = 1
+        return {"book": runs_ML} if self.book else {}
+
+    def restore(self, state: Mapping[str, NDArray[Any]]) -> None:
+        """Takes over what another one has learned."""
+        self.book = [tuple(np.flatnonzero(row).tolist()) for row in state["book"]]
+
+
+class Router(_Choosing):
+    """Two linear layers with a GELU between them on the means of eight windows of the prompt's states.
+
+    The bottleneck has 128 units, the windows' logits are averaged, and the loss is the focal loss with class balance
+    (Dr.LLM, arXiv 2510.12773, whose routers decide about single layers; this one about allocations of the book). The
+    label of a sequence is the allocation that is worth most.
+    """
+
+    name = "router"
+
+    def __init__(self, engine: Engine, *, price: float) -> None:
+        super().__init__(engine, price=price)
+        self._net: nn.Sequential | None = None
+
+    def _learn(self, lessons: Lessons, quality_NM: NDArray[np.float64], cost_M: NDArray[np.float64]) -> None:
+        label_N = torch.from_numpy((quality_NM - cost_M).argmax(1))
+        windows = [lesson.prompt.windows(self.engine, WINDOWS).cpu() for lesson in lessons.each]
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(lessons.seed)
+            net = self._net = _network(windows[0].shape[-1], len(self.book))
+        optimizer = torch.optim.AdamW(net.parameters(), lr=RATE, weight_decay=DECAY)
+        weight_M = class_weights(label_N, len(self.book))
+        with lessons.watch("router", STEPS) as advance:
+            for _ in range(STEPS):
+                logits_NM = torch.stack([net(window_WD).mean(0) for window_WD in windows])
+                loss = focal_loss(logits_NM, label_N, weight_M)
+                optimizer.zero_grad()
+                loss.backward()
+                optimizer.step()
+                advance(1, "")
+
+    @torch.no_grad()
+    def choose(self, prompts: Seq[Opened]) -> list[int]:
+        """The likeliest label."""
+        assert self._net is not None
+        return [int(self._net(one.windows(self.engine, WINDOWS).cpu()).mean(0).argmax()) for one in prompts]
+
+    def state(self) -> dict[str, NDArray[Any]]:
+        """The book and the network."""
+        net = self._net.state_dict() if self._net else {}
+        return super().state() | {name: value.numpy() for name, value in net.items()}
+
+    def restore(self, state: Mapping[str, NDArray[Any]]) -> None:
+        """Takes over what another one has learned."""
+        super().restore(state)
+        weights = {name: torch.from_numpy(value.copy()) for name, value in state.items() if name != "book"}
+        self._net = _network(weights["1.weight"].shape[1], len(self.book))
+        self._net.load_state_dict(weights)
+
+    def decision_flops(self, ran_TL: NDArray[np.bool_]) -> float:
+        """Two products for each window."""
+        if self._net is None:
+            return 0.0
+        return 2.0 * WINDOWS * sum(weight.numel() for weight in self._net.parameters() if weight.dim() > 1)
+
+
+def _network(width: int, classes: int) -> nn.Sequential:
+    # States grow with depth: without a norm the first layer saturates.
+    return nn.Sequential(
+        nn.LayerNorm(width, elementwise_affine=False), nn.Linear(width, HIDDEN), nn.GELU(), nn.Linear(HIDDEN, classes)
+    )
+
+
+def class_weights(label_N: Tensor, classes: int) -> Tensor:
+    """Weights by effective number, (1 - b) / (1 - b^n) with b 0.999; of the classes that occur the mean is 1 (M).
+
+    Source: Cui et al. 2019 (arXiv 1901.05555), as Dr.LLM uses it.
+    """
+    count_M = torch.bincount(label_N, minlength=classes).double()
+    weight_M = torch.where(count_M > 0, (1 - BALANCE) / (1 - BALANCE**count_M), 0.0)
+    return (weight_M / weight_M[count_M > 0].mean()).float()
+
+
+def focal_loss(logits_NM: Tensor, label_N: Tensor, weight_M: Tensor) -> Tensor:
+    """Mean of -w (1 - p)^2 log p, p being the probability of the label (Lin et al. 2017, arXiv 1708.02002)."""
+    log_N = logits_NM.log_softmax(-1).gather(1, label_N[:, None])[:, 0]
+    return -(weight_M[label_N] * (1 - log_N.exp()) ** GAMMA * log_N).mean()
+
+
+class Ridge(_Choosing):
+    """The plain baseline: ridge regression of each allocation's quality on the prompt's mean state.
+
+    It takes the allocation whose predicted quality, less its price, is highest.
+    """
+
+    name = "ridge"
+
+    def __init__(self, engine: Engine, *, price: float) -> None:
+        super().__init__(engine, price=price)
+        self._weights: dict[str, NDArray[np.float64]] = {}
+
+    def _pooled(self, prompts: Seq[Opened]) -> NDArray[np.float64]:
+        return np.stack([prompt.windows(self.engine, 1)[0].double().cpu().numpy() for prompt in prompts])
+
+    def _learn(self, lessons: Lessons, quality_NM: NDArray[np.float64], cost_M: NDArray[np.float64]) -> None:
+        state_ND = self._pooled([lesson.prompt for lesson in lessons.each])
+        mean_D, scale_D = state_ND.mean(0), state_ND.std(0) + 1e-6
+        found = RidgeCV(alphas=RIDGES).fit((state_ND - mean_D) / scale_D, quality_NM)
+        self._weights = {
+            "mean": mean_D,
+            "scale": scale_D,
+            "slopes": np.atleast_2d(found.coef_),
+            "offset": np.atleast_1d(found.intercept_) - cost_M,
+        }
+
+    def choose(self, prompts: Seq[Opened]) -> list[int]:
+        """The allocation that is predicted to be worth most."""
+        weights = self._weights
+        state_ND = (self._pooled(prompts) - weights["mean"]) / weights["scale"]
+        return (state_ND @ weights["slopes"].T + weights["offset"]).argmax(1).tolist()
+
+    def state(self) -> dict[str, NDArray[Any]]:
+        """The book and the regression."""
+        return super().state() | self._weights
+
+    def restore(self, state: Mapping[str, NDArray[Any]]) -> None:
+        """Takes over what another one has learned."""
+        super().restore(state)
+        self._weights = {name: value for name, value in state.items() if name != "book"}
+
+    def decision_flops(self, ran_TL: NDArray[np.bool_]) -> float:
+        """One product."""
+        return 2.0 * self._weights["slopes"].size if self._weights else 0.0

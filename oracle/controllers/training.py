@@ -1,0 +1,213 @@
+"""Training of gates on a frozen model, teacher-forced on the full model's own outputs.
+
+Every layer is computed for every token, and a straight-through gate mixes what it gives with what it was given; keys
+and values are those of the un-updated state, as the policy `propagate` has them. Those of the prompt come from its one
+pass at full depth.
+
+Shapes: R rows, T fed tokens, S slots, D hidden width, V vocabulary, K tokens to predict.
+"""
+
+import inspect
+import json
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator
+from collections.abc import Sequence as Seq
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+from torch.nn.functional import cross_entropy, gumbel_softmax
+
+from oracle.controllers.lessons import Lesson, Lessons
+from oracle.models.cache import RowCache
+from oracle.models.call import Call
+from oracle.models.decoder import Decoder
+from oracle.store.files import write_whole
+
+__all__ = ["Decide", "Deciding", "Plan", "gated_loss", "train"]
+
+Decide = Callable[[int, Tensor], Tensor | None]
+"""What a gate makes of a layer and the states that enter it (R T D): 1 to run it and 0 to skip it, with gradients
+(R T); None where the layer always runs."""
+
+
+class Deciding(nn.Module, ABC):
+    """Networks that decide which layers run."""
+
+    @abstractmethod
+    def decides(self, layer: int) -> bool:
+        """Whether a layer may be skipped."""
+
+    @abstractmethod
+    def forward(self, layer: int, hidden_RTD: Tensor) -> Tensor:
+        """Logits of skipping and of running a layer, given the states that enter it (R T 2)."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """How gates are trained.
+
+    Attributes:
+        steps: of the optimiser, Adam.
+        batch: sequences in a step.
+        tokens: of each output that are fed, from its beginning: later ones cost time and teach little more.
+        rate: of learning at first; it falls to a tenth along a cosine.
+        temperature: of the Gumbel-softmax.
+        keep_every: steps between two checkpoints.
+    """
+
+    steps: int = 32
+    batch: int = 3
+    tokens: int = 16
+    rate: float = 0.05
+    temperature: float = 1.0
+    keep_every: int = 10
+
+
+def train(net: Deciding, decoder: Decoder, lessons: Lessons, *, alpha: float, plan: Plan | None = None) -> list[float]:
+    """Trains gates; returns the loss of every step that was taken.
+
+    Each step draws its sequences and its noise from the seed and its own number: training that was interrupted and goes
+    on from its checkpoint ends with the same weights.
+
+    Args:
+        net: what is trained, in place.
+        decoder: the model, which stays as it is.
+        lessons: the sequences.
+        alpha: weight of the executed fraction in the loss, in nats per whole model.
+        plan: how.
+    """
+    plan = plan or Plan()
+    taught = [replace(one, tokens=one.tokens[: plan.tokens + 1]) for one in lessons.each if len(one.tokens) > 1]
+    optimizer = torch.optim.Adam(net.parameters(), lr=plan.rate)
+    done, losses = _resume(lessons.checkpoint, net, optimizer), list[float]()
+    with lessons.watch("gates", plan.steps) as advance, _frozen(decoder.model), torch.random.fork_rng(devices=[]):
+        advance(done, "")
+        for step in range(done, plan.steps if taught else 0):
+            torch.manual_seed(int(np.random.SeedSequence([lessons.seed, step]).generate_state(1)[0]))
+            chosen = [taught[place] for place in torch.randperm(len(taught))[: plan.batch].tolist()]
+            for group in optimizer.param_groups:
+                group["lr"] = plan.rate * (0.55 + 0.45 * math.cos(math.pi * step / plan.steps))
+            surprise, executed = gated_loss(decoder, chosen, _sampling(net, plan.temperature))
+            loss = surprise + alpha * executed
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            losses.append(loss.item())
+            if lessons.checkpoint and (step + 1) % plan.keep_every == 0:
+                _keep(lessons.checkpoint, net, optimizer, step + 1)
+            advance(1, f"{surprise.item():.2f} nats/token at {100 * executed.item():.0f} %")
+    return losses
+
+
+def _sampling(net: Deciding, temperature: float) -> Decide:
+    """Hard draws with straight-through gradients."""
+
+    def decide(layer: int, hidden_RTD: Tensor) -> Tensor | None:
+        if not net.decides(layer):
+            return None
+        return gumbel_softmax(net(layer, hidden_RTD), tau=temperature, hard=True)[..., 1]
+
+    return decide
+
+
+def gated_loss(decoder: Decoder, lessons: Seq[Lesson], decide: Decide) -> tuple[Tensor, Tensor]:
+    """Cross-entropy of the outputs in nats/token, and the mean executed fraction of their fed tokens.
+
+    The first token of an output comes out of the prompt's pass, so that it is not predicted here.
+
+    Args:
+        decoder: the model, its weights frozen.
+        lessons: sequences whose outputs have at least two tokens; one batch.
+        decide: the gate.
+    """
+    tokens_RT, fed_RT, targets_K = _teacher(lessons, decoder.device)
+    count, width = tokens_RT.shape[1], max(lesson.prompt.state.length for lesson in lessons)
+    cache = RowCache(decoder.layers, width + count)
+    for layer in range(decoder.layers):
+        cache.fill_prompts(layer, [lesson.prompt.state.cache[layer] for lesson in lessons], width)
+    cache.advance(width)
+    padding_R = torch.tensor([width - lesson.prompt.state.length for lesson in lessons], device=decoder.device)
+    slots_S = torch.arange(width + count, device=decoder.device)
+    real_RS = slots_S >= padding_R[:, None]
+    with torch.no_grad():
+        # The adapter's own is for inference alone, whose tensors no gradient may pass.
+        step = inspect.unwrap(Decoder.begin)(
+            decoder,
+            tokens_RT,
+            cache=cache,
+            positions_RT=(slots_S[width:] - padding_R[:, None]).clamp(max=decoder.places.last),
+            mask_RS=None if bool(real_RS.all()) else real_RS.long(),
+        )
+    hidden_RTD, executed = step.hidden_RTD, tokens_RT.new_zeros((), dtype=torch.float32)
+    for layer in range(decoder.layers):
+        cache.step = layer
+        output_RTD = decoder.run(Call(layer), hidden_RTD, step)
+        runs_RT = decide(layer, hidden_RTD)
+        if runs_RT is None:
+            hidden_RTD, executed = output_RTD, executed + 1
+        else:
+            gate_RTD = runs_RT[..., None].to(output_RTD.dtype)
+            hidden_RTD = hidden_RTD + gate_RTD * (output_RTD - hidden_RTD)
+            executed = executed + runs_RT[fed_RT].mean()
+    logits_KV = inspect.unwrap(Decoder.finish)(decoder, hidden_RTD[fed_RT][:, None])[:, 0]
+    return cross_entropy(logits_KV.float(), targets_K), executed / decoder.layers
+
+
+def _teacher(lessons: Seq[Lesson], device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
+    """Tokens that are fed, padded at the end (R T); which of them are real (R T); what follows each of these (K)."""
+    count = max(len(lesson.tokens) for lesson in lessons) - 1
+    tokens_RT = torch.zeros((len(lessons), count), dtype=torch.long)
+    fed_RT = torch.zeros_like(tokens_RT, dtype=torch.bool)
+    for row, lesson in enumerate(lessons):
+        fed = len(lesson.tokens) - 1
+        tokens_RT[row, :fed], fed_RT[row, :fed] = torch.tensor(lesson.tokens[:-1]), True
+    targets = [token for lesson in lessons for token in lesson.tokens[1:]]
+    return tokens_RT.to(device), fed_RT.to(device), torch.tensor(targets, device=device)
+
+
+@contextmanager
+def _frozen(model: nn.Module) -> Iterator[None]:
+    """The model without gradients of its weights."""
+    wanted = [weight for weight in model.parameters() if weight.requires_grad]
+    for weight in wanted:
+        weight.requires_grad_(False)
+    try:
+        yield
+    finally:
+        for weight in wanted:
+            weight.requires_grad_(True)
+
+
+def _keep(path: Path, net: nn.Module, optimizer: torch.optim.Adam, step: int) -> None:
+    """Writes a checkpoint: weights, and what Adam remembers of each."""
+    tensors = dict(net.state_dict())
+    for (name, _), entry in zip(net.named_parameters(), optimizer.state.values(), strict=True):
+        tensors |= {f"adam.{what}.{name}": torch.as_tensor(value) for what, value in entry.items()}
+    path.parent.mkdir(parents=True, exist_ok=True)
+    metadata = {"training": json.dumps({"step": step})}
+    write_whole(path, lambda scratch: save_file(tensors, scratch, metadata=metadata))
+
+
+def _resume(path: Path | None, net: nn.Module, optimizer: torch.optim.Adam) -> int:
+    """Takes over a checkpoint, if there is a whole one of the same network; returns how many steps were taken."""
+    if path is None or not path.is_file():
+        return 0
+    try:
+        with safe_open(path, "pt") as file:
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - no dictionary
+            step = int(json.loads(file.metadata()["training"])["step"])
+        net.load_state_dict({name: value for name, value in tensors.items() if not name.startswith("adam.")})
+        for name, weight in net.named_parameters():
+            optimizer.state[weight] = {
+                what: tensors[f"adam.{what}.{name}"] for what in ("step", "exp_avg", "exp_avg_sq")
+            }
+    except (OSError, SafetensorError, RuntimeError, KeyError, ValueError, TypeError):
+        return 0
+    return step

@@ -1,0 +1,90 @@
+"""What the README of an export says.
+
+Names out of a run are quoted; texts of sequences never stand here.
+"""
+
+import json
+from typing import Any
+
+__all__ = ["CARDS", "readme"]
+
+
+def readme(manifest: dict[str, Any]) -> str:
+    """The card, with what the numbers rest on; names are quoted as JSON, which keeps them on one line."""
+    run = manifest["run"]
+    config = run["config"]
+    facts = {
+        "model": run["model"].get("id"),
+        "model fingerprint": run["model"]["fingerprint"],
+        "data": run.get("data", {}).get("source"),
+        "criterion": f"{config['criterion']}, tolerance {config['tolerance']}",
+        "scope": config["scope"],
+        "seed": run["seed"],
+        "sequences": manifest["sequences"],
+        "zero-quality sequences": manifest["zero_quality"],
+    }
+    lines = "\n".join(f"- {key}: `{_quoted(value)}`" for key, value in facts.items())
+    text = CARDS[manifest["format"]]
+    return f"{text}\n{_CAUTION}\n\n## Where it comes from\n\n{lines}\n\nThe rest is in `manifest.json`.\n"
+
+
+def _quoted(value: Any) -> str:
+    return json.dumps(value).replace("`", "\\u0060")
+
+
+_CAUTION = """
+Where `zero_quality` is true the full model itself scores zero and any allocation qualifies: leave these out when you
+train on allocations. Prompts, references and outputs are data of others and of a model: trust none of them."""
+
+_COMMON = "\n".join(
+    "- " + ", ".join(f"`{name}`" for name in names.split(", ")) + f": {meaning}"
+    for names, meaning in (
+        ("sequence, task, prompt, references, choices, answer", "the sequence; `answer` is an index into `choices`"),
+        ("prompt_tokens", "length of the prompt"),
+        ("allocation", "layers that run, in order: the cheapest that meets the criterion"),
+        ("upper, lower", "its cost, and what no allocation can be cheaper than; equal where `certified`, see `proof`"),
+        ("family", "where the search found it"),
+        ("quality, full_quality, zero_quality", "of the allocation; of the full model; whether that is zero"),
+        ("output, tokens, full_output", "what the allocation gives, and the full model"),
+    )
+)
+
+_HF_CARD = f"""---
+configs:
+- config_name: sequences
+  data_files: sequences.parquet
+  default: true
+- config_name: frontiers
+  data_files: frontiers.parquet
+---
+# Minimal layer budgets per sequence
+
+`datasets.load_dataset(FOLDER, "sequences")` and `"frontiers"`. One row a sequence:
+
+{_COMMON}
+
+`frontiers` has a row for each allocation that is better than everything cheaper: `sequence`, `cost`, `fraction`,
+`quality`, `number` (of the evaluation), `family`, `allocation`, `output`."""
+
+_DRLLM_CARD = """# Labels for training layer routers
+
+`labels.jsonl` has one object a sequence, in the form that Dr.LLM (arXiv 2510.12773) publishes:
+
+- `id`, `question`, `answer`: the sequence; `answer` is its first reference
+- `optimal_layer_config`: for each layer 0 (skip), 1 (run) or 2 (run twice in a row)
+- `references`, `task`: as in the run
+- `output`, `quality`, `full_quality`, `zero_quality`: what these layers give, and how good the full model is
+- `minimal`: false where the cheapest allocation found is none that labels can say (another order, a layer three times),
+  so that the cheapest of the others stands here; the manifest counts them"""
+
+_JSONL_CARD = f"""# Minimal layer budgets per sequence
+
+`sequences.jsonl` has one object a sequence:
+
+{_COMMON}
+- `frontier`: what is better than everything cheaper, each with `cost`, `fraction`, `quality`, `number`, `family`,
+  `allocation`, `output`"""
+
+
+CARDS = {"hf": _HF_CARD, "drllm": _DRLLM_CARD, "jsonl": _JSONL_CARD}
+"""By format."""

@@ -1,0 +1,194 @@
+"""A run as data for others: a folder of the datasets library, labels for training routers, or JSON lines.
+
+Every format is a folder with a README that says what its fields mean and a manifest that says where they come from.
+Prompts, references and outputs are untrusted text: they stand in data files only, never in the README.
+"""
+
+import json
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from oracle.errors import InputError
+from oracle.export.cards import readme
+from oracle.export.labels import labels_of
+from oracle.store import Run, check_free, versions
+from oracle.store.files import digest, write_json, write_whole
+
+__all__ = ["FORMATS", "Format", "export"]
+
+Format = Literal["hf", "drllm", "jsonl"]
+
+FORMATS = get_args(Format)
+
+CARRIED = ("config", "model", "data", "versions", "commit", "seed", "costs")
+"""What of the run's manifest goes along."""
+
+Row = dict[str, Any]
+
+
+def export(run: Run, form: Format, out: Path) -> dict[str, Any]:
+    """Writes a finished run in another form.
+
+    Args:
+        run: the run; its model is not needed.
+        form: `hf`, `drllm` or `jsonl`.
+        out: folder, which must not exist yet or be empty.
+
+    Returns:
+        What the manifest of the export says.
+
+    Raises:
+        InputError: if the form is unknown, the folder is taken, the search has not ended, or the form cannot hold it.
+    """
+    if form not in FORMATS:
+        raise InputError(f"--format needs one of {', '.join(FORMATS)}, not '{form}'")
+    if form == "drllm" and run.unit != "layer":
+        raise InputError(
+            "drllm labels say what becomes of whole layers, but the run is over sublayers; use hf or jsonl"
+        )
+    check_free(out)
+    results = _Results(run)
+    tables, notes = _WRITERS[form](results)
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        for name, write in tables.items():
+            write_whole(out / name, write)
+        manifest = {
+            "format": form,
+            "run": {key: run.manifest[key] for key in CARRIED if key in run.manifest},
+            "exported_with": versions(),
+            "sequences": len(results.rows),
+            "zero_quality": sum(row["zero_quality"] for row in results.rows),
+            **notes,
+            "digests": {name: digest(out / name) for name in tables},
+        }
+        write_json(out / "manifest.json", manifest)
+        text = readme(manifest)
+        write_whole(out / "README.md", lambda scratch: scratch.write_text(text, encoding="utf-8"))
+    except OSError as error:
+        raise InputError(f"cannot write to '{out}' ({error.strerror}); give another --out") from error
+    return manifest
+
+
+@dataclass(frozen=True)
+class _Results:
+    """What a finished run says of each sequence."""
+
+    run: Run
+
+    @cached_property
+    def rows(self) -> list[Row]:
+        """One a sequence: the sequence, its minimal allocation and what that gave, the full model's output."""
+        columns = ["sequence", "number", "text", "tokens"]
+        evaluations = self.run.evaluations()[columns]
+        full = evaluations[evaluations["number"] == 0].rename(columns={"text": "full_output"})
+        found = self.run.table("minimal_budgets").merge(evaluations.rename(columns={"text": "output"}))
+        # Where some sequences have no choices pandas makes the answers' indices floats.
+        sequences = self.run.sequences().astype({"answer": "Int64"})
+        rows = sequences.merge(found, on="sequence").merge(full[["sequence", "full_output"]], on="sequence")
+        return _plain(rows.drop(columns="number"))
+
+    @cached_property
+    def frontiers(self) -> list[Row]:
+        """What beats everything cheaper, by sequence, in the order of the run."""
+        found = self.run.query("SELECT * FROM frontiers").rename(columns={"text": "output"})
+        place = {row["sequence"]: index for index, row in enumerate(self.rows)}
+        order = found["sequence"].map(place)
+        return _plain(found.assign(place=order).sort_values(["place", "cost"]).drop(columns="place"))
+
+    def labelled(self, row: Row) -> tuple[Row, list[int]]:
+        """The minimal allocation as labels, or the cheapest one as good that labels can say; the full model always can.
+
+        Returns:
+            `allocation`, `output`, `quality`, and the labels.
+        """
+        layers = self.run.units
+        if (labels := labels_of(row["allocation"], layers)) is not None:
+            return row, labels
+        config = self.run.manifest["config"]
+        metric, least = config["criterion"], row["full_quality"] - config["tolerance"]
+        tried = self._evaluations[row["sequence"]]
+        for other in _plain(tried[tried[metric] >= least].sort_values(["cost", "number"])):
+            if (labels := labels_of(other["allocation"], layers)) is not None:
+                return {**other, "output": other["text"], "quality": other[metric]}, labels
+        raise InputError(f"the run has no evaluation of the full model on '{row['sequence']}'")
+
+    @cached_property
+    def _evaluations(self) -> dict[Any, pd.DataFrame]:
+        evaluations = self.run.evaluations()
+        return dict(iter(evaluations[~evaluations["dropped"]].groupby("sequence")))
+
+
+_Written = tuple[dict[str, Callable[[Path], Any]], Row]
+"""File name -> what writes it; more for the manifest."""
+
+
+def _hf(results: _Results) -> _Written:
+    tables = {"sequences": results.rows, "frontiers": results.frontiers}
+
+    def writer(rows: list[Row]) -> Callable[[Path], Any]:
+        return lambda scratch: pq.write_table(pa.Table.from_pylist(rows), scratch)
+
+    return {f"{name}.parquet": writer(rows) for name, rows in tables.items()}, {}
+
+
+def _drllm(results: _Results) -> _Written:
+    rows, replaced = [], 0
+    for row in results.rows:
+        chosen, labels = results.labelled(row)
+        replaced += chosen is not row
+        right = row["choices"][row["answer"]] if row["answer"] is not None and row["choices"] else ""
+        rows.append(
+            {
+                "id": row["sequence"],
+                "question": row["prompt"],
+                "answer": next(iter(row["references"] or []), right),
+                "optimal_layer_config": labels,
+                "references": row["references"],
+                "task": row["task"],
+                "output": chosen["output"],
+                "quality": chosen["quality"],
+                "full_quality": row["full_quality"],
+                "zero_quality": row["zero_quality"],
+                "minimal": chosen is row,
+            }
+        )
+    return {"labels.jsonl": _lines(rows)}, {"not_minimal": replaced}
+
+
+def _jsonl(results: _Results) -> _Written:
+    points: dict[str, list[Row]] = {}
+    for point in results.frontiers:
+        points.setdefault(point["sequence"], []).append({key: point[key] for key in point if key != "sequence"})
+    rows = [{**row, "frontier": points.get(row["sequence"], [])} for row in results.rows]
+    return {"sequences.jsonl": _lines(rows)}, {}
+
+
+_WRITERS: dict[str, Callable[[_Results], _Written]] = {"hf": _hf, "drllm": _drllm, "jsonl": _jsonl}
+
+
+def _lines(rows: list[Row]) -> Callable[[Path], Any]:
+    # ASCII alone: some readers take a line separator inside a text for the end of a line.
+    text = "".join(json.dumps(row, allow_nan=False) + "\n" for row in rows)
+    return lambda scratch: scratch.write_text(text, encoding="ascii")
+
+
+def _plain(table: pd.DataFrame) -> list[Row]:
+    return [{str(key): _value(one) for key, one in row.items()} for row in table.to_dict("records")]
+
+
+def _value(value: Any) -> Any:
+    """As JSON has it: lists for arrays, none for what is no number."""
+    if hasattr(value, "tolist"):
+        value = value.tolist()
+    if isinstance(value, list):
+        return [_value(one) for one in value]
+    return None if value is pd.NA or (isinstance(value, float) and not math.isfinite(value)) else value

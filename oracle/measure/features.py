@@ -1,0 +1,69 @@
+"""What the full model shows of a sequence: how long, how sure, and what it makes of the prompt.
+
+Shapes: T tokens, V vocabulary, D hidden width.
+"""
+
+from collections.abc import Sequence as Seq
+from typing import Any
+
+import pyarrow as pa
+import torch
+from torch import Tensor
+
+from oracle.engine import Engine
+from oracle.families import full
+from oracle.measure.subject import HEAD_ROWS, Subject, predicting, states_of
+from oracle.measure.tables import FEATURES
+from oracle.progress import Advance
+
+__all__ = ["measure_features"]
+
+
+@torch.inference_mode()
+def measure_features(engine: Engine, subjects: Seq[Subject], advance: Advance) -> pa.Table:
+    """One row a sequence; see `oracle.measure.tables`.
+
+    Args:
+        engine: runs the model under the run's settings.
+        subjects: the sequences.
+        advance: told of each sequence.
+    """
+    rows = []
+    for subject in subjects:
+        rows.append(_of_one(engine, subject))
+        advance(1, subject.sequence.id)
+    return pa.Table.from_pylist(rows, schema=FEATURES)
+
+
+def _of_one(engine: Engine, subject: Subject) -> dict[str, Any]:
+    units = engine.units.count
+    states = states_of(engine, subject, full(units))
+    hidden_TD = predicting(states, units, from_prompt=True)
+    gold_T, entropy_T, first_V = _distributions(engine, hidden_TD, subject.tokens)
+    first, second = first_V.exp().topk(2).values.tolist()
+    prompt_PD = states.prompt.after(units // 2)
+    return {
+        "sequence": subject.sequence.id,
+        "prompt_tokens": len(prompt_PD),
+        "output_tokens": len(subject.tokens),
+        "log_likelihood": float(gold_T.mean()),
+        "entropy": float(entropy_T.mean()),
+        "first_entropy": float(entropy_T[0]),
+        "first_gap": first - second,
+        "prompt_state": prompt_PD.double().mean(0).float().tolist(),
+    }
+
+
+def _distributions(engine: Engine, hidden_TD: Tensor, tokens: Seq[int]) -> tuple[Tensor, Tensor, Tensor]:
+    """Log-probability of each token and entropy of each distribution, in nats, and the first distribution's logs."""
+    gold: list[Tensor] = []
+    entropy: list[Tensor] = []
+    first_V: Tensor | None = None
+    targets_T = torch.tensor(tokens, device=hidden_TD.device)
+    for some_TD, target_T in zip(hidden_TD.split(HEAD_ROWS), targets_T.split(HEAD_ROWS), strict=True):
+        logs_TV = engine.model.decoder.finish(some_TD[:, None])[:, 0].double().log_softmax(-1)
+        first_V = logs_TV[0] if first_V is None else first_V
+        gold.append(logs_TV.gather(1, target_T[:, None])[:, 0])
+        entropy.append(-(logs_TV.exp() * logs_TV).nan_to_num(nan=0.0).sum(-1))
+    assert first_V is not None, "an output has at least one token"
+    return torch.cat(gold), torch.cat(entropy), first_V

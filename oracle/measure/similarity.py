@@ -1,0 +1,85 @@
+"""How close the last hidden state comes to the full model's with fewer layers, for skipping and for early exit.
+
+Teacher-forced: whatever runs is fed the full model's own output, so that the states at a position are of the same text
+and differ by the layers alone. Early exit after k layers leaves the full model's own state at that depth, since no
+layer sees what later ones make of a token: one pass of the full model has them all.
+
+Shapes: T tokens, D hidden width, B budgets.
+"""
+
+from collections.abc import Sequence as Seq
+
+import numpy as np
+import pyarrow as pa
+import torch
+from torch import Tensor
+
+from oracle.engine import Engine
+from oracle.families import full, unified
+from oracle.measure.subject import Subject, best_tokens, predicting, states_of
+from oracle.measure.tables import SIMILARITY
+from oracle.progress import Advance
+
+__all__ = ["budget_grid", "measure_similarity"]
+
+
+def budget_grid(units: int, count: int) -> list[int]:
+    """Budgets evenly spread from 0 to all units."""
+    return np.unique(np.rint(np.linspace(0, units, count)).astype(int)).tolist()
+
+
+@torch.inference_mode()
+def measure_similarity(engine: Engine, subjects: Seq[Subject], budgets: Seq[int], advance: Advance) -> pa.Table:
+    """Cosine and relative error of the final hidden state, after the final norm, against the full model's.
+
+    In scope `decode` the first token comes from the prompt's full-depth pass whatever the allocation and has no row.
+
+    Args:
+        engine: runs the model under the run's settings.
+        subjects: the sequences.
+        budgets: units that run.
+        advance: told of each sequence.
+
+    Returns:
+        A row for each sequence, kind, budget and token; see `oracle.measure.tables`.
+    """
+    tables = []
+    for subject in subjects:
+        tables.append(_of_one(engine, subject, budgets))
+        advance(1, subject.sequence.id)
+    return pa.concat_tables([SIMILARITY.empty_table(), *tables])
+
+
+def _of_one(engine: Engine, subject: Subject, budgets: Seq[int]) -> pa.Table:
+    units, from_prompt = engine.units.count, not engine.shared_prompt
+    whole = states_of(engine, subject, full(units))
+    full_TD = predicting(whole, units, from_prompt=from_prompt)
+    if not len(full_TD):
+        return SIMILARITY.empty_table()
+    full_tokens_T = best_tokens(engine, full_TD)
+    tables = []
+    for budget in budgets:
+        skipped = states_of(engine, subject, unified(units, budget))
+        for kind, hidden_TD in (
+            ("skip", predicting(skipped, units, from_prompt=from_prompt)),
+            ("exit", predicting(whole, budget, from_prompt=from_prompt)),
+        ):
+            cosine_T, error_T = _compare(engine, hidden_TD, full_TD)
+            columns = {
+                "sequence": [subject.sequence.id] * len(full_TD),
+                "kind": [kind] * len(full_TD),
+                "budget": [budget] * len(full_TD),
+                "token": np.arange(len(full_TD)) + (not from_prompt),
+                "cosine": cosine_T.cpu().numpy(),
+                "relative_error": error_T.cpu().numpy(),
+                "same_token": (best_tokens(engine, hidden_TD) == full_tokens_T).cpu().numpy(),
+            }
+            tables.append(pa.table(columns, schema=SIMILARITY))
+    return pa.concat_tables(tables)
+
+
+def _compare(engine: Engine, hidden_TD: Tensor, full_TD: Tensor) -> tuple[Tensor, Tensor]:
+    """Cosine similarity, and the norm of the difference over that of the full model's state."""
+    ours_TD, theirs_TD = (engine.model.decoder.normed(each[None])[0].double() for each in (hidden_TD, full_TD))
+    cosine_T = torch.nn.functional.cosine_similarity(ours_TD, theirs_TD, dim=-1)
+    return cosine_T.clamp(-1, 1), (ours_TD - theirs_TD).norm(dim=-1) / theirs_TD.norm(dim=-1)

@@ -1,0 +1,38 @@
+"""How much is measured."""
+
+from dataclasses import dataclass
+
+from oracle.errors import InputError
+from oracle.fields import check_types
+
+__all__ = ["Sizes"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sizes:
+    """How much is measured; the defaults take less than a minute for 24 sequences on the embedded model.
+
+    Attributes:
+        budgets: budgets at which similarity is taken, evenly spread from no unit to all of them.
+        sequences: sequences that similarity and throughput look at, at most, evenly spread over the run.
+        new_tokens: tokens that every row of a timed batch generates, whatever they are.
+        rounds: how often each batch is timed; the median counts.
+        batches: rows that are decoded together.
+        speedups: nominal ones of unified skipping: L / speedup layers are kept.
+    """
+
+    budgets: int = 9
+    sequences: int = 100
+    new_tokens: int = 9
+    rounds: int = 3
+    batches: tuple[int, ...] = (1, 8, 32)
+    speedups: tuple[int, ...] = (2, 3, 5)
+
+    def __post_init__(self) -> None:
+        check_types(self)
+        for name, least in (("budgets", 2), ("sequences", 1), ("new_tokens", 2), ("rounds", 1)):
+            if getattr(self, name) < least:
+                raise InputError(f"--{name.replace('_', '-')} needs at least {least}, not {getattr(self, name)}")
+        for name in ("batches", "speedups"):
+            if min(getattr(self, name), default=0) < 1:
+                raise InputError(f"--{name} needs numbers of at least 1, not {getattr(self, name)}")

@@ -1,0 +1,142 @@
+"""What unified skipping gains in tokens a second, and what it loses in quality: measured, not computed.
+
+The table of Liu et al. 2024 (arXiv 2404.06954), for one's own model and data.
+"""
+
+import statistics
+import time
+from collections.abc import Sequence as Seq
+from dataclasses import dataclass, replace
+from functools import cached_property
+from itertools import cycle, islice
+
+import pyarrow as pa
+
+from oracle.costs import Costs
+from oracle.engine import Engine, Evaluator, PromptState
+from oracle.families import full, unified
+from oracle.measure.sizes import Sizes
+from oracle.measure.subject import Subject
+from oracle.measure.tables import THROUGHPUT
+from oracle.models import LanguageModel
+from oracle.progress import Advance
+from oracle.types import Allocation, Proposal
+
+__all__ = ["measure_throughput", "steps"]
+
+TOGETHER = 32
+"""Sequences whose outputs are generated as one batch where quality is measured."""
+
+Policy = tuple[str, int, Allocation]
+"""Its name, its nominal speed-up, the units that run."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Endless(LanguageModel):
+    """A model whose outputs no token ends: all rows of a batch are equally long under every allocation."""
+
+    @cached_property
+    def stop(self) -> frozenset[int]:
+        """No token."""
+        return frozenset()
+
+
+def steps(sizes: Sizes) -> int:
+    """How much `measure_throughput` reports to `advance`."""
+    return (1 + len(sizes.speedups)) * (sizes.rounds * len(sizes.batches) + 1)
+
+
+def measure_throughput(
+    engine: Engine, subjects: Seq[Subject], sizes: Sizes, costs: Costs | None, advance: Advance
+) -> pa.Table:
+    """Tokens a second and quality of the full model and of unified skipping; see `oracle.measure.tables`.
+
+    Every row of a batch has a prompt of its own (again from the first where there are too few, and run as if it were
+    another) and generates the same number of tokens. Prompts are run beforehand in scope `decode`, whose first token
+    comes with them and is not counted; in scope `sequence` they are part of what is timed. Every round times all
+    policies in turn, and the median of the rounds counts, so that a first one that is slow does not.
+
+    Args:
+        engine: runs the model under the run's settings.
+        subjects: the sequences.
+        sizes: batches, speed-ups, rounds, tokens.
+        costs: what the run minimised; None for units.
+        advance: told of each step.
+    """
+    units = engine.units.count
+    policies: list[Policy] = [("full", 1, full(units))]
+    policies += [("unified", speedup, unified(units, units // speedup)) for speedup in sizes.speedups]
+    rates = _rates(engine, subjects, policies, sizes, advance)
+    rows = []
+    for policy, (name, speedup, allocation) in enumerate(policies):
+        quality = _quality(engine, subjects, allocation)
+        advance(1, f"quality of {name} {speedup}x")
+        cost = costs.of(allocation) if costs else len(allocation)
+        rows += [
+            {
+                "policy": name,
+                "speedup": speedup,
+                "batch": batch,
+                "cost": cost,
+                "fraction": cost / (costs.total if costs else units),
+                "tokens_per_second": rates[policy, batch],
+                "quality": quality,
+                "sequences": len(subjects),
+            }
+            for batch in sizes.batches
+        ]
+    return pa.Table.from_pylist(rows, schema=THROUGHPUT)
+
+
+def _rates(
+    engine: Engine, subjects: Seq[Subject], policies: Seq[Policy], sizes: Sizes, advance: Advance
+) -> dict[tuple[int, int], float]:
+    """Tokens a second by policy (its place) and batch, the median of the rounds."""
+    endless = _Endless(name=engine.model.name, network=engine.model.network, tokenizer=engine.model.tokenizer)
+    endless.__dict__["decoder"] = engine.model.decoder  # probed already
+    timed = Engine(endless, replace(engine.config, max_new_tokens=sizes.new_tokens))
+    # Near-ties are run again alone to be exact: that is checking, and no part of the decoding that is timed.
+    timed.tie = -1.0
+    prompts = [timed.open(subject.sequence.prompt) for subject in subjects[: max(sizes.batches)]]
+    counted = sizes.new_tokens - (1 if timed.shared_prompt else 0)
+    found: dict[tuple[int, int], list[float]] = {}
+    for _ in range(sizes.rounds):
+        for batch in sizes.batches:
+            for policy, (name, speedup, allocation) in enumerate(policies):
+                seconds = _seconds(timed, prompts, batch, allocation)
+                found.setdefault((policy, batch), []).append(batch * counted / seconds)
+                advance(1, f"{name} {speedup}x, batch {batch}")
+    return {key: statistics.median(rates) for key, rates in found.items()}
+
+
+def _seconds(engine: Engine, prompts: Seq[PromptState], batch: int, allocation: Allocation) -> float:
+    """Time of one batch. What it computes ends up in Python, so that nothing is left to wait for."""
+    # A copy is another prompt: the engine would run equal rows as one.
+    rows = [replace(prompt) for prompt in islice(cycle(prompts), batch)]
+    began = time.perf_counter()
+    generations = engine.generate([(prompt, allocation) for prompt in rows])
+    seconds = time.perf_counter() - began
+    assert all(len(generation.tokens) == engine.config.max_new_tokens for generation, _ in generations)
+    return seconds
+
+
+def _quality(engine: Engine, subjects: Seq[Subject], allocation: Allocation) -> float:
+    """Mean criterion of an allocation's outputs; the full model's are known."""
+    if allocation == full(engine.units.count):
+        return statistics.fmean(subject.quality for subject in subjects)
+    config = engine.config
+    # The likelihood of another sequence's references, which comes with that metric, is of no use here.
+    same = {subject.sequence.id: subject.sequence for subject in subjects}
+    metrics = [config.criterion] if config.criterion in config.model_metrics else []
+    evaluator = Evaluator(engine, metrics=metrics, shuffled=same)
+    values: list[float] = []
+    for first in range(0, len(subjects), TOGETHER):
+        some = subjects[first : first + TOGETHER]
+        for subject in some:
+            evaluator.know_full(subject.sequence, subject.tokens)
+        proposal = Proposal(allocation=allocation, family="unified")
+        outcomes = evaluator.evaluate([(subject.sequence, [proposal]) for subject in some])
+        values += [outcome.quality[config.criterion] for [outcome] in outcomes]
+        for subject in some:
+            evaluator.close(subject.sequence)
+    return statistics.fmean(values)

@@ -1,0 +1,45 @@
+"""SkipLayer (Zeng et al. 2023, arXiv 2311.15436): small models trained from scratch to skip, and the arms beside them.
+
+`run_study` trains and compares the arms, `trial` measures the two numbers of the benchmark, `retrofit` adds routers to
+a pretrained model.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from oracle.skiplayer.config import PRESETS, SkipConfig
+    from oracle.skiplayer.retrofitting import RetrofitConfig, RoutedGate, retrofit
+    from oracle.skiplayer.study import resume_study, run_study
+    from oracle.skiplayer.trials import trial
+
+__all__ = [
+    "PRESETS",
+    "RetrofitConfig",
+    "RoutedGate",
+    "SkipConfig",
+    "resume_study",
+    "retrofit",
+    "run_study",
+    "trial",
+]
+
+_HOME = {
+    "PRESETS": "config",
+    "RetrofitConfig": "retrofitting",
+    "RoutedGate": "retrofitting",
+    "SkipConfig": "config",
+    "resume_study": "study",
+    "retrofit": "retrofitting",
+    "run_study": "study",
+    "trial": "trials",
+}
+
+
+def __getattr__(name: str) -> Any:
+    """Imports on first use: the command line's help must not wait for torch."""
+    if name not in _HOME:
+        raise AttributeError(f"module 'oracle.skiplayer' has no attribute '{name}'")
+    value = getattr(import_module(f"oracle.skiplayer.{_HOME[name]}"), name)
+    globals()[name] = value
+    return value

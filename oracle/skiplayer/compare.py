@@ -1,0 +1,147 @@
+"""The tables of a study: what each arm is worth, what it costs, and how sure that is.
+
+Shapes: B rows, R resamples.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from scipy.stats import binomtest
+
+from oracle.skiplayer.config import SkipConfig
+from oracle.skiplayer.measure import Measured
+from oracle.skiplayer.tasks import TASKS, Question
+
+__all__ = ["Done", "Results", "tables"]
+
+RESAMPLES = 2000
+
+
+@dataclass(frozen=True, kw_only=True)
+class Done:
+    """An arm, trained and measured.
+
+    Attributes:
+        layers: L.
+        parameters: weights, those of routers included.
+        losses: of each training step, in nats/token.
+        measured: on held-out rows.
+        right_Q: which of the one-shot questions it answered right.
+    """
+
+    layers: int
+    parameters: int
+    losses: list[float]
+    measured: Measured
+    right_Q: NDArray[np.bool_]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Results:
+    """What a study found; its numbers are of one seed.
+
+    Attributes:
+        arms: a row an arm: `arm`, `layers`, `parameters`, `density` (executed at inference), `flops` (a token,
+            counted), `loss` (held out, nats/token) with `loss_low` and `loss_high`, `difference` (from SkipLayer's
+            loss, paired) with `difference_low` and `difference_high`, `tokens_per_second`, `one_shot` (mean accuracy
+            over tasks). Intervals are 95 % bootstrap over held-out rows.
+        density: `arm`, `unit`, `executed`: the share of tokens that ran each unit.
+        tasks: `arm`, `task`, `questions`, `right`, `accuracy`, `low`, `high` (95 %, Wilson).
+        curve: early exit at other thresholds: `threshold`, `chosen`, `loss`, `density`, `flops`.
+        training: `arm`, `step`, `loss` (of the step's rows, nats/token; for early exit the mean over its exits).
+        density_error: |executed - target| of SkipLayer; None without that arm.
+    """
+
+    arms: pd.DataFrame
+    density: pd.DataFrame
+    tasks: pd.DataFrame
+    curve: pd.DataFrame
+    training: pd.DataFrame
+    density_error: float | None
+
+    def frames(self) -> dict[str, pd.DataFrame]:
+        """The tables by name."""
+        names = ("arms", "density", "tasks", "curve", "training")
+        return {name: getattr(self, name) for name in names}
+
+
+def tables(
+    config: SkipConfig, done: Mapping[str, Done], curve: list[dict[str, float]], asked: list[Question]
+) -> Results:
+    """Puts together what was measured of each arm."""
+    tasks = [row for arm, one in done.items() for row in _tasks(arm, asked, one.right_Q)]
+    accuracy = pd.DataFrame(tasks, columns=["arm", "task", "questions", "right", "accuracy", "low", "high"])
+    mean = accuracy.groupby("arm")["accuracy"].mean()
+    skip = done["skiplayer"].measured if "skiplayer" in done else None
+    density = [
+        {"arm": arm, "unit": unit, "executed": executed}
+        for arm, one in done.items()
+        for unit, executed in enumerate(one.measured.density_U.tolist())
+    ]
+    training = [
+        {"arm": arm, "step": step, "loss": loss} for arm, one in done.items() for step, loss in enumerate(one.losses)
+    ]
+    return Results(
+        arms=pd.DataFrame(
+            {"arm": arm, **_arm(one, None if arm == "skiplayer" else skip, config.seed), "one_shot": mean.get(arm)}
+            for arm, one in done.items()
+        ),
+        density=pd.DataFrame(density),
+        tasks=accuracy,
+        curve=pd.DataFrame(curve, columns=["threshold", "chosen", "loss", "density", "flops"]),
+        training=pd.DataFrame(training),
+        density_error=None if skip is None else abs(skip.density - config.density),
+    )
+
+
+def _arm(done: Done, skip: Measured | None, seed: int) -> dict[str, Any]:
+    one = done.measured
+    low, high = _interval(one.loss_B, seed)
+    row: dict[str, Any] = {
+        "layers": done.layers,
+        "parameters": done.parameters,
+        "density": one.density,
+        "flops": one.flops,
+        "loss": one.loss,
+        "loss_low": low,
+        "loss_high": high,
+        **dict.fromkeys(("difference", "difference_low", "difference_high")),
+        "tokens_per_second": one.tokens_per_second,
+    }
+    if skip is not None:
+        difference_B = one.loss_B - skip.loss_B
+        low, high = _interval(difference_B, seed)
+        row |= {"difference": float(difference_B.mean()), "difference_low": low, "difference_high": high}
+    return row
+
+
+def _interval(value_B: NDArray[np.float64], seed: int) -> tuple[float, float]:
+    """95 % percentile bootstrap of the mean over rows."""
+    place_RB = np.random.default_rng(seed).integers(0, len(value_B), (RESAMPLES, len(value_B)))
+    low, high = np.percentile(value_B[place_RB].mean(1), [2.5, 97.5])
+    return float(low), float(high)
+
+
+def _tasks(arm: str, asked: list[Question], right_Q: NDArray[np.bool_]) -> list[dict[str, Any]]:
+    rows = []
+    for task in TASKS:
+        of_task = right_Q[np.array([question.task == task for question in asked], dtype=np.bool_)]
+        if len(of_task):
+            test = binomtest(int(of_task.sum()), len(of_task))
+            bounds = test.proportion_ci(method="wilson")
+            rows.append(
+                {
+                    "arm": arm,
+                    "task": task,
+                    "questions": len(of_task),
+                    "right": int(of_task.sum()),
+                    "accuracy": float(of_task.mean()),
+                    "low": float(bounds.low),
+                    "high": float(bounds.high),
+                }
+            )
+    return rows

@@ -1,0 +1,155 @@
+"""Every setting of a SkipLayer study, its default and its check, in one place."""
+
+import re
+from dataclasses import asdict, dataclass, replace
+from typing import Any, Literal, get_args
+
+from oracle.errors import InputError
+from oracle.fields import check_types
+
+__all__ = ["ARMS", "PRESETS", "Arm", "Estimator", "SkipConfig", "Unit"]
+
+Arm = Literal["skiplayer", "random", "dense", "early-exit", "full"]
+
+ARMS = get_args(Arm)
+"""`skiplayer`: learned routers. `random`: the same density by chance. `dense`: no routers, the depth of nearest FLOPs.
+`early-exit`: exits trained along, left by confidence. `full`: every layer for every token."""
+
+Unit = Literal["layer", "module"]
+
+Estimator = Literal["executed", "all"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class SkipConfig:
+    """What a study trains and compares, from the model's shape to the seed.
+
+    Attributes:
+        width: D, hidden width.
+        layers: L.
+        heads: attention heads; D must be a multiple, and the head width even.
+        feed_forward: width of the SwiGLU feed-forward part.
+        context: tokens of a row, in training and validation.
+        tokenizer: `bytes` (a vocabulary of 256), or a `tokenizer.json` of the tokenizers library.
+        unit: what a router decides over: a `layer`, or its attention and its feed-forward part apart (`module`).
+        density: P, the share of units that a token is to execute.
+        arms: what is trained and compared.
+        text: text files to learn from; none for the bundled text.
+        task_share: share of the training rows that are one-shot tasks rather than text.
+        steps: of the optimiser.
+        batch: rows of a step.
+        learning_rate: the highest, after warming up; it falls to a tenth of it along a cosine.
+        warmup: steps of rising learning rate.
+        weight_decay: of matrices.
+        clip: largest norm of the gradient.
+        density_weight: of the density loss, in nats. Zeng et al. take 0.1, which over a few hundred steps leaves the
+            executed density 0.05 above the target: what a layer is worth to the cross-entropy outweighs it.
+        temperature: of the soft gate that the gradient goes through.
+        settle: share of the steps over which the gates' noise fades to none, as at inference.
+        estimator: where the gradient of gates comes from; see `oracle.skiplayer.router`.
+        validation: rows of held-out text.
+        questions: questions per one-shot task.
+        checkpoint: steps between two checkpoints.
+        seed: of every random choice.
+        device: `cpu` or `cuda`.
+    """
+
+    width: int = 64
+    layers: int = 8
+    heads: int = 4
+    feed_forward: int = 176
+    context: int = 128
+    tokenizer: str = "bytes"
+    unit: Unit = "layer"
+    density: float = 0.5
+    arms: tuple[str, ...] = ARMS
+    text: tuple[str, ...] = ()
+    task_share: float = 0.25
+    steps: int = 400
+    batch: int = 16
+    learning_rate: float = 4e-3
+    warmup: int = 30
+    weight_decay: float = 0.1
+    clip: float = 1.0
+    density_weight: float = 1.0
+    temperature: float = 2.0
+    settle: float = 0.8
+    estimator: Estimator = "executed"
+    validation: int = 64
+    questions: int = 200
+    checkpoint: int = 100
+    seed: int = 0
+    device: str = "cpu"
+
+    def __post_init__(self) -> None:
+        check_types(self)
+        for name, known in (("unit", get_args(Unit)), ("estimator", get_args(Estimator))):
+            if getattr(self, name) not in known:
+                raise InputError(f"--{name} needs one of {', '.join(known)}, not '{getattr(self, name)}'")
+        if unknown := [arm for arm in self.arms if arm not in ARMS]:
+            raise InputError(f"--arms needs some of {', '.join(ARMS)}, not '{unknown[0]}'")
+        least = {"width": 2, "layers": 2, "heads": 1, "feed_forward": 1, "context": 16, "steps": 1, "batch": 1}
+        least |= {"validation": 2, "questions": 0, "checkpoint": 1, "warmup": 0, "seed": 0}
+        for name, bound in least.items():
+            if getattr(self, name) < bound:
+                raise InputError(f"--{name.replace('_', '-')} needs at least {bound}, not {getattr(self, name)}")
+        if self.width % (2 * self.heads):
+            raise InputError(f"--width needs a multiple of twice the {self.heads} heads, not {self.width}")
+        for name in ("density", "task_share", "settle"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise InputError(f"--{name.replace('_', '-')} needs a share from 0 to 1, not {getattr(self, name)}")
+        for name in ("density_weight", "weight_decay"):
+            if not 0 <= getattr(self, name) < float("inf"):
+                raise InputError(f"--{name.replace('_', '-')} needs a number of at least 0, not {getattr(self, name)}")
+        if not re.fullmatch(r"cpu|cuda(:\d+)?", self.device):
+            raise InputError(f"--device needs cpu or cuda, not '{self.device}'")
+        for name in ("learning_rate", "temperature", "clip"):
+            if not 0 < getattr(self, name) < float("inf"):
+                raise InputError(f"--{name.replace('_', '-')} needs a number above 0, not {getattr(self, name)}")
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, for a manifest."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> "SkipConfig":
+        """The config that `to_dict` gave, after a way through JSON.
+
+        Raises:
+            InputError: if a setting is unknown or no longer allowed.
+        """
+        try:
+            plain: dict[str, Any] = {
+                key: tuple(value) if isinstance(value, list) else value for key, value in values.items()
+            }
+            return cls(**plain)
+        except (AttributeError, TypeError) as error:
+            raise InputError(f"the settings of the study are not those of this layer-oracle ({error})") from error
+
+
+_LAPTOP = SkipConfig()
+
+_PAPER = replace(
+    _LAPTOP,
+    context=1024,
+    batch=256,
+    tokenizer="tokenizer.json",
+    steps=1_000_000,
+    warmup=10_000,
+    learning_rate=2e-4,
+    task_share=0.0,
+    density_weight=0.1,
+    validation=1024,
+    checkpoint=1000,
+    device="cuda",
+)
+
+PRESETS: dict[str, SkipConfig] = {
+    "laptop": _LAPTOP,
+    "trial": replace(_LAPTOP, steps=200),
+    "paper-408m": replace(_PAPER, width=1024, layers=16, heads=16, feed_forward=5504),
+    "paper-5.8b": replace(_PAPER, width=3072, layers=30, heads=48, feed_forward=16384),
+}
+"""`laptop` is the default, `trial` what the benchmark measures. The others have the smallest and the largest number of
+parameters of Zeng et al. (408 M and 5.79 B, head width 64, 32k tokens, rows of 1024 tokens, 256 a step; second-hand);
+their split into width and depth is ours."""

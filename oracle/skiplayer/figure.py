@@ -1,0 +1,88 @@
+"""The figure of a study: held-out loss against FLOPs, and who runs which unit."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from analysis.plot_files import save
+from analysis.style import GREY, frame, look_of, plain, styled
+from oracle.skiplayer.compare import Results
+
+__all__ = ["draw_study"]
+
+LABELS = {
+    "skiplayer": "SkipLayer",
+    "random": "a random router",
+    "dense": "the dense model of nearest FLOPs",
+    "early-exit": "early exit (line: other thresholds)",
+    "full": "the dense model of all layers",
+}
+
+ROUTED = ("skiplayer", "random", "early-exit")
+
+
+def draw_study(results: Results, path: Path, manifest: Mapping[str, Any]) -> list[Path]:
+    """Draws a study as PNG and PDF, its numbers as CSV.
+
+    Args:
+        results: its tables.
+        path: without suffix.
+        manifest: of the study; it goes into all files.
+
+    Returns:
+        The three files.
+    """
+    config, text = manifest["config"], manifest["text"]
+    with styled():
+        figure = Figure(figsize=(7.6, 3.2))
+        left, right = figure.subplots(1, 2, width_ratios=(3, 2))
+        _losses(left, results)
+        _densities(right, results, config["density"])
+        frame(
+            figure,
+            _finding(results),
+            f"{config['layers']} layers of width {config['width']}, {config['steps']} steps, seed {config['seed']}; "
+            f"{config['validation']} held-out rows of {config['context']} tokens; bars: 95 % bootstrap over rows",
+            legend=left.get_legend_handles_labels()[0],
+            note=plain(f"Text: {text['source']}."),
+        )
+    return save(results.arms, figure, path, manifest)
+
+
+def _finding(results: Results) -> str:
+    """SkipLayer's loss against chance and against the dense model, as far as they were trained."""
+    arms = results.arms.set_index("arm")
+    differences = arms["difference"].astype(float)
+    others = [(arm, LABELS[arm]) for arm in ("random", "dense") if arm in arms.index and "skiplayer" in arms.index]
+    if not others:
+        return f"Lowest held-out loss: {LABELS[str(arms['loss'].idxmin())].split(' (')[0]}"
+    parts = [f"{-float(differences[arm]):+.2f} nats/token against {label}" for arm, label in others]
+    return f"SkipLayer: {', '.join(parts)}"
+
+
+def _losses(axes: Axes, results: Results) -> None:
+    if len(results.curve):
+        curve = results.curve.sort_values("flops")
+        line = look_of(list(LABELS).index("early-exit")).line(marker="", linewidth=1)
+        axes.plot(curve["flops"] / 1e6, curve["loss"], **line, zorder=1)
+    for row in results.arms.to_dict("records"):
+        look = look_of(list(LABELS).index(row["arm"]))
+        spread = [[row["loss"] - row["loss_low"]], [row["loss_high"] - row["loss"]]]
+        shown = look.line(linestyle="", capsize=3, markersize=6)
+        axes.errorbar([row["flops"] / 1e6], [row["loss"]], spread, **shown, label=LABELS[row["arm"]])
+    axes.set_xlabel("MFLOPs per token, counted")
+    axes.set_ylabel("held-out loss (nats/token)")
+
+
+def _densities(axes: Axes, results: Results, target: float) -> None:
+    for arm, rows in results.density.groupby("arm", sort=False):
+        if arm in ROUTED:
+            axes.plot(rows["unit"], rows["executed"], **look_of(list(LABELS).index(str(arm))).line())
+    axes.axhline(target, color=GREY, linestyle="--", linewidth=0.9)
+    axes.annotate("target", (0, target), xytext=(2, 3), textcoords="offset points", color=GREY, fontsize=8)
+    axes.set_xlabel("unit")
+    axes.set_ylabel("share of tokens that run it")
+    axes.set_ylim(0, 1.03)

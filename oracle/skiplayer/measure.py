@@ -1,0 +1,125 @@
+"""What a trained model is worth and what it costs: held-out loss, executed density, FLOPs, speed, one-shot tasks.
+
+Shapes: B rows, T tokens, U units.
+"""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch.nn import functional
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils.flop_counter import FlopCounterMode
+
+from oracle.skiplayer.model import Model
+from oracle.skiplayer.router import Gates
+from oracle.skiplayer.tasks import Question
+from oracle.skiplayer.text import Tokenizer, Tokens
+
+__all__ = ["Measured", "answers", "flops_per_token", "measure"]
+
+ROWS = 16
+"""Rows of a batch."""
+
+MakeGates = Callable[[], Gates | None]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Measured:
+    """A model on held-out rows.
+
+    Attributes:
+        loss_B: cross-entropy of each row, in nats/token.
+        density_U: share of the tokens that ran each unit.
+        flops: per token, counted while the pass ran: matrix products and attention as they were computed.
+        tokens_per_second: of a pass on this machine.
+    """
+
+    loss_B: NDArray[np.float64]
+    density_U: NDArray[np.float64]
+    flops: float
+    tokens_per_second: float
+
+    @property
+    def loss(self) -> float:
+        """Mean cross-entropy, in nats/token."""
+        return float(self.loss_B.mean())
+
+    @property
+    def density(self) -> float:
+        """Mean share of the units that a token ran."""
+        return float(self.density_U.mean())
+
+
+@torch.inference_mode()
+def measure(model: Model, gates: MakeGates, rows_BT: Tokens) -> Measured:
+    """Runs held-out rows (B T+1) as at inference."""
+    losses, rates, made = [], [], gates()
+    begun = time.perf_counter()
+    for batch in _batches(model, rows_BT):
+        passed = model(batch[:, :-1], made)
+        logits_BTV = model.logits(passed.hidden_BTD)
+        loss_BT = functional.cross_entropy(logits_BTV.transpose(1, 2), batch[:, 1:], reduction="none")
+        losses.append(loss_BT.double().mean(1).cpu().numpy())
+        rates += [[1.0 if pick.rate is None else float(pick.rate) for pick in passed.picks]] * len(batch)
+    seconds = time.perf_counter() - begun
+    return Measured(
+        loss_B=np.concatenate(losses),
+        density_U=np.asarray(rates, dtype=np.float64).mean(0),
+        flops=flops_per_token(model, gates, rows_BT),
+        tokens_per_second=rows_BT[:, 1:].size / seconds,
+    )
+
+
+@torch.inference_mode()
+def flops_per_token(model: Model, gates: MakeGates, rows_BT: Tokens) -> float:
+    """FLOPs that a pass over some rows really executes, a token."""
+    made = gates()
+    # The counter does not see inside of fused attention.
+    with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
+        for batch in _batches(model, rows_BT):
+            model.logits(model(batch[:, :-1], made).hidden_BTD)
+    return counter.get_total_flops() / rows_BT[:, 1:].size
+
+
+def answers(model: Model, gates: MakeGates, asked: list[Question], tokenizer: Tokenizer) -> NDArray[np.bool_]:
+    """Which questions the model answers right: the likeliest choice a token is the right one."""
+    right = [False] * len(asked)
+    # Questions of a task are about as long as each other.
+    for task in dict.fromkeys(one.task for one in asked):
+        places = [place for place, one in enumerate(asked) if one.task == task]
+        pairs = [(asked[place].prompt, choice) for place in places for choice in asked[place].choices]
+        likelihoods = iter(_log_likelihoods(model, gates(), pairs, tokenizer))
+        for place in places:
+            own = [next(likelihoods) for _ in asked[place].choices]
+            right[place] = int(np.argmax(own)) == asked[place].answer
+    return np.array(right, dtype=np.bool_)
+
+
+@torch.inference_mode()
+def _log_likelihoods(
+    model: Model, gates: Gates | None, pairs: list[tuple[str, str]], tokenizer: Tokenizer
+) -> list[float]:
+    """Mean log-likelihood (nats/token) of a continuation after each prompt, whose beginning is cut off if need be."""
+    longest = model.turns_TE.shape[0]
+    ids = [(tokenizer.encode(prompt), tokenizer.encode(answer)) for prompt, answer in pairs]
+    cut = [(prompt[-(longest + 1 - len(answer)) :], answer) for prompt, answer in ids]
+    rows_BT = np.zeros((len(cut), max(len(prompt) + len(answer) for prompt, answer in cut)), dtype=np.int64)
+    asked_BT = np.zeros(rows_BT.shape, dtype=np.bool_)
+    for row, (prompt, answer) in enumerate(cut):
+        rows_BT[row, : len(prompt) + len(answer)] = prompt + answer
+        asked_BT[row, len(prompt) : len(prompt) + len(answer)] = True
+    found: list[float] = []
+    for batch, asked in zip(_batches(model, rows_BT), _batches(model, asked_BT), strict=True):
+        logits_BTV = model.logits(model(batch[:, :-1], gates).hidden_BTD)
+        loss_BT = functional.cross_entropy(logits_BTV.transpose(1, 2), batch[:, 1:], reduction="none")
+        found += (-(loss_BT * asked[:, 1:]).sum(1) / asked.sum(1)).tolist()
+    return found
+
+
+def _batches(model: Model, rows_BT: NDArray[Any]) -> list[torch.Tensor]:
+    return list(torch.from_numpy(rows_BT).to(model.head.weight.device).split(ROWS))

@@ -1,0 +1,221 @@
+"""Routers for a pretrained model whose own weights stay as they are.
+
+A router reads the hidden state that enters a layer, divided by its root mean square; the keys and values of a token
+that skips are projected from its un-updated state, so that the trained routers are a gate of the engine under
+`propagate`.
+
+Shapes: B rows, R rows of the engine, T tokens, D width, L layers.
+"""
+
+import json
+from collections.abc import Iterator, Mapping
+from collections.abc import Sequence as Seq
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+from torch.nn import functional
+
+from oracle.engine.gates import Fed, Gate
+from oracle.errors import InputError
+from oracle.fields import check_types
+from oracle.models import LanguageModel
+from oracle.models.layers import find_layers
+from oracle.progress import Watch, silent
+from oracle.skiplayer.router import Gates, Learned, Pick
+from oracle.skiplayer.train import seeded
+from oracle.store.files import write_whole
+
+__all__ = ["RetrofitConfig", "RoutedGate", "retrofit"]
+
+WILLING = 4.0
+"""Where the biases start: a token runs a layer with probability 0.98."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class RetrofitConfig:
+    """How routers are trained.
+
+    Attributes:
+        density: share of the layers that a token is to run, in the mean over layers.
+        steps: of the optimiser.
+        batch: rows of a step.
+        context: tokens of a row.
+        learning_rate: of Adam.
+        density_weight: of L (executed - density)^2, in nats.
+        settle: share of the steps over which the gates' noise fades to none.
+        seed: of batches and noise.
+    """
+
+    density: float = 0.9
+    steps: int = 150
+    batch: int = 2
+    context: int = 64
+    learning_rate: float = 3e-3
+    density_weight: float = 3.0
+    settle: float = 0.7
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        check_types(self)
+        if not 0 <= self.density <= 1:
+            raise InputError(f"the density must be a share from 0 to 1, not {self.density}")
+        if min(self.steps, self.batch, self.context - 1) < 1:
+            raise InputError("steps and batch need at least 1 and context at least 2; give larger numbers")
+
+
+class RoutedGate(Gate):
+    """Trained routers as a gate of the engine: a token runs a layer where its router says so.
+
+    Args:
+        router: one router a layer.
+        about: where it comes from.
+    """
+
+    def __init__(self, router: Learned, about: Mapping[str, Any]) -> None:
+        self.router, self.about = router.eval(), dict(about)
+
+    def runs(self, layer: int, hidden_RTD: Tensor, fed: Fed) -> Tensor:
+        """The arg-max decisions."""
+        with torch.no_grad():
+            runs_RT = self.router(layer, hidden_RTD, _normed(hidden_RTD)).runs_BT
+        assert runs_RT is not None
+        return runs_RT
+
+    def save(self, path: Path) -> None:
+        """Writes the routers as safetensors, with where they come from as JSON inside."""
+        tensors = {name: one.detach().cpu().contiguous() for name, one in self.router.state_dict().items()}
+        write_whole(path, lambda scratch: save_file(tensors, scratch, {"about": json.dumps(self.about)}))
+
+    @classmethod
+    def load(cls, path: Path, model: LanguageModel) -> "RoutedGate":
+        """Reads what `save` wrote.
+
+        Raises:
+            InputError: if it is damaged, or the routers belong to another model.
+        """
+        try:
+            with safe_open(path, framework="pt") as file:
+                about = json.loads(file.metadata()["about"])
+                tensors = {name: file.get_tensor(name) for name in ("weight", "bias")}
+            wanted = about["fingerprint"]
+        except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
+            raise InputError(f"'{path}' holds no routers that can be read ({error}); train them again") from error
+        if wanted != model.fingerprint:
+            raise InputError(
+                f"the routers in '{path}' were trained for a model of fingerprint {wanted}, but '{model.name}' has "
+                f"{model.fingerprint}; give the same model"
+            )
+        router = _router(model)
+        router.load_state_dict(tensors)
+        return cls(router, about)
+
+
+def retrofit(
+    model: LanguageModel, texts: Seq[str], config: RetrofitConfig | None = None, *, watch: Watch = silent
+) -> RoutedGate:
+    """Trains a router per layer on texts; the model's weights stay frozen.
+
+    Loss: cross-entropy of the text (nats/token) + `density_weight` x L (mean executed rate - density)^2. Trained from
+    scratch, each layer is held to the density; a pretrained model does not work without its first layers, so that here
+    only the mean over layers is. Training computes what is skipped too: the estimator `all` of
+    `oracle.skiplayer.router`.
+
+    Args:
+        model: a loaded decoder-only model.
+        texts: what to train on.
+        config: how.
+        watch: shows progress.
+
+    Raises:
+        InputError: if there is less text than one row.
+    """
+    config = config or RetrofitConfig()
+    ids = [token for text in texts for token in model.tokenizer.encode(text)]
+    if len(ids) <= config.context:
+        raise InputError(f"text of more than {config.context} tokens is required, but there are {len(ids)}; give more")
+    tokens, router = torch.tensor(ids), _router(model)
+    optimiser = torch.optim.Adam(router.parameters(), lr=config.learning_rate)
+    losses: list[float] = []
+    frozen = [one for one in model.network.parameters() if one.requires_grad]
+    for one in frozen:
+        one.requires_grad_(False)
+    try:
+        with watch("Training routers", config.steps) as advance:
+            for step in range(config.steps):
+                losses.append(_step(model, router, optimiser, _rows(tokens, config, step), config, step))
+                advance(1, f"{losses[-1]:.3f} nats/token")
+    finally:
+        for one in frozen:
+            one.requires_grad_(True)
+    router.generator = None
+    about = {"fingerprint": model.fingerprint, "model": model.name, "config": asdict(config), "losses": losses}
+    return RoutedGate(router, about)
+
+
+def _router(model: LanguageModel) -> Learned:
+    width = model.network.config.get_text_config().hidden_size
+    router = Learned(model.layers, width, temperature=1.0, estimator="all", bias=WILLING)
+    return router.to(model.network.device)
+
+
+def _rows(tokens: Tensor, config: RetrofitConfig, step: int) -> Tensor:
+    starts = np.random.default_rng([config.seed, step]).integers(0, len(tokens) - config.context, config.batch)
+    return torch.stack([tokens[start : start + config.context + 1] for start in starts.tolist()])
+
+
+def _step(
+    model: LanguageModel,
+    router: Learned,
+    optimiser: torch.optim.Optimizer,
+    rows_BT: Tensor,
+    config: RetrofitConfig,
+    step: int,
+) -> float:
+    """One step; returns the cross-entropy in nats/token."""
+    router.noise = max(0.0, 1 - step / max(1.0, config.settle * config.steps))
+    router.generator = seeded(config.seed, 3, step)
+    rows_BT = rows_BT.to(model.network.device)
+    with routed(model, router) as picks:
+        logits_BTV = model.network(input_ids=rows_BT[:, :-1], use_cache=False).logits.float()
+    entropy = functional.cross_entropy(logits_BTV.flatten(0, 1), rows_BT[:, 1:].flatten())
+    rates_L = torch.stack([pick.rate for pick in picks if pick.rate is not None])
+    loss = entropy + config.density_weight * len(rates_L) * (rates_L.mean() - config.density).square()
+    optimiser.zero_grad()
+    loss.backward()
+    optimiser.step()
+    return entropy.item()
+
+
+@contextmanager
+def routed(model: LanguageModel, gates: Gates) -> Iterator[list[Pick]]:
+    """While open, the model's own forward passes obey gates; yields who ran each layer, as it goes."""
+    owner, name = find_layers(model.network)
+    picks: list[Pick] = []
+
+    def hook(layer: nn.Module, args: Any, kwargs: Any, output: Any) -> Any:
+        hidden_BTD = args[0] if args else kwargs["hidden_states"]
+        pick = gates(len(picks), hidden_BTD, _normed(hidden_BTD))
+        picks.append(pick)
+        after_BTD = output[0] if isinstance(output, tuple) else output
+        assert pick.runs_BT is not None
+        gate_BT = pick.runs_BT if pick.gate_BT is None else pick.gate_BT
+        mixed_BTD = hidden_BTD + gate_BT.to(after_BTD.dtype)[:, :, None] * (after_BTD - hidden_BTD)
+        return (mixed_BTD, *output[1:]) if isinstance(output, tuple) else mixed_BTD
+
+    handles = [layer.register_forward_hook(hook, with_kwargs=True) for layer in getattr(owner, name)]
+    try:
+        yield picks
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def _normed(hidden: Tensor) -> Tensor:
+    return functional.rms_norm(hidden.float(), hidden.shape[-1:])

@@ -1,0 +1,143 @@
+"""A study: trains the arms on the same rows, measures them on the same held-out text, and writes it all down."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+from oracle.progress import Watch, silent
+from oracle.skiplayer.compare import Done, Results, tables
+from oracle.skiplayer.config import SkipConfig
+from oracle.skiplayer.exits import Confidence
+from oracle.skiplayer.folder import Folder
+from oracle.skiplayer.measure import MakeGates, answers, flops_per_token, measure
+from oracle.skiplayer.model import Model
+from oracle.skiplayer.router import Chance
+from oracle.skiplayer.tasks import Question, questions
+from oracle.skiplayer.text import Corpus, Tokens, load_corpus
+from oracle.skiplayer.train import Learner, seeded, train
+
+__all__ = ["resume_study", "run_study"]
+
+THRESHOLDS = (0.05, 0.1, 0.2, 0.35, 0.5, 0.7, 0.9, 1.1)
+"""Of the confidence to leave, for the curve of early exit; nobody leaves at the last."""
+
+BISECTIONS = 10
+
+Stop = Callable[[], bool]
+
+
+def never() -> bool:
+    """Nobody asks to stop."""
+    return False
+
+
+def run_study(config: SkipConfig, out: Path, *, watch: Watch = silent, stop: Stop = never) -> Results:
+    """Trains and compares the arms of a study in a new folder.
+
+    Args:
+        config: what to train and how.
+        out: folder, which must not exist yet or be empty.
+        watch: shows progress.
+        stop: whether the user asked to stop.
+
+    Returns:
+        The tables, which are in the folder too.
+
+    Raises:
+        InputError: if the folder is taken or the text cannot be used.
+        Interrupted: if the user asked to stop; `resume_study` goes on.
+    """
+    corpus = load_corpus(config)
+    return _Study(config, corpus, Folder.create(out, config, corpus)).run(watch, stop)
+
+
+def resume_study(folder: Path, *, watch: Watch = silent, stop: Stop = never) -> Results:
+    """Goes on with a study that was interrupted; ends with the very numbers of one that was not.
+
+    Raises:
+        InputError: if it is no study, or its text is not the same any more.
+        Interrupted: if the user asked to stop.
+    """
+    opened = Folder.open(folder)
+    corpus = load_corpus(opened.config)
+    opened.check_text(corpus)
+    return _Study(opened.config, corpus, opened).run(watch, stop)
+
+
+@dataclass(frozen=True)
+class _Study:
+    config: SkipConfig
+    corpus: Corpus
+    folder: Folder
+
+    def run(self, watch: Watch, stop: Stop) -> Results:
+        with self.folder.locked():
+            rows_BT = self.corpus.rows(self.config)
+            done, curve = {}, list[dict[str, float]]()
+            for arm in self.config.arms:
+                depth = self._depth(rows_BT) if arm == "dense" else None
+                learner = Learner(arm, self.config, self.corpus.tokenizer.size, depth)
+                train(learner, self.corpus, self.folder.checkpoint(arm), watch=watch, stop=stop)
+                with watch(f"Measuring {arm}", 1) as advance:
+                    gates: MakeGates = learner.gates
+                    if arm == "early-exit":
+                        threshold = self._threshold(learner.model)
+                        gates = _leaving(learner.model, threshold)
+                        curve = _curve(learner.model, threshold, rows_BT)
+                    done[arm] = self._measure(learner, gates, rows_BT)
+                    advance(1, "")
+            results = tables(self.config, done, curve, self.asked)
+            self.folder.write(results)
+        return results
+
+    @cached_property
+    def asked(self) -> list[Question]:
+        """The one-shot questions, the same for every arm."""
+        return questions(self.corpus.cloze, self.config.questions, self.config.seed)
+
+    def _measure(self, learner: Learner, gates: MakeGates, rows_BT: Tokens) -> Done:
+        model, asked = learner.model, self.asked
+        return Done(
+            layers=len(model.layers),
+            parameters=sum(weight.numel() for weight in learner.parameters()),
+            losses=learner.losses,
+            measured=measure(model, gates, rows_BT),
+            right_Q=answers(model, gates, asked, self.corpus.tokenizer),
+        )
+
+    def _depth(self, rows_BT: Tokens) -> int:
+        """Layers of the dense model whose FLOPs are nearest to those at the target density, both counted."""
+        config, some_BT = self.config, rows_BT[:4]
+
+        def count(layers: int, gates: MakeGates) -> float:
+            model = Model(config, self.corpus.tokenizer.size, layers).to(config.device)
+            return flops_per_token(model, gates, some_BT)
+
+        target = count(config.layers, lambda: Chance(config.density, seeded(config.seed, 2)))
+        return min(range(1, config.layers + 1), key=lambda layers: abs(count(layers, lambda: None) - target))
+
+    def _threshold(self, model: Model) -> float:
+        """The confidence at which the target density is met on training text."""
+        rows_BT, low, high = self.corpus.rows(self.config, training=True)[::2], 0.0, 1.0
+        for _ in range(BISECTIONS):
+            middle = (low + high) / 2
+            if measure(model, _leaving(model, middle), rows_BT).density > self.config.density:
+                high = middle
+            else:
+                low = middle
+        return (low + high) / 2
+
+
+def _leaving(model: Model, threshold: float) -> MakeGates:
+    return lambda: Confidence(model, threshold)
+
+
+def _curve(model: Model, chosen: float, rows_BT: Tokens) -> list[dict[str, float]]:
+    """Early exit at several thresholds, the chosen one among them."""
+    points = []
+    for threshold in sorted({*THRESHOLDS, chosen}):
+        one = measure(model, _leaving(model, threshold), rows_BT)
+        point = {"threshold": threshold, "loss": one.loss, "density": one.density, "flops": one.flops}
+        points.append({**point, "chosen": threshold == chosen})
+    return points

@@ -1,0 +1,188 @@
+"""Training one arm of a study: seeded step by step, so that a resumed training ends with the very same weights.
+
+Shapes: B rows, T tokens.
+"""
+
+import json
+import math
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+from torch.nn import functional
+
+from oracle.errors import InputError, Interrupted
+from oracle.progress import Watch, silent
+from oracle.skiplayer.config import SkipConfig
+from oracle.skiplayer.exits import exit_loss
+from oracle.skiplayer.model import Model
+from oracle.skiplayer.router import Chance, Gates, Learned
+from oracle.skiplayer.text import Corpus
+from oracle.store.files import write_whole
+
+__all__ = ["Learner", "seeded", "train"]
+
+MOMENTS = ("exp_avg", "exp_avg_sq")
+
+
+def seeded(*numbers: int) -> torch.Generator:
+    """A stream of its own for each combination of numbers."""
+    mixed = 0
+    for number in numbers:
+        mixed = (mixed * 1_000_003 + number) % 2**63
+    return torch.Generator().manual_seed(mixed)
+
+
+class Learner(nn.Module):
+    """A model in training.
+
+    Args:
+        arm: what is trained; see `oracle.skiplayer.config.ARMS`.
+        config: how.
+        vocabulary: V.
+        layers: L, if not that of the config.
+
+    Raises:
+        InputError: if the config's device is not there.
+
+    Attributes:
+        model: the model.
+        router: its routers, if it learns any.
+        done: steps behind it.
+        losses: cross-entropy of each of them, in nats/token.
+    """
+
+    def __init__(self, arm: str, config: SkipConfig, vocabulary: int, layers: int | None = None) -> None:
+        super().__init__()
+        if config.device.startswith("cuda") and not torch.cuda.is_available():
+            raise InputError("--device cuda needs a CUDA device and a CUDA build of torch, and found none; use cpu")
+        self.arm, self.config = arm, config
+        self.model = Model(config, vocabulary, layers)
+        self.model.initialise(seeded(config.seed))
+        self.router: Learned | None = None
+        if arm == "skiplayer":
+            options: dict[str, Any] = {"temperature": config.temperature, "estimator": config.estimator}
+            self.router = Learned(self.model.units, config.width, **options)
+        self.to(config.device)
+        self.done, self.losses = 0, list[float]()
+        decayed = [one for name, one in self.model.named_parameters() if one.dim() > 1 and "embedding" not in name]
+        others = [one for one in self.parameters() if all(one is not other for other in decayed)]
+        groups = [{"params": decayed, "weight_decay": config.weight_decay}, {"params": others, "weight_decay": 0.0}]
+        self.optimiser = torch.optim.AdamW(groups, lr=config.learning_rate, betas=(0.9, 0.95))
+
+    def gates(self, *, step: int | None = None) -> Gates | None:
+        """The gates of a training step, or those of inference; confidence aside, which needs a threshold."""
+        if self.arm == "random":
+            return Chance(self.config.density, seeded(self.config.seed, 1, -1 if step is None else step))
+        if self.router is not None:
+            fading = max(self.config.settle * self.config.steps, 1)
+            self.router.noise = 0.0 if step is None else max(0.0, 1 - step / fading)
+            self.router.generator = None if step is None else seeded(self.config.seed, 1, step)
+        return self.router
+
+    def step(self, rows_BT: Tensor) -> float:
+        """One step on some rows (B T+1); returns their cross-entropy in nats/token."""
+        config, gold_BT = self.config, rows_BT[:, 1:]
+        for group in self.optimiser.param_groups:
+            group["lr"] = config.learning_rate * _share(self.done, config)
+        early = self.arm == "early-exit"
+        passed = self.model(rows_BT[:, :-1], self.gates(step=self.done), every=early)
+        if early:
+            loss = entropy = exit_loss(self.model, passed, gold_BT)
+        else:
+            logits_BTV = self.model.logits(passed.hidden_BTD)
+            loss = entropy = functional.cross_entropy(logits_BTV.flatten(0, 1), gold_BT.flatten())
+        if self.router is not None:
+            rates_U = torch.stack([pick.rate for pick in passed.picks])
+            loss = entropy + config.density_weight * (rates_U - config.density).square().sum()
+        self.optimiser.zero_grad(set_to_none=True)
+        loss.backward()
+        nn.utils.clip_grad_norm_(self.parameters(), config.clip)
+        self.optimiser.step()
+        self.done += 1
+        self.losses.append(entropy.item())
+        if not math.isfinite(self.losses[-1]):
+            raise InputError(
+                f"the loss of {self.arm} is no number any more after {self.done} steps; give a smaller --learning-rate"
+            )
+        return self.losses[-1]
+
+    def save(self, path: Path) -> None:
+        """Writes weights, the optimiser's moments and the losses so far: one safetensors file, no pickle."""
+        tensors = {name: one.detach().cpu().contiguous() for name, one in self.state_dict().items()}
+        for name, one in self.named_parameters():
+            for moment in MOMENTS:
+                tensors[f"{moment}:{name}"] = self.optimiser.state[one][moment].cpu()
+        tensors["losses"] = torch.tensor(self.losses, dtype=torch.float64)
+        about = {"arm": self.arm, "step": self.done, "config": self.config.to_dict()}
+        write_whole(path, lambda scratch: save_file(tensors, scratch, {"about": json.dumps(about)}))
+
+    def load(self, path: Path) -> None:
+        """Goes on from what `save` wrote.
+
+        Raises:
+            InputError: if it is damaged, or of another arm.
+        """
+        try:
+            with safe_open(path, framework="pt") as file:
+                about = json.loads(file.metadata()["about"])
+                tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - no mapping
+            self.load_state_dict({name: tensors[name] for name in self.state_dict()})
+            if about["arm"] != self.arm:
+                raise KeyError(f"it is of {about['arm']}")
+            for name, one in self.named_parameters():
+                moments = {moment: tensors[f"{moment}:{name}"].to(one.device) for moment in MOMENTS}
+                self.optimiser.state[one] = {"step": torch.tensor(float(about["step"])), **moments}
+        except (OSError, SafetensorError, KeyError, TypeError, ValueError, RuntimeError) as error:
+            raise InputError(f"the checkpoint '{path}' cannot be used ({error}); remove it to train again") from error
+        self.done, self.losses = int(about["step"]), tensors["losses"].tolist()
+
+
+def train(
+    learner: Learner,
+    corpus: Corpus,
+    path: Path | None = None,
+    *,
+    watch: Watch = silent,
+    stop: Callable[[], bool] = lambda: False,
+) -> None:
+    """Trains to the last step, from a checkpoint if there is one.
+
+    Args:
+        learner: what to train.
+        corpus: on what.
+        path: of the checkpoint; None for none.
+        watch: shows progress.
+        stop: whether the user asked to stop.
+
+    Raises:
+        Interrupted: if so; the checkpoint is written.
+        InputError: if the checkpoint cannot be used, or the loss is no number any more.
+    """
+    config = learner.config
+    if path is not None and path.is_file():
+        learner.load(path)
+    if learner.done == config.steps:
+        return
+    with watch(f"Training {learner.arm}", config.steps) as advance:
+        advance(learner.done, "")
+        while learner.done < config.steps:
+            rows_BT = torch.from_numpy(corpus.batch(config, learner.done)).to(config.device)
+            advance(1, f"{learner.step(rows_BT):.3f} nats/token")
+            asked = stop()
+            if path is not None and (asked or not learner.done % config.checkpoint or learner.done == config.steps):
+                learner.save(path)
+            if asked:
+                raise Interrupted(str(path))
+
+
+def _share(step: int, config: SkipConfig) -> float:
+    """Of the highest learning rate: rises over the first steps, then falls along a cosine to a tenth."""
+    if step < config.warmup:
+        return (step + 1) / config.warmup
+    way = (step - config.warmup) / max(1, config.steps - config.warmup)
+    return 0.1 + 0.9 * 0.5 * (1 + math.cos(math.pi * min(1.0, way)))

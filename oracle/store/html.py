@@ -1,0 +1,60 @@
+"""A run as a notebook shows it: what it is and what it found, in a table. Every text is escaped."""
+
+from html import escape
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from oracle.store.run import Run
+
+__all__ = ["card", "run_card"]
+
+
+def card(title: str, rows: list[tuple[str, Any]], *, note: str = "") -> str:
+    """A titled table of names and values.
+
+    Args:
+        title: above it.
+        rows: a name and a value each; values of None are left out.
+        note: below it.
+    """
+    lines = "".join(
+        f'<tr><th style="text-align:left">{escape(name)}</th><td style="text-align:left">{escape(str(value))}</td></tr>'
+        for name, value in rows
+        if value is not None
+    )
+    below = f"<p><em>{escape(note)}</em></p>" if note else ""
+    return f"<div><p><strong>{escape(title)}</strong></p><table><tbody>{lines}</tbody></table>{below}</div>"
+
+
+def run_card(run: "Run") -> str:
+    """What `Run` looks like in a notebook."""
+    config, model = run.manifest["config"], run.manifest["model"]
+    tolerance = f" less {config['tolerance']:g}" if config["tolerance"] else ""
+    known: list[tuple[str, Any]] = [
+        ("model", f"{model.get('id', 'unknown')}, {run.units} {run.unit}s"),
+        ("data", run.manifest.get("data", {}).get("source")),
+        ("criterion", f"{config['criterion']} of the full model{tolerance}, scope {config['scope']}"),
+    ]
+    if not run.complete:
+        return card(f"Run {run.folder.name}", known, note="The search has not ended: there are no numbers yet.")
+    return card(
+        f"Run {run.folder.name}", [*known, *_numbers(run.summary())], note=".to_frame() gives a row a sequence."
+    )
+
+
+def _numbers(summary: dict[str, Any]) -> list[tuple[str, Any]]:
+    shares = {
+        "minimal budget per sequence": ("per_sequence_fraction", "per_sequence_interval"),
+        "oracle at equal mean quality": ("equal_quality_fraction", "equal_quality_interval"),
+        "minimal budget, shuffled references": ("null_per_sequence_fraction", ""),
+    }
+    rows = [(name, _share(summary.get(value), summary.get(interval))) for name, (value, interval) in shares.items()]
+    counts = {"sequences": "sequences", "where the full model scores zero": "zero_quality_sequences"}
+    return [*((name, summary.get(key)) for name, key in counts.items()), *rows]
+
+
+def _share(value: float | None, interval: list[float] | None) -> str | None:
+    if value is None:
+        return None
+    ends = f" (95 % interval {100 * interval[0]:.1f} to {100 * interval[1]:.1f} %)" if interval else ""
+    return f"{100 * value:.1f} %{ends}"

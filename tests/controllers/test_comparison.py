@@ -1,0 +1,186 @@
+"""`oracle compare`, end to end on a tiny run."""
+
+import json
+import shutil
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+import analysis
+from oracle.controllers import compare_run, training
+from oracle.controllers.base import Controller
+from oracle.controllers.comparison import SCHEMA
+from oracle.controllers.headroom import Frontiers, captured
+from oracle.controllers.registry import CONTROLLERS
+from oracle.controllers.trial import parts
+from oracle.models import LanguageModel
+from oracle.store import Run
+
+SOME = "full,static,oracle,unified,ridge"
+
+
+@pytest.fixture
+def copy(small_run: Run, tmp_path: Path) -> Path:
+    return shutil.copytree(small_run.folder, tmp_path / "run")
+
+
+def test_every_controller_has_its_rows(copy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(training, "Plan", partial(training.Plan, steps=4))
+    found = compare_run(copy, timed=False)
+    expected = [(name, len(kind.sweep(5))) for name, kind in CONTROLLERS.items()]
+    counts = found.rows.groupby("controller", sort=False).size()
+    assert list(counts.items()) == expected
+    stored = pd.read_parquet(found.path)
+    assert found.path == copy / "controllers" / "comparison.parquet"
+    assert list(stored.columns) == SCHEMA.names
+    pd.testing.assert_frame_equal(stored, found.rows)
+    assert {one["shape"] for one in found.findings} == {"linear", "mlp"}
+    assert all(one["low"] <= one["difference"] <= one["high"] for one in found.findings)
+    rows = found.rows.set_index(["controller", "setting"])
+    full = rows.loc[("full", "")]
+    assert (full["executed_fraction"], full["quality"], full["flops_fraction"]) == (1.0, 1.0, 1.0)
+    summary = Run.open(copy).summary()
+    replayed = rows.loc[("oracle", "policy=equal_quality")]
+    assert replayed["executed_fraction"] == pytest.approx(summary["equal_quality_fraction"])
+    assert replayed["quality"] >= summary["full_quality"] - 1e-9
+    assert (rows["static_quality"] <= rows["mixed_quality"] + 1e-9).all()
+    assert rows["tokens_per_second_8"].isna().all()
+
+
+def test_what_is_finished_is_not_done_again(copy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    first = compare_run(copy, controllers=SOME, timed=False)
+
+    def refuse(*arguments: object) -> None:
+        raise AssertionError("it was there")
+
+    monkeypatch.setattr(Controller, "generate", refuse)
+    again = compare_run(copy, controllers=SOME, timed=False)
+    pd.testing.assert_frame_equal(first.rows, again.rows)
+    with pytest.raises(AssertionError, match="it was there"):
+        compare_run(copy, controllers=SOME, timed=False, limit=4)
+    (copy / "controllers" / "full.parquet").write_bytes(b"x")
+    with pytest.raises(AssertionError, match="it was there"):
+        compare_run(copy, controllers=SOME, timed=False)
+
+
+def test_nobody_is_judged_by_what_it_learned_from(copy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[tuple[str, set[str]]] = []
+    for kind in CONTROLLERS.values():
+        if not kind.learns:
+            continue
+
+        def spy(self: Controller, lessons, _fit=kind.fit) -> None:
+            self.taught = set(lessons.ids)
+            _fit(self, lessons)
+
+        monkeypatch.setattr(kind, "fit", spy)
+    generate = Controller.generate
+
+    def watched(self: Controller, prompts):
+        seen.append((self.name, {prompt.text for prompt in prompts}))
+        if hasattr(self, "taught"):
+            texts = {sequence.prompt for sequence in sequences if sequence.id in self.taught}
+            assert not texts & seen[-1][1]
+            assert len(texts) + len(seen[-1][1]) == 6
+        return generate(self, prompts)
+
+    from oracle.controllers.subject import Subject
+
+    sequences = Subject.open(copy).sequences
+    monkeypatch.setattr(Controller, "generate", watched)
+    compare_run(copy, controllers="static,adainfer,ridge,router", timed=False)
+    assert {name for name, _ in seen} == {"full", "static", "adainfer", "ridge", "router"}
+
+
+def test_speeds_are_measured(copy: Path) -> None:
+    found = compare_run(copy, controllers="full,unified", limit=4)
+    rows = found.rows
+    for batch in (1, 8, 32):
+        assert (rows[f"tokens_per_second_{batch}"] > 0).all()
+        ideal = rows[f"speedup_{batch}"] * rows["executed_fraction"]
+        np.testing.assert_allclose(rows[f"of_ideal_{batch}"], ideal)
+
+
+def test_a_criterion_that_needs_the_model(search: Callable[..., Run], tmp_path: Path) -> None:
+    run = shutil.copytree(search(criterion="log_likelihood", evaluations=12).folder, tmp_path / "run")
+    found = compare_run(run, controllers="full,static,d3,ridge", timed=False)
+    full = found.rows.set_index("controller").loc["full", "quality"]
+    assert full == pytest.approx(Run.open(run).summary()["full_quality"])
+    assert found.rows["quality"].notna().all()
+
+
+def test_the_command_line(copy: Path, command, monkeypatch: pytest.MonkeyPatch) -> None:
+    code, out, error = command("compare", copy, "--controllers", "full,random", "--no-timing", "--json", "--quiet")
+    assert (code, error) == (0, "")
+    answer = json.loads(out)
+    assert [row["controller"] for row in answer["controllers"]] == ["full", "random", "random"]
+    assert answer["controllers"][0]["tokens_per_second_1"] is None
+    code, out, _ = command("compare", copy, "--controllers", "full,random", "--no-timing", "--quiet")
+    assert code == 0
+    assert "captured" in out and "comparison.parquet" in out
+    code, out, _ = command("compare", copy, "--controllers", "full", "--no-timing", "--quiet", "--csv")
+    assert out.splitlines()[0] == ",".join(SCHEMA.names)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--controllers", "ful"], "did you mean 'full'"),
+        (["--limit", "1"], "--limit needs at least 2"),
+        (["--json", "--csv"], "one of --json and --csv"),
+    ],
+)
+def test_bad_input(copy: Path, command, options: list[str], message: str) -> None:
+    code, _, error = command("compare", copy, *options)
+    assert code == 2
+    assert message in error and error.count("\n") == 1
+
+
+def test_parts_are_disjoint_and_of_nearly_equal_size() -> None:
+    ids = [f"s{i}" for i in range(11)]
+    split = parts(ids, 4, 0)
+    assert sorted(one for part in split for one in part) == sorted(ids)
+    assert sorted(map(len, split)) == [2, 3, 3, 3]
+    assert split == parts(ids, 4, 0) != parts(ids, 4, 1)
+    assert parts(ids[:2], 4, 0) in ([["s0"], ["s1"]], [["s1"], ["s0"]])
+
+
+def test_captured_is_a_share_with_a_paired_interval() -> None:
+    rng = np.random.default_rng(0)
+    low_N, high_N = rng.random(40), 1 + rng.random(40)
+    half_N = (low_N + high_N) / 2
+    assert captured(half_N, low_N, high_N, seed=0) == pytest.approx((0.5, 0.5, 0.5)), "paired: no spread is left"
+    share, low, high = captured(half_N + rng.normal(0, 0.2, 40), low_N, high_N, seed=0)
+    assert share is not None and low is not None and high is not None
+    assert low < share < high
+    assert captured(half_N, high_N, low_N, seed=0) == (None, None, None)
+    assert captured(low_N, low_N, low_N, seed=0) == (None, None, None)
+    unsure_N = low_N + np.where(np.arange(40) == 0, 1.0, 0.0)
+    assert captured(half_N, low_N, unsure_N, seed=0)[1:] == (None, None), "often nothing is left to capture"
+
+
+def test_frontiers_beside_a_controller(small_run: Run) -> None:
+    experiment = analysis.load(small_run.folder)
+    ids = list(experiment.sequences["sequence"])
+    items, _ = analysis.quality_by_cost(experiment.evaluations, experiment.full_cost, experiment.metric, step=1)
+    frontier = analysis.oracle_frontier(items)
+    nothing, half, full = np.zeros(6), np.array([0.1] * 6), np.ones(6)
+    frontiers = Frontiers(experiment, ids, [(1.0, full), (0.0, nothing), (0.5, half)])
+    for fraction in (0.0, 0.3, 0.5, 0.8, 1.0):
+        beside = frontiers.beside(fraction)
+        assert beside.oracle_N.mean() == pytest.approx(float(frontier.quality_at(np.array([fraction]))[0]))
+        assert beside.mixed == pytest.approx(fraction), "a coin between nothing and everything beats the half mask"
+    assert frontiers.beside(0.75).static_N == pytest.approx([0.55] * 6)
+    assert frontiers.beside(1.4).static_N == pytest.approx(full)
+
+
+def test_the_models_fingerprint_must_be_the_runs(copy: Path, tiny_model: LanguageModel) -> None:
+    from conftest import tiny_llama, tiny_tokenizer
+
+    other = LanguageModel(name="other", network=tiny_llama(seed=1), tokenizer=tiny_tokenizer())
+    with pytest.raises(ValueError, match="give the same model"):
+        compare_run(copy, model=other)

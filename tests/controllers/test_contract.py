@@ -1,0 +1,135 @@
+"""What every controller owes: the contract, over all that there are."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import LAYERS
+
+from oracle.config import SearchConfig
+from oracle.controllers.base import Controller, TokenController
+from oracle.controllers.learned import load_learned, save_learned
+from oracle.controllers.lessons import Lessons
+from oracle.controllers.registry import CONTROLLERS, chosen, make
+from oracle.controllers.subject import Subject
+from oracle.engine import Engine
+from oracle.errors import InputError
+from oracle.store import Run
+
+
+@pytest.fixture(scope="module")
+def sequence_run(search: Callable[..., Run]) -> Run:
+    return search(criterion="agreement", scope="sequence", max_new_tokens=4, evaluations=8)
+
+
+EACH = [(name, place) for name in CONTROLLERS for place in range(len(CONTROLLERS[name].sweep(LAYERS)))]
+
+
+def build(name: str, place: int, subject: Subject, lessons: Lessons) -> Controller:
+    controller = make(name, subject, CONTROLLERS[name].sweep(LAYERS)[place])
+    if controller.learns:
+        controller.fit(lessons)
+    return controller
+
+
+@pytest.mark.parametrize(("name", "place"), EACH)
+def test_outputs_report_what_ran(name: str, place: int, subject: Subject, lessons: Lessons) -> None:
+    controller = build(name, place, subject, lessons)
+    prompts = [sequence.prompt for sequence in subject.sequences]
+    outputs = controller.generate(prompts)
+    assert controller.costs is not None
+    for output in outputs:
+        assert output.family == name
+        assert 0 <= output.fraction <= 1
+        assert output.fraction == pytest.approx(output.cost / LAYERS)
+        assert output.text == subject.engine.model.text(output.tokens)
+        assert output.seconds > 0
+        assert output.flops >= controller.costs.overhead + output.cost * min(controller.costs.units) * (1 - 1e-9)
+        assert (output.allocation is None) == isinstance(controller, TokenController)
+    again = controller.generate(prompts[::-1])[::-1]
+    assert [output.tokens for output in again] == [output.tokens for output in outputs], "an order changes nothing"
+    [alone] = controller.generate(prompts[2:3])
+    assert (alone.tokens, alone.fraction) == (outputs[2].tokens, outputs[2].fraction), "nor does a batch"
+    assert controller.generate([]) == []
+
+
+@pytest.mark.parametrize("name", CONTROLLERS)
+def test_likelihoods_are_those_of_the_outputs(name: str, subject: Subject, lessons: Lessons) -> None:
+    controller = build(name, 0, subject, lessons)
+    prompts = controller.open([sequence.prompt for sequence in subject.sequences])
+    outputs = controller.generate(prompts)
+    scores = controller.score(prompts, [output.tokens for output in outputs])
+    worse = controller.score(prompts, [(*output.tokens[:-1], output.tokens[-1] ^ 1) for output in outputs])
+    assert all(a > b for a, b in zip(scores, worse, strict=True)), "the greedy token is likelier than another"
+
+
+@pytest.mark.parametrize("name", [name for name, kind in CONTROLLERS.items() if kind.learns])
+def test_what_was_learned_can_be_stored_and_is_refused_before(
+    name: str, subject: Subject, lessons: Lessons, tmp_path: Path
+) -> None:
+    prompts = [subject.lessons[one].prompt for one in subject.ids]
+    blank = make(name, subject, CONTROLLERS[name].sweep(LAYERS)[0])
+    with pytest.raises(InputError, match="first: call fit"):
+        blank.generate(prompts)
+    learned = build(name, 0, subject, lessons)
+    path = tmp_path / "folder" / "x.safetensors"
+    assert not load_learned(path, blank, "key")
+    save_learned(path, learned, {"key": "key", "controller": name})
+    assert not load_learned(path, blank, "another key")
+    assert load_learned(path, blank, "key")
+    assert [one.tokens for one in blank.generate(prompts)] == [one.tokens for one in learned.generate(prompts)]
+    assert blank.state().keys() == learned.state().keys() != set()
+    for key, value in learned.state().items():
+        np.testing.assert_array_equal(blank.state()[key], value)
+    path.write_bytes(path.read_bytes()[:50])
+    assert not load_learned(path, blank, "key"), "a damaged file is no knowledge"
+
+
+@pytest.mark.parametrize("name", [name for name, kind in CONTROLLERS.items() if kind.learns])
+def test_learning_is_repeatable(name: str, subject: Subject, lessons: Lessons) -> None:
+    first, second = (build(name, 0, subject, lessons).state() for _ in range(2))
+    for key, value in first.items():
+        np.testing.assert_array_equal(value, second[key])
+
+
+def test_full_is_the_full_model(subject: Subject, lessons: Lessons) -> None:
+    outputs = build("full", 0, subject, lessons).generate([sequence.prompt for sequence in subject.sequences])
+    assert [output.tokens for output in outputs] == [subject.lessons[name].tokens for name in subject.ids]
+    assert {output.fraction for output in outputs} == {1.0}
+
+
+def test_gates_that_decide_about_layers_refuse_sublayers(subject: Subject) -> None:
+    engine = Engine(subject.engine.model, replace(subject.engine.config, unit="sublayer"))
+    with pytest.raises(InputError, match="decides about layers, but the run's unit is 'sublayer'"):
+        make("d3", replace(subject, engine=engine), {"alpha": 0.9})
+
+
+@pytest.mark.parametrize("name", ["d3", "confidence", "gate-hidden", "unified"])
+def test_in_scope_sequence_prompts_are_not_counted(name: str, sequence_run: Run) -> None:
+    subject = Subject.open(sequence_run.folder)
+    controller = make(name, subject, CONTROLLERS[name].sweep(LAYERS)[0])
+    if controller.learns:
+        controller.fit(Lessons(each=[subject.lessons[one] for one in subject.ids[:4]], ledger=None))  # type: ignore[arg-type]
+    for output in controller.generate([sequence.prompt for sequence in subject.sequences]):
+        assert 0 < output.fraction <= 1
+        assert len(output.tokens) <= 4
+
+
+def test_names() -> None:
+    assert chosen("all") == list(CONTROLLERS)
+    assert chosen("unified, full") == ["full", "unified"]
+    with pytest.raises(InputError, match="did you mean 'router'"):
+        chosen("full,ruoter")
+    with pytest.raises(InputError, match="needs all or some"):
+        chosen(" , ")
+
+
+def test_one_sequence_cannot_be_compared(small_run: Run) -> None:
+    with pytest.raises(InputError, match="at least 2 sequences"):
+        Subject.open(small_run.folder, limit=1)
+
+
+def test_the_config_of_the_run_is_the_engines(subject: Subject, small_run: Run) -> None:
+    assert subject.engine.config == SearchConfig.from_dict(small_run.manifest["config"])

@@ -1,0 +1,100 @@
+"""Code books, routers and the best static mask."""
+
+import numpy as np
+import pytest
+import torch
+from conftest import LAYERS
+
+from oracle.controllers.ledger import Ledger
+from oracle.controllers.lessons import Lessons
+from oracle.controllers.nominate import code_book, nominate
+from oracle.controllers.registry import make
+from oracle.controllers.router import class_weights, focal_loss
+from oracle.controllers.static import pool
+from oracle.controllers.subject import Subject
+from oracle.families import unified
+from oracle.quality import agreement
+from oracle.types import Outcome
+
+
+def test_a_code_book_covers_greedily() -> None:
+    quality_NM = np.array([[1.0, 0.0, 0.6], [0.0, 1.0, 0.6], [0.0, 0.9, 0.6]])
+    free = np.zeros(3)
+    assert code_book(quality_NM, free, size=1, price=1.0) == [1]
+    assert code_book(quality_NM, free, size=3, price=1.0) == [1, 0], "the third helps nobody any more"
+    dear = np.array([1.0, 1.0, 0.0])
+    assert code_book(quality_NM, dear, size=1, price=1.0) == [2]
+
+
+def test_nominations_hold_what_is_known_to_work() -> None:
+    def outcome(mask: tuple[int, ...], value: float) -> Outcome:
+        return Outcome(
+            allocation=mask, family="", tokens=(1,), text="", finished=True, margin=1.0, quality={"rougeL": value}
+        )
+
+    history = [outcome(tuple(range(6)), 0.5), outcome((0, 3), 0.7), outcome((1, 2), 0.1)]
+    masks = nominate([history, history], [0.1, 0.9, 0.2, 0.8, 0.3, 0.7], [3, 4], metric="rougeL", tolerance=0.0)
+    assert {(), tuple(range(6)), (0, 3), (1, 3, 5), unified(6, 3)} <= set(masks)
+    assert masks == sorted(masks, key=lambda mask: (len(mask), mask))
+
+
+def test_the_ledger_runs_what_the_run_did_not(subject: Subject, ledger: Ledger) -> None:
+    names, full = subject.ids, tuple(range(LAYERS))
+    rows = subject.experiment.evaluations
+    known = {(row.sequence, tuple(row.allocation.tolist())): row.agreement for row in rows.itertuples()}
+    every = [full, (), (0, 2), (0, 4), (1, 3, 4)]
+    quality_NM = ledger.qualities(names, every)
+    assert quality_NM[:, 0].tolist() == [1.0] * len(names)
+    missing = 0
+    for name, row in zip(names, quality_NM, strict=True):
+        for mask, value in zip(every, row, strict=True):
+            if (name, mask) in known:
+                assert value == known[name, mask]
+            else:
+                missing += 1
+                [(found, _)] = subject.engine.generate([(subject.lessons[name].prompt.state, mask)])
+                assert value == agreement(found.tokens, subject.lessons[name].tokens)
+    assert missing
+
+
+def test_the_best_static_mask_is_best_on_the_training_part(subject: Subject, lessons: Lessons) -> None:
+    masks, quality_NM = pool(lessons)
+    for budget in (LAYERS, 3, 0):
+        controller = make("static", subject, {"layers": budget})
+        controller.fit(lessons)
+        [kept] = set(controller.allocations([subject.lessons["s5"].prompt]))
+        means = {mask: mean for mask, mean in zip(masks, quality_NM.mean(0), strict=True) if len(mask) <= budget}
+        assert means[kept] == max(means.values())
+
+
+def test_the_focal_loss_is_the_published_one() -> None:
+    logits_NM, label_N = torch.tensor([[2.0, 0.0, -1.0], [0.0, 0.0, 0.0]]), torch.tensor([0, 2])
+    p_N = logits_NM.softmax(-1)[[0, 1], label_N]
+    weight_M = torch.tensor([0.5, 1.0, 2.0])
+    expected = -(weight_M[label_N] * (1 - p_N) ** 2 * p_N.log()).mean()
+    assert torch.allclose(focal_loss(logits_NM, label_N, weight_M), expected)
+
+
+def test_rare_classes_weigh_more() -> None:
+    weight_M = class_weights(torch.tensor([0, 0, 0, 1]), 3)
+    assert weight_M[2] == 0
+    assert float(weight_M[1] / weight_M[0]) == pytest.approx((1 - 0.999**3) / (1 - 0.999))
+    assert float(weight_M[:2].mean()) == pytest.approx(1.0)
+
+
+@pytest.mark.parametrize("name", ["ridge", "router"])
+def test_choosers_learn_what_can_be_told_from_the_prompt(name: str, subject: Subject, lessons: Lessons) -> None:
+    """Each sequence has one mask that serves it: on what was learned the choice is right."""
+    controller = make(name, subject, {"price": 0.0})
+    quality_NM = np.eye(len(lessons.each))
+    controller.book = [(0,), (1,), (2,), (3,)]  # type: ignore[attr-defined]
+    controller._learn(lessons, quality_NM, np.zeros(4))  # type: ignore[attr-defined]
+    right = controller.choose([lesson.prompt for lesson in lessons.each])  # type: ignore[attr-defined]
+    assert right == [0, 1, 2, 3]
+
+
+@pytest.mark.parametrize("name", ["ridge", "router"])
+def test_a_high_price_buys_nothing(name: str, subject: Subject, lessons: Lessons) -> None:
+    controller = make(name, subject, {"price": 1000.0})
+    controller.fit(lessons)
+    assert set(controller.allocations([subject.lessons[one].prompt for one in subject.ids])) == {()}

@@ -1,0 +1,138 @@
+"""Gates on a frozen model: what is trained, on what, and that it can be interrupted."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from conftest import LAYERS
+
+from oracle.controllers.glavas import Deciders, GlavasFixed, GlavasHidden, LearnedGate
+from oracle.controllers.lessons import Lessons
+from oracle.controllers.subject import Subject
+from oracle.controllers.training import Plan, gated_loss, train
+from oracle.engine import Gate, TableGate
+
+FAST = Plan(steps=6, batch=2, keep_every=2, rate=0.1)
+
+
+def deciders(shape: str = "linear", *, fixed: bool = False) -> Deciders:
+    torch.manual_seed(0)
+    return Deciders(32, LAYERS, shape, fixed=fixed)
+
+
+def test_the_loss_is_that_of_the_engine_under_the_same_gate(subject: Subject, lessons: Lessons) -> None:
+    """Teacher-forced with gates of 0 and 1: the engine's own scores under the policy `propagate`, prompt and all."""
+    runs_TL = np.random.default_rng(0).random((12, LAYERS)) < 0.6
+
+    def decide(layer: int, hidden_RTD: torch.Tensor) -> torch.Tensor:
+        count = hidden_RTD.shape[1]
+        return torch.from_numpy(runs_TL[:count, layer]).float().expand(len(hidden_RTD), count)
+
+    loss, executed = gated_loss(subject.engine.model.decoder, lessons.each, decide)
+    gate = TableGate([runs_TL] * len(lessons.each), policy="propagate")
+    scores = subject.engine.score_gated(
+        [lesson.prompt.state for lesson in lessons.each], gate, [lesson.tokens for lesson in lessons.each]
+    )
+    expected = np.concatenate([score.log_likelihoods_T[1:] for score in scores])
+    assert loss.item() == pytest.approx(-expected.mean(), rel=1e-5)
+    assert executed.item() == pytest.approx(np.concatenate([score.ran_TL for score in scores]).mean())
+
+
+@pytest.mark.parametrize("shape", ["linear", "mlp"])
+@pytest.mark.parametrize("fixed", [False, True])
+def test_a_price_on_layers_has_them_skipped(subject: Subject, lessons: Lessons, shape: str, fixed: bool) -> None:
+    decoder, weights = subject.engine.model.decoder, subject.engine.model.network.state_dict()
+    before = {name: value.clone() for name, value in weights.items()}
+    wanted = [weight.requires_grad for weight in decoder.model.parameters()]
+    executed = {}
+    for alpha in (0.0, 1000.0):
+        net = deciders(shape, fixed=fixed)
+        train(net, decoder, lessons, alpha=alpha, plan=replace(FAST, steps=25))
+        states = [lesson.prompt.state for lesson in lessons.each]
+        executed[alpha] = np.mean(
+            [one.ran_TL.mean() for one in subject.engine.generate_gated(states, LearnedGate(net))]
+        )
+    assert executed[1000.0] == pytest.approx(2 / LAYERS), "the first and the last layer always run"
+    assert executed[0.0] > executed[1000.0]
+    assert all(torch.equal(before[name], value) for name, value in weights.items()), "the model is frozen"
+    assert [weight.requires_grad for weight in decoder.model.parameters()] == wanted
+    assert all(weight.grad is None for weight in decoder.model.parameters())
+
+
+def test_gradients_reach_the_gates_through_the_layers_above(subject: Subject, lessons: Lessons) -> None:
+    weight_L = torch.ones(LAYERS, requires_grad=True)
+
+    def decide(layer: int, hidden_RTD: torch.Tensor) -> torch.Tensor:
+        return weight_L[layer].expand(hidden_RTD.shape[:2])
+
+    loss, _ = gated_loss(subject.engine.model.decoder, lessons.each, decide)
+    loss.backward()
+    assert weight_L.grad is not None
+    step = torch.zeros(LAYERS)
+    step[1] = 1e-2
+    shifted = []
+    for sign in (-1, 1):
+        with torch.no_grad():
+            moved_L = torch.ones(LAYERS) + sign * step
+            value, _ = gated_loss(
+                subject.engine.model.decoder,
+                lessons.each,
+                lambda layer, h: moved_L[layer].expand(h.shape[:2]),  # noqa: B023
+            )
+            shifted.append(float(value))
+    assert float(weight_L.grad[1]) == pytest.approx((shifted[1] - shifted[0]) / 2e-2, rel=0.05)
+
+
+@pytest.mark.parametrize("stopped", [2, 5])
+def test_interrupted_training_ends_with_the_same_weights(
+    subject: Subject, lessons: Lessons, tmp_path: Path, stopped: int
+) -> None:
+    decoder, path = subject.engine.model.decoder, tmp_path / "gates.training"
+    whole = deciders()
+    losses = train(whole, decoder, lessons, alpha=1.0, plan=FAST)
+    kept = replace(lessons, checkpoint=path)
+
+    class StopError(Exception):
+        pass
+
+    def forward(*arguments: object) -> None:
+        if len(seen) == stopped * (LAYERS - 2):
+            raise StopError
+        seen.append(arguments)
+
+    seen: list[object] = []
+    net = deciders()
+    handle = net.register_forward_pre_hook(lambda module, arguments: forward(*arguments))
+    with pytest.raises(StopError):
+        train(net, decoder, kept, alpha=1.0, plan=FAST)
+    handle.remove()
+    again = deciders()
+    rest = train(again, decoder, kept, alpha=1.0, plan=FAST)
+    assert rest == losses[stopped // 2 * 2 :]
+    for name, value in whole.state_dict().items():
+        assert torch.equal(value, again.state_dict()[name])
+
+
+def test_a_checkpoint_of_something_else_is_left_alone(subject: Subject, lessons: Lessons, tmp_path: Path) -> None:
+    decoder, path = subject.engine.model.decoder, tmp_path / "gates.training"
+    train(deciders("mlp"), decoder, replace(lessons, checkpoint=path), alpha=1.0, plan=FAST)
+    assert path.is_file()
+    net, fresh = deciders(), deciders()
+    losses = train(net, decoder, replace(lessons, checkpoint=path), alpha=1.0, plan=FAST)
+    assert losses == train(fresh, decoder, lessons, alpha=1.0, plan=FAST)
+
+
+def test_a_fixed_input_decides_alike_for_all(subject: Subject, lessons: Lessons) -> None:
+    states = [lesson.prompt.state for lesson in lessons.each]
+    for kind, alike in ((GlavasFixed, True), (GlavasHidden, False)):
+        controller = kind(subject.engine, alpha=5.0)
+        controller.fit(lessons)
+        gate: Gate = controller.gate([lesson.prompt for lesson in lessons.each])
+        assert isinstance(gate, LearnedGate)
+        ran_TL = np.concatenate([one.ran_TL for one in subject.engine.generate_gated(states, gate)])
+        if alike:
+            assert (ran_TL == ran_TL[0]).all()
+    hidden = deciders()
+    assert not torch.equal(hidden(1, torch.randn(1, 1, 32)), hidden(1, torch.randn(1, 1, 32)))

@@ -1,0 +1,66 @@
+"""Small tables of what is measured on a run after its search, for the figures that draw them."""
+
+import json
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+__all__ = ["write_comparison", "write_measures"]
+
+
+def write(folder, name, table):
+    path = folder / f"{name}.parquet"
+    path.parent.mkdir(exist_ok=True)
+    origin = {b"provenance": json.dumps({"machine": "a test"}).encode()}
+    pq.write_table(pa.Table.from_pandas(table, preserve_index=False).replace_schema_metadata(origin), path)
+
+
+def write_measures(folder, experiment):
+    """Similarity and throughput; skipping is the closer one, and no batch gains what it would ideally."""
+    rng, layers = np.random.default_rng(0), experiment.layers
+    rows = []
+    for sequence in experiment.sequences["sequence"]:
+        for kind, power in (("skip", 0.5), ("exit", 2.0)):
+            for budget in range(0, layers + 1, 3):
+                for token in range(1, int(rng.integers(3, 6))):
+                    cosine = min(1.0, (budget / layers) ** power + rng.normal(0, 0.02))
+                    rows.append((sequence, kind, budget, token, cosine, 1 - cosine, bool(rng.random() < cosine)))
+    columns = ["sequence", "kind", "budget", "token", "cosine", "relative_error", "same_token"]
+    write(folder, "measures/similarity", pd.DataFrame(rows, columns=columns))
+    rows = [
+        (
+            "full" if speed == 1 else "unified",
+            speed,
+            batch,
+            layers / speed,
+            1 / speed,
+            rate * speed**0.7,
+            0.5 / speed,
+            9,
+        )
+        for speed in (1, 2, 3, 5)
+        for batch, rate in ((1, 12.5), (8, 90.0), (32, 1250.0))
+    ]
+    columns = ["policy", "speedup", "batch", "cost", "fraction", "tokens_per_second", "quality", "sequences"]
+    write(folder, "measures/throughput", pd.DataFrame(rows, columns=columns))
+
+
+def write_comparison(folder):
+    """Nine controllers: one near the oracle, some below any static allocation, one where there is no headroom."""
+    rows = []
+    for i, name in enumerate(
+        ["replay", "router", "glavas", "confidence", "d3", "flexidepth", "static", "exit", "unified"]
+    ):
+        for setting in ("budget=0.3", "budget=0.6"):
+            fraction = float(setting[-3:]) + 0.01 * i
+            static, oracle, captured = 0.4 * fraction, 0.3 + 0.4 * fraction, 1 - 0.15 * i
+            if i == 6:
+                captured = np.nan
+            low, high = captured - 0.1, captured + 0.1
+            quality = static + np.nan_to_num(captured) * (oracle - static)
+            rows.append((name, setting, "sequence", fraction, quality, static, oracle, captured, low, high))
+    columns = ["controller", "setting", "kind", "executed_fraction", "quality", "static_quality", "oracle_quality"]
+    table = pd.DataFrame(rows, columns=[*columns, "captured", "captured_low", "captured_high"])
+    write(folder, "controllers/comparison", table)
