@@ -41,6 +41,9 @@ def show_summary(summary: dict[str, Any], rows: list[dict[str, Any]]) -> None:
         f"Search {summary['search_seconds']:.0f} s, all {summary['seconds']:.0f} s, "
         f"peak memory {summary['peak_memory_mib']} MiB ({summary['memory_above_model_mib']} above the model)."
     )
+    if summary.get("equal_quality_gap"):
+        most = _percent(summary["equal_quality_gap"])
+        console.print(f"The oracle was not solved exactly: its fraction is at most {most} too high (certified).")
     if summary["unverified"]:
         names = ", ".join(printable(name) for name in summary["unverified"])
         console.print(_text(f"NOT VERIFIED, so not to be trusted: {names}; see verification.parquet in the run."))

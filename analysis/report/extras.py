@@ -58,12 +58,12 @@ def _throughput(table: pd.DataFrame | None) -> list[dict[str, Any]]:
     rows = []
     for (policy, speedup), part in table.groupby(["policy", "speedup"], sort=False):
         speeds = part.groupby("batch")["tokens_per_second"].mean()
-        first = part.iloc[0]
+        fraction, quality = rounded(part[["fraction", "quality"]].iloc[0])
         rows.append(
             {
                 "policy": "full model" if policy == "full" else f"{policy} {speedup:g}x",
-                "fraction": float(first["fraction"]),
-                "quality": float(first["quality"]),
+                "fraction": fraction,
+                "quality": quality,
                 "speeds": dict(zip(speeds.index.tolist(), rounded(speeds), strict=True)),
             }
         )
@@ -74,7 +74,8 @@ def _controllers(table: pd.DataFrame | None) -> list[dict[str, Any]]:
     """A row a controller and setting."""
     if table is None:
         return []
-    wanted = ["executed_fraction", "quality", "static_quality", "oracle_quality", "captured", "tokens_per_second_1"]
+    qualities = ["executed_fraction", "quality", "static_quality", "oracle_quality"]
+    wanted = [*qualities, "captured", "captured_low", "captured_high"]
     numbers = {name: rounded(table[name]) for name in wanted if name in table}
     return [
         {

@@ -1,5 +1,4 @@
-"""The command line: `oracle demo`, `search`, `query`, `figures`, `measure`, `profile`, `report`, `export`, `skiplayer`,
-`cache`."""
+"""The command line: `oracle COMMAND`; each command is added by a module of its own."""
 
 import argparse
 import io
@@ -21,7 +20,22 @@ from oracle.cli.skiplayer import add_skiplayer
 from oracle.errors import InputError, Interrupted
 from oracle.printable import printable
 
-__all__ = ["main"]
+__all__ = ["COMMANDS", "main"]
+
+COMMANDS = {
+    "demo": add_demo,
+    "search": add_search,
+    "query": add_query,
+    "figures": add_figures,
+    "report": add_report,
+    "measure": add_measure,
+    "compare": add_compare,
+    "export": add_export,
+    "profile": add_profile,
+    "skiplayer": add_skiplayer,
+    "cache": add_cache,
+}
+"""What adds each command, in the order of the help text."""
 
 
 def main(argv: Seq[str] | None = None) -> int:
@@ -53,8 +67,6 @@ def main(argv: Seq[str] | None = None) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = Parser(prog="oracle", description="How many layers of a language model does each sequence need?")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND", parser_class=Parser)
-    for add in (add_demo, add_search, add_query, add_figures, add_measure, add_profile, add_report):
-        add(commands)
-    for add in (add_compare, add_export, add_skiplayer, add_cache):
+    for add in COMMANDS.values():
         add(commands)
     return parser

@@ -105,7 +105,7 @@ def plainly(model: LanguageModel, start: tuple[torch.Tensor, torch.Tensor, Dynam
             tokens[:, None], attention_mask=mask, position_ids=mask.sum(-1, keepdim=True) - 1, past_key_values=cache
         )
         tokens = found.logits[:, -1].argmax(-1)
-    cache.crop(start[1].shape[1])
+    cache.crop(1 - NEW_TOKENS)
 
 
 def overhead(engine: Engine, prompts: list[Opened]) -> float:

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from report.made_up import browser, drawn, programs, write_run
+from report.made_up import browser, drawn, programs, write_extras, write_run
 from selenium import webdriver
 
 from analysis.report import write_report
@@ -19,6 +19,14 @@ def stored(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def report(stored: Path) -> Path:
     return write_report(stored)
+
+
+@pytest.fixture(scope="session")
+def measured(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A report of a run that was measured, and on which controllers were compared."""
+    run = write_run(tmp_path_factory.mktemp("runs") / "measured", sequences=4, tasks=1)
+    write_extras(run)
+    return write_report(run)
 
 
 @pytest.fixture(scope="session")

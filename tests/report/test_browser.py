@@ -178,6 +178,18 @@ def longest_common(a: list[str], b: list[str]) -> int:
     return int(table[-1, -1])
 
 
+def test_strips_and_costs_are_drawn_from_what_is_stored(opened: Open, report: Path) -> None:
+    browser = opened(report)
+    runs = "return Array.from(runsOf(...arguments))"
+    assert browser.execute_script(runs, "0-1,1-2,5", 6) == [1, 2, 1, 0, 0, 1]
+    assert browser.execute_script(runs, "", 3) == [0, 0, 0]
+    cost = "return costText(...arguments)"
+    shown = [
+        browser.execute_script(cost, *pair) for pair in [(7, "layers"), (1.23456, "ms/token"), (8.41e7, "FLOPs/token")]
+    ]
+    assert shown == ["7", "1.235", "84.1\u00a0M"]
+
+
 def test_a_click_on_a_point_opens_its_row(opened: Open, report: Path) -> None:
     browser = opened(report)
     browser.execute_script(
@@ -185,6 +197,17 @@ def test_a_click_on_a_point_opens_its_row(opened: Open, report: Path) -> None:
     )
     assert "prompt 55" in opened_text(browser)
     assert focused(browser) == "s0055"
+
+
+def test_measurements_and_controllers_are_drawn(opened: Open, measured: Path) -> None:
+    browser = opened(measured)
+    assert series(browser, "similarity")["early exit"] == pytest.approx([0.25])
+    assert set(series(browser, "controllers")) == {"oracle", "router"}
+    speed, controllers = (panel.text for panel in all_of(browser, ".panel"))
+    assert "unified 2x 50.0" in speed
+    assert "33.3" in controllers
+    assert all_of(browser, "#task") == []
+    assert browser.get_log("browser") == []
 
 
 def test_hostile_texts_are_shown_and_never_run(opened: Open, hostile: Path) -> None:

@@ -112,6 +112,23 @@ def test_what_opens_is_the_frontier(stored: Path) -> None:
         assert minimal == summary.minimal.set_index("sequence")["upper"][name]
 
 
+def test_what_was_measured_is_shown_where_it_was(measured: Path, report: Path) -> None:
+    assert unpacked(report.read_text(encoding="utf-8"))["index"]["extras"] == {}
+    extras = unpacked(measured.read_text(encoding="utf-8"))["index"]["extras"]
+    skip, leave = extras["similarity"]
+    assert (skip["name"], skip["x"], leave["name"], leave["x"]) == ("skipping", [0.5, 1.0], "early exit", [0.5])
+    assert skip["cosine"] == pytest.approx([0.65, 1.05])
+    assert skip["same"] == [0.5, 1.0]
+    assert extras["throughput"] == [
+        {"policy": "full model", "fraction": 1.0, "quality": 0.5, "speeds": {"1": 10.0, "8": 80.0}},
+        {"policy": "unified 2x", "fraction": 0.5, "quality": 0.25, "speeds": {"1": 20.0, "8": 160.0}},
+    ]
+    assert [(row["controller"], row["captured"]) for row in extras["controllers"]] == [
+        ("router", 0.33333),
+        ("oracle", None),
+    ]
+
+
 @pytest.mark.parametrize(
     ("layers", "text"), [((), ""), ((3,), "3"), ((0, 1, 2, 5), "0-2,5"), ((0, 1, 1, 2, 0), "0-1,1-2,0")]
 )

@@ -48,7 +48,7 @@ const plotList = (run) => [
   { key: "tasks", title: "Minimal budget by task", words: () => "A point a sequence (a box where there are many); a click on it opens its row.", of: tasksPlot },
   { key: "use", title: "Which layers run", words: (part) => part.words.use, of: usePlot, wide: true },
   ...(run.extras.similarity ? [{ key: "similarity", title: "How far the last hidden state drifts", words: () => "Skipping layers evenly against leaving early, over all sequences, on the full model's own output.", of: similarityPlot }] : []),
-  ...(run.extras.controllers ? [{ key: "controllers", title: "What practical controllers capture", words: () => "Each point is a controller at a setting, over all sequences; none sees the references.", of: controllersPlot }] : []),
+  ...(run.extras.controllers ? [{ key: "controllers", title: "What practical controllers capture", words: () => "Each point is a controller at a setting, over all sequences, without a look at the references.", of: controllersPlot }] : []),
 ];
 
 const numbersOf = (traces) => {
@@ -79,7 +79,7 @@ const gallery = (run, showRow) => {
       plot.traces = traces;
       plot.details.open = false;
       const fresh = !plot.canvas.data;
-      const drawn = Plotly.react(plot.canvas, traces, layoutOf(theme, { ...layout, width, height: Math.min(height ?? 400, width ? 290 : Infinity) }, legend), {
+      const drawn = Plotly.react(plot.canvas, traces, layoutOf(theme, Math.min(height ?? 400, width ? 290 : Infinity), { ...layout, width }, legend), {
         responsive: true, displayModeBar: isNarrow() ? false : "hover", displaylogo: false, plotlyServerURL: "",
         modeBarButtons: [["zoom2d", "pan2d", "resetScale2d", "toImage"]],
       });

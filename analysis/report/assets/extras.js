@@ -17,7 +17,8 @@ const similarityPlot = ({ run, theme }) => {
 };
 
 const controllersPlot = ({ run, part, theme }) => {
-  const rows = run.extras.controllers;
+  // The one controller that replays what the references chose is the curve itself.
+  const rows = run.extras.controllers.filter((row) => row.controller !== "oracle");
   const names = [...new Set(rows.map((row) => row.controller))];
   const [palette, symbols] = [["orange", "green", "vermillion", "blue", "grey"], ["square", "diamond", "triangle-up", "circle", "x"]];
   const traces = [line("oracle", part.oracle, { color: theme.blue, width: 2.2, shape: "hv" }, { hovertemplate: "oracle: %{x:.1%}, %{y:.3f}<extra></extra>" })];
@@ -26,7 +27,7 @@ const controllersPlot = ({ run, part, theme }) => {
     traces.push({
       type: "scatter", mode: "markers", name: plain(cut(name, 40)), x: mine.map((row) => row.executed_fraction), y: mine.map((row) => row.quality),
       text: mine.map((row) => plain(cut(row.setting, 80))),
-      marker: { size: 10, color: theme[palette[i % palette.length]], symbol: symbols[i % symbols.length], line: { color: theme.surface, width: 1 } },
+      marker: { size: 10, color: theme[palette[i % palette.length]], symbol: symbols[(i + Math.floor(i / palette.length)) % symbols.length], line: { color: theme.surface, width: 1 } },
       hovertemplate: "%{text}<br>%{x:.1%} of the layers, quality %{y:.3f}",
     });
   });
@@ -47,7 +48,7 @@ const numbers = (caption, heads, rows) =>
   );
 
 const panel = (title, words, table, wide = true) =>
-  make("div", { class: `panel plot${wide ? " wide" : ""}` }, make("h3", {}, title), make("p", {}, words), table);
+  make("div", { class: `panel plot${wide ? " wide" : ""}` }, make("h3", {}, title), make("p", {}, words), make("div", { class: "scroll", tabindex: 0 }, table));
 
 const throughputPanel = (run) => {
   const rows = run.extras.throughput;
@@ -59,11 +60,12 @@ const throughputPanel = (run) => {
 };
 
 const controllersPanel = (run) => {
-  const heads = ["Controller", "executed", run.metric, "static", "oracle", "captured"];
+  const heads = ["Controller", "executed", run.metric, "static", "oracle", "captured (95 % interval)"];
   const part = (value, show) => (value === null || value === undefined ? "" : show(value));
+  const interval = (row) => part(row.captured_low, (low) => ` (${percent(low)} to ${percent(row.captured_high)})`);
   const cells = run.extras.controllers.map((row) => [
     `${row.controller} ${row.setting}`.trim(), part(row.executed_fraction, percent), part(row.quality, score),
-    part(row.static_quality, score), part(row.oracle_quality, score), part(row.captured, percent),
+    part(row.static_quality, score), part(row.oracle_quality, score), part(row.captured, percent) + interval(row),
   ]);
   const words = "Static: the best fixed layers at the same cost. Oracle: the best choice a sequence. Captured: how much of the way from the one to the other a controller goes.";
   return panel("Practical controllers in numbers", words, numbers("Practical controllers", heads, cells));

@@ -23,12 +23,14 @@ const axis = (theme, title, more = {}) => ({
 
 const shares = { tickformat: ".0%", rangemode: "tozero" };
 
-const layoutOf = (theme, more, legend = {}) => ({
+const layoutOf = (theme, height, more, legend = {}) => ({
+  height,
   font: { family: getComputedStyle(document.body).fontFamily, size: 12.5, color: theme.soft },
   paper_bgcolor: "rgba(0,0,0,0)",
   plot_bgcolor: "rgba(0,0,0,0)",
   margin: { l: 8, r: 10, t: 14, b: 8 },
-  legend: { orientation: "h", x: 0, xanchor: "left", y: -0.22, yanchor: "top", ...legend },
+  // Below the title of the axis, whatever the height.
+  legend: { orientation: "h", x: 0, xanchor: "left", y: -58 / (height - 140), yanchor: "top", ...legend },
   modebar: { bgcolor: "rgba(0,0,0,0)", color: theme.grey, activecolor: theme.blue },
   hoverlabel: { bgcolor: theme.surface, bordercolor: theme.grey, font: { color: theme.ink } },
   // A finger on a plot scrolls the page.
