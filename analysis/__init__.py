@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from analysis.plot_data import Source
     from analysis.plots import draw_all
     from analysis.policies import policy_curves
+    from analysis.report import write_report
     from analysis.savings import budgets, by_sequence, fractions, minimal_budgets, savings_by_criterion
     from analysis.similarity import similarity_by_budget, similarity_by_sequence, similarity_by_token
     from analysis.stats import equal_quality_interval, mean_interval

@@ -122,11 +122,11 @@ def _headline(each: pd.DataFrame, second: str, experiment: Experiment) -> tuple[
         skip, exit_ = values["skip"][half].astype(float), values["exit"][half].astype(float)
         low, high = mean_interval((skip - exit_).to_numpy(), resamples=1000, seed=experiment.seed) or (0.0, 0.0)
         ahead.append("skipping" if low > 0 else "early exit" if high < 0 else "neither")
-        said.append(f"{_WORDS[panel]} {skip.mean():.2f} and {exit_.mean():.2f} at {half} {experiment.unit}s")
+        said.append(f"{_WORDS[panel]} {skip.mean():.2f} / {exit_.mean():.2f} ({half} {experiment.unit}s)")
     first, then = ahead
     finding = f"With half of the {experiment.unit}s "
     if first == then:
         finding += f"{first} is {'clearly ' * (first == 'neither')}ahead, by {_WORDS['cosine']} and by {_WORDS[second]}"
     else:
         finding += f"{first} is ahead by {_WORDS['cosine']}, {then} by {_WORDS[second]}"
-    return finding, f"{counted(each['sequence'].nunique())}; skipping and exit: {', '.join(said)}; paired, at 95 %"
+    return finding, f"{counted(each['sequence'].nunique())}, paired; skipping / exit: {', '.join(said)}"

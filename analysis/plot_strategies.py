@@ -125,8 +125,8 @@ def _headline(experiments: list[Experiment], labels: list[str]) -> tuple[str, st
         second = order[1]
         less = (found[second] - found[best]).to_numpy()
         interval = mean_interval(less, resamples=1000, seed=experiments[0].seed)
-        detail += f"; {percent(less.mean())} less than '{labels[second]}'"
-        detail += f", 95 % interval {100 * interval[0]:.1f} to {100 * interval[1]:.1f} %" if interval else ""
+        detail += f"; {100 * less.mean():.1f} points less than '{labels[second]}'"
+        detail += f", paired 95 % interval {100 * interval[0]:.1f} to {100 * interval[1]:.1f}" if interval else ""
         if interval and interval[0] <= 0:
             leader = f"'{labels[best]}' is at {percent(found[best].mean())}"
             finding = f"After {shared} evaluations no strategy is clearly ahead: {leader}"

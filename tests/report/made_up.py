@@ -52,33 +52,19 @@ def write_run(
 
 def write_extras(folder: Path) -> None:
     """What `oracle measure` and `oracle compare` would add, with values that are easy to average."""
-    pairs = [("skip", 6, 0.4), ("skip", 6, 0.8), ("skip", 12, 1.0), ("exit", 6, 0.2)]
-    rows = [
-        (f"s{n:04d}", kind, budget, token, cosine + n / 10)
-        for n in (0, 1)
-        for token, (kind, budget, cosine) in enumerate(pairs)
-    ]
+    states = [("skip", 6, 0.4), ("skip", 6, 0.8), ("skip", 12, 1.0), ("exit", 6, 0.2)]
+    rows = [(f"s{n:04d}", *state[:2], token, state[2] + n / 10) for n in (0, 1) for token, state in enumerate(states)]
     similarity = pd.DataFrame(rows, columns=["sequence", "kind", "budget", "token", "cosine"])
-    save(
-        folder / "measures" / "similarity.parquet",
-        similarity.assign(relative_error=0.1, same_token=similarity["cosine"] > 0.5),
-    )
+    similarity = similarity.assign(relative_error=0.1, same_token=similarity["cosine"] > 0.5)
+    save(folder / "measures" / "similarity.parquet", similarity)
     speeds = [("full", 1, 1.0, 0.5), ("unified", 2, 0.5, 0.25)]
     runs = [(*row, batch, 10.0 * batch * row[1]) for row in speeds for batch in (1, 8)]
     names = ["policy", "speedup", "fraction", "quality", "batch", "tokens_per_second"]
     save(folder / "measures" / "throughput.parquet", pd.DataFrame(runs, columns=names).assign(cost=6, sequences=2))
-    controller = {"controller": ["router", "oracle"], "setting": ["price=1", "policy=minimal"], "kind": "sequence"}
-    values = {
-        "executed_fraction": 0.5,
-        "quality": 0.4,
-        "static_quality": 0.3,
-        "oracle_quality": 0.6,
-        "captured": [1 / 3, None],
-    }
-    save(
-        folder / "controllers" / "comparison.parquet",
-        pd.DataFrame({**controller, **values, "captured_low": 0.1, "captured_high": 0.5}),
-    )
+    controllers = pd.DataFrame({"controller": ["router", "oracle"], "setting": ["price=1", "policy=minimal"]})
+    values = {"executed_fraction": 0.5, "quality": 0.4, "static_quality": 0.3, "oracle_quality": 0.6}
+    captured = {"captured": [1 / 3, None], "captured_low": 0.1, "captured_high": 0.5}
+    save(folder / "controllers" / "comparison.parquet", controllers.assign(kind="sequence", **values, **captured))
 
 
 def save(path: Path, table: pd.DataFrame) -> None:

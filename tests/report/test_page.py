@@ -5,6 +5,7 @@ import gzip
 import hashlib
 import json
 import re
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +17,9 @@ from analysis.report import write_report
 from analysis.report.facts import facts, finding
 from analysis.report.parts import MOST_TASKS, parts_of, task_names
 from analysis.report.rows import compact, details
+from oracle.store import Run
+
+Command = Callable[..., tuple[int, str, str]]
 
 ASSETS = Path(analysis.__file__).parent / "report" / "assets"
 
@@ -123,10 +127,8 @@ def test_what_was_measured_is_shown_where_it_was(measured: Path, report: Path) -
         {"policy": "full model", "fraction": 1.0, "quality": 0.5, "speeds": {"1": 10.0, "8": 80.0}},
         {"policy": "unified 2x", "fraction": 0.5, "quality": 0.25, "speeds": {"1": 20.0, "8": 160.0}},
     ]
-    assert [(row["controller"], row["captured"]) for row in extras["controllers"]] == [
-        ("router", 0.33333),
-        ("oracle", None),
-    ]
+    captured = {row["controller"]: row["captured"] for row in extras["controllers"]}
+    assert captured == {"router": 0.33333, "oracle": None}
 
 
 @pytest.mark.parametrize(
@@ -151,6 +153,24 @@ def test_a_run_of_one_sequence_and_one_try(tmp_path: Path) -> None:
     index = unpacked(page)["index"]
     assert index["rows"]["upper"] == [12.0]
     assert 'id="task"' not in page
+
+
+def test_the_command_writes_and_opens_it(
+    command: Command, search: Callable[..., Run], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[str] = []
+    monkeypatch.setattr("webbrowser.open", seen.append)
+    run = search(out=tmp_path / "run")
+    code, out, err = command("report", run.folder, "--open", "--json")
+    page = run.folder / "report.html"
+    assert (code, json.loads(out), err) == (0, {"report": str(page)}, "")
+    assert seen == [page.as_uri()]
+    verified = run.summary()["verified"], run.summary()["verified_of"]
+    assert f"{verified[0]} of {verified[1]}</p>" in page.read_text(encoding="utf-8")
+    assert set(unpacked(page.read_text(encoding="utf-8"))["index"]["rows"]["agrees"]) == {1}
+    code, out, _ = command("report", run.folder, "--criterion", "rouge1")
+    assert (code, out) == (0, f"{run.folder / 'report-rouge1.html'}\n")
+    assert "Verified" not in (run.folder / "report-rouge1.html").read_text(encoding="utf-8")
 
 
 def test_a_report_that_cannot_be_written_says_so(stored: Path, tmp_path: Path) -> None:

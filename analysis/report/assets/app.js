@@ -119,7 +119,6 @@ const start = async () => {
     for (const box of document.querySelectorAll(".facts")) box.hidden = Number(box.dataset.part) !== part;
     for (const button of document.querySelectorAll(".choose")) button.setAttribute("aria-pressed", String(Number(button.dataset.part) === part));
     if (find("task")) find("task").value = String(part);
-    find("depth").replaceChildren(depth(run.parts[part].use.share));
     table.choose(chosenOf(part));
     redraw();
   };
@@ -140,6 +139,7 @@ const start = async () => {
     redraw(PAPER);
   });
   prefersDark.addEventListener("change", ({ matches }) => paint(matches));
+  find("depth").append(depth(run.parts[0].use.share));
   choose(0);
   performance.mark("table");
   await nextFrame();

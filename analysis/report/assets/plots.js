@@ -26,6 +26,7 @@ const shares = { tickformat: ".0%", rangemode: "tozero" };
 const layoutOf = (theme, height, more, legend = {}) => ({
   height,
   font: { family: getComputedStyle(document.body).fontFamily, size: 12.5, color: theme.soft },
+  showlegend: true,
   paper_bgcolor: "rgba(0,0,0,0)",
   plot_bgcolor: "rgba(0,0,0,0)",
   margin: { l: 8, r: 10, t: 14, b: 8 },
