@@ -170,7 +170,7 @@ def _adjusted(adjusted: LuckAdjusted | None, part: Part) -> Iterator[Fact]:
         value=percent(adjusted.fraction),
         sentence=f"Half of each sequence's references choose the {part.experiment.measure}, the other half judge: with "
         "this share mean quality is still the full model's by references that had no part in the choice. "
-        f"{luck}, which is luck (over {counted(adjusted.sequences)} with two references or more).",
+        f"{luck}: an estimate of what was luck, over {counted(adjusted.sequences)} with two references or more.",
         share=adjusted.fraction,
         interval=adjusted.interval,
     )

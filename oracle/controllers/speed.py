@@ -14,12 +14,12 @@ from oracle.models import LanguageModel
 
 __all__ = ["BATCHES", "Speed", "Steady", "Stopwatch"]
 
-ROUNDS = {1: 3, 8: 2, 32: 1}
+ROUNDS = {1: 2, 8: 1, 32: 1}
 """Batches, and how often each is timed: small ones are over soon. The fastest round counts, for others only slow it."""
 
 BATCHES = tuple(ROUNDS)
 
-NEW_TOKENS = 9
+NEW_TOKENS = 8
 """Tokens of every timed output; the first one comes out of the prompt's pass and is not counted."""
 
 

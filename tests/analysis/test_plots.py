@@ -261,6 +261,7 @@ def run_script(name, *arguments):
     )
 
 
+@pytest.mark.slow
 def test_scripts_draw_the_same_bytes_as_another_process(run_writer, tmp_path):
     folder = run_writer(tmp_path / "run")
     write_measures(folder, load(folder))

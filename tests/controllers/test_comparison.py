@@ -20,6 +20,8 @@ from oracle.controllers.trial import parts
 from oracle.models import LanguageModel
 from oracle.store import Run
 
+pytestmark = pytest.mark.slow
+
 SOME = "full,static,oracle,unified,ridge"
 
 

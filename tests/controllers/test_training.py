@@ -14,6 +14,8 @@ from oracle.controllers.subject import Subject
 from oracle.controllers.training import Plan, gated_loss, train
 from oracle.engine import Gate, TableGate
 
+pytestmark = pytest.mark.slow
+
 FAST = Plan(steps=6, batch=2, keep_every=2, rate=0.1)
 
 

@@ -17,6 +17,8 @@ from oracle.store import Run
 from oracle.store.hidden import HiddenStore
 from oracle.store.lock import Lock
 
+pytestmark = pytest.mark.slow
+
 Command = Callable[..., tuple[int, str, str]]
 
 

@@ -15,6 +15,8 @@ from selenium.webdriver.support.ui import Select, WebDriverWait
 
 import analysis
 
+pytestmark = pytest.mark.slow
+
 Open = Callable[..., Chrome]
 
 

@@ -10,6 +10,8 @@ import pytest
 
 from oracle.store import Run
 
+pytestmark = pytest.mark.slow
+
 EXAMPLE = Path(__file__).resolve().parents[2] / "figures" / "example.ipynb"
 
 

@@ -12,6 +12,8 @@ from oracle.models import LanguageModel
 from oracle.skiplayer import RetrofitConfig, RoutedGate, retrofit
 from oracle.skiplayer.retrofitting import routed
 
+pytestmark = pytest.mark.slow
+
 TEXTS = ["The river runs past the old stone bridge and on to the sea. " * 5]
 
 

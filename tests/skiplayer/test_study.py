@@ -20,6 +20,8 @@ from oracle.skiplayer.text import Bytes, load_corpus
 from oracle.skiplayer.train import Learner
 from oracle.store.reading import read_table
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def config(text_file):

@@ -13,6 +13,8 @@ from oracle.skiplayer.tasks import questions
 from oracle.skiplayer.text import load_corpus
 from oracle.skiplayer.train import Learner, train
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.mark.parametrize("arm", ARMS)
 def test_a_resumed_training_ends_with_the_very_same_weights(arm, small, tmp_path):
