@@ -47,7 +47,7 @@ def outputs(engine: Engine, allocations: list[tuple[int, ...]]) -> list[tuple[in
 
 def test_layer_paths_repeat_and_reorder_layers_each_with_a_cache_of_its_own(model) -> None:
     found = outputs(Engine(model, SearchConfig(scope="sequence", max_new_tokens=6)), PATHS)
-    assert len(set(found)) > len(found) / 4
+    assert len(set(found)) > len(found) / 5
 
 
 def test_paths_score_as_the_model_with_those_layers(model) -> None:
@@ -89,7 +89,7 @@ def test_sublayers_run_apart(model, scope) -> None:
         return
     engine = Engine(model, SearchConfig(scope=scope, unit="sublayer", max_new_tokens=6))
     found = outputs(engine, SUBLAYERS)
-    assert len(set(found)) > len(found) / 4
+    assert len(set(found)) > len(found) / 5
     layers = Engine(model, SearchConfig(scope=scope, max_new_tokens=6))
     whole = outputs(layers, [(), (1, 3), tuple(range(LAYERS))])
     assert outputs(engine, [(), (2, 3, 6, 7), tuple(range(2 * LAYERS))]) == whole
