@@ -14,7 +14,6 @@ import psutil
 import analysis
 from oracle.campaign import Campaign, Stop, never
 from oracle.config import SearchConfig
-from oracle.draw import draw
 from oracle.engine import Engine
 from oracle.errors import InputError, Interrupted
 from oracle.executors import HERE, Workers, hire
@@ -124,7 +123,7 @@ class _Session:
         self._workers, self._watch, self._stop = workers, watch, stop
 
     def search(self, job: Job, campaign: Campaign, writer: RunWriter) -> Run:
-        """Searches what is not known yet, then sums up, verifies and draws."""
+        """Searches what is not known yet, then sums up and verifies."""
         model_mib = psutil.Process().memory_info().rss / MIB
         writer.log.info("began", process=os.getpid(), ended=len(campaign.ended), versions=versions())
         executor = hire(self._workers, job.engine, campaign.config, campaign.space)
@@ -160,8 +159,6 @@ class _Session:
             }
         )
         writer.log.info("completed", seconds=round(time.monotonic() - self._began, 2))
-        # Last: the run is complete, whatever becomes of its pictures.
-        draw(experiment, writer.folder / "figures", summary=summary, watch=self._watch)
         return Run.open(writer.folder)
 
 

@@ -10,7 +10,6 @@ from hypothesis import HealthCheck, settings
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedModel, PreTrainedTokenizerFast
 
-import analysis
 from oracle.campaign import Stop, never
 from oracle.config import SearchConfig
 from oracle.models import LanguageModel, load_model
@@ -102,7 +101,7 @@ def jsonl(path: Path, *rows: dict[str, object]) -> str:
 
 @pytest.fixture(scope="session")
 def search(tiny_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Run]:
-    """Searches six short sequences into a new folder; without figures, which take most of the time."""
+    """Searches six short sequences into a new folder."""
     rows = [{"id": f"s{i}", "prompt": f"Question {i}?", "references": [f"Answer {i}", f"{i}"]} for i in range(6)]
     data = jsonl(tmp_path_factory.mktemp("data") / "sequences.jsonl", *rows)
 
@@ -116,10 +115,8 @@ def search(tiny_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Calla
     ) -> Run:
         settings = {"model": str(tiny_folder), "data": data, "max_new_tokens": 6, "evaluations": 20}
         settings = {**settings, "strategy": "spread", **changes}
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(analysis, "draw_all", lambda *args, **kwargs: [])
-            out = out or tmp_path_factory.mktemp("runs") / "run"
-            return run_search(SearchConfig(**settings), out, prior=prior, watch=watch, stop=stop)
+        out = out or tmp_path_factory.mktemp("runs") / "run"
+        return run_search(SearchConfig(**settings), out, prior=prior, watch=watch, stop=stop)
 
     return run
 

@@ -22,7 +22,17 @@ OPTIONS = {
         *("--reference-file", "--choices-column", "--answer-column", "--id-column", "--task-column", "--criterion"),
         *("--tolerance", "--metrics", "--scope", "--max-new-tokens", "--evaluations", "--batch-rows"),
         *("--no-chat-template", "--seed", "--dtype", "--device", "--trust-remote-code", "--out", "--quiet"),
-        *("--strategy", "--resume", "--from", "--executor", "--workers", "--address", "--cache", "--no-cache"),
+        *(
+            "--strategy",
+            "--resume",
+            "--from",
+            "--executor",
+            "--workers",
+            "--address",
+            "--cache",
+            "--no-cache",
+            "--no-figures",
+        ),
         *("rougeL", "log_likelihood", "choice_accuracy", "default: 120"),
     ],
     "query": ["RUN", "--json", "--sequence", "--budget", "--criterion"],
@@ -79,10 +89,8 @@ def only_object(answer: tuple[int, str, str]) -> dict[str, Any]:
     return value
 
 
-def test_json_of_a_search_is_its_summary(
-    command: Command, small: list[object], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("analysis.draw_all", lambda *args, **kwargs: [])
+def test_json_of_a_search_is_its_summary(command: Command, small: list[object], tmp_path: Path) -> None:
+    small = [*small, "--no-figures"]
     answer = only_object(command(*small, "--quiet", "--json", "--out", tmp_path / "run"))
     assert answer == {**Run.open(tmp_path / "run").summary(), "run": str(tmp_path / "run")}
     # Progress goes to standard error, so that it may be on.
@@ -90,6 +98,7 @@ def test_json_of_a_search_is_its_summary(
     assert code == 0
     assert only_object((code, out, ""))["run"] == str(tmp_path / "again")
     assert "Searching" in err and "Verifying" in err
+    assert not (tmp_path / "run" / "figures").exists(), "as was asked for"
 
 
 def test_json_of_the_minimal_budgets(command: Command, run: Run) -> None:

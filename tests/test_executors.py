@@ -8,7 +8,6 @@ from pathlib import Path
 
 import pytest
 
-import analysis
 from oracle.config import SearchConfig
 from oracle.errors import InputError
 from oracle.executors import Event, Item, Workers
@@ -39,7 +38,6 @@ class Deadly(Worker):
 @pytest.fixture
 def clustered(search: Search, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., Run]:
     """The same search on two workers, which are killed so many times."""
-    monkeypatch.setattr(analysis, "draw_all", lambda *args, **kwargs: [])
     monkeypatch.setattr(Cluster, "worker", Deadly)
     # A worker does not find this module by its name.
     monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent), prepend=os.pathsep)

@@ -12,7 +12,6 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-import analysis
 from oracle.campaign import waves
 from oracle.engine import Engine
 from oracle.errors import InputError, Interrupted
@@ -26,11 +25,10 @@ TIMES = {"hidden_states", "seconds", "search_seconds", "peak_memory_mib", "memor
 
 @pytest.fixture(autouse=True, scope="module")
 def small_steps() -> Iterator[None]:
-    """Small rounds and parts, and no pictures."""
+    """Small rounds and parts."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("oracle.rounds.ASK", 5)
         patch.setattr("oracle.campaign.ROWS_PER_PART", 12)
-        patch.setattr(analysis, "draw_all", lambda *args, **kwargs: [])
         yield
 
 

@@ -11,12 +11,12 @@ import pytest
 from conftest import LAYERS, jsonl, tiny_tokenizer
 from transformers import GPT2Config, GPT2LMHeadModel
 
+from oracle.cli import main
 from oracle.config import SearchConfig
 from oracle.engine import Engine
 from oracle.errors import InputError
 from oracle.models import LanguageModel
 from oracle.quality import METRICS
-from oracle.runner import run_search
 from oracle.store import Run
 from oracle.types import Allocation
 
@@ -266,12 +266,13 @@ sys.exit(main(sys.argv[1:]))
 
 @pytest.mark.slow
 def test_figures_are_drawn_again_without_a_model(tiny_folder: Path, sequences_file: Path, tmp_path: Path) -> None:
-    config = SearchConfig(model=str(tiny_folder), data=str(sequences_file), max_new_tokens=4, evaluations=8)
-    run = run_search(config, str(tmp_path / "run"))
-    command = [sys.executable, "-c", WITHOUT_A_MODEL, "figures", run.folder, "--out", tmp_path / "again", "--json"]
+    run = tmp_path / "run"
+    small = ["--max-new-tokens", "4", "--evaluations", "8", "--quiet", "--out", str(run)]
+    assert main(["search", "--model", str(tiny_folder), "--data", str(sequences_file), *small]) == 0
+    command = [sys.executable, "-c", WITHOUT_A_MODEL, "figures", run, "--out", tmp_path / "again", "--json"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (0, "")
     drawn = [Path(name) for name in json.loads(done.stdout)["figures"]]
-    assert {path.name for path in drawn} == {path.name for path in (run.folder / "figures").iterdir()}
+    assert {path.name for path in drawn} == {path.name for path in (run / "figures").iterdir()}
     for path in drawn:
-        assert path.read_bytes() == (run.folder / "figures" / path.name).read_bytes()
+        assert path.read_bytes() == (run / "figures" / path.name).read_bytes()

@@ -69,13 +69,10 @@ def test_queries_show_it_as_text(
     assert not CONTROL.search(COLOUR.sub("", out))
 
 
-def test_a_search_shows_it_as_text(
-    command: Command, tiny_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("analysis.draw_all", lambda *args, **kwargs: [])
+def test_a_search_shows_it_as_text(command: Command, tiny_folder: Path, tmp_path: Path) -> None:
     rows = ({"id": f"{i}{HOSTILE}", "prompt": HOSTILE, "references": [HOSTILE], "task": HOSTILE} for i in range(2))
     data = jsonl(tmp_path / "hostile.jsonl", *rows)
-    small = ["--max-new-tokens", 2, "--evaluations", 4, "--out", tmp_path / "run"]
+    small = ["--max-new-tokens", 2, "--evaluations", 4, "--no-figures", "--out", tmp_path / "run"]
     # With progress, which shows the ids.
     code, out, err = command("search", "--model", tiny_folder, "--data", data, *small)
     assert code == 0

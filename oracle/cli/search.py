@@ -29,6 +29,7 @@ def add_demo(commands: Any) -> None:
     )
     parser.add_argument("--seed", type=int, default=0, help="seed of every random choice")
     parser.add_argument("--out", type=Path, help="run folder to write (default: a new one under runs/)")
+    _add_drawing(parser)
     add_cache_options(parser)
     add_quiet(parser)
 
@@ -190,8 +191,13 @@ def _add_run(run: Any) -> None:
         "--executor", default="local", metavar="KIND", help="local: this process; ray: workers on a Ray cluster"
     )
     run.add_argument("--workers", type=int, metavar="N", help="Ray workers (default: one a processor core)")
+    _add_drawing(run)
     add_cache_options(run)
     run.add_argument("--address", help="of the Ray cluster, such as auto (default: one is started here)")
+
+
+def _add_drawing(run: Any) -> None:
+    run.add_argument("--no-figures", dest="figures", action="store_false", help="draw later, with 'oracle figures'")
 
 
 def _run_demo(arguments: argparse.Namespace) -> None:
@@ -235,20 +241,33 @@ def _given(arguments: argparse.Namespace, base: Any) -> dict[str, Any]:
 
 
 def _show(arguments: argparse.Namespace, search: Any) -> None:
-    """Searches, then prints what was found."""
+    """Searches, then draws and prints what was found."""
     from oracle.progress import silent, terminal
     from oracle.query import budgets
     from oracle.terminal import show_summary
 
+    watch = silent if arguments.quiet else terminal
     with stoppable() as stop:
-        run = search(store=open_store(arguments), watch=silent if arguments.quiet else terminal, stop=stop)
+        run = search(store=open_store(arguments), watch=watch, stop=stop)
     summary, out = run.summary(), run.folder
+    if arguments.figures:
+        _draw(out, watch)
     if arguments.json:
         print(json.dumps({**summary, "run": str(out)}))
         return
     show_summary(summary, budgets(out))
     first = shlex.quote(printable(run.sequences()["sequence"][0]))
-    print(f"\nRun: {out}\nFigures: {out / 'figures'}\nNext: oracle query {shlex.quote(str(out))} --sequence {first}")
+    print(f"\nRun: {out}")
+    if arguments.figures:
+        print(f"Figures: {out / 'figures'}")
+    print(f"Next: oracle query {shlex.quote(str(out))} --sequence {first}")
+
+
+def _draw(folder: Path, watch: Any) -> None:
+    from analysis.plot_data import Source
+    from oracle.draw import draw_runs
+
+    draw_runs([Source.open(folder)], folder / "figures", watch=watch)
 
 
 def _new_folder(wanted: Path) -> Path:

@@ -11,7 +11,6 @@ from statistics import median
 from tempfile import TemporaryDirectory
 from unittest import mock
 
-import analysis
 from oracle.config import SearchConfig
 from oracle.executors import Workers
 from oracle.runner import run_search
@@ -19,9 +18,8 @@ from oracle.store import Run
 
 
 def search(config: SearchConfig, folder: Path, count: int) -> Run:
-    """One search without figures; its own seconds begin when all workers have their model."""
-    with mock.patch.object(analysis, "draw_all", lambda *args, **kwargs: []):
-        return run_search(config, folder, workers=Workers(kind="ray", count=count, threads=1))
+    """One search; its own seconds begin when all workers have their model."""
+    return run_search(config, folder, workers=Workers(kind="ray", count=count, threads=1))
 
 
 def main() -> None:

@@ -1,4 +1,4 @@
-"""The command line as faults try it: with small rounds and parts, so that there are many moments, and no pictures."""
+"""The command line as faults try it: with small rounds and parts, so that there are many moments."""
 
 import os
 import sys
@@ -7,7 +7,6 @@ from pathlib import Path
 
 import torch
 
-import analysis
 import oracle.campaign
 import oracle.rounds
 import oracle.runner
@@ -24,7 +23,6 @@ def small_steps() -> None:
     torch.set_num_threads(1)
     oracle.rounds.ASK = 5
     oracle.campaign.ROWS_PER_PART = 12
-    analysis.draw_all = lambda *args, **kwargs: []
 
 
 def play(arguments: list[str], output: Path, count: Path, breaking: Callable[[], None] | None) -> None:

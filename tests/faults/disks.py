@@ -87,7 +87,7 @@ def vanished_model(ground: Ground, times: int) -> Tries:
         try:
             time.sleep(ground.random.uniform(0, seconds / 2))
             process.kill()
-            process = ground.start(["search", "--resume", str(out)])
+            process = ground.start(["search", "--no-figures", "--resume", str(out)])
             code = process.wait()
             complete = (out / "summary.json").exists()
             lost = None if complete and code == 0 else one_line(process, code)

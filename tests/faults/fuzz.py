@@ -24,7 +24,7 @@ from oracle.store import Run
 
 __all__ = ["FAULTS"]
 
-SMALL = ["--max-new-tokens", "2", "--evaluations", "3", "--prove", "50", "--limit", "2", "--quiet"]
+SMALL = ["--max-new-tokens", "2", "--evaluations", "3", "--prove", "50", "--limit", "2", "--quiet", "--no-figures"]
 
 FILES, CONFIGS, LINES = "fuzzed files of sequences", "fuzzed configs", "fuzzed command lines"
 
@@ -46,7 +46,6 @@ def quick(ground: Ground) -> Iterator[None]:
         patch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
         patch.setattr("datasets.config.HF_HUB_OFFLINE", True)
         patch.setattr("oracle.job.load_model", load)
-        patch.setattr("analysis.draw_all", lambda *args, **kwargs: [])
         yield
 
 
@@ -123,7 +122,9 @@ def configs(ground: Ground, times: int) -> Tries:
         (out / "sequences.parquet").write_bytes((whole.folder / "sequences.parquet").read_bytes())
         near = all(place[0] != "config" or place[-1] not in ("config", *AFAR) for place, _ in value)
         lost = tell(ground, ["query", str(out)], out)
-        return lost or (tell(ground, ["search", "--resume", str(out), "--quiet"], out) if near else None)
+        return lost or (
+            tell(ground, ["search", "--resume", str(out), "--quiet", "--no-figures"], out) if near else None
+        )
 
     return fuzz(CONFIGS, changes(whole.manifest), times, ground, attempt)
 

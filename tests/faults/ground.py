@@ -131,7 +131,7 @@ class Ground:
         """The command that searches."""
         chosen = {"model": self.model, "data": self.data, **SETTINGS, **settings}
         options = [word for name, value in chosen.items() for word in (f"--{name.replace('_', '-')}", str(value))]
-        return ["search", "--out", str(out), *options]
+        return ["search", "--no-figures", "--out", str(out), *options]
 
     def start(self, arguments: list[str], breaking: Callable[[], None] | None = None) -> Process:
         """Begins a command; `breaking` is called in its process first."""
@@ -157,7 +157,7 @@ class Ground:
         whole, _ = self.whole(**settings)
         before = parts(out)
         there = rows(before)
-        process = self.start(["search", "--resume", str(out), *options], breaking)
+        process = self.start(["search", "--no-figures", "--resume", str(out), *options], breaking)
         code = process.wait()
         if not (out / "manifest.json").exists():
             return one_line(process, code) or ("rows without a manifest" if before else None)

@@ -12,7 +12,7 @@ def killed(ground: Ground, times: int, **settings: object) -> Tries:
     _, seconds = ground.whole(**settings)
     for number in range(times):
         out = ground.place() / "run"
-        commands = [ground.search(out, **settings), ["search", "--resume", str(out)]]
+        commands = [ground.search(out, **settings), ["search", "--no-figures", "--resume", str(out)]]
         for command in commands[: 1 + number % 2]:
             process = ground.start(command)
             time.sleep(ground.random.uniform(0, seconds))

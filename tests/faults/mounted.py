@@ -11,7 +11,6 @@ from contextlib import redirect_stderr, redirect_stdout
 from io import StringIO
 from pathlib import Path
 
-import analysis
 from faults import child
 from oracle.cli import main
 
@@ -54,11 +53,17 @@ def full(disk: Path, out: Path, search: list[str], room: int) -> str | None:
     if answer[0] and (disk / "run" / "summary.json").exists():
         return "the run looks complete"
     begun = (disk / "run" / "manifest.json").exists()
-    if begun and answer[0] and (lost := refused(run("search", "--resume", disk / "run", "--quiet"))):
+    if begun and answer[0] and (lost := refused(run("search", "--resume", disk / "run", "--quiet", "--no-figures"))):
         return f"resumed on a disk that is still full: {lost}"
     mount("-o", "remount,size=64m", disk)
     shutil.rmtree(disk / ("hidden" if begun else "run"), ignore_errors=True)
-    answer = run(*(["search", "--resume", disk / "run", "--quiet"] if begun else [*search, "--out", disk / "run"]))
+    answer = run(
+        *(
+            ["search", "--resume", disk / "run", "--quiet", "--no-figures"]
+            if begun
+            else [*search, "--out", disk / "run"]
+        )
+    )
     shutil.copytree(disk / "run", out)
     return worked(answer)
 
@@ -85,7 +90,7 @@ def read_only(disk: Path, whole: Path, search: list[str]) -> list[str | None]:
         worked(run("query", disk / "run", "--sql", "SELECT count(*) FROM evaluations")),
         worked(run(*search, "--out", disk.parent / "beside", "--cache", disk / "hidden")),
         refused(run(*search, "--out", disk / "new")),
-        refused(run("search", "--resume", disk / "half", "--quiet")),
+        refused(run("search", "--resume", disk / "half", "--quiet", "--no-figures")),
         refused(run("figures", disk / "run")),
     ]
 
@@ -93,10 +98,8 @@ def read_only(disk: Path, whole: Path, search: list[str]) -> list[str | None]:
 def tries(task: dict) -> list[str | None]:
     """What `faults.disks` asks for."""
     disk, whole, search = Path(task["disk"]), Path(task["whole"]), task["search"]
-    draw = analysis.draw_all
     child.small_steps()
     lost = [full(disk, Path(out), search, room) for out, room in task["rooms"].items()]
-    analysis.draw_all = draw
     return [*lost, no_room_for_figures(disk, whole)] if lost else read_only(disk, whole, search)
 
 

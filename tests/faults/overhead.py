@@ -41,7 +41,6 @@ def measured(ground: Ground, times: int) -> Tries:
         return act
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("analysis.draw_all", lambda *args, **kwargs: [])
         for kind, names in WRITING.items():
             for name in names:
                 patch.setattr(kind, name, timed(getattr(kind, name)))
