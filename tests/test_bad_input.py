@@ -5,7 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from conftest import jsonl, tiny_tokenizer
+from tiny import jsonl, tiny_tokenizer
 from transformers import T5Config, T5ForConditionalGeneration
 
 from oracle.store import Run

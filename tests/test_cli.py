@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 import pytest
-from conftest import LAYERS
+from tiny import LAYERS
 
 from oracle.store import Run
 

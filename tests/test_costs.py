@@ -11,7 +11,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from conftest import LAYERS, tiny_tokenizer
+from tiny import LAYERS, tiny_tokenizer
 from torch.utils.flop_counter import FlopCounterMode, sdpa_flop_count
 from transformers import DynamicCache
 from zoo import GATED, MIXED, WIDE, ZOO, tiny

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from itertools import combinations, product
 
 import pytest
-from conftest import LAYERS
+from tiny import LAYERS
 
 from oracle.config import SearchConfig
 from oracle.engine import Engine

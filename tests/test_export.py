@@ -7,9 +7,9 @@ import shutil
 import datasets
 import pyarrow.parquet as pq
 import pytest
-from conftest import jsonl
 from hypothesis import given
 from hypothesis import strategies as st
+from tiny import jsonl
 
 from oracle.config import SearchConfig
 from oracle.engine import Engine

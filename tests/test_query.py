@@ -13,7 +13,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from conftest import LAYERS, jsonl
+from tiny import LAYERS, jsonl
 
 from oracle import query
 from oracle.cli.read import EXAMPLES

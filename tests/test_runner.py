@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-from conftest import LAYERS, jsonl, tiny_tokenizer
+from tiny import LAYERS, jsonl, tiny_tokenizer
 from transformers import GPT2Config, GPT2LMHeadModel
 
 from oracle.cli import main

@@ -4,7 +4,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from conftest import LAYERS
+from tiny import LAYERS
 
 import analysis
 from oracle.config import SearchConfig

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from conftest import jsonl
+from tiny import jsonl
 
 from oracle.store import RunWriter
 from oracle.types import Outcome, Sequence

@@ -2,7 +2,7 @@
 
 import torch
 import transformers as hf
-from conftest import LAYERS, VOCABULARY
+from tiny import LAYERS, VOCABULARY
 from transformers import PreTrainedModel
 
 COMMON = {"vocab_size": VOCABULARY, "bos_token_id": None, "eos_token_id": 256, "pad_token_id": None}

@@ -181,7 +181,7 @@ def test_frontiers_beside_a_controller(small_run: Run) -> None:
 
 
 def test_the_models_fingerprint_must_be_the_runs(copy: Path, tiny_model: LanguageModel) -> None:
-    from conftest import tiny_llama, tiny_tokenizer
+    from tiny import tiny_llama, tiny_tokenizer
 
     other = LanguageModel(name="other", network=tiny_llama(seed=1), tokenizer=tiny_tokenizer())
     with pytest.raises(ValueError, match="give the same model"):

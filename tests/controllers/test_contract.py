@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import LAYERS
+from tiny import LAYERS
 
 from oracle.config import SearchConfig
 from oracle.controllers.base import Controller, TokenController

@@ -4,9 +4,9 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
-from conftest import LAYERS
 from hypothesis import given
 from hypothesis import strategies as st
+from tiny import LAYERS
 
 from oracle.controllers.confidence import Exits, features
 from oracle.controllers.fixed import DepthDecay, RandomMask, Unified, decayed, published_unified

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from conftest import LAYERS, jsonl, tiny_llama, tiny_tokenizer
+from tiny import LAYERS, jsonl, tiny_llama, tiny_tokenizer
 
 from oracle.config import SearchConfig
 from oracle.controllers import OracleController

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from conftest import LAYERS
+from tiny import LAYERS
 
 from oracle.controllers.ledger import Ledger
 from oracle.controllers.lessons import Lessons

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from conftest import LAYERS
+from tiny import LAYERS
 
 from oracle.controllers.glavas import Deciders, GlavasFixed, GlavasHidden, LearnedGate
 from oracle.controllers.lessons import Lessons

@@ -6,7 +6,7 @@ from itertools import combinations
 import numpy as np
 import pytest
 import torch
-from conftest import LAYERS, tiny_tokenizer
+from tiny import LAYERS, tiny_tokenizer
 from zoo import GATED, ZOO, tiny
 
 from oracle.config import SearchConfig

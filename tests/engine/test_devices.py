@@ -5,7 +5,7 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 import torch
-from conftest import LAYERS, tiny_tokenizer
+from tiny import LAYERS, tiny_tokenizer
 from torch.utils._python_dispatch import TorchDispatchMode
 from zoo import ZOO, tiny
 

@@ -5,7 +5,7 @@ from itertools import chain, combinations
 
 import pytest
 import torch
-from conftest import LAYERS
+from tiny import LAYERS
 
 from oracle.config import SearchConfig
 from oracle.engine import Engine
@@ -127,7 +127,7 @@ def test_a_prompt_longer_than_the_context_is_refused(engine) -> None:
 def test_embedded_model_agrees_with_plain_generation(embedded_model, scope) -> None:
     engine = Engine(embedded_model, SearchConfig(scope=scope, max_new_tokens=8))
     prompts = [engine.open(text) for text in ("What is the capital of France?", "Translate to German: Good morning.")]
-    masks = [(), (0,), tuple(range(15)), tuple(range(0, 30, 2)), tuple(range(30))]
+    masks = [(), tuple(range(0, 30, 2)), tuple(range(30))]
     requests = [(prompt, mask) for mask in masks for prompt in prompts]
     results = engine.generate(requests)
     assert [generation.tokens for generation, _ in results] == [engine.alone(*request) for request in requests]

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from conftest import LAYERS, tiny_tokenizer
+from tiny import LAYERS, tiny_tokenizer
 from transformers.cache_utils import Cache
 from zoo import ZOO, tiny
 

@@ -4,7 +4,7 @@ from itertools import combinations
 
 import pytest
 import torch
-from conftest import LAYERS
+from tiny import LAYERS
 
 from oracle.config import SearchConfig
 from oracle.engine import Engine

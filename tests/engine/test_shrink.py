@@ -6,7 +6,7 @@ from itertools import chain, combinations
 import numpy as np
 import pytest
 import torch
-from conftest import LAYERS
+from tiny import LAYERS
 
 import oracle.engine.engine as engine_module
 from oracle.config import SearchConfig

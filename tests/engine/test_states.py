@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from conftest import LAYERS, tiny_llama, tiny_tokenizer
+from tiny import LAYERS, tiny_llama, tiny_tokenizer
 from torch import Tensor
 from transformers import DynamicCache
 from zoo import ZOO, tiny

@@ -10,9 +10,9 @@ from typing import Any
 
 import hypothesis
 import pytest
-from conftest import jsonl
 from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
+from tiny import jsonl
 
 from faults import child
 from faults.ground import Fault, Ground, Tries

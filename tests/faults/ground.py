@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import transformers
-from conftest import jsonl, tiny_llama, tiny_tokenizer
+from tiny import jsonl, tiny_llama, tiny_tokenizer
 
 from faults import child
 from oracle.config import SearchConfig

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import psutil
 import torch
-from conftest import jsonl, tiny_llama, tiny_tokenizer
+from tiny import jsonl, tiny_llama, tiny_tokenizer
 
 import oracle.engine.engine
 from faults.ground import Fault, Ground, Tries

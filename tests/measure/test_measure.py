@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from conftest import tiny_llama, tiny_tokenizer
+from tiny import tiny_llama, tiny_tokenizer
 
 from analysis import measures
 from oracle.errors import InputError

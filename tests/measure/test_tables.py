@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from conftest import LAYERS
+from tiny import LAYERS
 from transformers import DynamicCache
 
 from analysis import measures

@@ -4,7 +4,7 @@ from itertools import combinations
 
 import pytest
 import torch
-from conftest import LAYERS, tiny_llama
+from tiny import LAYERS, tiny_llama
 from transformers import (
     BertConfig,
     BertLMHeadModel,
