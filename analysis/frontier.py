@@ -1,8 +1,8 @@
 """The data-set oracle: best mean quality at every mean budget, and where it equals the full model's.
 
 Where costs have a common step, such as a layer, every optimum is found. Otherwise, and where that would take too long,
-the curve is that of costs rounded to steps, or has only the breakpoints of the linear relaxation, and a single point is
-solved exactly when it is asked for.
+the curve is that of costs rounded to steps, or the linear relaxation's with what lies between its breakpoints filled
+in, and a single point is solved exactly when it is asked for.
 """
 
 from dataclasses import dataclass
@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from analysis.core import best_within, cheapest_with
+from analysis.filled import solve_filled
 from analysis.grouping import CostArray, FloatArray, IntArray
 from analysis.items import Items
 from analysis.knapsack import Envelope, Solution, envelope, solve_in_steps, solve_relaxed, work
@@ -136,9 +137,9 @@ def oracle_frontier(items: Items, *, exact: bool | None = None) -> Frontier:
 
     Args:
         items: as returned by `quality_by_cost`.
-        exact: whether to find every optimum, for which the costs need a common step, or only the breakpoints of the
-            linear relaxation; by default every optimum if that takes at most `EXACT_LIMIT` cell updates, then those
-            of rounded costs.
+        exact: whether to find every optimum, for which the costs need a common step, or to fill in the linear
+            relaxation; by default every optimum if that takes at most `EXACT_LIMIT` cell updates, then those of rounded
+            costs.
     """
     N = len(items.cost_NK)
     step = items.step if exact else None if exact is False else _step(items)
@@ -148,8 +149,8 @@ def oracle_frontier(items: Items, *, exact: bool | None = None) -> Frontier:
     else:
         hull = envelope(items)
         bound = solve_relaxed(hull)
-        solution = bound if step is None else solve_in_steps(items, step)
-        gap = _gap(solution, bound)
+        solution = solve_filled(hull, items.step) if step is None else solve_in_steps(items, step)
+        gap = _gap(solution, bound, items.step or 0.0)
     return Frontier(
         fraction=solution.cost / (N * items.full_cost),
         quality=solution.quality / N,
@@ -162,9 +163,12 @@ def oracle_frontier(items: Items, *, exact: bool | None = None) -> Frontier:
     )
 
 
-def _gap(solution: Solution, bound: Solution) -> float:
-    """The most that the linear relaxation is above a solution: just before each of its next points, and at the end."""
-    before = np.append(solution.cost[1:], bound.cost[-1])
+def _gap(solution: Solution, bound: Solution, step: float) -> float:
+    """The most that the linear relaxation is above a solution: just before each of its next points, and at the end.
+
+    Just before is a step of the costs before, where they have one.
+    """
+    before = np.append(np.maximum(solution.cost[1:] - step, solution.cost[:-1]), bound.cost[-1])
     return max(0.0, float((np.interp(before, bound.cost, bound.quality) - solution.quality).max()))
 
 

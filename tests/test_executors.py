@@ -17,7 +17,7 @@ from oracle.store import Run
 
 ray = pytest.importorskip("ray", reason="Ray has no wheel for this platform")
 
-from oracle.executors.cluster import Cluster, Worker  # noqa: E402
+from oracle.executors.cluster import Cluster, Worker, shares  # noqa: E402
 
 Search = Callable[..., Run]
 
@@ -33,6 +33,16 @@ class Deadly(Worker):
             if not isinstance(event, dict) and event.sequence == "s3" and bullets:
                 bullets[0].unlink()
                 os.kill(os.getpid(), signal.SIGKILL)
+
+
+@pytest.mark.parametrize(
+    ("count", "hands", "sizes"),
+    [(8, 2, [2, 1, 1, 1, 1, 1, 1]), (32, 2, [8, 6, 4, 3, 2, 2, 1, 1, 1, 1, 1, 1, 1]), (20, 1, [8, 8, 4]), (0, 3, [])],
+)
+def test_the_last_shares_are_small(count: int, hands: int, sizes: list[int]) -> None:
+    found = list(shares(list(range(count)), hands))  # type: ignore[arg-type]
+    assert [len(share) for share in found] == sizes
+    assert [item for share in found for item in share] == list(range(count))
 
 
 @pytest.fixture

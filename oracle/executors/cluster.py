@@ -17,7 +17,7 @@ from oracle.executors.work import Event, Found, Item, Note, SetAside
 from oracle.search import Memory, Space
 from oracle.store.hidden import HiddenStore
 
-__all__ = ["Cluster", "Worker"]
+__all__ = ["Cluster", "Worker", "shares"]
 
 DEATHS = 3
 """A sequence whose workers died so often is set aside."""
@@ -47,6 +47,15 @@ class _Hand:
     work: _Work = field(default_factory=lambda: _Work(items={}))
     stream: Any = None
     hidden: dict[str, int] = field(default_factory=dict)
+
+
+def shares(items: Seq[Item], hands: int) -> Iterator[Seq[Item]]:
+    """Work for so many workers: each takes half of what it could get of the rest, so that they end almost together."""
+    parts = 1 if hands == 1 else 2 * hands
+    while items:
+        size = max(1, min(SIDE_BY_SIDE, len(items) // parts))
+        yield items[:size]
+        items = items[size:]
 
 
 class Worker:
@@ -129,10 +138,8 @@ class Cluster:
     def search(self, items: Seq[Item], memory: Memory) -> Iterator[Event | Note]:
         """Searches some sequences; yields what is found as it comes, from whichever worker."""
         self._memory = self._ray.put(memory)
-        size = min(SIDE_BY_SIDE, -(-len(items) // len(self._hands)))
         waiting = deque(
-            _Work(items={item.sequence.id: item for item in items[start : start + size]})
-            for start in range(0, len(items), max(1, size))
+            _Work(items={item.sequence.id: item for item in share}) for share in shares(items, len(self._hands))
         )
         try:
             while True:
