@@ -37,9 +37,16 @@ class Deadly(Worker):
 
 @pytest.mark.parametrize(
     ("count", "hands", "sizes"),
-    [(8, 2, [2, 1, 1, 1, 1, 1, 1]), (32, 2, [8, 6, 4, 3, 2, 2, 1, 1, 1, 1, 1, 1, 1]), (20, 1, [8, 8, 4]), (0, 3, [])],
+    [
+        (8, 2, [4, 4]),
+        (32, 2, [8, 8, 8, 8]),
+        (32, 3, [5, 5, 6, 5, 5, 6]),
+        (20, 1, [6, 7, 7]),
+        (2, 3, [1, 1]),
+        (0, 3, []),
+    ],
 )
-def test_the_last_shares_are_small(count: int, hands: int, sizes: list[int]) -> None:
+def test_shares_are_large_and_equal(count: int, hands: int, sizes: list[int]) -> None:
     found = list(shares(list(range(count)), hands))  # type: ignore[arg-type]
     assert [len(share) for share in found] == sizes
     assert [item for share in found for item in share] == list(range(count))

@@ -1,5 +1,6 @@
 """Searches on the workers of a Ray cluster, each with a model of its own; whoever dies is replaced."""
 
+import itertools
 import logging
 import os
 from collections import Counter, deque
@@ -50,12 +51,12 @@ class _Hand:
 
 
 def shares(items: Seq[Item], hands: int) -> Iterator[Seq[Item]]:
-    """Work for so many workers: each takes half of what it could get of the rest, so that they end almost together."""
-    parts = 1 if hands == 1 else 2 * hands
-    while items:
-        size = max(1, min(SIDE_BY_SIDE, len(items) // parts))
-        yield items[:size]
-        items = items[size:]
+    """Work for so many workers: as large as is searched side by side, and as many for the one as for the other."""
+    rounds = -(-len(items) // (hands * SIDE_BY_SIDE))
+    count = min(len(items), rounds * hands)
+    ends = [len(items) * place // count for place in range(count + 1)] if count else [0]
+    for start, end in itertools.pairwise(ends):
+        yield items[start:end]
 
 
 class Worker:

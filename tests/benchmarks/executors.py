@@ -26,9 +26,9 @@ def main() -> None:
     """Searches in turn with one and two workers and prints the seconds and their ratio."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--json", action="store_true", help="print one JSON object")
-    parser.add_argument("--limit", type=int, default=24, help="sequences")
-    parser.add_argument("--evaluations", type=int, default=60, help="per sequence")
-    parser.add_argument("--repeats", type=int, default=2, help="searches of each kind, in turn")
+    parser.add_argument("--limit", type=int, default=96, help="sequences: the first waves are too small for many")
+    parser.add_argument("--evaluations", type=int, default=30, help="per sequence")
+    parser.add_argument("--repeats", type=int, default=1, help="searches of each kind, in turn")
     arguments = parser.parse_args()
     config = SearchConfig(limit=arguments.limit, evaluations=arguments.evaluations)
     seconds: dict[int, list[float]] = {1: [], 2: []}
