@@ -1,6 +1,6 @@
 """What a second worker brings: the same search on one and on two Ray workers of one thread each.
 
-python tests/benchmarks/executors.py [--json] [--limit 24] [--evaluations 60] [--repeats 2]
+python tests/benchmarks/executors.py [--json] [--limit 96] [--evaluations 30] [--repeats 1]
 """
 
 import argparse
