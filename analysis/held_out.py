@@ -11,7 +11,7 @@ import pandas as pd
 
 from analysis.grouping import FloatArray
 from analysis.items import Items, quality_by_cost
-from analysis.load import Experiment
+from analysis.load import Experiment, InputError
 
 __all__ = ["SPLITS", "Choices", "HeldOut", "halves", "held_out"]
 
@@ -115,6 +115,8 @@ def held_out(experiment: Experiment, *, splits: int = SPLITS) -> HeldOut | None:
     evaluations = experiment.evaluations[experiment.evaluations["sequence"].isin(names)].reset_index(drop=True)
     references = experiment.sequences.set_index("sequence")["references"]
     rng = np.random.default_rng(experiment.seed)
+    if splits < 2 or splits % 2:
+        raise InputError(f"an even number of splits is required, got {splits}: each half has its turn")
     scores_2SE = np.empty((2, splits, len(evaluations)))
     # In the order of the table of sequences, so that the draws do not depend on that of the evaluations.
     rows = evaluations.groupby("sequence").indices

@@ -27,6 +27,12 @@ from analysis.style import (
 
 __all__ = ["controllers"]
 
+MEASURES = ("full", "static", "oracle")
+"""What the others are measured by: it captures nothing or all by definition, or has seen the references."""
+
+WIDEST = (-1.5, 2.0)
+"""Shares shown; those beyond are written at the edge."""
+
 _MARK: dict[str, Any] = {"markersize": 6, "markeredgecolor": "black", "markeredgewidth": 0.5}
 
 ROWS = 36
@@ -122,8 +128,13 @@ def _draw_captured(axes: Axes, shown: pd.DataFrame, looks: dict[str, Look]) -> N
     labels = [plain(f"{controller}  {setting}".strip()) for controller, setting in names]
     axes.set_yticks(range(len(shown)), labels, fontsize=8)
     axes.set_ylim(len(shown) - 0.4, -0.6)
-    low, high = np.nanmin([-0.05, *shown["captured_low"]]), np.nanmax([1.05, *shown["captured_high"]])
-    axes.set_xlim(max(-1.5, low - 0.05), min(2, high + 0.05))
+    low = np.nanmin([-0.05, *shown["captured_low"], *shown["captured"]])
+    high = np.nanmax([1.05, *shown["captured_high"], *shown["captured"]])
+    left, right = axes.set_xlim(max(WIDEST[0], low - 0.05), min(WIDEST[1], high + 0.05))
+    for place, share in enumerate(shown["captured"]):
+        if np.isfinite(share) and not left <= share <= right:
+            at, side = (left, "left") if share < left else (right, "right")
+            axes.text(at, place, percent(share), va="center", ha=side, fontsize=8, color=GREY)
     percent_axis(axes.xaxis, 0.5)
     axes.set_xlabel("captured, 95 % interval")
     axes.grid(axis="y", visible=False)
@@ -131,6 +142,7 @@ def _draw_captured(axes: Axes, shown: pd.DataFrame, looks: dict[str, Look]) -> N
 
 
 def _headline(table: pd.DataFrame) -> tuple[str, str]:
+    table = table[~table["controller"].isin(MEASURES)]
     known = table.dropna(subset="captured")
     detail = f"{table['controller'].nunique()} controllers, {len(table)} settings; "
     if known.empty:

@@ -48,10 +48,10 @@ def write_measures(folder, experiment):
 
 
 def write_comparison(folder):
-    """Nine controllers: one near the oracle, some below any static allocation, one where there is no headroom."""
+    """Nine controllers: the oracle itself, some below any static allocation, one where there is no headroom."""
     rows = []
     for i, name in enumerate(
-        ["replay", "router", "glavas", "confidence", "d3", "flexidepth", "static", "exit", "unified"]
+        ["oracle", "router", "glavas", "confidence", "d3", "flexidepth", "static", "exit", "unified"]
     ):
         for setting in ("budget=0.3", "budget=0.6"):
             fraction = float(setting[-3:]) + 0.01 * i

@@ -35,7 +35,7 @@ what learns is trained on some sequences and judged by others.
 columns: quality by the run's criterion; beside it at the same executed fraction the best static mask, the oracle, the
 oracle against shuffled references (null) and the best mixture of static masks by a coin (mixed). captured is the share
 of the way from the static mask to the oracle, with its 95 % interval over sequences. x1, x8, x32: measured speed-up
-over the full model at these batches.
+over the full model at these batches, over the first 8 tokens of an output.
 """
 
 SHOWN = {
@@ -113,6 +113,8 @@ def _show(found: "Comparison") -> None:
     show_line(
         f"{found.sequences} sequences, quality by {found.metric}; captured is empty where the oracle adds nothing."
     )
+    if found.left_out:
+        show_line(f"Left out, for they decide about whole layers: {', '.join(found.left_out)}.")
     for one in found.findings:
         interval = "" if one["low"] is None else f" (95 % interval {one['low']:+.3f} to {one['high']:+.3f})"
         show_line(

@@ -10,7 +10,7 @@ from collections.abc import Sequence as Seq
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from time import perf_counter
-from typing import Any, ClassVar, Literal, Self
+from typing import Any, ClassVar, Literal, NamedTuple, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,12 +24,26 @@ from oracle.engine.gates import Gate
 from oracle.errors import InputError
 from oracle.types import Allocation
 
-__all__ = ["Controller", "Kind", "Output", "SequenceController", "TokenController"]
+__all__ = ["Controller", "Kind", "Output", "Scored", "SequenceController", "TokenController"]
 
 Kind = Literal["sequence", "token"]
 
 CONTEXT = 128
 """Tokens that FLOPs are counted at, as `oracle profile` does."""
+
+
+class Scored(NamedTuple):
+    """A text that was given, read by a controller.
+
+    Attributes:
+        log_likelihood: mean over its tokens, in nats/token.
+        cost: layers that ran for a token of it, the mean; None if the text made no difference to that.
+        flops: the same in FLOPs, as of an `Output`.
+    """
+
+    log_likelihood: float
+    cost: float | None = None
+    flops: float | None = None
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -124,8 +138,8 @@ class Controller(ABC):
     def _generate(self, prompts: Seq[Opened]) -> list[Output]: ...
 
     @abstractmethod
-    def score(self, prompts: Seq[Opened], continuations: Seq[Seq[int]]) -> list[float]:
-        """Mean log-likelihood of a continuation of each prompt, in nats/token."""
+    def score(self, prompts: Seq[Opened], continuations: Seq[Seq[int]]) -> list[Scored]:
+        """Reads a continuation of each prompt."""
 
     def decision_flops(self, ran_TL: NDArray[np.bool_]) -> float:
         """FLOPs of the controller's own decisions over an output, given which layers its fed tokens ran."""
@@ -190,10 +204,10 @@ class SequenceController(Controller):
         ran_TL[:, list(allocation)] = True
         return self.costs.of(allocation) + self.decision_flops(ran_TL) / fed
 
-    def score(self, prompts: Seq[Opened], continuations: Seq[Seq[int]]) -> list[float]:
-        """Mean log-likelihood of a continuation of each prompt, in nats/token."""
+    def score(self, prompts: Seq[Opened], continuations: Seq[Seq[int]]) -> list[Scored]:
+        """Reads a continuation of each prompt."""
         return [
-            self.engine.log_likelihoods(prompt.state, [allocation], ids)[0]
+            Scored(self.engine.log_likelihoods(prompt.state, [allocation], ids)[0])
             for prompt, allocation, ids in zip(prompts, self.allocations(prompts), continuations, strict=True)
         ]
 
@@ -219,19 +233,17 @@ class TokenController(Controller):
     def _generate(self, prompts: Seq[Opened]) -> list[Output]:
         gate = self.gate(prompts)
         found = self.engine.generate_gated([prompt.state for prompt in prompts], gate)
-        return [self._gated(one, propagates=gate.policy == "propagate") for one in found]
+        return [self._gated(one, gate) for one in found]
 
-    def _gated(self, found: GatedGeneration, *, propagates: bool) -> Output:
-        fed = len(found.generation.tokens) - 1
-        ran_TL = found.ran_TL[len(found.ran_TL) - fed :]
-        layers = self.engine.units.count
-        return self._output(
-            found.generation,
-            bool(found.generation.ties),
-            allocation=None,
-            cost=float(ran_TL.sum(1).mean()) if fed else float(layers),
-            flops=self._flops(ran_TL if fed else np.ones((1, layers), dtype=np.bool_), propagates=propagates),
-        )
+    def _gated(self, found: GatedGeneration, gate: Gate) -> Output:
+        cost, flops = self._spent(found.ran_TL, len(found.generation.tokens), gate)
+        return self._output(found.generation, bool(found.generation.ties), allocation=None, cost=cost, flops=flops)
+
+    def _spent(self, ran_TL: NDArray[np.bool_], tokens: int, gate: Gate) -> tuple[float, float | None]:
+        """Layers and FLOPs a token, given which layers all tokens ran, in scope `sequence` the prompt's before them."""
+        fed = tokens - 1  # the first token comes out of the prompt's pass
+        ran_TL = ran_TL[len(ran_TL) - fed :] if fed else np.ones((1, self.engine.units.count), dtype=np.bool_)
+        return float(ran_TL.sum(1).mean()), self._flops(ran_TL, propagates=gate.policy == "propagate")
 
     def _flops(self, ran_TL: NDArray[np.bool_], *, propagates: bool) -> float | None:
         if self.costs is None:
@@ -240,7 +252,11 @@ class TokenController(Controller):
         states = (~ran_TL @ np.array(self.costs.states)).mean() if propagates else 0.0
         return float(layers + states + self.costs.overhead + self.decision_flops(ran_TL) / len(ran_TL))
 
-    def score(self, prompts: Seq[Opened], continuations: Seq[Seq[int]]) -> list[float]:
-        """Mean log-likelihood of a continuation of each prompt, in nats/token."""
-        scores = self.engine.score_gated([prompt.state for prompt in prompts], self.gate(prompts), continuations)
-        return [float(score.log_likelihoods_T.mean()) for score in scores]
+    def score(self, prompts: Seq[Opened], continuations: Seq[Seq[int]]) -> list[Scored]:
+        """Reads a continuation of each prompt."""
+        gate = self.gate(prompts)
+        scores = self.engine.score_gated([prompt.state for prompt in prompts], gate, continuations)
+        return [
+            Scored(float(score.log_likelihoods_T.mean()), *self._spent(score.ran_TL, len(ids), gate))
+            for score, ids in zip(scores, continuations, strict=True)
+        ]

@@ -19,6 +19,7 @@ from oracle.controllers.shelf import Shelf
 from oracle.controllers.speed import BATCHES, Stopwatch
 from oracle.controllers.subject import Subject
 from oracle.controllers.trial import Result, Trials
+from oracle.errors import InputError
 from oracle.measure.subject import model_of
 from oracle.models import LanguageModel
 from oracle.progress import Advance, Watch, silent
@@ -51,7 +52,7 @@ SCHEMA = pa.schema(
 at equal fraction: the best static mask, the oracle, the null oracle against shuffled references, and the best mixture
 of static masks by a coin. `captured`: (quality - static) / (oracle - static) with its 95 % interval. `flops`: per
 generated token; `flops_fraction`: over the full model's. `speedup`: over the full model in the same minute; `of_ideal`:
-over the ideal 1 / fraction."""
+over the ideal 1 / fraction, of the layers that ran while it was timed, over the first 8 tokens of an output."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -61,13 +62,15 @@ class Comparison:
     Attributes:
         rows: one a controller and setting, the columns of `SCHEMA`.
         findings: what hidden states add to a gate with a fixed input, one for each shape of gate that was tried.
+        left_out: controllers that the run's unit does not allow.
         metric: what quality is.
         sequences: how many there were.
-        path: of the table.
+        path: of the table, which also has the controllers of earlier comparisons of the same sequences.
     """
 
     rows: pd.DataFrame
     findings: list[dict[str, Any]]
+    left_out: list[str]
     metric: str
     sequences: int
     path: Path
@@ -100,8 +103,9 @@ def compare_run(
     Raises:
         InputError: for unknown names, fewer than two sequences, or whatever is wrong with the run.
     """
-    names = chosen(controllers)
-    model = model or model_of(Run.open(folder), trust_remote_code=trust_remote_code)
+    run = Run.open(folder)
+    names, left_out = _suitable(chosen(controllers), run.manifest["config"]["unit"], every="all" in controllers)
+    model = model or model_of(run, trust_remote_code=trust_remote_code)
     subject = Subject.open(folder, model=model, limit=limit, watch=watch)
     shelf = Shelf(subject.run, subject.ids)
     prompts = [lesson.prompt for lesson in subject.lessons.values()]
@@ -125,13 +129,43 @@ def compare_run(
         _row(results[name, setting(settings)], full, frontiers, subject.experiment.seed) for name, settings in wanted
     ]
     table = pa.Table.from_pylist(rows, schema=SCHEMA)
+    findings = curves.findings(subject.experiment.seed)
     return Comparison(
         rows=table.to_pandas(),
-        findings=curves.findings(subject.experiment.seed),
+        findings=findings,
+        left_out=left_out,
         metric=subject.metric,
         sequences=len(subject.ids),
-        path=shelf.write("comparison", table),
+        path=shelf.write("comparison", _beside(shelf, table), {"findings": findings}),
     )
+
+
+def _suitable(names: list[str], unit: str, *, every: bool) -> tuple[list[str], list[str]]:
+    """The controllers that a run's unit allows, and those that it does not, if all were asked for."""
+    unable = [name for name in names if unit != "layer" and CONTROLLERS[name].kind == "token"]
+    suitable = [name for name in names if name not in unable]
+    if unable and not every:
+        others = ",".join(name for name, kind in CONTROLLERS.items() if kind.kind != "token")
+        raise InputError(
+            f"{', '.join(unable)} decide about layers, but the run's unit is '{unit}'; for it there are: "
+            f"--controllers {others}"
+        )
+    return suitable, unable
+
+
+def _beside(shelf: Shelf, table: pa.Table) -> pa.Table:
+    """The rows of a comparison, and of an earlier one those of controllers that were not asked for now."""
+    earlier = shelf.read("comparison", SCHEMA)
+    if earlier is None:
+        return table
+    rows = [*table.to_pylist(), *(row for row in earlier[0].to_pylist() if row["controller"] not in _names(table))]
+    places = {name: place for place, name in enumerate(CONTROLLERS)}
+    rows.sort(key=lambda row: places[row["controller"]])
+    return pa.Table.from_pylist(rows, schema=SCHEMA)
+
+
+def _names(table: pa.Table) -> set[str]:
+    return set(table.column("controller").to_pylist())
 
 
 def _within(advance: Advance) -> Watch:

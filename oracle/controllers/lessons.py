@@ -5,7 +5,7 @@ Shapes: P prompt tokens, D hidden width, W windows.
 
 from collections.abc import Callable, Hashable
 from collections.abc import Sequence as Seq
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
@@ -53,10 +53,12 @@ class Opened:
         return self._kept[key]
 
     def forgetful(self, engine: Engine) -> "Opened":
-        """The same prompt with what its pass gives, hidden states included, and nothing else: for measuring time."""
-        return Opened(
-            text=self.text, state=self.state, _kept={"middle": self.once("middle", lambda: self._middle(engine))}
-        )
+        """The same prompt with what its pass gives, hidden states included, and nothing else: for measuring time.
+
+        It is a prompt of its own, for of equal rows the engine would run one.
+        """
+        middle = self.once("middle", lambda: self._middle(engine))
+        return Opened(text=self.text, state=replace(self.state), _kept={"middle": middle})
 
     def windows(self, engine: Engine, count: int) -> Tensor:
         """Means of the full model's states at half depth over so many windows of the prompt, in float32 (W D).

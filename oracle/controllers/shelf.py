@@ -17,7 +17,7 @@ __all__ = ["FOLDER", "Shelf"]
 
 FOLDER = "controllers"
 
-VERSION = 1
+VERSION = 2
 """Moves when results of the same settings would come out differently; those of another version are made again."""
 
 ORIGIN = ("model", "data", "config", "seed")

@@ -3,13 +3,13 @@
 from collections.abc import Sequence as Seq
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Self
+from typing import NamedTuple, Self
 
 import numpy as np
 
 import analysis
 from oracle.config import SearchConfig
-from oracle.controllers.base import Controller, Output
+from oracle.controllers.base import Controller, Output, Scored
 from oracle.controllers.lessons import Lesson, Opened
 from oracle.engine import Engine
 from oracle.errors import InputError
@@ -20,7 +20,21 @@ from oracle.quality import agreement, get_metric, score_text
 from oracle.store import Run
 from oracle.types import Sequence
 
-__all__ = ["Subject"]
+__all__ = ["Judged", "Subject"]
+
+
+class Judged(NamedTuple):
+    """The run's metric of what a controller made of a sequence.
+
+    Attributes:
+        quality: the metric.
+        cost: layers a token of the texts that were judged; None if that is the cost of the output.
+        flops: the same in FLOPs.
+    """
+
+    quality: float
+    cost: float | None = None
+    flops: float | None = None
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -94,25 +108,37 @@ class Subject:
         """Of the sequences."""
         return [sequence.id for sequence in self.sequences]
 
-    def quality(self, controller: Controller, sequences: Seq[Sequence], outputs: Seq[Output]) -> list[float]:
-        """The run's metric of what a controller made of some sequences."""
+    def quality(self, controller: Controller, sequences: Seq[Sequence], outputs: Seq[Output]) -> list[Judged]:
+        """The run's metric of what a controller made of some sequences: of its outputs, or of texts that it read."""
         kind = get_metric(self.metric).kind
         if kind == "text":
             pairs = zip(sequences, outputs, strict=True)
-            return [score_text(self.metric, output.text, sequence.references) for sequence, output in pairs]
+            return [Judged(score_text(self.metric, output.text, one.references)) for one, output in pairs]
         if kind == "tokens":
             pairs = zip(sequences, outputs, strict=True)
-            return [agreement(output.tokens, self.lessons[sequence.id].tokens) for sequence, output in pairs]
+            return [Judged(agreement(output.tokens, self.lessons[one.id].tokens)) for one, output in pairs]
         if kind == "likelihood":
-            return [max(self._likelihoods(controller, one, one.references)) for one in sequences]
-        best = [int(np.argmax(self._likelihoods(controller, one, one.choices))) for one in sequences]
-        return [float(index == one.answer) for index, one in zip(best, sequences, strict=True)]
+            read = [self._read(controller, one, one.references) for one in sequences]
+            return [Judged(*max(scores, key=lambda score: score.log_likelihood)) for scores in read]
+        read = [self._read(controller, one, one.choices) for one in sequences]
+        return [_answered(scores, one.answer) for scores, one in zip(read, sequences, strict=True)]
 
-    def _likelihoods(self, controller: Controller, sequence: Sequence, texts: Seq[str]) -> list[float]:
-        """Mean log-likelihood of each text after the prompt, in nats/token."""
+    def _read(self, controller: Controller, sequence: Sequence, texts: Seq[str]) -> list[Scored]:
         tokenizer, prompt = self.engine.model.tokenizer, self.lessons[sequence.id].prompt
         ids = [tokenizer(text, add_special_tokens=False)["input_ids"] for text in texts]
         return controller.score([prompt] * len(ids), ids)
+
+
+def _answered(scores: Seq[Scored], answer: int | None) -> Judged:
+    """Whether the likeliest choice is the right one; all are read, and cost what they cost on average."""
+    chosen = int(np.argmax([score.log_likelihood for score in scores]))
+    cost, flops = (_mean([getattr(score, name) for score in scores]) for name in ("cost", "flops"))
+    return Judged(float(chosen == answer), cost, flops)
+
+
+def _mean(values: Seq[float | None]) -> float | None:
+    known = [value for value in values if value is not None]
+    return float(np.mean(known)) if known else None
 
 
 def _only(experiment: analysis.Experiment, ids: list[str]) -> analysis.Experiment:

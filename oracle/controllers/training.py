@@ -85,6 +85,8 @@ def train(net: Deciding, decoder: Decoder, lessons: Lessons, *, alpha: float, pl
     """
     plan = plan or Plan()
     taught = [replace(one, tokens=one.tokens[: plan.tokens + 1]) for one in lessons.each if len(one.tokens) > 1]
+    if not list(net.parameters()):
+        return []  # the model has no layer that may be skipped
     optimizer = torch.optim.Adam(net.parameters(), lr=plan.rate)
     done, losses = _resume(lessons.checkpoint, net, optimizer), list[float]()
     with lessons.watch("gates", plan.steps) as advance, _frozen(decoder.model), torch.random.fork_rng(devices=[]):

@@ -104,9 +104,12 @@ class Trials:
             if kind.learns:
                 self._teach(controller, _stem(name, settings, fold), [one for one in subject.ids if one not in held])
             outputs = controller.generate([subject.lessons[one].prompt for one in held])
-            qualities = subject.quality(controller, [sequences[one] for one in held], outputs)
-            for one, output, quality in zip(held, outputs, qualities, strict=True):
-                rows.append({"sequence": one, "fold": fold, "quality": quality, **_columns(output)})
+            judged = subject.quality(controller, [sequences[one] for one in held], outputs)
+            for one, output, found in zip(held, outputs, judged, strict=True):
+                row = {"sequence": one, "fold": fold, "quality": found.quality, **_columns(output)}
+                if found.cost is not None:  # the quality is that of other texts than the output
+                    row |= {"fraction": found.cost / subject.units, "flops": found.flops}
+                rows.append(row)
         return rows, controller
 
     def _teach(self, controller: Controller, stem: str, ids: list[str]) -> None:

@@ -56,7 +56,7 @@ def model_of(run: Run, model: LanguageModel | None = None, *, trust_remote_code:
     if model.fingerprint != wanted:
         raise InputError(
             f"the run was made with a model of fingerprint {wanted}, but '{model.name}' has {model.fingerprint}; "
-            "give the same model"
+            "give the same model (restore it at that place), or search again with this one"
         )
     return model
 

@@ -6,7 +6,7 @@ import pytest
 from scipy.optimize import linprog
 from tables import judged
 
-from analysis import Experiment, luck_adjusted
+from analysis import Experiment, InputError, luck_adjusted
 from analysis.held_out import halves, held_out
 
 
@@ -17,6 +17,12 @@ def noisy(count: int, noise: float, seed: int = 0, *, real: float = 0.01) -> tup
     hard_N1 = rng.uniform(0.3, 0.9, (count, 1))
     truth_NK = 0.3 + 0.4 / (1 + np.exp(-(share_K - hard_N1) / 0.1)) + rng.normal(0, real, (count, 11))
     return truth_NK, truth_NK[..., None] + rng.normal(0, noise, (count, 11, 2))
+
+
+@pytest.mark.parametrize("splits", [0, 1, 5])
+def test_each_half_has_its_turn(splits):
+    with pytest.raises(InputError, match=f"an even number of splits is required, got {splits}"):
+        held_out(judged(noisy(4, 0.1)[1]), splits=splits)
 
 
 def test_the_apparent_fraction_is_the_linear_program_over_all_halves():

@@ -259,6 +259,6 @@ def test_controllers(source):
     pd.testing.assert_frame_equal(
         table.sort_values(keys, ignore_index=True), stored.sort_values(keys, ignore_index=True)
     )
-    assert "12 of 16 settings clearly beat" in figure.texts[0].get_text()
+    assert "10 of 14 settings clearly beat" in figure.texts[0].get_text()
     marks = {line.get_marker() for line in figure.axes[0].lines if line.get_marker() != "None"}
     assert len(marks) >= 8

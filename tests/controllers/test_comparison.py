@@ -16,7 +16,9 @@ from oracle.controllers.base import Controller
 from oracle.controllers.comparison import SCHEMA
 from oracle.controllers.headroom import Frontiers, captured
 from oracle.controllers.registry import CONTROLLERS
+from oracle.controllers.subject import Subject
 from oracle.controllers.trial import parts
+from oracle.errors import InputError
 from oracle.models import LanguageModel
 from oracle.store import Run
 
@@ -105,6 +107,31 @@ def test_speeds_are_measured(copy: Path) -> None:
         assert (rows[f"tokens_per_second_{batch}"] > 0).all()
         ideal = rows[f"speedup_{batch}"] * rows["executed_fraction"]
         np.testing.assert_allclose(rows[f"of_ideal_{batch}"], ideal)
+
+
+def test_equal_prompts_are_timed_as_prompts_of_their_own(small_run: Run) -> None:
+    subject = Subject.open(small_run.folder, limit=2)
+    prompts = [lesson.prompt for lesson in subject.lessons.values()]
+    again = [prompt.forgetful(subject.engine) for prompt in [*prompts, *prompts]]
+    assert len({id(prompt.state) for prompt in again}) == 4
+
+
+def test_an_earlier_comparison_is_added_to(copy: Path) -> None:
+    compare_run(copy, controllers="full,unified", timed=False)
+    found = compare_run(copy, controllers="random", timed=False)
+    assert set(found.rows["controller"]) == {"random"}
+    assert list(pd.read_parquet(found.path)["controller"].unique()) == ["full", "unified", "random"]
+
+
+def test_sublayers_leave_out_what_decides_about_layers(search: Callable[..., Run], tmp_path: Path) -> None:
+    run = shutil.copytree(search(unit="sublayer", evaluations=8, limit=3).folder, tmp_path / "run")
+    found = compare_run(run, timed=False)
+    assert found.left_out == [name for name, kind in CONTROLLERS.items() if kind.kind == "token"]
+    assert set(found.rows["controller"]) == set(CONTROLLERS) - set(found.left_out)
+    with pytest.raises(
+        InputError, match=r"d3 decide about layers, .* 'sublayer'; for it there are: --controllers full,"
+    ):
+        compare_run(run, controllers="full,d3", timed=False)
 
 
 def test_a_criterion_that_needs_the_model(search: Callable[..., Run], tmp_path: Path) -> None:

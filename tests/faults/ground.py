@@ -131,7 +131,7 @@ class Ground:
         """The command that searches."""
         chosen = {"model": self.model, "data": self.data, **SETTINGS, **settings}
         options = [word for name, value in chosen.items() for word in (f"--{name.replace('_', '-')}", str(value))]
-        return ["search", "--no-figures", "--out", str(out), *options]
+        return ["search", "--out", str(out), *options, "--no-figures"]
 
     def start(self, arguments: list[str], breaking: Callable[[], None] | None = None) -> Process:
         """Begins a command; `breaking` is called in its process first."""
