@@ -81,7 +81,13 @@ def fuzz(
     ground.codes.clear()
 
     @hypothesis.seed(ground.random.randrange(2**32))
-    @settings(max_examples=times, database=None, phases=[Phase.generate], suppress_health_check=list(HealthCheck))
+    @settings(
+        max_examples=times,
+        database=None,
+        deadline=None,
+        phases=[Phase.generate],
+        suppress_health_check=list(HealthCheck),
+    )
     @hypothesis.given(inputs)
     def once(value: Any) -> None:
         found.append(attempt(value))
