@@ -16,7 +16,7 @@ from functools import partial
 import numpy as np
 
 from analysis.grouping import FloatArray, IntArray
-from analysis.knapsack import Envelope, Solution, bought, solve_relaxed
+from analysis.knapsack import Envelope, Solution, bought
 
 __all__ = ["solve_filled"]
 
@@ -39,14 +39,14 @@ NONE = -1
 """Stands for no segment."""
 
 
-def solve_filled(hull: Envelope, step: float | None) -> Solution:
+def solve_filled(hull: Envelope, bound: Solution, step: float | None) -> Solution:
     """Breakpoints of the linear relaxation, and the best exchanges between them.
 
     Args:
         hull: of the items.
+        bound: its breakpoints, from `solve_relaxed`.
         step: what all costs differ by whole multiples of; None if that is not known.
     """
-    bound = solve_relaxed(hull)
     coarse = np.flatnonzero(hull.gain > FINE * abs(bound.quality[-1]))
     if not len(coarse):
         return bound

@@ -149,7 +149,7 @@ def oracle_frontier(items: Items, *, exact: bool | None = None) -> Frontier:
     else:
         hull = envelope(items)
         bound = solve_relaxed(hull)
-        solution = solve_filled(hull, items.step) if step is None else solve_in_steps(items, step)
+        solution = solve_filled(hull, bound, items.step) if step is None else solve_in_steps(items, step)
         gap = _gap(solution, bound, items.step or 0.0)
     return Frontier(
         fraction=solution.cost / (N * items.full_cost),

@@ -108,6 +108,8 @@ def held_out(experiment: Experiment, *, splits: int = SPLITS) -> HeldOut | None:
     Returns:
         None where references are not what outputs are compared with, or no two sequences have two of them.
     """
+    if splits < 2 or splits % 2:
+        raise InputError(f"an even number of splits is required, got {splits}: each half has its turn")
     counts = experiment.sequences["references"].map(len)
     names = experiment.sequences.loc[counts >= 2, "sequence"]
     if experiment.kind != "text" or experiment.score is None or len(names) < 2:
@@ -115,8 +117,6 @@ def held_out(experiment: Experiment, *, splits: int = SPLITS) -> HeldOut | None:
     evaluations = experiment.evaluations[experiment.evaluations["sequence"].isin(names)].reset_index(drop=True)
     references = experiment.sequences.set_index("sequence")["references"]
     rng = np.random.default_rng(experiment.seed)
-    if splits < 2 or splits % 2:
-        raise InputError(f"an even number of splits is required, got {splits}: each half has its turn")
     scores_2SE = np.empty((2, splits, len(evaluations)))
     # In the order of the table of sequences, so that the draws do not depend on that of the evaluations.
     rows = evaluations.groupby("sequence").indices

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from collections.abc import Sequence as Seq
 from dataclasses import asdict, dataclass, field
 from statistics import fmean
-from typing import Any
+from typing import Any, TypeVar
 
 from oracle.config import SearchConfig
 from oracle.errors import Interrupted
@@ -18,6 +18,8 @@ from oracle.store import RunWriter
 from oracle.types import Outcome
 
 __all__ = ["Campaign", "Stop", "never"]
+
+One = TypeVar("One")
 
 ROWS_PER_PART = 2048
 """Evaluations kept in memory before they are written as one part."""
@@ -100,7 +102,7 @@ class Campaign:
             memory.learn(archive)
 
 
-def waves(items: Seq[Item]) -> Iterator[Seq[Item]]:
+def waves(items: Seq[One]) -> Iterator[Seq[One]]:
     """Waves of 8, 8, 16, 32, ... sequences."""
     start, size = 0, SIDE_BY_SIDE
     while start < len(items):

@@ -47,7 +47,7 @@ class Deadly(Worker):
     ],
 )
 def test_shares_are_large_and_equal(count: int, hands: int, sizes: list[int]) -> None:
-    found = list(shares(list(range(count)), hands))  # type: ignore[arg-type]
+    found = list(shares(range(count), hands))
     assert [len(share) for share in found] == sizes
     assert [item for share in found for item in share] == list(range(count))
 

@@ -178,9 +178,9 @@ def test_a_run_of_another_kind_is_no_beginning(search: Search, tmp_path: Path) -
 
 
 def test_waves_double_and_hold_everything() -> None:
-    sizes = [len(wave) for wave in waves(list(range(70)))]  # type: ignore[arg-type]
+    sizes = [len(wave) for wave in waves(range(70))]
     assert sizes == [8, 8, 16, 32, 6]
-    assert [one for wave in waves(list(range(21))) for one in wave] == list(range(21))  # type: ignore[arg-type]
+    assert [one for wave in waves(range(21)) for one in wave] == list(range(21))
 
 
 @pytest.mark.slow

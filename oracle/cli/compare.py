@@ -98,7 +98,7 @@ def _run_compare(arguments: argparse.Namespace) -> None:
     rows = [{str(name): value for name, value in row.items()} for row in found.rows.to_dict("records")]
     if arguments.json:
         whole = {"metric": found.metric, "sequences": found.sequences, "controllers": rows, "findings": found.findings}
-        print(json.dumps(plain({**whole, "path": str(found.path)})))
+        print(json.dumps(plain({**whole, "left_out": found.left_out, "path": str(found.path)})))
     elif arguments.csv:
         show_csv(list(found.rows.columns), rows)
     else:

@@ -33,15 +33,15 @@ CONTEXT = 128
 
 
 class Scored(NamedTuple):
-    """A text that was given, read by a controller.
+    """What a controller made of a sequence, or of a text that it read, as a number.
 
     Attributes:
-        log_likelihood: mean over its tokens, in nats/token.
-        cost: layers that ran for a token of it, the mean; None if the text made no difference to that.
+        value: the metric.
+        cost: layers that ran for a token of the text, the mean; None if they are those of the output.
         flops: the same in FLOPs, as of an `Output`.
     """
 
-    log_likelihood: float
+    value: float
     cost: float | None = None
     flops: float | None = None
 
@@ -139,7 +139,7 @@ class Controller(ABC):
 
     @abstractmethod
     def score(self, prompts: Seq[Opened], continuations: Seq[Seq[int]]) -> list[Scored]:
-        """Reads a continuation of each prompt."""
+        """Reads a continuation of each prompt: its mean log-likelihood, in nats/token."""
 
     def decision_flops(self, ran_TL: NDArray[np.bool_]) -> float:
         """FLOPs of the controller's own decisions over an output, given which layers its fed tokens ran."""
@@ -205,7 +205,7 @@ class SequenceController(Controller):
         return self.costs.of(allocation) + self.decision_flops(ran_TL) / fed
 
     def score(self, prompts: Seq[Opened], continuations: Seq[Seq[int]]) -> list[Scored]:
-        """Reads a continuation of each prompt."""
+        """Reads a continuation of each prompt: its mean log-likelihood, in nats/token."""
         return [
             Scored(self.engine.log_likelihoods(prompt.state, [allocation], ids)[0])
             for prompt, allocation, ids in zip(prompts, self.allocations(prompts), continuations, strict=True)
@@ -253,7 +253,7 @@ class TokenController(Controller):
         return float(layers + states + self.costs.overhead + self.decision_flops(ran_TL) / len(ran_TL))
 
     def score(self, prompts: Seq[Opened], continuations: Seq[Seq[int]]) -> list[Scored]:
-        """Reads a continuation of each prompt."""
+        """Reads a continuation of each prompt: its mean log-likelihood, in nats/token."""
         gate = self.gate(prompts)
         scores = self.engine.score_gated([prompt.state for prompt in prompts], gate, continuations)
         return [

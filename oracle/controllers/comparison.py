@@ -104,7 +104,7 @@ def compare_run(
         InputError: for unknown names, fewer than two sequences, or whatever is wrong with the run.
     """
     run = Run.open(folder)
-    names, left_out = _suitable(chosen(controllers), run.manifest["config"]["unit"], every="all" in controllers)
+    names, left_out = _suitable(chosen(controllers), run.manifest["config"]["unit"])
     model = model or model_of(run, trust_remote_code=trust_remote_code)
     subject = Subject.open(folder, model=model, limit=limit, watch=watch)
     shelf = Shelf(subject.run, subject.ids)
@@ -136,15 +136,15 @@ def compare_run(
         left_out=left_out,
         metric=subject.metric,
         sequences=len(subject.ids),
-        path=shelf.write("comparison", _beside(shelf, table), {"findings": findings}),
+        path=_keep(shelf, table, findings),
     )
 
 
-def _suitable(names: list[str], unit: str, *, every: bool) -> tuple[list[str], list[str]]:
+def _suitable(names: list[str], unit: str) -> tuple[list[str], list[str]]:
     """The controllers that a run's unit allows, and those that it does not, if all were asked for."""
     unable = [name for name in names if unit != "layer" and CONTROLLERS[name].kind == "token"]
     suitable = [name for name in names if name not in unable]
-    if unable and not every:
+    if unable and names != list(CONTROLLERS):
         others = ",".join(name for name, kind in CONTROLLERS.items() if kind.kind != "token")
         raise InputError(
             f"{', '.join(unable)} decide about layers, but the run's unit is '{unit}'; for it there are: "
@@ -153,19 +153,15 @@ def _suitable(names: list[str], unit: str, *, every: bool) -> tuple[list[str], l
     return suitable, unable
 
 
-def _beside(shelf: Shelf, table: pa.Table) -> pa.Table:
-    """The rows of a comparison, and of an earlier one those of controllers that were not asked for now."""
-    earlier = shelf.read("comparison", SCHEMA)
-    if earlier is None:
-        return table
-    rows = [*table.to_pylist(), *(row for row in earlier[0].to_pylist() if row["controller"] not in _names(table))]
+def _keep(shelf: Shelf, table: pa.Table, findings: list[dict[str, Any]]) -> Path:
+    """Writes a comparison; of an earlier one, the controllers that were not asked for now stay."""
+    rows, now = table.to_pylist(), set(table.column("controller").to_pylist())
+    if earlier := shelf.read("comparison", SCHEMA):
+        rows += [row for row in earlier[0].to_pylist() if row["controller"] not in now]
+        findings = findings or earlier[1].get("findings", [])
     places = {name: place for place, name in enumerate(CONTROLLERS)}
     rows.sort(key=lambda row: places[row["controller"]])
-    return pa.Table.from_pylist(rows, schema=SCHEMA)
-
-
-def _names(table: pa.Table) -> set[str]:
-    return set(table.column("controller").to_pylist())
+    return shelf.write("comparison", pa.Table.from_pylist(rows, schema=SCHEMA), {"findings": findings})
 
 
 def _within(advance: Advance) -> Watch:

@@ -3,7 +3,7 @@
 from collections.abc import Sequence as Seq
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import NamedTuple, Self
+from typing import Self
 
 import numpy as np
 
@@ -20,21 +20,7 @@ from oracle.quality import agreement, get_metric, score_text
 from oracle.store import Run
 from oracle.types import Sequence
 
-__all__ = ["Judged", "Subject"]
-
-
-class Judged(NamedTuple):
-    """The run's metric of what a controller made of a sequence.
-
-    Attributes:
-        quality: the metric.
-        cost: layers a token of the texts that were judged; None if that is the cost of the output.
-        flops: the same in FLOPs.
-    """
-
-    quality: float
-    cost: float | None = None
-    flops: float | None = None
+__all__ = ["Subject"]
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -108,18 +94,18 @@ class Subject:
         """Of the sequences."""
         return [sequence.id for sequence in self.sequences]
 
-    def quality(self, controller: Controller, sequences: Seq[Sequence], outputs: Seq[Output]) -> list[Judged]:
+    def quality(self, controller: Controller, sequences: Seq[Sequence], outputs: Seq[Output]) -> list[Scored]:
         """The run's metric of what a controller made of some sequences: of its outputs, or of texts that it read."""
         kind = get_metric(self.metric).kind
         if kind == "text":
             pairs = zip(sequences, outputs, strict=True)
-            return [Judged(score_text(self.metric, output.text, one.references)) for one, output in pairs]
+            return [Scored(score_text(self.metric, output.text, one.references)) for one, output in pairs]
         if kind == "tokens":
             pairs = zip(sequences, outputs, strict=True)
-            return [Judged(agreement(output.tokens, self.lessons[one.id].tokens)) for one, output in pairs]
+            return [Scored(agreement(output.tokens, self.lessons[one.id].tokens)) for one, output in pairs]
         if kind == "likelihood":
             read = [self._read(controller, one, one.references) for one in sequences]
-            return [Judged(*max(scores, key=lambda score: score.log_likelihood)) for scores in read]
+            return [max(scores, key=lambda score: score.value) for scores in read]
         read = [self._read(controller, one, one.choices) for one in sequences]
         return [_answered(scores, one.answer) for scores, one in zip(read, sequences, strict=True)]
 
@@ -129,11 +115,11 @@ class Subject:
         return controller.score([prompt] * len(ids), ids)
 
 
-def _answered(scores: Seq[Scored], answer: int | None) -> Judged:
+def _answered(scores: Seq[Scored], answer: int | None) -> Scored:
     """Whether the likeliest choice is the right one; all are read, and cost what they cost on average."""
-    chosen = int(np.argmax([score.log_likelihood for score in scores]))
+    chosen = int(np.argmax([score.value for score in scores]))
     cost, flops = (_mean([getattr(score, name) for score in scores]) for name in ("cost", "flops"))
-    return Judged(float(chosen == answer), cost, flops)
+    return Scored(float(chosen == answer), cost, flops)
 
 
 def _mean(values: Seq[float | None]) -> float | None:

@@ -106,7 +106,7 @@ class Trials:
             outputs = controller.generate([subject.lessons[one].prompt for one in held])
             judged = subject.quality(controller, [sequences[one] for one in held], outputs)
             for one, output, found in zip(held, outputs, judged, strict=True):
-                row = {"sequence": one, "fold": fold, "quality": found.quality, **_columns(output)}
+                row = {"sequence": one, "fold": fold, "quality": found.value, **_columns(output)}
                 if found.cost is not None:  # the quality is that of other texts than the output
                     row |= {"fraction": found.cost / subject.units, "flops": found.flops}
                 rows.append(row)

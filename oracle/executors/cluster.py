@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from collections.abc import Sequence as Seq
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypeVar
 
 from oracle.config import SearchConfig
 from oracle.errors import InputError
@@ -19,6 +19,8 @@ from oracle.search import Memory, Space
 from oracle.store.hidden import HiddenStore
 
 __all__ = ["Cluster", "Worker", "shares"]
+
+One = TypeVar("One")
 
 DEATHS = 3
 """A sequence whose workers died so often is set aside."""
@@ -50,7 +52,7 @@ class _Hand:
     hidden: dict[str, int] = field(default_factory=dict)
 
 
-def shares(items: Seq[Item], hands: int) -> Iterator[Seq[Item]]:
+def shares(items: Seq[One], hands: int) -> Iterator[Seq[One]]:
     """Work for so many workers: as large as is searched side by side, and as many for the one as for the other."""
     rounds = -(-len(items) // (hands * SIDE_BY_SIDE))
     count = min(len(items), rounds * hands)
