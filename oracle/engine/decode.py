@@ -19,8 +19,9 @@ from oracle.models.decoder import Decoder
 
 __all__ = ["Generation", "Settings", "best", "greedy_decode"]
 
-SHRINK_BELOW = 0.8
-"""Finished rows leave once fewer than this share of the rows are alive: moving the cache costs a copy."""
+MOVE = 0.01
+"""What it costs to move one slot of one row's cache, in steps of a row: finished rows leave the batch once they have
+cost as much as moving the others would."""
 
 REFILL_BELOW = 0.6
 """Waiting rows join once fewer than this share of the rows that fit are alive: products over fewer rows are slower, but
@@ -120,6 +121,7 @@ class _Decoding:
         batch: the rows that are decoded.
         alive: the request of each row of the batch; -1 once it has stopped.
         tokens_R: the last token of each row.
+        idle: steps of rows that had stopped, since the last of them left.
     """
 
     def __init__(
@@ -134,6 +136,7 @@ class _Decoding:
         self.batch: RowBatch | None = None
         self.alive: list[int] = []
         self.tokens_R = torch.empty(0, dtype=torch.long, device=decoder.device)
+        self.idle = 0
 
     def run(self) -> list[Generation]:
         """Decodes until nothing is left."""
@@ -146,9 +149,11 @@ class _Decoding:
             if not rows:
                 break
             assert self.batch is not None
-            if len(rows) < SHRINK_BELOW * len(self.alive):
+            self.idle += len(self.alive) - len(rows)
+            if self.idle > MOVE * len(rows) * self.batch.slots:
                 self.batch.select(rows)
                 self.alive, self.tokens_R = [self.alive[row] for row in rows], self.tokens_R[rows]
+                self.idle = 0
             ids = self.tokens_R.tolist()
             self.tokens_R = self._choose(self.decoder.finish(self.batch.forward(self.tokens_R, ids))[:, 0], self.alive)
         return [

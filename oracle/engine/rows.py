@@ -99,6 +99,11 @@ class RowBatch:
         return len(self._prompts)
 
     @property
+    def slots(self) -> int:
+        """Slots of each row's own cache, filled or not."""
+        return self._cache.slots
+
+    @property
     def prompts(self) -> list[PromptState]:
         """The prompt of each row."""
         return self._prompts
@@ -201,7 +206,7 @@ class RowBatch:
             positions_RT=positions,
             mask_RS=self._mask(start + count) if self._padded else None,
         )
-        hidden_RTD = step.hidden_RTD
+        hidden_RTD = step.hidden_RTD.clone()  # rows that a step leaves out stay where they are
         for index, plan in enumerate(self._steps):
             if plan is None:
                 continue
@@ -212,7 +217,7 @@ class RowBatch:
             hidden_GTD = hidden_RTD.index_select(0, plan.gather_G)
             hidden_GTD = self._decoder.run(self._calls[index], hidden_GTD, step, plan.gather_G)
             hidden_XTD = hidden_GTD.index_select(0, plan.spread_X) if plan.shared else hidden_GTD
-            hidden_RTD = hidden_RTD.index_copy(0, plan.scatter_X, hidden_XTD)
+            hidden_RTD.index_copy_(0, plan.scatter_X, hidden_XTD)
         return hidden_RTD
 
     def _mask(self, slots: int) -> Tensor:

@@ -8,6 +8,7 @@ Shapes: G rows, H query heads, K key/value heads, N = H / K, T queries, P prompt
 """
 
 from collections.abc import Iterator
+from collections.abc import Sequence as Seq
 from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any
@@ -17,7 +18,7 @@ from torch import Tensor, nn
 from transformers import AttentionInterface, AttentionMaskInterface
 from transformers.masking_utils import sdpa_mask
 
-from oracle.models.cache import RowCache
+from oracle.models.cache import RowCache, States
 
 __all__ = ["SHARED", "attending"]
 
@@ -60,61 +61,55 @@ def _shared_attention(
     assert cache is not None, "used outside of `attending`"
     G, H, T, D = query_GHTD.shape
     K, S = key_GKSD.shape[1], key_GKSD.shape[2]
+    P, M = cache.prompt_slots, H // K * T
     scale = D**-0.5 if scaling is None else scaling
-    query_GKMD = (query_GHTD * scale).reshape(G, K, H // K * T, D)  # M = N T
-    output_GKMD = torch.empty((G, K, H // K * T, value_GKSD.shape[3]), dtype=value_GKSD.dtype, device=query_GHTD.device)
+    query_GKMD = (query_GHTD * scale).reshape(G, K, M, D)
+    groups = list(_groups(cache.shared_now()))
+    # Prompts are right-aligned; what stands before a shorter one is hidden by the mask.
+    scores_GKMX = query_GKMD.new_empty((G, K, M, P + S))
+    scores_GKMX[..., P:] = torch.matmul(query_GKMD, key_GKSD.transpose(2, 3))
+    for rows, prompt_key_KPD, _ in groups:
+        prompt = slice(P - prompt_key_KPD.shape[1], P)
+        scores_KRP = torch.bmm(_by_head(query_GKMD[rows]), prompt_key_KPD.transpose(1, 2))
+        scores_GKMX[rows, ..., prompt] = scores_KRP.unflatten(1, (-1, M)).transpose(0, 1)
+    if softcap is not None:
+        scores_GKMX = torch.tanh(scores_GKMX / softcap) * softcap
     mask = _own_causal(T, S, query_GHTD.device) if attention_mask is None and T > 1 else attention_mask
-    start = 0
-    for count, prompt in cache.shared_now():
-        rows = slice(start, start + count)
-        start += count
-        masks = mask if mask is None or mask.shape[0] == 1 else mask[rows]
-        output_GKMD[rows] = _group(query_GKMD[rows], key_GKSD[rows], value_GKSD[rows], prompt, masks, (T, softcap))
+    if mask is not None:
+        _hide(scores_GKMX, mask, P, T)
+    weights_GKMX = scores_GKMX.softmax(-1, dtype=torch.float32).to(value_GKSD.dtype)
+    output_GKMD = torch.matmul(weights_GKMX[..., P:], value_GKSD)
+    for rows, _, prompt_value_KPD in groups:
+        prompt = slice(P - prompt_value_KPD.shape[1], P)
+        output_KRD = torch.bmm(_by_head(weights_GKMX[rows, ..., prompt]), prompt_value_KPD)
+        output_GKMD[rows] += output_KRD.unflatten(1, (-1, M)).transpose(0, 1)
     return output_GKMD.view(G, H, T, -1).transpose(1, 2), None
 
 
-def _group(
-    query_GKMD: Tensor,
-    key_GKSD: Tensor,
-    value_GKSD: Tensor,
-    prompt: tuple[Tensor, Tensor],
-    mask: Tensor | None,
-    settings: tuple[int, float | None],
-) -> Tensor:
-    """Attention of rows that share one prompt; its states are 1 K P D."""
-    T, softcap = settings
-    G, K, M, D = query_GKMD.shape
-    prompt_key_KPD, prompt_value_KPD = prompt[0][0], prompt[1][0]
-    P = prompt_key_KPD.shape[1]
-    query_KRD = query_GKMD.transpose(0, 1).reshape(K, G * M, D)
-    prompt_scores = torch.bmm(query_KRD, prompt_key_KPD.transpose(1, 2)).view(K, G, M, P).transpose(0, 1)
-    own_scores = torch.matmul(query_GKMD, key_GKSD.transpose(2, 3))
-    scores_GKMX = torch.cat([prompt_scores, own_scores], dim=-1)
-    if softcap is not None:
-        scores_GKMX = torch.tanh(scores_GKMX / softcap) * softcap
-    if mask is not None:
-        scores_GKMX = _masked(scores_GKMX, mask, P, T)
-    weights_GKMX = scores_GKMX.softmax(-1, dtype=torch.float32).to(value_GKSD.dtype)
-    weights_KRP = weights_GKMX[..., :P].transpose(0, 1).reshape(K, G * M, P)
-    output_GKMD = torch.bmm(weights_KRP, prompt_value_KPD).view(K, G, M, -1).transpose(0, 1)
-    return output_GKMD + torch.matmul(weights_GKMX[..., P:], value_GKSD)
+def _groups(shared: Seq[tuple[int, States]]) -> Iterator[tuple[slice, Tensor, Tensor]]:
+    """The rows of each prompt, with its keys and values (each K P D)."""
+    start = 0
+    for count, (keys, values) in shared:
+        yield slice(start, start + count), keys[0], values[0]
+        start += count
 
 
-def _masked(scores_GKMX: Tensor, mask: Tensor, prompt: int, queries: int) -> Tensor:
-    """Scores with what a mask (G|1 1 T X') hides at minus infinity.
+def _by_head(part_GKMX: Tensor) -> Tensor:
+    """Rows of one prompt side by side (K, G M, X), so that each head makes one product."""
+    return part_GKMX.transpose(0, 1).flatten(1, 2)
 
-    The mask covers the padded prompt, then the own tokens; a prompt stands at the right end of its part. A mask of the
-    own tokens only leaves the prompt visible.
+
+def _hide(scores_GKMX: Tensor, mask: Tensor, prompt: int, queries: int) -> None:
+    """Sets the scores that a mask (G|1 1 T X') hides to the lowest number.
+
+    The mask covers the padded prompt, then the own tokens. A mask of the own tokens only leaves the prompt visible.
     """
     G, K, M, X = scores_GKMX.shape
-    own = X - prompt
-    if mask.shape[-1] == own:
-        visible = torch.cat([mask.new_ones((*mask.shape[:-1], prompt)), mask], dim=-1)
-    else:
-        visible = mask[..., mask.shape[-1] - X :]
-    scores = scores_GKMX.view(G, K, M // queries, queries, X)
-    low = torch.finfo(scores.dtype).min
-    return scores.masked_fill(~visible[:, :, None], low).view(G, K, M, X)
+    if mask.shape[-1] == X - prompt:
+        mask = torch.cat([mask.new_ones((*mask.shape[:-1], prompt)), mask], dim=-1)
+    hidden = ~mask[:, :, None, :, mask.shape[-1] - X :]
+    low = torch.finfo(scores_GKMX.dtype).min
+    scores_GKMX.view(G, K, M // queries, queries, X).masked_fill_(hidden, low)
 
 
 def _own_causal(queries: int, keys: int, device: torch.device) -> Tensor:
