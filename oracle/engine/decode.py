@@ -155,7 +155,8 @@ class _Decoding:
                 self.alive, self.tokens_R = [self.alive[row] for row in rows], self.tokens_R[rows]
                 self.idle = 0
             ids = self.tokens_R.tolist()
-            self.tokens_R = self._choose(self.decoder.finish(self.batch.forward(self.tokens_R, ids))[:, 0], self.alive)
+            self.tokens_R, margin_R = best(self.decoder.finish(self.batch.forward(self.tokens_R, ids))[:, 0])
+            self._take(self.tokens_R, margin_R, self.alive)
         return [
             Generation(
                 tokens=tuple(output.tokens),
@@ -180,10 +181,14 @@ class _Decoding:
             shared_prompt=self.settings.shared_prompt,
         )
         if self.settings.shared_prompt:
-            logits_RV = torch.stack([prompt.logits_V for prompt in prompts])
+            logits = {id(prompt): prompt.logits_V for prompt in prompts}
+            places = {prompt: place for place, prompt in enumerate(logits)}
+            place_R = [places[id(prompt)] for prompt in prompts]
+            tokens_R, margin_R = (part[place_R] for part in best(torch.stack(list(logits.values()))))
         else:
-            logits_RV = self.decoder.finish(others.run_prompts())[:, 0]
-        tokens_R = self._choose(logits_RV, requests)
+            tokens_R, margin_R = best(self.decoder.finish(others.run_prompts())[:, 0])
+        self._take(tokens_R, margin_R, requests)
+        self.idle = 0
         stay = [row for row, request in enumerate(requests) if request >= 0]
         if self.batch is None or not rows:
             if len(stay) < len(requests) and stay:
@@ -196,10 +201,9 @@ class _Decoding:
             self.alive = [alive[row] for row in order]
             self.tokens_R = torch.cat([self.tokens_R[rows], tokens_R[stay]])[order]
 
-    def _choose(self, logits_RV: Tensor, requests: list[int]) -> Tensor:
-        """The next token of every row; requests that stop are struck out of the list."""
-        best_R, margin_R = best(logits_RV)
-        for row, (token, margin) in enumerate(zip(best_R.tolist(), margin_R.tolist(), strict=True)):
+    def _take(self, tokens_R: Tensor, margin_R: Tensor, requests: list[int]) -> None:
+        """Appends the next token of every row; requests that stop are struck out of the list."""
+        for row, (token, margin) in enumerate(zip(tokens_R.tolist(), margin_R.tolist(), strict=True)):
             request = requests[row]
             if request < 0:
                 continue
@@ -210,7 +214,6 @@ class _Decoding:
             elif self.hopeless(request, output.tokens):
                 output.dropped = True
                 requests[row] = -1
-        return best_R
 
 
 def best(logits_RV: Tensor) -> tuple[Tensor, Tensor]:
