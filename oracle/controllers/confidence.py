@@ -168,6 +168,9 @@ class AdaInfer(_Exiting):
 
     def fit(self, lessons: Lessons) -> None:
         """Learns from the full model's outputs."""
+        if not self.checks:  # nobody asks
+            self._weights = np.array([0.0, 0.0, -CERTAIN])
+            return
         with lessons.watch("adainfer", len(lessons.each)) as advance:
             parts = []
             for lesson in lessons.each:

@@ -160,3 +160,10 @@ def test_confidence_at_its_ends(subject: Subject, threshold: float) -> None:
     assert controller.costs is not None
     ran = controller.costs.of(tuple(range(int(outputs[0].cost))), propagate=True)
     assert outputs[0].flops == pytest.approx(ran + checks * controller.costs.overhead)
+
+
+def test_without_a_check_on_the_way_nobody_leaves(subject: Subject, lessons: Lessons) -> None:
+    controller = make("adainfer", subject, {"threshold": 0.5, "stride": LAYERS})
+    controller.fit(lessons)
+    outputs = controller.generate([lesson.prompt for lesson in lessons.each])
+    assert [output.tokens for output in outputs] == [lesson.tokens for lesson in lessons.each]
