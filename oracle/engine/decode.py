@@ -1,6 +1,6 @@
 """Greedy decoding of many allocations as one batch, refilled as its rows end.
 
-Shapes: R rows, V vocabulary.
+Shapes: R rows, P prompts, V vocabulary.
 """
 
 from collections import deque
@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from oracle.engine.prompts import PromptState
-from oracle.engine.rows import RowBatch
+from oracle.engine.rows import RowBatch, numbered
 from oracle.engine.schedule import Schedule
 from oracle.models.decoder import Decoder
 
@@ -181,10 +181,10 @@ class _Decoding:
             shared_prompt=self.settings.shared_prompt,
         )
         if self.settings.shared_prompt:
-            logits = {id(prompt): prompt.logits_V for prompt in prompts}
-            places = {prompt: place for place, prompt in enumerate(logits)}
-            place_R = [places[id(prompt)] for prompt in prompts]
-            tokens_R, margin_R = (part[place_R] for part in best(torch.stack(list(logits.values()))))
+            place_R = numbered([id(prompt) for prompt in prompts])
+            _, first = np.unique(place_R, return_index=True)
+            logits_PV = torch.stack([prompts[row].logits_V for row in first])
+            tokens_R, margin_R = (part[place_R] for part in best(logits_PV))
         else:
             tokens_R, margin_R = best(self.decoder.finish(others.run_prompts())[:, 0])
         self._take(tokens_R, margin_R, requests)

@@ -21,7 +21,7 @@ from oracle.models.cache import RowCache
 from oracle.models.call import Call
 from oracle.models.decoder import Decoder
 
-__all__ = ["RowBatch"]
+__all__ = ["RowBatch", "numbered"]
 
 Ints = NDArray[np.int64]
 
@@ -84,7 +84,7 @@ class RowBatch:
         # Tokens of each row before the stored ones, and stored ones.
         self._virtual_R = lengths_R if self._by_reference else np.zeros_like(lengths_R)
         self._stored_R = np.zeros_like(lengths_R)
-        self._history_R = _number([id(prompt) for prompt in prompts])
+        self._history_R = numbered([id(prompt) for prompt in prompts])
         slots = new_tokens + (0 if self._by_reference else width)
         self._cache = RowCache(len(self._calls), slots, prompt_slots=width if self._by_reference else 0)
         self._steps = self._plan()
@@ -139,7 +139,7 @@ class RowBatch:
         """Notes what follows from the rows: which entries share a prompt, what is padding."""
         device = self._decoder.device
         if self._by_reference:
-            prompt_R = _number([id(prompt) for prompt in self._prompts])
+            prompt_R = numbered([id(prompt) for prompt in self._prompts])
             for index, step in enumerate(self._steps):
                 if step is not None:
                     layer = self._calls[index].layer
@@ -178,7 +178,7 @@ class RowBatch:
 
     def _split(self, ids_R: Ints) -> None:
         """Parts entries whose rows go on with different tokens."""
-        history_R = _number(list(zip(self._history_R.tolist(), ids_R.tolist(), strict=True)))
+        history_R = numbered(list(zip(self._history_R.tolist(), ids_R.tolist(), strict=True)))
         if history_R.max() > self._history_R.max():
             self._history_R = history_R
             if any(step is not None and step.shared for step in self._steps):
@@ -245,7 +245,7 @@ class RowBatch:
         prompts = [batch._prompts[row] for batch, rows in parts for row in rows]
         source_R = np.repeat(np.arange(len(parts)), [len(rows) for _, rows in parts])
         row_R = np.concatenate([rows for _, rows in parts])
-        order = np.argsort(_number([id(prompt) for prompt in prompts]), kind="stable")
+        order = np.argsort(numbered([id(prompt) for prompt in prompts]), kind="stable")
         source_R, row_R = source_R[order], row_R[order]
         before = [(batch._cache, batch._steps) for batch, _ in parts]
 
@@ -256,7 +256,7 @@ class RowBatch:
         self._runs_RS, self._virtual_R = gathered("_runs_RS"), gathered("_virtual_R")
         self._stored_R = gathered("_stored_R")
         self._prompts = [prompts[index] for index in order]
-        self._history_R = _number(list(histories))
+        self._history_R = numbered(list(histories))
         self._steps = self._plan()
         self._cache = self._refilled(before, source_R, row_R)
         self._describe()
@@ -285,7 +285,7 @@ class RowBatch:
         return after
 
 
-def _number(values: Seq[object]) -> Ints:
+def numbered(values: Seq[object]) -> Ints:
     """Equal values get equal numbers, counted up in order of first appearance."""
     seen: dict[object, int] = {}
     return np.array([seen.setdefault(value, len(seen)) for value in values], dtype=np.int64)
