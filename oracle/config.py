@@ -53,6 +53,8 @@ class SearchConfig:
         prove: masks per sequence that may be tested without decoding to raise the lower bound; only under the
             same-output criterion (`agreement`, tolerance 0).
         batch_rows: allocations decoded as one batch.
+        near_tie: leads, in logits, up to which a token is settled alone, as plain generation settles it; None for a
+            multiple of the rounding that is measured when the model is loaded.
         memory: MiB that the engine may add to the loaded model.
         chat_template: whether prompts go through the tokenizer's chat template, if it has one.
         seed: of every random choice.
@@ -83,6 +85,7 @@ class SearchConfig:
     prune: bool = False
     prove: int = 50_000
     batch_rows: int = 512
+    near_tie: float | None = None
     memory: int = 1024
     chat_template: bool = True
     seed: int = 0
@@ -103,6 +106,8 @@ class SearchConfig:
         for name in ("limit", "layer_executions"):
             if getattr(self, name) is not None and getattr(self, name) < 1:
                 raise InputError(f"--{name.replace('_', '-')} needs at least 1, not {getattr(self, name)}")
+        if self.near_tie is not None and not 0 <= self.near_tie < float("inf"):
+            raise InputError(f"--near-tie needs a number of at least 0, not {self.near_tie}")
         if self.seconds is not None and not self.seconds > 0:
             raise InputError(f"--seconds needs a number above 0, not {self.seconds}")
         if self.paths and self.scope != "sequence":

@@ -101,6 +101,7 @@ class Job:
                 "hash": data_hash(self.sequences),
                 "sequences": len(self.sequences),
             },
+            "rounding": self.engine.rounding(),
             "versions": versions(),
             "commit": git_commit(),
             "seed": self.config.seed,

@@ -1,10 +1,11 @@
 """The one composition root: sequences -> engine <-> search -> store -> analysis -> verification."""
 
+import math
 import os
 import resource
 import sys
 import time
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ import psutil
 import analysis
 from oracle.campaign import Campaign, Stop, never
 from oracle.config import SearchConfig
-from oracle.engine import Engine
+from oracle.engine import Difference, Engine
 from oracle.errors import InputError, Interrupted
 from oracle.executors import HERE, Workers, hire
 from oracle.job import Job
@@ -26,6 +27,9 @@ from oracle.stored import Stored, differences
 __all__ = ["resume_search", "run_search"]
 
 MIB = 2**20
+
+FAR = 100
+"""Leads beyond this many near-tie thresholds are not put down to rounding."""
 
 
 def run_search(
@@ -141,6 +145,9 @@ class _Session:
         verification = _verify(job.engine, experiment, summary, self._watch)
         for name, table in {"minimal_budgets": summary.minimal, "assignment": summary.assignment}.items():
             writer.write_result(name, table)
+        unverified = _explain(job.engine, experiment, verification)
+        for entry in unverified:
+            writer.log.info("not verified", **entry)
         writer.write_result("verification", verification)
         peak_mib, aside = _peak_mib(), Run.open(writer.folder).certificates().dropna(subset="set_aside")
         writer.write_summary(
@@ -152,6 +159,8 @@ class _Session:
                 "verified_of": len(verification),
                 "hidden_states": executor.hidden(),
                 "unverified": sorted(set(verification.loc[~verification["agrees"], "sequence"])),
+                "differences": unverified,
+                "rounding": job.engine.rounding(),
                 "search_seconds": round(search_seconds, 2),
                 "seconds": round(time.monotonic() - self._began, 2),
                 "peak_memory_mib": round(peak_mib),
@@ -186,6 +195,53 @@ def _verify(engine: Engine, experiment: analysis.Experiment, summary: analysis.S
                 advance(1, str(name))
     ordered = pd.concat([group for _, group in recorded.groupby("sequence", sort=False)])
     return ordered[["sequence", "number", "allocation", "cost"]].assign(agrees=agrees)
+
+
+def _explain(engine: Engine, experiment: analysis.Experiment, verification: pd.DataFrame) -> list[dict[str, Any]]:
+    """For each allocation that did not verify: the token, the margin, the rounding it is held against, and a remedy."""
+    failed = verification.loc[~verification["agrees"], ["sequence", "number"]]
+    recorded = failed.merge(experiment.evaluations, on=["sequence", "number"], validate="one_to_one")
+    prompts = experiment.sequences.set_index("sequence")["prompt"]
+    entries = []
+    for row in recorded.to_dict("records"):
+        prompt = engine.open(prompts[row["sequence"]])
+        found = engine.difference(prompt, tuple(row["allocation"].tolist()), row["tokens"].tolist())
+        texts = (
+            {
+                f"{name}_text": None if token is None else engine.model.text([token])
+                for name, token in (("recorded", found.recorded), ("plain", found.plain))
+            }
+            if found
+            else {}
+        )
+        entries.append(
+            {
+                "sequence": row["sequence"],
+                "number": int(row["number"]),
+                "cost": float(row["cost"]),
+                **(asdict(found) if found else {}),
+                **texts,
+                "near_tie": engine.rounding()["near_tie"],
+                "rounding": engine.rounding()["logits"],
+                "remedy": _remedy(engine, found),
+            }
+        )
+    return entries
+
+
+def _remedy(engine: Engine, found: Difference | None) -> str:
+    """What the user of a run can do about an allocation that did not verify."""
+    if found is None:
+        return (
+            "a second plain generation agrees with the recorded output, so that this machine does not repeat its own "
+            "results: search again with OMP_NUM_THREADS=1"
+        )
+    if found.lead is not None and found.lead <= FAR * engine.tie < math.inf:
+        return f"rounding turned the lead round: search again with --near-tie {max(4 * found.lead, 2 * engine.tie):.2g}"
+    return (
+        "rounding does not explain that: the stored output or the engine is wrong for this model; do not use this "
+        "allocation, and report the run"
+    )
 
 
 def _peak_mib() -> float:

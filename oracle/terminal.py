@@ -47,6 +47,24 @@ def show_summary(summary: dict[str, Any], rows: list[dict[str, Any]]) -> None:
     if summary["unverified"]:
         names = ", ".join(printable(name) for name in summary["unverified"])
         console.print(_text(f"NOT VERIFIED, so not to be trusted: {names}; see verification.parquet in the run."))
+        for entry in summary.get("differences", []):
+            console.print(_text(_difference(entry)))
+
+
+def _difference(entry: dict[str, Any]) -> str:
+    """One line for an allocation that did not verify: where it differs, by how much, and what to do."""
+    where = f"{printable(entry['sequence'])}, allocation of cost {entry['cost']:g}"
+    if "position" not in entry:
+        return f"  {where}: {entry['remedy']}."
+    recorded, plain = (
+        "the end" if entry[name] is None else repr(printable(entry[f"{name}_text"])) for name in ("recorded", "plain")
+    )
+    held = "none, every token is settled alone" if entry["near_tie"] is None else f"{entry['near_tie']:.2g}"
+    lead = "" if entry["lead"] is None else f", which leads by {entry['lead']:.2g} logits"
+    return (
+        f"  {where}: token {entry['position'] + 1} is {recorded} in the run and {plain} in plain generation{lead} "
+        f"(rounding measured here {entry['rounding']:.2g}, near-tie rule {held}); {entry['remedy']}."
+    )
 
 
 def _headline(summary: dict[str, Any]) -> Table:

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
-LONGEST = 300
+LONGEST = 400
 
 
 def _name(path: Path) -> str:

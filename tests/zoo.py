@@ -44,7 +44,11 @@ ZOO: dict[str, tuple[str, dict[str, object]]] = {
 }
 """Family -> prefix of its classes, settings of its configuration."""
 
-MORE = {"gpt-neo": ("GPTNeo", NEO)}
+SHARED_EXPERT = {"moe_intermediate_size": 32, "shared_expert_intermediate_size": 48, "num_experts": 4}
+MORE = {
+    "gpt-neo": ("GPTNeo", NEO),
+    "qwen2-moe": ("Qwen2Moe", {**GATED, **SHARED_EXPERT, "num_experts_per_tok": 2}),
+}
 """Families beyond those that every test of families tries."""
 
 CLASSES = {"Gemma3Text": "Gemma3ForCausalLM", "GPT2": "GPT2LMHeadModel"}

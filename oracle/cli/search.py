@@ -170,6 +170,13 @@ def _add_effort(how: Settings) -> None:
 def _add_machine(machine: Settings) -> None:
     machine.add("--batch-rows", type=int, help="allocations decoded as one batch")
     machine.add("--memory", type=int, help="MiB that may be added to the loaded model")
+    machine.add(
+        "--near-tie",
+        type=float,
+        metavar="LOGITS",
+        help="leads of the best token up to which it is settled alone, as plain generation settles it (default: "
+        "8 times the rounding measured on this machine)",
+    )
     machine.add("--no-chat-template", dest="chat_template", action="store_false", help="give the model the bare prompt")
     machine.add("--dtype", help="of the weights: float32, bfloat16, ...")
     machine.add("--device", help="cpu, cuda or auto")

@@ -5,9 +5,11 @@ from oracle.engine.engine import Engine
 from oracle.engine.evaluate import Evaluator
 from oracle.engine.gated import GatedGeneration, GatedScore
 from oracle.engine.gates import Fed, Gate, TableGate
+from oracle.engine.plain import Difference
 from oracle.engine.prompts import PromptState
 
 __all__ = [
+    "Difference",
     "Engine",
     "Evaluator",
     "Fed",

@@ -1,5 +1,6 @@
 """From (sequence, allocations) to outcomes: the one door to the engine."""
 
+import math
 from collections.abc import Iterator
 from collections.abc import Sequence as Seq
 from functools import partial
@@ -7,19 +8,20 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from torch import Tensor
 
 from oracle.config import SearchConfig
 from oracle.engine.decode import Generation, Settings, greedy_decode
 from oracle.engine.gated import GatedGeneration, GatedScore, gated_decode, gated_score
 from oracle.engine.gates import Gate
 from oracle.engine.memory import Footprint
-from oracle.engine.plain import plain_generate
+from oracle.engine.plain import Difference, first_difference, plain_generate, plain_logits
 from oracle.engine.prompts import PromptState, encode, prompt_pass, together
 from oracle.engine.refute import Refuter, Verdict
 from oracle.engine.schedule import Mask, Schedule, Units
 from oracle.engine.score import log_likelihoods
 from oracle.engine.shrink import Room, single
-from oracle.engine.solo import TIES, run_alone
+from oracle.engine.solo import run_alone, same_as_plain
 from oracle.engine.states import Hidden
 from oracle.errors import InputError
 from oracle.models.loading import LanguageModel
@@ -28,6 +30,9 @@ from oracle.store.hidden import HiddenStore
 from oracle.types import Allocation
 
 __all__ = ["Engine", "Request"]
+
+COMPARED = 4
+"""Tokens of plain generation that are compared, bit for bit, before near-ties are settled without it."""
 
 Request = tuple[PromptState, Allocation]
 """One output to generate: a prompt and the units that run."""
@@ -48,6 +53,7 @@ class Engine:
         units: what allocations are made of.
         hidden: states of any sequence under any allocation, with what was found in the store and what was not.
         executions: layer x token units executed so far, as every kind of evaluation counts them.
+        tie: leads, in logits, up to which a token is a near-tie and settled alone.
         notes: what the run's log should say; for the reader to clear.
     """
 
@@ -55,13 +61,19 @@ class Engine:
         self.model = model
         self.config = config
         self.shared_prompt = config.scope == "decode"
-        self.tie = TIES.get(model.network.dtype, 1e-3)
+        self.tie = model.decoder.rounding.near_tie if config.near_tie is None else config.near_tie
         self.footprint = Footprint.of(model.decoder, config.memory)
         self.units = Units(model.decoder, config.unit)
         self.hidden = Hidden(model, self.units, config, store)
         self.executions = 0
         self.notes: list[dict[str, Any]] = []
         self._decoding, self._scoring = Room("decoding", self.notes), Room("scoring", self.notes)
+        # Caches that drop what a window hides make passes of other shapes than ours.
+        self._alone_is_plain: bool | None = False if model.decoder.places.windowed else None
+
+    def rounding(self) -> dict[str, Any]:
+        """The measured rounding and the near-tie rule that is in force, for a manifest."""
+        return self.model.decoder.rounding.to_dict() | ({} if math.isinf(self.tie) else {"near_tie": self.tie})
 
     def encode(self, prompt: str) -> list[int]:
         """Token ids of a prompt; see `oracle.engine.prompts.encode`."""
@@ -141,7 +153,25 @@ class Engine:
     def _resolve(self, request: Request, schedule: Schedule, generation: Generation) -> tuple[Generation, bool]:
         if not generation.ties:
             return generation, False
-        return run_alone(self.model.decoder, request[0], schedule, self._settings(1), generation), True
+        prompt, allocation = request
+        if self._alone_is_plain is None:
+            self._alone_is_plain = self._compare_alone(request, schedule)
+        if self._alone_is_plain:
+            return run_alone(self.model.decoder, prompt, schedule, self._settings(1), generation), True
+        tokens = self.alone(prompt, allocation)
+        if generation.dropped and tokens[: len(generation.tokens)] == generation.tokens:
+            return generation, True
+        finished = tokens[-1] in self.model.stop
+        return Generation(tokens=tokens, finished=finished, margin=generation.margin), True
+
+    def _compare_alone(self, request: Request, schedule: Schedule) -> bool:
+        """Whether near-ties may be settled by `run_alone`: its logits are those of plain generation, bit for bit."""
+        prompt, _ = request
+        plain = self._plain_logits(request, min(COMPARED, self.config.max_new_tokens))
+        same = same_as_plain(self.model.decoder, prompt, schedule, plain, shared_prompt=self.shared_prompt)
+        if not same:
+            self.notes.append({"event": "near-ties are settled by plain generation", "reason": "other bits alone"})
+        return same
 
     def _rows(self, requests: Seq[Request], schedule: Schedule) -> int:
         """How many requests may be decoded at once under the memory limit, whichever they are.
@@ -172,6 +202,21 @@ class Engine:
             prompt.tokens,
             self.units.calls(allocation),
             max_new_tokens=self.config.max_new_tokens,
+            shared_prompt=self.shared_prompt,
+        )
+
+    @single()
+    def difference(self, prompt: PromptState, allocation: Allocation, recorded: Seq[int]) -> Difference | None:
+        """Where a recorded output leaves plain generation on the cut model, and by how much; None if it does not."""
+        return first_difference(self._plain_logits((prompt, allocation), self.config.max_new_tokens), recorded)
+
+    def _plain_logits(self, request: Request, new_tokens: int) -> tuple[tuple[int, ...], Tensor]:
+        prompt, allocation = request
+        return plain_logits(
+            self.model,
+            prompt.tokens,
+            self.units.calls(allocation),
+            max_new_tokens=new_tokens,
             shared_prompt=self.shared_prompt,
         )
 

@@ -5,6 +5,9 @@ runs. What the engine reports is checked against this, and what lies within roun
 """
 
 from collections.abc import Sequence as Seq
+from dataclasses import dataclass
+from inspect import signature
+from itertools import zip_longest
 from typing import Any
 
 import torch
@@ -15,10 +18,42 @@ from oracle.models.call import Call, Part
 from oracle.models.loading import LanguageModel
 from oracle.models.truncate import truncated
 
-__all__ = ["plain_generate"]
+__all__ = ["Difference", "first_difference", "plain_generate", "plain_logits"]
 
 
-@torch.inference_mode()
+@dataclass(frozen=True, kw_only=True)
+class Difference:
+    """Where a recorded output leaves that of plain generation.
+
+    Attributes:
+        position: place of the token in the output, from 0.
+        recorded: the recorded token id; None if the recorded output ends before.
+        plain: the token id of plain generation; None if that ends before.
+        lead: logits by which plain generation prefers its own token; None if one of them is missing.
+    """
+
+    position: int
+    recorded: int | None
+    plain: int | None
+    lead: float | None
+
+
+def first_difference(plain: tuple[tuple[int, ...], Tensor], recorded: Seq[int]) -> Difference | None:
+    """The first token at which a recorded output differs from plain generation; None if they are equal.
+
+    Args:
+        plain: tokens and logits (T V), from `plain_logits`.
+        recorded: token ids.
+    """
+    tokens, logits_TV = plain
+    for position, (ours, theirs) in enumerate(zip_longest(recorded, tokens)):
+        if ours != theirs:
+            both = ours is not None and theirs is not None
+            lead = float(logits_TV[position, theirs] - logits_TV[position, ours]) if both else None
+            return Difference(position=position, recorded=ours, plain=theirs, lead=lead)
+    return None
+
+
 def plain_generate(
     model: LanguageModel,
     prompt_P: Tensor,
@@ -27,7 +62,20 @@ def plain_generate(
     max_new_tokens: int,
     shared_prompt: bool,
 ) -> tuple[int, ...]:
-    """Greedy tokens of one allocation by plain generation, batch 1.
+    """Greedy tokens of one allocation by plain generation; see `plain_logits`."""
+    tokens, _ = _generate(model, prompt_P, calls, max_new_tokens, shared_prompt)
+    return tokens
+
+
+def plain_logits(
+    model: LanguageModel,
+    prompt_P: Tensor,
+    calls: Seq[Call],
+    *,
+    max_new_tokens: int,
+    shared_prompt: bool,
+) -> tuple[tuple[int, ...], Tensor]:
+    """Greedy tokens of one allocation by plain generation, batch 1, and the logits of each (T V).
 
     In scope `decode` the full model reads the prompt and gives the first token; the cut model goes on from its states
     of the prompt, of the allocated layers only.
@@ -39,6 +87,20 @@ def plain_generate(
         max_new_tokens: the most tokens to generate.
         shared_prompt: scope `decode` rather than `sequence`.
     """
+    tokens, logits = _generate(model, prompt_P, calls, max_new_tokens, shared_prompt, output_logits=True)
+    return tokens, torch.cat(logits)
+
+
+@torch.inference_mode()
+def _generate(
+    model: LanguageModel,
+    prompt_P: Tensor,
+    calls: Seq[Call],
+    max_new_tokens: int,
+    shared_prompt: bool,
+    output_logits: bool = False,
+) -> tuple[tuple[int, ...], list[Tensor]]:
+    """Tokens, and the logits of each (1 V) if `output_logits` is wanted."""
     apart = any(call.part != Part.WHOLE for call in calls)
     attends = any(call.part != Part.MLP for call in calls)
     cut: Any = truncated(model.network, calls, model.decoder.sublayers.shapes if apart else None)
@@ -46,12 +108,16 @@ def plain_generate(
     cut.generation_config = GenerationConfig()
     ids = prompt_P
     head: tuple[int, ...] = ()
+    logits: list[Tensor] = []
     start: dict[str, Any] = {}
     if shared_prompt:
         full = DynamicCache(config=model.network.config)
-        first = int(model.network(ids[None], past_key_values=full, use_cache=True).logits[0, -1].argmax())
+        # As `generate` does where the model can: the head is applied to the last position only.
+        last = {"logits_to_keep": 1} if "logits_to_keep" in signature(model.network.forward).parameters else {}
+        logits.append(model.network(ids[None], past_key_values=full, use_cache=True, **last).logits[:, -1])
+        first = int(logits[0].argmax())
         if first in model.stop or max_new_tokens == 1:
-            return (first,)
+            return (first,), logits
         head, ids = (first,), torch.cat([ids, ids.new_tensor([first])])
         if attends:
             kept = DynamicCache(config=cut.config)
@@ -67,6 +133,13 @@ def plain_generate(
         pad_token_id=min(model.stop, default=0),
         # A model without attention has no cache to tell it how much it has seen.
         use_cache=attends,
+        return_dict_in_generate=True,
+        output_logits=output_logits,
     )
-    output = cut.generate(ids[None], attention_mask=torch.ones_like(ids[None]), generation_config=settings, **start)
-    return (*head, *output[0, len(ids) :].tolist())
+    output = cut.generate(
+        ids[None],
+        attention_mask=torch.ones_like(ids[None]),
+        generation_config=settings,
+        **start,
+    )
+    return (*head, *output.sequences[0, len(ids) :].tolist()), [*logits, *(output.logits or ())]

@@ -1,7 +1,8 @@
 """Decides near-ties: runs one allocation again alone, one token at a time, as plain generation does.
 
-Alone means by the model's own attention over a copy of the prompt's states, at batch 1: on the CPU these are the very
-numbers of the library's `generate` on the cut model. Tokens before and between the near-ties are known, so that the
+Alone means by the model's own attention over a copy of the prompt's states, at batch 1: passes of the same shapes as
+those of the library's `generate` on the cut model, and so the very same numbers. Where they are not (`same_as_plain`
+compares the bits), plain generation itself decides. Tokens before and between the near-ties are known, so that the
 vocabulary head is applied to the near-ties only, and nothing is run after the last of them unless it turned out
 otherwise.
 """
@@ -15,11 +16,7 @@ from oracle.engine.rows import RowBatch
 from oracle.engine.schedule import Schedule
 from oracle.models.decoder import Decoder
 
-__all__ = ["TIES", "run_alone"]
-
-TIES = {torch.float32: 1e-3, torch.float16: 0.06, torch.bfloat16: 0.5}
-"""Leads, in logits, that rounding may turn round: a rule of thumb by dtype. In float32 it is twice the largest
-difference between batched and single decoding seen in 2,880 outputs of the embedded model."""
+__all__ = ["run_alone", "same_as_plain"]
 
 
 @torch.inference_mode()
@@ -71,3 +68,30 @@ def _best(decoder: Decoder, prompt: PromptState, hidden: Tensor | None) -> int:
 
 def _feed(batch: RowBatch, token: int, decoder: Decoder) -> Tensor:
     return batch.forward(torch.tensor([token], device=decoder.device), [token])
+
+
+@torch.inference_mode()
+def same_as_plain(
+    decoder: Decoder,
+    prompt: PromptState,
+    schedule: Schedule,
+    plain: tuple[tuple[int, ...], Tensor],
+    *,
+    shared_prompt: bool,
+) -> bool:
+    """Whether running one allocation alone gives the logits of plain generation, bit for bit.
+
+    Args:
+        decoder: the model.
+        prompt: the prompt.
+        schedule: the steps of the one allocation.
+        plain: tokens and logits (T V) of plain generation.
+        shared_prompt: scope `decode` rather than `sequence`.
+    """
+    tokens, logits_TV = plain
+    batch = RowBatch(
+        decoder, [prompt], schedule, new_tokens=len(tokens), shared_prompt=shared_prompt, by_reference=False
+    )
+    found = [prompt.logits_V if shared_prompt else decoder.finish(batch.run_prompts())[0, 0]]
+    found += [decoder.finish(_feed(batch, token, decoder))[0, 0] for token in tokens[:-1]]
+    return torch.equal(torch.stack(found).to(logits_TV.dtype), logits_TV)

@@ -8,6 +8,7 @@ Shapes: R rows, T new tokens, S slots of the cache, D hidden width, V vocabulary
 
 import inspect
 from collections.abc import Iterator
+from collections.abc import Sequence as Seq
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from functools import cached_property, partial
@@ -21,7 +22,9 @@ from oracle.errors import InputError
 from oracle.models.attention import attending
 from oracle.models.cache import PassCache, RowCache
 from oracle.models.call import Call, Part
-from oracle.models.layers import Places, find_layers, refuse_running_states
+from oracle.models.causal import is_causal
+from oracle.models.layers import Choices, Places, find_layers, refuse_running_states
+from oracle.models.rounding import MULTIPLE, measure_rounding
 from oracle.models.stubs import Stub, for_rows, tensors
 from oracle.models.sublayers import Sublayers
 
@@ -55,6 +58,7 @@ class Decoder:
         shares_prompts: whether rows can attend to a shared prompt without a copy of it.
         plain_head: whether the logits are just the head applied to `normed` hidden states.
         places: what the model's attention makes of positions.
+        rounding: how far logits move when the same tokens are computed in another way, as measured on this machine.
 
     Raises:
         InputError: if the model is not decoder-only.
@@ -203,6 +207,26 @@ class Decoder:
             self._stubs[-1].replacement = None
 
     @torch.inference_mode()
+    def logits(self, tokens_RT: Tensor, layers: Seq[int], *, padding: int = 0, pieces: int = 1) -> Tensor:
+        """Logits (R T V) of some layers, teacher-forced, without a shared prompt.
+
+        Args:
+            tokens_RT: token ids.
+            layers: the layers that run, in order.
+            padding: tokens at the beginning of every row that are hidden from the others.
+            pieces: number of passes that the tokens are fed in.
+        """
+        cache = RowCache(self.layers, tokens_RT.shape[1])
+        found = []
+        for piece in tokens_RT.chunk(pieces, dim=1):
+            mask_RS = None
+            if padding:
+                mask_RS = torch.ones_like(tokens_RT[:, : cache.length + piece.shape[1]])
+                mask_RS[:, :padding] = 0
+            found.append(self.finish(self._run(piece, cache, layers, mask_RS=mask_RS, padding=padding)))
+        return torch.cat(found, dim=1)
+
+    @torch.inference_mode()
     def _probe(self) -> None:
         """Learns what the layers return, and checks that the model can be taken apart without a trace."""
         name = type(self.model).__name__
@@ -213,17 +237,18 @@ class Decoder:
             for layer, stub in zip(self._layers, self._stubs, strict=True)
         ]
         try:
-            plain_RTV = self.model(input_ids=tokens_RT, use_cache=False).logits
+            with Choices() as choices:
+                plain_RTV = self.model(input_ids=tokens_RT, use_cache=False).logits
         finally:
             for handle in handles:
                 handle.remove()
-        if not _same(plain_RTV[0, :2], plain_RTV[1, :2]):
+        if not is_causal(self.model, tokens_RT, plain_RTV):
             raise InputError(
                 f"a decoder-only model is required, but the tokens of {name} see later ones; choose a causal model"
             )
         cache = RowCache(self.layers, 3)
         try:
-            hidden_RTD = self._run_all(tokens_RT, cache)
+            hidden_RTD = self._run(tokens_RT, cache)
         except (TypeError, AttributeError, IndexError, ValueError, KeyError) as error:
             raise InputError(f"{name} cannot be run layer by layer ({error}); choose another model") from error
         if (stateless := cache.unused()) is not None:
@@ -231,11 +256,24 @@ class Decoder:
                 f"layer {stateless} of {name} has no keys and values of its own (it shares another layer's, or has no "
                 "attention), so that layers cannot be skipped independently; choose a model whose layers all have them"
             )
-        if not _same(self.finish(hidden_RTD), plain_RTV):
-            raise InputError(f"{name} computes more between its layers than can be reproduced; choose another model")
         self._check_rows(name)
+        embeddings = self.model.get_input_embeddings().weight
+        assert isinstance(embeddings, Tensor)
+        self.rounding = measure_rounding(
+            self.logits,
+            layers=self.layers,
+            vocabulary=len(embeddings),
+            device=self.device,
+            chooses=choices.seen,
+        )
+        if not self._same(self.finish(hidden_RTD), plain_RTV):
+            raise InputError(f"{name} computes more between its layers than can be reproduced; choose another model")
         self.plain_head = torch.equal(self.head(self.normed(hidden_RTD)), plain_RTV)
         self.shares_prompts = self._probe_sharing(tokens_RT, plain_RTV)
+
+    def _same(self, a: Tensor, b: Tensor) -> bool:
+        """Whether logits are equal but for rounding. Bits may differ where a kernel is chosen by more than shapes."""
+        return torch.equal(a, b) or bool((a.float() - b.float()).abs().max() <= MULTIPLE * self.rounding.logits)
 
     def _check_rows(self, name: str) -> None:
         """Makes sure that what belongs to a row can be told from what belongs to a head."""
@@ -254,35 +292,34 @@ class Decoder:
     def _probe_sharing(self, tokens_RT: Tensor, plain_RTV: Tensor) -> bool:
         """Whether the model takes the attention of `oracle.models.attention`: tried, not assumed."""
         prompt = RowCache(self.layers, 2)
-        self._run_all(tokens_RT[:1, :2], prompt)
+        self._run(tokens_RT[:1, :2], prompt)
         cache = PassCache(self.layers, prompt.states(), shared=True)
         try:
             with self.sharing(cache):
-                logits_RTV = self.finish(self._run_all(tokens_RT[:, 2:], cache))
+                logits_RTV = self.finish(self._run(tokens_RT[:, 2:], cache))
         except (RuntimeError, TypeError, ValueError, KeyError, AttributeError, AssertionError):
             return False
-        scale = plain_RTV.float().abs().max()
-        difference = (logits_RTV - plain_RTV[:, 2:]).float().abs().max()
-        return bool(difference < scale * 2**12 * torch.finfo(plain_RTV.dtype).eps)
+        return self._same(logits_RTV, plain_RTV[:, 2:])
 
-    def _run_all(self, tokens_RT: Tensor, cache: RowCache) -> Tensor:
-        """All layers on all rows."""
-        start = cache.length
-        positions = torch.arange(start, start + tokens_RT.shape[1], device=self.device)[None]
-        step = self.begin(tokens_RT, cache=cache, positions_RT=positions)
+    def _run(
+        self,
+        tokens_RT: Tensor,
+        cache: RowCache,
+        layers: Seq[int] | None = None,
+        *,
+        mask_RS: Tensor | None = None,
+        padding: int = 0,
+    ) -> Tensor:
+        """Some layers, or all of them, on all rows: the hidden states after the last (R T D)."""
+        start, count = cache.length, tokens_RT.shape[1]
+        positions = (torch.arange(start, start + count, device=self.device) - padding).clamp(min=0)[None]
+        step = self.begin(tokens_RT, cache=cache, positions_RT=positions, mask_RS=mask_RS)
         hidden_RTD = step.hidden_RTD
-        for layer in range(self.layers):
+        for layer in range(self.layers) if layers is None else layers:
             cache.step = layer
             hidden_RTD = self.run(Call(layer), hidden_RTD, step)
-        cache.advance(tokens_RT.shape[1])
+        cache.advance(count)
         return hidden_RTD
-
-
-def _same(a: Tensor, b: Tensor) -> bool:
-    """Bit for bit on the CPU; elsewhere kernels may depend on shapes, and rounding is allowed for."""
-    if a.device.type == "cpu" and a.dtype == torch.float32:
-        return torch.equal(a, b)
-    return torch.allclose(a.float(), b.float(), rtol=0.0, atol=float(b.float().abs().max()) * 2**-5)
 
 
 def _note(stub: Stub, layer: nn.Module, args: Any, output: Any) -> None:

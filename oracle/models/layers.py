@@ -1,14 +1,17 @@
 """Where the decoder layers of a model are, and which kinds of layer cannot be skipped."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Self
+from typing import Any, Self
 
+import torch
 from torch import nn
+from torch.utils._python_dispatch import TorchDispatchMode
 from transformers import PreTrainedModel
 
 from oracle.errors import InputError
 
-__all__ = ["INDICES", "Places", "find_layers", "knows_its_place", "refuse_running_states"]
+__all__ = ["INDICES", "Choices", "Places", "find_layers", "knows_its_place", "refuse_running_states"]
 
 INDICES = ("layer_idx", "layer_id")
 """What attention calls its place in the cache."""
@@ -91,3 +94,21 @@ class Places:
             windowed=windows or getattr(config, "sliding_window", None) is not None,
             mix=not kind_of_rope & {"longrope", "dynamic"},
         )
+
+
+class Choices(TorchDispatchMode):
+    """While active, notes whether a model chooses between experts: whether it asks for the largest of some values.
+
+    Attributes:
+        seen: whether it did.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.seen = False
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Mapping[str, Any] | None = None
+    ) -> Any:
+        self.seen |= func.overloadpacket in (torch.ops.aten.topk, torch.ops.aten.sort, torch.ops.aten.argmax)
+        return func(*args, **(kwargs or {}))
