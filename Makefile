@@ -4,18 +4,25 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: demo test test-slow faults lint setup clean
+.PHONY: demo test test-slow machines faults lint setup clean
 
 demo: $(STAMP)
 	$(BIN)/oracle demo
 
-# One thread each: two processes of two threads get in each other's way.
+# One thread each by default: two processes of two threads get in each other's way. `make test OMP_NUM_THREADS=4` works too.
+test test-slow: export OMP_NUM_THREADS := $(or $(OMP_NUM_THREADS),1)
+test test-slow: export OMP_WAIT_POLICY := passive
+
 test: $(STAMP)
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 --dist worksteal -m 'not slow'
+	$(BIN)/python -m pytest -q -n 2 --dist worksteal -m 'not slow'
 
 # Clusters, browsers and whole commands.
 test-slow: $(STAMP)
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 --dist worksteal -m slow
+	$(BIN)/python -m pytest -q -n 2 --dist worksteal -m slow
+
+# Threads, instruction sets and hostile arithmetic, each against plain generation: a table, and exit code 1 if any differs.
+machines: $(STAMP)
+	PYTHONPATH=tests $(BIN)/python -m machines
 
 # What a search has to survive: a table, and exit code 1 if anything was lost.
 faults: $(STAMP)

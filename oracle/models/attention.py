@@ -59,6 +59,7 @@ def _shared_attention(
     """Attention of every row over its prompt and its own tokens, as the library calls it."""
     cache = _cache.get()
     assert cache is not None, "used outside of `attending`"
+    cache.attended += 1
     G, H, T, D = query_GHTD.shape
     K, S = key_GKSD.shape[1], key_GKSD.shape[2]
     P, M = cache.prompt_slots, H // K * T

@@ -40,6 +40,7 @@ class RowCache(Cache):
     Attributes:
         step: the step whose states `update` is given; whoever runs the layers sets it.
         shared: for each step its entries in order, as (how many, the states of the prompt that they share).
+        attended: number of layer executions that attended to shared prompts.
     """
 
     def __init__(self, steps: int, slots: int, *, prompt_slots: int = 0) -> None:
@@ -50,6 +51,7 @@ class RowCache(Cache):
         self.shared: list[list[tuple[int, States]]] = [[] for _ in range(steps)]
         self.step = 0
         self.own = 0
+        self.attended = 0
         self._keys: list[Tensor | None] = [None] * steps
         self._values: list[Tensor | None] = [None] * steps
 

@@ -15,7 +15,7 @@ TEXTS = ("A longer prompt, wider than a window.", "x")
 
 
 @pytest.mark.parametrize("ulp", [2, 16])
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("dtype", [torch.float32, pytest.param(torch.bfloat16, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("family", [*ZOO, *MORE])
 def test_outputs_are_those_of_plain_generation(family, dtype, ulp) -> None:
     with Hostile(ulp):

@@ -12,6 +12,7 @@ from oracle.models import Decoder
 from oracle.models.rounding import MULTIPLE
 
 DTYPES = [torch.float32, torch.bfloat16]
+EACH_DTYPE = [torch.float32, pytest.param(torch.bfloat16, marks=pytest.mark.slow)]
 
 
 def bidirectional(scale: float) -> torch.nn.Module:
@@ -48,7 +49,7 @@ def test_hostile_arithmetic_moves_rows_of_one_batch_apart_and_repeats_itself() -
 
 
 @pytest.mark.parametrize("ulp", [0, 2, 16])
-@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("dtype", EACH_DTYPE)
 @pytest.mark.parametrize("family", [*ZOO, *MORE])
 def test_no_family_is_refused_for_how_a_machine_rounds(family, dtype, ulp) -> None:
     with Hostile(ulp):
