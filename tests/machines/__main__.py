@@ -14,8 +14,10 @@ import sys
 import time
 from dataclasses import dataclass
 from itertools import product
+from pathlib import Path
 from typing import Any
 
+TESTS = Path(__file__).resolve().parents[1]
 THREADS = (1, 2, 4, 8)
 CAPABILITIES = ("default", "avx2", "avx512")
 ISAS = ("AVX2", "AVX512_CORE", "ALL")
@@ -43,6 +45,7 @@ class Machine:
             "OMP_NUM_THREADS": str(self.threads),
             "ATEN_CPU_CAPABILITY": self.capability,
             "ONEDNN_MAX_CPU_ISA": self.isa,
+            "PYTHONPATH": os.pathsep.join(filter(None, (str(TESTS), os.environ.get("PYTHONPATH")))),
             # More threads than cores must not spin while others compute.
             "OMP_WAIT_POLICY": "passive",
         }
