@@ -114,7 +114,7 @@ def _generate(
         full = DynamicCache(config=model.network.config)
         # As `generate` does where the model can: the head is applied to the last position only.
         last = {"logits_to_keep": 1} if "logits_to_keep" in signature(model.network.forward).parameters else {}
-        logits.append(model.network(ids[None], past_key_values=full, use_cache=True, **last).logits[:, -1])
+        logits.append(model.network(ids[None], cache=full, use_cache=True, **last).logits[:, -1])
         first = int(logits[0].argmax())
         if first in model.stop or max_new_tokens == 1:
             return (first,), logits
@@ -122,10 +122,10 @@ def _generate(
         if attends:
             kept = DynamicCache(config=cut.config)
             kept.layers = [full.layers[call.layer] for call in calls if call.part != Part.MLP]
-            start["past_key_values"] = kept
+            start["cache"] = kept
     elif apart and attends:
         # Without a configuration the cache grows by a layer for each attention that there is.
-        start["past_key_values"] = DynamicCache()
+        start["cache"] = DynamicCache()
     settings = GenerationConfig(
         do_sample=False,
         max_new_tokens=max_new_tokens - shared_prompt,

@@ -105,7 +105,7 @@ class Decoder:
                 input_ids=tokens_RT,
                 attention_mask=mask_RS,
                 position_ids=positions_RT,
-                past_key_values=cache,
+                cache=cache,
                 use_cache=True,
             )
         first = self._stubs[0].hidden

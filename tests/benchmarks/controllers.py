@@ -91,7 +91,7 @@ def prefilled(model: LanguageModel, prompts: list[Opened]) -> tuple[torch.Tensor
         ids[row, width - prompt.state.length :], mask[row, width - prompt.state.length :] = prompt.state.tokens, 1
     cache = DynamicCache()
     positions = (mask.cumsum(-1) - 1).clamp(min=0)
-    found = model.network(ids, attention_mask=mask, position_ids=positions, past_key_values=cache, logits_to_keep=1)
+    found = model.network(ids, attention_mask=mask, position_ids=positions, cache=cache, logits_to_keep=1)
     return found.logits[:, -1].argmax(-1), mask, cache
 
 
@@ -102,7 +102,7 @@ def plainly(model: LanguageModel, start: tuple[torch.Tensor, torch.Tensor, Dynam
     for _ in range(NEW_TOKENS - 1):
         mask = torch.cat([mask, mask.new_ones((len(mask), 1))], dim=1)
         found = model.network(
-            tokens[:, None], attention_mask=mask, position_ids=mask.sum(-1, keepdim=True) - 1, past_key_values=cache
+            tokens[:, None], attention_mask=mask, position_ids=mask.sum(-1, keepdim=True) - 1, cache=cache
         )
         tokens = found.logits[:, -1].argmax(-1)
     cache.crop(1 - NEW_TOKENS)

@@ -84,8 +84,8 @@ def test_flops_of_a_token_are_those_that_torch_counts(model) -> None:
     """For the library's own model and cache, which drops what a sliding window hides."""
     context = 3 * WINDOW
     cache, tokens = DynamicCache(config=model.network.config), torch.arange(context)[None]
-    model.network(tokens[:, :-1], past_key_values=cache, use_cache=True)
-    [total], plain = counted(lambda: model.network(tokens[:, -1:], past_key_values=cache, use_cache=True))
+    model.network(tokens[:, :-1], cache=cache, use_cache=True)
+    [total], plain = counted(lambda: model.network(tokens[:, -1:], cache=cache, use_cache=True))
     costs = count_flops(model, Conditions(context=context))
     assert costs.total == total
     assert costs.overhead == 2 * 258 * 32, "the head alone: the embedding is a look-up"

@@ -85,7 +85,7 @@ def by_hand(model: LanguageModel, prompt: torch.Tensor, table: np.ndarray, polic
             token = given[place] if generated < 0 else tokens[-1]
             logits = network(
                 input_ids=torch.tensor([[token]]),
-                past_key_values=cache,
+                cache=cache,
                 position_ids=torch.tensor([[place]]),
                 use_cache=True,
             ).logits[0, -1]

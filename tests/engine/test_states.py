@@ -85,8 +85,8 @@ def test_they_are_so_bit_for_bit(tiny_model) -> None:
     engine = engine_of(tiny_model)
     prompt = engine.open(PROMPT)
     first = tiny_model.network(prompt.tokens[None], use_cache=True, output_hidden_states=True)
-    past = copy.deepcopy(first.past_key_values)
-    second = tiny_model.network(torch.tensor([TOKENS]), past_key_values=past, output_hidden_states=True)
+    past = copy.deepcopy(first.cache)
+    second = tiny_model.network(torch.tensor([TOKENS]), cache=past, output_hidden_states=True)
     for given in (prompt, prompt.tokens.tolist()):
         states = engine.hidden.states(given, TOKENS, EVERY)
         for trace, wanted in ((states.prompt, first), (states.generated, second)):
@@ -104,13 +104,13 @@ def test_masks_behind_a_full_prompt(model, mask) -> None:
     assert states.prompt.allocation == EVERY
     full = DynamicCache(config=model.network.config)
     with torch.inference_mode():
-        model.network(prompt.tokens[None], past_key_values=full, use_cache=True)
+        model.network(prompt.tokens[None], cache=full, use_cache=True)
     cut = truncated(model.network, mask)
     kept = DynamicCache(config=cut.config)
     kept.layers = [full.layers[layer] for layer in mask]
     if mask:
         layers = layers_of(cut, len(mask))
-        close(states.generated.executed(), hooked(cut, layers, torch.tensor([TOKENS]), past_key_values=kept))
+        close(states.generated.executed(), hooked(cut, layers, torch.tensor([TOKENS]), cache=kept))
     every = states.generated.every()
     assert len(every) == LAYERS + 1
     for layer in range(LAYERS):

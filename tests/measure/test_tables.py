@@ -62,10 +62,10 @@ def cut_states(
     if scope == "sequence":
         return cut.model(ids, use_cache=False).last_hidden_state[0, len(prompt) - 1 : -1]
     full = DynamicCache(config=model.network.config)
-    model.network(ids[:, : len(prompt)], past_key_values=full, use_cache=True)
+    model.network(ids[:, : len(prompt)], cache=full, use_cache=True)
     cache = DynamicCache(config=cut.config)
     cache.layers = [full.layers[layer] for layer in kept]
-    arguments = {"past_key_values": cache} if kept else {"use_cache": False}
+    arguments = {"cache": cache} if kept else {"use_cache": False}
     return cut.model(ids[:, len(prompt) : -1], **arguments).last_hidden_state[0]
 
 
