@@ -3,6 +3,7 @@
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal, get_args
 
+from oracle.devices import AUTO, check_device, dtype_name
 from oracle.errors import InputError
 from oracle.fields import check_types
 from oracle.quality import METRICS, get_metric
@@ -58,8 +59,9 @@ class SearchConfig:
         memory: MiB that the engine may add to the loaded model.
         chat_template: whether prompts go through the tokenizer's chat template, if it has one.
         seed: of every random choice.
-        dtype: of the weights.
-        device: `cpu`, `cuda` or `auto`.
+        dtype: of the weights, stored under torch's canonical name; `auto` is the checkpoint's own on a GPU and float32
+            on the CPU, and a run stores which of them it was.
+        device: `cpu`, `cuda`, `cuda:N`, or `auto` (a GPU if there is one, else the CPU).
         trust_remote_code: whether code that comes with a model may run.
     """
 
@@ -89,12 +91,14 @@ class SearchConfig:
     memory: int = 1024
     chat_template: bool = True
     seed: int = 0
-    dtype: str = "float32"
-    device: str = "cpu"
+    dtype: str = AUTO
+    device: str = AUTO
     trust_remote_code: bool = False
 
     def __post_init__(self) -> None:
         check_types(self)
+        object.__setattr__(self, "dtype", dtype_name(self.dtype))
+        check_device(self.device)
         for name in (self.criterion, *self.metrics):
             get_metric(name)
         for name, allowed in (("scope", get_args(Scope)), ("unit", get_args(Unit))):

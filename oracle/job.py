@@ -14,6 +14,7 @@ from oracle.costs.choice import search_costs
 from oracle.engine import Engine
 from oracle.errors import InputError
 from oracle.executors import Item
+from oracle.machine import resolve_device
 from oracle.models import LanguageModel, load_model
 from oracle.quality import get_metric
 from oracle.search import Space
@@ -31,7 +32,7 @@ class Job:
     """Sequences to search and the model to search them with.
 
     Attributes:
-        config: what to do.
+        config: what to do; its dtype is that of the model, never `auto`.
         sequences: in order.
         engine: runs the model.
         prompt_tokens: length of each prompt.
@@ -58,6 +59,7 @@ class Job:
         Raises:
             InputError: for bad input, or if model or data are others than expected.
         """
+        resolve_device(config.device)  # or says that it is not there, before anything is loaded
         sequences = _sequences(config)
         if expected:
             _refuse("data", data_hash(sequences), (expected.get("data") or {}).get("hash"))
@@ -66,6 +68,7 @@ class Job:
         )
         if expected:
             _refuse("model", model.describe()["fingerprint"], expected["model"]["fingerprint"])
+        config = replace(config, dtype=model.machine.dtype)
         engine = Engine(model, config, store)
         prompt_tokens = _check_prompts(engine, sequences)
         costs = search_costs(config, model, prompt_tokens, expected=expected)
@@ -96,6 +99,7 @@ class Job:
         return {
             "config": self.config.to_dict(),
             "model": self.model.describe(),
+            "machine": self.model.machine.to_dict(),
             "data": {
                 "source": self.config.data,
                 "hash": data_hash(self.sequences),

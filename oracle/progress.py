@@ -1,5 +1,6 @@
 """Progress on the terminal: what is being done, how far it is, how long it will take."""
 
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 
@@ -15,13 +16,13 @@ from rich.progress import (
 
 from oracle.printable import printable
 
-__all__ = ["Advance", "Watch", "silent", "terminal"]
+__all__ = ["Advance", "Watch", "note", "silent", "terminal"]
 
 Advance = Callable[[int, str], None]
 """Called with how much is done more, and a remark to show beside the bar."""
 
 Watch = Callable[[str, int], AbstractContextManager[Advance]]
-"""Opens a progress display: what is being done, and how many units there are."""
+"""Opens a progress display: what is being done, and how many units there are. Without units it is a line of its own."""
 
 
 @contextmanager
@@ -30,9 +31,19 @@ def silent(description: str, total: int) -> Iterator[Advance]:
     yield lambda count, remark: None
 
 
+def note(watch: Watch, line: str) -> None:
+    """Shows a line of its own."""
+    with watch(line, 0):
+        pass
+
+
 @contextmanager
 def terminal(description: str, total: int) -> Iterator[Advance]:
-    """A bar with elapsed time and time left, on standard error."""
+    """A bar with elapsed time and time left, on standard error; of no units, a plain line."""
+    if not total:
+        print(printable(description), file=sys.stderr)
+        yield lambda count, remark: None
+        return
     columns = (
         TextColumn("{task.description}"),
         BarColumn(bar_width=24),

@@ -19,10 +19,10 @@ from oracle.engine import Difference, Engine
 from oracle.errors import InputError, Interrupted
 from oracle.executors import HERE, Workers, hire
 from oracle.job import Job
-from oracle.progress import Watch, silent
+from oracle.progress import Watch, note, silent
 from oracle.store import Run, RunWriter, check_free, versions
 from oracle.store.hidden import HiddenStore
-from oracle.stored import Stored, differences
+from oracle.stored import Stored, differences, with_dtype_of
 
 __all__ = ["resume_search", "run_search"]
 
@@ -45,9 +45,10 @@ def run_search(
     """Searches the layer allocations of every sequence and writes a run folder.
 
     Args:
-        config: what to do.
+        config: what to do; the manifest has the dtype that `auto` stood for.
         out: the run folder, which must not exist yet.
-        prior: a run of the same model and scope: the search of each sequence goes on from what is known there.
+        prior: a run of the same model and scope: the search of each sequence goes on from what is known there. It
+            also says the dtype, where the config leaves it to `auto`.
         workers: who searches.
         store: keeps hidden states from search to search.
         watch: shows progress.
@@ -60,7 +61,7 @@ def run_search(
     session, out = _Session(workers, watch, stop), Path(out)
     check_free(out)
     before = None if prior is None else Stored.read(Run.open(prior))
-    job = Job.load(config, store)
+    job = Job.load(with_dtype_of(before.run, config) if before else config, store)
     manifest = job.manifest()
     if before:
         before = before.begin(manifest, job.sequences)
@@ -70,10 +71,10 @@ def run_search(
         job.write_sequences(writer)
         if before:
             rows = [(item.sequence.id, n, outcome) for item in items for n, outcome in enumerate(item.prior)]
-            writer.append(rows, config.quality_columns)
+            writer.append(rows, job.config.quality_columns)
             counts = [(item.sequence.id, len(item.prior), item.exhausted) for item in items]
             writer.write_result("prior", pd.DataFrame(counts, columns=["sequence", "evaluations", "exhausted"]))
-        campaign = Campaign(config=config, space=job.space, items=items)
+        campaign = Campaign(config=job.config, space=job.space, items=items)
         return session.search(job, campaign, writer)
 
 
@@ -93,8 +94,8 @@ def resume_search(
 
     Args:
         folder: the run.
-        settings: settings of `SearchConfig` that it is expected to have; `batch_rows` and `memory` may differ, and
-            then count.
+        settings: settings of `SearchConfig` that it is expected to have; `batch_rows`, `memory` and `device` may
+            differ, and then count. The dtype `auto` is that of the run.
         workers: who searches.
         store: keeps hidden states from search to search.
         watch: shows progress.
@@ -106,7 +107,7 @@ def resume_search(
     """
     session, run = _Session(workers, watch, stop), Run.open(folder)
     config = SearchConfig.from_dict(run.manifest["config"])
-    wanted = replace(config, **settings or {})
+    wanted = with_dtype_of(run, replace(config, **settings or {}))
     if differing := differences(config, wanted):
         raise InputError(f"'{folder}' cannot be resumed with {', '.join(differing)}; leave that out or begin a new run")
     with RunWriter.reopen(run.folder) as writer:
@@ -115,7 +116,7 @@ def resume_search(
         job = Job.load(wanted, store, run.manifest)
         job.write_sequences(writer)
         prior, known = Stored.read(run).split()
-        campaign = Campaign(config=wanted, space=job.space, items=job.items(prior, known), ended=known.exhausted)
+        campaign = Campaign(config=job.config, space=job.space, items=job.items(prior, known), ended=known.exhausted)
         return session.search(job, campaign, writer)
 
 
@@ -128,8 +129,10 @@ class _Session:
 
     def search(self, job: Job, campaign: Campaign, writer: RunWriter) -> Run:
         """Searches what is not known yet, then sums up and verifies."""
+        note(self._watch, job.model.headline())
         model_mib = psutil.Process().memory_info().rss / MIB
-        writer.log.info("began", process=os.getpid(), ended=len(campaign.ended), versions=versions())
+        about = {"versions": versions(), "machine": job.model.machine.to_dict()}
+        writer.log.info("began", process=os.getpid(), ended=len(campaign.ended), **about)
         executor = hire(self._workers, job.engine, campaign.config, campaign.space)
         search_began = time.monotonic()
         try:

@@ -2,24 +2,26 @@
 
 from collections.abc import Mapping
 from collections.abc import Sequence as Seq
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
 import pandas as pd
 
 from oracle.config import SearchConfig
+from oracle.devices import AUTO
 from oracle.errors import InputError
 from oracle.store import Run, outcomes_of
 from oracle.types import Outcome, Sequence
 
-__all__ = ["Stored", "differences"]
+__all__ = ["Stored", "differences", "with_dtype_of"]
 
-FREE_TO_CHANGE = ("batch_rows", "memory")
-"""Settings that make no difference to what is found."""
+FREE_TO_CHANGE = ("batch_rows", "memory", "device")
+"""Settings that make no difference to what is found, rounding aside."""
 
-SHARED = ("scope", "unit", "max_new_tokens", "chat_template", "dtype", "paths", "metrics", "seed")
-"""Settings that a run and the one it goes on from have to share, so that their outcomes are of one kind."""
+SHARED = ("scope", "unit", "max_new_tokens", "chat_template", "paths", "metrics", "seed")
+"""Settings, beside the dtype, that a run and the one it goes on from have to share, so that their outcomes are of one
+kind."""
 
 
 @dataclass(frozen=True)
@@ -81,11 +83,13 @@ class Stored:
             InputError: if its outcomes are of another kind; names the first difference.
         """
         mine, theirs = self.run.manifest, SearchConfig.from_dict(dict(manifest["config"]))
+        stored = SearchConfig.from_dict(mine["config"])
+        # Before the fingerprint, which another dtype changes too.
+        self._require("dtype", stored.dtype, theirs.dtype)
         self._require("model", mine["model"]["fingerprint"], manifest["model"]["fingerprint"])
         if theirs.model_metrics:
             # The null's likelihoods depend on which sequences there are.
             self._require("data", mine["data"]["hash"], manifest["data"]["hash"])
-        stored = SearchConfig.from_dict(mine["config"])
         for name in SHARED:
             self._require(name.replace("_", " "), getattr(stored, name), getattr(theirs, name))
         if lacking := [name for name in theirs.quality_columns if name not in self.evaluations.columns]:
@@ -102,6 +106,13 @@ class Stored:
             raise InputError(
                 f"'{self.run.folder}' has the {what} {found}: to go on from it the same is required, not {expected}"
             )
+
+
+def with_dtype_of(run: Run, config: SearchConfig) -> SearchConfig:
+    """The config with the dtype of a run that it goes on with, where it leaves the dtype to `auto`."""
+    if config.dtype != AUTO:
+        return config
+    return replace(config, dtype=SearchConfig.from_dict(run.manifest["config"]).dtype)
 
 
 def differences(found: SearchConfig, expected: SearchConfig) -> list[str]:

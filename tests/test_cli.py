@@ -16,7 +16,7 @@ Command = Callable[..., tuple[int, str, str]]
 
 OPTIONS = {
     "": ["demo", "search", "query", "figures", "profile", "cache"],
-    "demo": ["--json", "--seed", "--out", "--quiet"],
+    "demo": ["--json", "--seed", "--dtype", "--device", "default: auto", "--out", "--quiet"],
     "search": [
         *("--json", "--model", "--data", "--limit", "--tasks", "--prompt-column", "--template", "--reference-column"),
         *("--reference-file", "--choices-column", "--answer-column", "--id-column", "--task-column", "--criterion"),
@@ -33,10 +33,14 @@ OPTIONS = {
             "--no-cache",
             "--no-figures",
         ),
-        *("rougeL", "log_likelihood", "choice_accuracy", "default: 120"),
+        *("rougeL", "log_likelihood", "choice_accuracy", "default: 120", "bfloat16 (bf16)", "default: auto"),
     ],
     "query": ["RUN", "--json", "--sequence", "--budget", "--criterion"],
     "figures": ["RUN", "--json", "--out", "--criterion"],
+    "profile": ["--model", "--dtype", "--device", "--trust-remote-code", "bfloat16 (bf16)", "default: auto"],
+    "measure": ["RUN", "--device", "--trust-remote-code", "default: the run's setting"],
+    "compare": ["RUN", "--device", "--trust-remote-code", "default: the run's setting"],
+    "skiplayer": ["--device", "default: auto"],
 }
 
 
@@ -92,7 +96,8 @@ def only_object(answer: tuple[int, str, str]) -> dict[str, Any]:
 def test_json_of_a_search_is_its_summary(command: Command, small: list[object], tmp_path: Path) -> None:
     small = [*small, "--no-figures"]
     answer = only_object(command(*small, "--quiet", "--json", "--out", tmp_path / "run"))
-    assert answer == {**Run.open(tmp_path / "run").summary(), "run": str(tmp_path / "run")}
+    run = Run.open(tmp_path / "run")
+    assert answer == {**run.summary(), "machine": run.manifest["machine"], "run": str(run.folder)}
     # Progress goes to standard error, so that it may be on.
     code, out, err = command(*small, "--json", "--out", tmp_path / "again")
     assert code == 0

@@ -99,7 +99,15 @@ def test_what_a_run_says_of_itself(search: Search) -> None:
     assert (summary["sequences"], summary["layers"], summary["allocations_per_sequence"]) == (4, LAYERS, 20)
     assert summary["verified"] == summary["verified_of"] == len(run.table("verification")) >= 4
     assert run.table("verification")["agrees"].all()
-    settings = {"max_new_tokens": 6, "evaluations": 20, "strategy": "spread", "seed": 5, "limit": 4}
+    settings = {
+        "max_new_tokens": 6,
+        "evaluations": 20,
+        "strategy": "spread",
+        "seed": 5,
+        "limit": 4,
+        "dtype": "float32",
+        "device": "cpu",
+    }
     stored = run.manifest["config"]
     config = SearchConfig(model=stored["model"], data=stored["data"], **settings)
     assert SearchConfig.from_dict(stored) == config

@@ -24,7 +24,7 @@ UNEVEN = tuple(1.0 + 0.5 * layer + 1 / 3 for layer in range(LAYERS))
 
 @pytest.fixture(scope="module")
 def model(tiny_folder: Path):
-    return load_model(str(tiny_folder))
+    return load_model(str(tiny_folder), device="cpu")
 
 
 @pytest.fixture(scope="module")

@@ -5,7 +5,7 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from oracle.cli.parsing import add_quiet, command
+from oracle.cli.parsing import Settings, add_device, add_quiet, add_trust, command, loading
 from oracle.errors import InputError
 
 if TYPE_CHECKING:
@@ -72,7 +72,9 @@ def add_compare(commands: Any) -> None:
     parser.add_argument("--limit", type=int, default=64, metavar="N", help="sequences at most, spread evenly")
     parser.add_argument("--no-timing", action="store_true", help="measure no tokens a second")
     parser.add_argument("--csv", action="store_true", help="print the rows as CSV instead of a table")
-    parser.add_argument("--trust-remote-code", action="store_true", help="let code that comes with the model run")
+    settings = Settings(parser)
+    add_device(settings, " (default: the run's setting)")
+    add_trust(settings)
     add_quiet(parser)
 
 
@@ -85,6 +87,8 @@ def _run_compare(arguments: argparse.Namespace) -> None:
     if arguments.limit < 2:
         raise InputError(f"--limit needs at least 2, not {arguments.limit}")
 
+    how = loading(arguments)
+
     from oracle.controllers import compare_run
 
     found = compare_run(
@@ -92,8 +96,8 @@ def _run_compare(arguments: argparse.Namespace) -> None:
         controllers=arguments.controllers,
         limit=arguments.limit,
         timed=not arguments.no_timing,
-        trust_remote_code=arguments.trust_remote_code,
         watch=silent if arguments.quiet else terminal,
+        **how,
     )
     rows = [{str(name): value for name, value in row.items()} for row in found.rows.to_dict("records")]
     if arguments.json:

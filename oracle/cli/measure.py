@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from oracle.cli.cache import add_cache_options, open_store
-from oracle.cli.parsing import add_quiet, command
+from oracle.cli.parsing import Settings, add_device, add_quiet, add_trust, command, loading
 from oracle.printable import printable
 
 __all__ = ["add_measure"]
@@ -51,7 +51,9 @@ def add_measure(commands: Any) -> None:
             parser.add_argument(option, type=int, nargs="+", metavar="N", default=list(default), help=meaning)
         else:
             parser.add_argument(option, type=int, metavar="N", default=default, help=meaning)
-    parser.add_argument("--trust-remote-code", action="store_true", help="let code that comes with the model run")
+    settings = Settings(parser)
+    add_device(settings, " (default: the run's setting)")
+    add_trust(settings)
     add_cache_options(parser)
     add_quiet(parser)
 
@@ -61,12 +63,13 @@ def _run_measure(arguments: argparse.Namespace) -> None:
     from oracle.progress import silent, terminal
     from oracle.store import Run
 
+    how = loading(arguments)
     values: dict[str, Any] = {name: getattr(arguments, name) for name in SIZES}
     values |= {name: tuple(value) for name, value in values.items() if isinstance(value, list)}
     sizes = Sizes(**values)
     run = Run.open(arguments.folder)
     measured = due(run, only=arguments.only, again=arguments.again, sizes=sizes)
-    model = model_of(run, trust_remote_code=arguments.trust_remote_code) if measured else None
+    model = model_of(run, **how) if measured else None
     paths = measure_run(
         arguments.folder,
         model=model,

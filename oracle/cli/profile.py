@@ -5,7 +5,7 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from oracle.cli.parsing import add_quiet, command
+from oracle.cli.parsing import Settings, add_device, add_dtype, add_quiet, add_trust, command, loading
 from oracle.errors import InputError
 from oracle.printable import printable
 
@@ -35,24 +35,26 @@ def add_profile(commands: Any) -> None:
     from oracle.config import SearchConfig
     from oracle.costs import Conditions
 
-    model, defaults = SearchConfig(), Conditions()
-    parser.add_argument("--model", default=model.model, help="hub id, local folder, GGUF file, or the embedded model")
+    settings, defaults = Settings(parser, SearchConfig()), Conditions()
+    settings.add("--model", help="hub id, local folder, GGUF file, or the embedded model")
     parser.add_argument("--unit", default=defaults.unit, help="layer, or sublayer: attention and MLP apart")
     parser.add_argument("--batch", type=int, default=defaults.batch, help="sequences that are decoded together")
     parser.add_argument(
         "--context", type=int, default=defaults.context, help="tokens that a generated token attends to, with itself"
     )
     parser.add_argument("--rounds", type=int, default=defaults.rounds, help="how often everything is timed")
-    parser.add_argument("--dtype", default=model.dtype, help="of the weights: float32, bfloat16, ...")
-    parser.add_argument("--device", default=model.device, help="cpu, cuda or auto")
-    parser.add_argument("--trust-remote-code", action="store_true", help="let code that comes with the model run")
+    add_dtype(settings)
+    add_device(settings)
+    add_trust(settings)
     parser.add_argument("--out", type=Path, metavar="FILE", help="JSON file to write")
     add_quiet(parser)
 
 
 def _run_profile(arguments: argparse.Namespace) -> None:
+    from oracle.config import SearchConfig
     from oracle.costs import Conditions, write_costs
 
+    config = SearchConfig(**loading(arguments))
     names = ("unit", "batch", "context", "rounds")
     conditions = Conditions(**{name: getattr(arguments, name) for name in names})
     if arguments.out is not None:
@@ -61,17 +63,16 @@ def _run_profile(arguments: argparse.Namespace) -> None:
     from oracle.costs.flops import count_flops
     from oracle.costs.latency import measure_latency
     from oracle.models import load_model
-    from oracle.progress import silent, terminal
+    from oracle.progress import note, silent, terminal
 
+    watch = silent if arguments.quiet else terminal
     model = load_model(
-        arguments.model,
-        dtype=arguments.dtype,
-        device=arguments.device,
-        trust_remote_code=arguments.trust_remote_code,
+        config.model, dtype=config.dtype, device=config.device, trust_remote_code=config.trust_remote_code
     )
     flops = count_flops(model, conditions)
-    latency = measure_latency(model, conditions, watch=silent if arguments.quiet else terminal)
-    costs, more = [flops, latency.costs], _details(flops, latency)
+    note(watch, model.headline())
+    latency = measure_latency(model, conditions, watch=watch)
+    costs, more = [flops, latency.costs], _details(flops, latency) | {"machine": model.machine.to_dict()}
     if arguments.out is not None:
         write_costs(arguments.out, costs, **more)
     if arguments.json:

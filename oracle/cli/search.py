@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from oracle.cli.cache import add_cache_options, open_store
-from oracle.cli.parsing import Settings, add_quiet, command
+from oracle.cli.parsing import Settings, add_device, add_dtype, add_quiet, add_trust, command
 from oracle.cli.stopping import stoppable
 from oracle.printable import printable
 
@@ -27,7 +27,12 @@ def add_demo(commands: Any) -> None:
         _run_demo,
         f"Search {DEMO_SEQUENCES} bundled sequences on the embedded model, verify, draw: the whole tool in minutes.",
     )
-    parser.add_argument("--seed", type=int, default=0, help="seed of every random choice")
+    from oracle.config import SearchConfig
+
+    settings = Settings(parser, SearchConfig())
+    settings.add("--seed", type=int, help="seed of every random choice")
+    add_dtype(settings)
+    add_device(settings)
     parser.add_argument("--out", type=Path, help="run folder to write (default: a new one under runs/)")
     _add_drawing(parser)
     add_cache_options(parser)
@@ -178,9 +183,9 @@ def _add_machine(machine: Settings) -> None:
         "8 times the rounding measured on this machine)",
     )
     machine.add("--no-chat-template", dest="chat_template", action="store_false", help="give the model the bare prompt")
-    machine.add("--dtype", help="of the weights: float32, bfloat16, ...")
-    machine.add("--device", help="cpu, cuda or auto")
-    machine.add("--trust-remote-code", action="store_true", help="let code that comes with the model run")
+    add_dtype(machine)
+    add_device(machine)
+    add_trust(machine)
 
 
 def _add_run(run: Any) -> None:
@@ -197,7 +202,9 @@ def _add_run(run: Any) -> None:
     run.add_argument(
         "--executor", default="local", metavar="KIND", help="local: this process; ray: workers on a Ray cluster"
     )
-    run.add_argument("--workers", type=int, metavar="N", help="Ray workers (default: one a processor core)")
+    run.add_argument(
+        "--workers", type=int, metavar="N", help="Ray workers (default: one a processor core, or one a GPU)"
+    )
     _add_drawing(run)
     add_cache_options(run)
     run.add_argument("--address", help="of the Ray cluster, such as auto (default: one is started here)")
@@ -211,7 +218,7 @@ def _run_demo(arguments: argparse.Namespace) -> None:
     from oracle.config import SearchConfig
     from oracle.runner import run_search
 
-    config = SearchConfig(limit=DEMO_SEQUENCES, seed=arguments.seed)
+    config = SearchConfig(limit=DEMO_SEQUENCES, **_given(arguments, SearchConfig()))
     out = arguments.out or _new_folder(Path("runs") / "demo")
     _show(arguments, lambda **how: run_search(config, out, **how))
 
@@ -260,7 +267,7 @@ def _show(arguments: argparse.Namespace, search: Any) -> None:
     if arguments.figures:
         _draw(out, watch)
     if arguments.json:
-        print(json.dumps({**summary, "run": str(out)}))
+        print(json.dumps({**summary, "machine": run.manifest.get("machine"), "run": str(out)}))
         return
     show_summary(summary, budgets(out))
     first = shlex.quote(printable(run.sequences()["sequence"][0]))

@@ -83,6 +83,7 @@ def compare_run(
     model: LanguageModel | None = None,
     limit: int | None = None,
     timed: bool = True,
+    device: str | None = None,
     trust_remote_code: bool = False,
     watch: Watch = silent,
 ) -> Comparison:
@@ -97,6 +98,7 @@ def compare_run(
         model: the run's model, if it is loaded already.
         limit: sequences at most, spread evenly; None for all.
         timed: whether tokens a second are measured.
+        device: where the model is loaded to; None for the run's setting.
         trust_remote_code: whether code that comes with the model may run when it is loaded.
         watch: shows progress.
 
@@ -105,7 +107,7 @@ def compare_run(
     """
     run = Run.open(folder)
     names, left_out = _suitable(chosen(controllers), run.manifest["config"]["unit"])
-    model = model or model_of(run, trust_remote_code=trust_remote_code)
+    model = model or model_of(run, device=device, trust_remote_code=trust_remote_code)
     subject = Subject.open(folder, model=model, limit=limit, watch=watch)
     shelf = Shelf(subject.run, subject.ids)
     prompts = [lesson.prompt for lesson in subject.lessons.values()]

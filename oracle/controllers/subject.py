@@ -15,7 +15,7 @@ from oracle.engine import Engine
 from oracle.errors import InputError
 from oracle.measure.subject import model_of, spread, subjects_of
 from oracle.models import LanguageModel
-from oracle.progress import Watch, silent
+from oracle.progress import Watch, note, silent
 from oracle.quality import agreement, get_metric, score_text
 from oracle.store import Run
 from oracle.types import Sequence
@@ -65,6 +65,7 @@ class Subject:
                 f"a comparison needs at least 2 sequences, some to learn from and some to judge by, not {len(chosen)}"
             )
         engine = Engine(model_of(run, model), SearchConfig.from_dict(run.manifest["config"]))
+        note(watch, engine.model.headline())
         lessons = {}
         with watch("prompts", len(chosen)) as advance:
             for one in chosen:

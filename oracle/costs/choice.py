@@ -51,6 +51,5 @@ def search_costs(
         costs = costs_of_file(config.cost)
     except InputError as error:
         raise InputError(f"--cost needs layers, flops, latency or a file of costs: {error}") from error
-    dtype = str(model.network.dtype).removeprefix("torch.")
-    costs.check_meant_for(fingerprint=model.fingerprint, unit=config.unit, dtype=dtype)
+    costs.check_meant_for(fingerprint=model.fingerprint, unit=config.unit, dtype=model.machine.dtype)
     return costs

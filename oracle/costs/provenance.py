@@ -2,8 +2,6 @@
 
 from typing import Any
 
-import torch
-
 from oracle.costs.conditions import Conditions
 from oracle.models import LanguageModel
 
@@ -12,15 +10,13 @@ __all__ = ["provenance"]
 
 def provenance(model: LanguageModel, conditions: Conditions) -> dict[str, Any]:
     """The entries of `Costs` that say so."""
-    device = model.network.device
+    machine = model.machine
     return {
         "unit": conditions.unit,
         "context": conditions.context,
         "batch": conditions.batch,
-        "dtype": str(model.network.dtype).removeprefix("torch."),
-        "device": torch.cuda.get_device_name(device)
-        if device.type == "cuda"
-        else f"{device.type}, {torch.get_num_threads()} threads",
+        "dtype": machine.dtype,
+        "device": machine.place,
         "model": model.name,
         "fingerprint": model.fingerprint,
     }

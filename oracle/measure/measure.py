@@ -5,7 +5,6 @@ from dataclasses import asdict
 from pathlib import Path
 
 import pyarrow as pa
-import torch
 
 from oracle.config import SearchConfig
 from oracle.costs import Costs
@@ -18,7 +17,7 @@ from oracle.measure.subject import Subject, model_of, spread, subjects_of
 from oracle.measure.tables import TABLES, key_of, path_of, still_valid, write
 from oracle.measure.throughput import measure_throughput, steps
 from oracle.models import LanguageModel
-from oracle.progress import Watch, silent
+from oracle.progress import Watch, note, silent
 from oracle.sequences.nearest import nearest_hint
 from oracle.store import Run
 from oracle.store.hidden import HiddenStore
@@ -86,7 +85,9 @@ def measure_run(
     if missing:
         lock = Lock(run.folder / "lock")
         try:
-            engine = Engine(model_of(run, model), SearchConfig.from_dict(run.manifest["config"]), store)
+            model = model_of(run, model)
+            note(watch, model.headline())
+            engine = Engine(model, SearchConfig.from_dict(run.manifest["config"]), store)
             subjects = subjects_of(run)
             for name in missing:
                 table = _measured(name, engine, subjects, sizes, run, watch)
@@ -116,6 +117,6 @@ def _key(run: Run, name: str, subjects: Seq[Subject], sizes: Sizes) -> str:
 
 def _about(name: str, engine: Engine, key: str, sizes: Sizes) -> dict[str, object]:
     """What the metadata of a table says beside what the run says."""
-    device = engine.model.decoder.device
-    where = torch.cuda.get_device_name(device) if device.type == "cuda" else f"cpu, {torch.get_num_threads()} threads"
-    return {"table": name, "key": key, "sizes": asdict(sizes), "device": where}
+    machine = engine.model.machine
+    about = {"table": name, "key": key, "sizes": asdict(sizes)}
+    return {**about, "device": machine.place, "machine": machine.to_dict()}

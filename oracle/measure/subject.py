@@ -39,20 +39,24 @@ class Subject:
     quality: float
 
 
-def model_of(run: Run, model: LanguageModel | None = None, *, trust_remote_code: bool = False) -> LanguageModel:
+def model_of(
+    run: Run, model: LanguageModel | None = None, *, device: str | None = None, trust_remote_code: bool = False
+) -> LanguageModel:
     """The model that a run was made with.
 
     Args:
         run: the run.
         model: the model, if it is loaded already; otherwise it is loaded by the name in the run.
+        device: where it is loaded to; None for the run's setting.
         trust_remote_code: whether code that comes with the model may run when it is loaded.
 
     Raises:
-        InputError: if it is another one.
+        InputError: if it is another one, or the device is not there.
     """
     config, wanted = SearchConfig.from_dict(run.manifest["config"]), run.manifest["model"]["fingerprint"]
     if model is None:
-        model = load_model(config.model, dtype=config.dtype, device=config.device, trust_remote_code=trust_remote_code)
+        where = config.device if device is None else device
+        model = load_model(config.model, dtype=config.dtype, device=where, trust_remote_code=trust_remote_code)
     if model.fingerprint != wanted:
         raise InputError(
             f"the run was made with a model of fingerprint {wanted}, but '{model.name}' has {model.fingerprint}; "

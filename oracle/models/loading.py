@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import re
 from collections.abc import Sequence as Seq
 from dataclasses import dataclass
 from functools import cached_property
@@ -20,7 +19,9 @@ from transformers import (
 from transformers.utils import logging as transformers_logging
 
 from oracle.config import EMBEDDED
+from oracle.devices import AUTO
 from oracle.errors import InputError
+from oracle.machine import Machine, resolve_device, resolve_dtype
 from oracle.models.decoder import Decoder
 from oracle.models.embedded import embedded_folder
 from oracle.quality.rouge import words
@@ -96,6 +97,16 @@ class LanguageModel:
         texts = self.tokenizer.batch_decode([[index] for index in range(len(self.tokenizer))])
         return max(len(words(text)) for text in texts)
 
+    @property
+    def machine(self) -> Machine:
+        """What computes it."""
+        return Machine.of(self.network.device, self.network.dtype)
+
+    def headline(self) -> str:
+        """The model and what computes it, on one line."""
+        machine = self.machine
+        return f"{self.name}: {self.layers} layers, {machine.dtype} on {machine.place}"
+
     def describe(self) -> dict[str, object]:
         """What a manifest records of a model."""
         parameters = sum(weight.numel() for weight in self.network.parameters())
@@ -105,30 +116,30 @@ class LanguageModel:
             "fingerprint": self.fingerprint,
             "layers": self.layers,
             "parameters": parameters,
-            "dtype": str(self.network.dtype).removeprefix("torch."),
+            "dtype": self.machine.dtype,
             "context": self.context,
         }
 
 
 def load_model(
-    name: str = EMBEDDED, *, dtype: str = "float32", device: str = "cpu", trust_remote_code: bool = False
+    name: str = EMBEDDED, *, dtype: str = AUTO, device: str = AUTO, trust_remote_code: bool = False
 ) -> LanguageModel:
     """Loads a decoder-only language model and its tokenizer; weights are never unpickled.
 
     Args:
         name: `smollm2-135m-instruct` (the embedded model), a hub id, a local folder, or a GGUF file.
-        dtype: of the weights, such as `float32` or `bfloat16`.
-        device: `cpu`, `cuda`, or `auto` (CUDA where there is one).
+        dtype: of the weights, such as `float32` or `bf16`; `auto` is the checkpoint's own on a GPU and float32 on the
+            CPU.
+        device: `cpu`, `cuda`, `cuda:N`, or `auto` (a GPU if there is one, else the CPU).
         trust_remote_code: whether code that comes with the model may run.
 
     Raises:
-        InputError: if there is no such model, or it is not decoder-only.
+        InputError: if there is no such model, device or dtype, or the model is not decoder-only.
     """
+    place = resolve_device(device)
+    precision = resolve_dtype(dtype, place) or "auto"  # what the library calls the checkpoint's own
     source, options = _locate(name)
     options["trust_remote_code"] = trust_remote_code
-    precision = getattr(torch, dtype, None)
-    if not isinstance(precision, torch.dtype):
-        raise InputError(f"--dtype needs a torch dtype such as float32 or bfloat16, not '{dtype}'")
     try:
         config = AutoConfig.from_pretrained(source, **options)
         if config.is_encoder_decoder:
@@ -143,7 +154,7 @@ def load_model(
         raise
     except (OSError, ValueError, KeyError, ImportError, RuntimeError, SafetensorError) as error:
         raise InputError(_explain(name, error)) from error
-    network = network.eval().to(_device(device))
+    network = network.eval().to(place)
     model = LanguageModel(name=name, network=network, tokenizer=tokenizer)
     assert model.layers > 0
     return model
@@ -161,16 +172,6 @@ def _locate(name: str) -> tuple[str, dict[str, object]]:
     if path.is_dir() and not (path / "config.json").is_file():
         raise InputError(f"the folder '{name}' holds no config.json; give the folder of a saved model")
     return (str(path) if path.is_dir() else name), {}
-
-
-def _device(device: str) -> torch.device:
-    if device == "auto":
-        device = "cuda" if torch.cuda.is_available() else "cpu"
-    if device.startswith("cuda") and not torch.cuda.is_available():
-        raise InputError("--device cuda needs a CUDA device and a CUDA build of torch, and found none; use cpu")
-    if not re.fullmatch(r"cpu|cuda(:\d+)?", device):
-        raise InputError(f"--device needs cpu, cuda or auto, not '{device}'")
-    return torch.device(device)
 
 
 def _explain(name: str, error: Exception) -> str:

@@ -20,7 +20,7 @@ TABLES = {"equal_quality": "assignment", "minimal": "minimal_budgets"}
 
 @pytest.fixture(scope="module")
 def model(tiny_folder: Path) -> LanguageModel:
-    return load_model(str(tiny_folder))
+    return load_model(str(tiny_folder), device="cpu")
 
 
 @pytest.fixture(scope="module", params=["decode", "sequence"])
@@ -93,12 +93,12 @@ def test_the_same_architecture_with_other_weights_is_refused(run: Run, tmp_path:
     tiny_llama(seed=1).save_pretrained(folder)
     tiny_tokenizer().save_pretrained(folder)
     with pytest.raises(InputError, match=r"but '.*other' has .*; give the same model"):
-        OracleController.from_run(run.folder, model=load_model(str(folder)))
+        OracleController.from_run(run.folder, model=load_model(str(folder), device="cpu"))
 
 
 def test_another_precision_is_refused(run: Run, tiny_folder: Path) -> None:
     with pytest.raises(InputError, match=r"but '.*tiny' has .*; give the same model"):
-        OracleController.from_run(run.folder, model=load_model(str(tiny_folder), dtype="bfloat16"))
+        OracleController.from_run(run.folder, model=load_model(str(tiny_folder), dtype="bfloat16", device="cpu"))
 
 
 def test_an_unknown_policy_is_refused(run: Run, model: LanguageModel) -> None:

@@ -225,5 +225,5 @@ def test_times_on_a_gpu() -> None:
     latency = measure_latency(
         LanguageModel(name="llama", network=network, tokenizer=tiny_tokenizer()), Conditions(rounds=20)
     )
-    assert latency.costs.device == torch.cuda.get_device_name()
+    assert torch.cuda.get_device_name() in latency.costs.device
     assert 0.5 < latency.parts_to_whole < 5

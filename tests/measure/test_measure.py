@@ -59,7 +59,7 @@ def test_tables_say_where_they_came_from(run: Run, tiny_model: LanguageModel, sm
     assert found["config"] == run.manifest["config"]
     assert found["sizes"]["budgets"] == 3
     assert found["versions"].keys() >= {"python", "torch"}
-    assert "threads" in found["device"]
+    assert (found["device"], found["machine"]) == (tiny_model.machine.place, tiny_model.machine.to_dict())
     assert measures.throughput(run.folder) is None
 
 
