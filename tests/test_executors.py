@@ -17,7 +17,7 @@ from oracle.store import Run
 
 ray = pytest.importorskip("ray", reason="Ray has no wheel for this platform")
 
-from oracle.executors.cluster import Cluster, Worker, shares  # noqa: E402
+from oracle.executors.cluster import Cluster, Worker, count_here, shares  # noqa: E402
 
 Search = Callable[..., Run]
 
@@ -50,6 +50,20 @@ def test_shares_are_large_and_equal(count: int, hands: int, sizes: list[int]) ->
     found = list(shares(range(count), hands))
     assert [len(share) for share in found] == sizes
     assert [item for share in found for item in share] == list(range(count))
+
+
+def test_there_is_a_worker_a_core_or_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("os.cpu_count", lambda: 16)
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 2)
+    wanted = [Workers(kind="ray"), Workers(kind="ray", threads=4), Workers(kind="ray", count=2)]
+    assert [count_here(workers, "cpu") for workers in wanted] == [16, 4, 2]
+    assert [count_here(workers, "cuda") for workers in wanted] == [2, 2, 2]
+    # A GPU with a number is shared.
+    assert [count_here(workers, "cuda:1") for workers in wanted] == [16, 4, 2]
+    with pytest.raises(InputError, match="--workers needs at most 2, as many as there are GPUs, not 3"):
+        count_here(Workers(kind="ray", count=3), "cuda")
+    # Another machine may have more.
+    assert count_here(Workers(kind="ray", count=3, address="auto"), "cuda") == 3
 
 
 @pytest.fixture

@@ -10,15 +10,18 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, ClassVar, TypeVar
 
+import torch
+
 from oracle.config import SearchConfig
 from oracle.errors import InputError
 from oracle.executors.hire import Workers
 from oracle.executors.searcher import SIDE_BY_SIDE, Searcher
 from oracle.executors.work import Event, Found, Item, Note, SetAside
+from oracle.machine import resolve_device
 from oracle.search import Memory, Space
 from oracle.store.hidden import HiddenStore
 
-__all__ = ["Cluster", "Worker", "shares"]
+__all__ = ["Cluster", "Worker", "count_here", "shares"]
 
 One = TypeVar("One")
 
@@ -61,12 +64,26 @@ def shares(items: Seq[One], hands: int) -> Iterator[Seq[One]]:
         yield items[start:end]
 
 
+def count_here(workers: Workers, device: str) -> int:
+    """How many workers a cluster on this machine has: as asked for, or one a processor core, or one a GPU.
+
+    Raises:
+        InputError: if there are not as many GPUs; Ray would wait for them forever.
+    """
+    if device != "cuda":
+        return workers.count or max(1, (os.cpu_count() or 1) // workers.threads)
+    there = torch.cuda.device_count()
+    if workers.address is None and (workers.count or 0) > there:
+        raise InputError(
+            f"--workers needs at most {there}, as many as there are GPUs, not {workers.count}; or use --device cpu"
+        )
+    return workers.count or there
+
+
 class Worker:
     """What runs on the cluster: a model of its own that searches."""
 
     def __init__(self, config: SearchConfig, space: Space, store: HiddenStore | None, threads: int) -> None:
-        import torch
-
         from oracle.engine import Engine
         from oracle.models import load_model
 
@@ -115,11 +132,12 @@ class Cluster:
         self._ray = ray
         self._memory: Any = None
         local = Path(config.model)
-        # A worker stands elsewhere.
-        self._config = replace(config, model=str(local.resolve())) if local.exists() else config
+        # A worker stands elsewhere, and computes on what this process does: its results are to be the same.
+        model = str(local.resolve()) if local.exists() else config.model
+        self._config = replace(config, model=model, device=str(resolve_device(config.device)))
         self._space, self._store, self._threads = space, store, workers.threads
         quiet: dict[str, Any] = {"include_dashboard": False} if workers.address is None else {}
-        count = workers.count or max(1, (os.cpu_count() or 1) // workers.threads)
+        count = count_here(workers, self._config.device)
         try:
             ray.init(
                 address=workers.address or "local",
@@ -135,7 +153,7 @@ class Cluster:
                 "there and wants a token, set RAY_AUTH_MODE=token"
             ) from error
         if workers.address and workers.count is None:
-            count = max(1, int(ray.cluster_resources().get("CPU", 1)) // workers.threads)
+            count = self._count_there(workers)
         self._hands = [_Hand(actor=actor) for actor in self._hire(count)]
 
     def search(self, items: Seq[Item], memory: Memory) -> Iterator[Event | Note]:
@@ -172,11 +190,25 @@ class Cluster:
         """Leaves the cluster; the one that was started ends."""
         self._ray.shutdown()
 
+    @property
+    def _gpus(self) -> int:
+        """GPUs that Ray sets aside for each worker; a GPU with a number is shared by all."""
+        return int(self._config.device == "cuda")
+
+    def _count_there(self, workers: Workers) -> int:
+        """As many workers as a running cluster has GPUs, or processor cores."""
+        resources = self._ray.cluster_resources()
+        if not self._gpus:
+            return max(1, int(resources.get("CPU", 1)) // workers.threads)
+        if not resources.get("GPU"):
+            raise InputError(
+                f"the Ray cluster at --address {workers.address} has no GPU, but this machine has; use --device cpu"
+            )
+        return int(resources["GPU"])
+
     def _hire(self, count: int) -> list[Any]:
         ray = self._ray
-        remote = ray.remote(self.worker).options(
-            num_cpus=self._threads, num_gpus=int(self._config.device == "cuda"), max_restarts=0
-        )
+        remote = ray.remote(self.worker).options(num_cpus=self._threads, num_gpus=self._gpus, max_restarts=0)
         actors = [remote.remote(self._config, self._space, self._store, self._threads) for _ in range(count)]
         try:
             ray.get([actor.ready.remote() for actor in actors])

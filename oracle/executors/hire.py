@@ -22,7 +22,7 @@ class Workers:
 
     Attributes:
         kind: `local`, in this process, or `ray`.
-        count: how many workers; None for one a processor core. One if local.
+        count: how many workers; None for one a processor core, or one a GPU. One if local.
         address: of a Ray cluster, such as `auto` or `ray://host:10001`; None to start one on this machine.
         threads: of each Ray worker.
     """
