@@ -3,9 +3,13 @@
 import argparse
 from typing import Any, NoReturn
 
+from oracle.devices import DTYPES, check_device, dtype_name
 from oracle.errors import InputError
 
-__all__ = ["Parser", "Settings", "add_quiet", "command"]
+__all__ = ["Parser", "Settings", "add_device", "add_dtype", "add_quiet", "add_trust", "command", "loading"]
+
+LOADING = ("model", "dtype", "device", "trust_remote_code")
+"""Options that say how a model is loaded, by the names of `oracle.config.SearchConfig`."""
 
 
 class Formatter(argparse.ArgumentDefaultsHelpFormatter, argparse.RawDescriptionHelpFormatter):
@@ -51,6 +55,36 @@ def command(commands: Any, name: str, run: Any, summary: str) -> argparse.Argume
     return parser
 
 
+def add_dtype(settings: Settings) -> None:
+    """Adds the option of the precision of a model."""
+    names = ", ".join(f"{name} ({others[0]})" for name, others in DTYPES.items())
+    settings.add("--dtype", help=f"of the weights: {names}, or auto: the checkpoint's own on a GPU, float32 on the CPU")
+
+
+def add_device(settings: Settings, note: str = "") -> None:
+    """Adds the option of where a model runs."""
+    settings.add("--device", help=f"cpu, cuda, cuda:N, or auto: a GPU if there is one{note}")
+
+
+def add_trust(settings: Settings) -> None:
+    """Adds the option that lets a model's own code run."""
+    settings.add("--trust-remote-code", action="store_true", help="let code that comes with the model run")
+
+
+def loading(arguments: argparse.Namespace) -> dict[str, Any]:
+    """Those of the options of loading a model that were given.
+
+    Raises:
+        InputError: if a device or dtype is badly named.
+    """
+    given = {name: value for name, value in vars(arguments).items() if name in LOADING}
+    if "dtype" in given:
+        dtype_name(given["dtype"])
+    if "device" in given:
+        check_device(given["device"])
+    return given
+
+
 def add_quiet(parser: argparse.ArgumentParser) -> None:
-    """Adds the option that turns progress bars off."""
-    parser.add_argument("--quiet", action="store_true", help="no progress bars")
+    """Adds the option that turns progress off."""
+    parser.add_argument("--quiet", action="store_true", help="no progress on standard error")

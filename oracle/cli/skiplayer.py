@@ -9,7 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from oracle.cli.parsing import Settings, add_quiet, command
+from oracle.cli.parsing import Settings, add_device, add_quiet, command
 from oracle.cli.stopping import stoppable
 from oracle.errors import InputError, Interrupted
 from oracle.printable import printable
@@ -48,7 +48,7 @@ def add_skiplayer(commands: Any) -> None:
     settings.add("--learning-rate", type=float, help="the highest")
     settings.add("--tokenizer", help="bytes, or a tokenizer.json")
     settings.add("--seed", type=int, help="of every random choice")
-    settings.add("--device", help="cpu or cuda")
+    add_device(settings)
     add_quiet(parser)
 
 

@@ -1,9 +1,9 @@
 """Every setting of a SkipLayer study, its default and its check, in one place."""
 
-import re
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal, get_args
 
+from oracle.devices import AUTO, check_device
 from oracle.errors import InputError
 from oracle.fields import check_types
 
@@ -51,7 +51,7 @@ class SkipConfig:
         questions: questions per one-shot task.
         checkpoint: steps between two checkpoints.
         seed: of every random choice.
-        device: `cpu` or `cuda`.
+        device: `cpu`, `cuda`, `cuda:N`, or `auto` (a GPU if there is one, else the CPU).
     """
 
     width: int = 64
@@ -79,7 +79,7 @@ class SkipConfig:
     questions: int = 200
     checkpoint: int = 100
     seed: int = 0
-    device: str = "cpu"
+    device: str = AUTO
 
     def __post_init__(self) -> None:
         check_types(self)
@@ -101,8 +101,7 @@ class SkipConfig:
         for name in ("density_weight", "weight_decay"):
             if not 0 <= getattr(self, name) < float("inf"):
                 raise InputError(f"--{name.replace('_', '-')} needs a number of at least 0, not {getattr(self, name)}")
-        if not re.fullmatch(r"cpu|cuda(:\d+)?", self.device):
-            raise InputError(f"--device needs cpu or cuda, not '{self.device}'")
+        check_device(self.device)
         for name in ("learning_rate", "temperature", "clip"):
             if not 0 < getattr(self, name) < float("inf"):
                 raise InputError(f"--{name.replace('_', '-')} needs a number above 0, not {getattr(self, name)}")

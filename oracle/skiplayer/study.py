@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
+from oracle.machine import resolve_device
 from oracle.progress import Watch, silent
 from oracle.skiplayer.compare import Done, Results, tables
 from oracle.skiplayer.config import SkipConfig
@@ -45,9 +46,10 @@ def run_study(config: SkipConfig, out: Path, *, watch: Watch = silent, stop: Sto
         The tables, which are in the folder too.
 
     Raises:
-        InputError: if the folder is taken or the text cannot be used.
+        InputError: if the folder is taken, the device is not there, or the text cannot be used.
         Interrupted: if the user asked to stop; `resume_study` goes on.
     """
+    resolve_device(config.device)  # or says that it is not there, before anything is written
     corpus = load_corpus(config)
     return _Study(config, corpus, Folder.create(out, config, corpus)).run(watch, stop)
 
@@ -111,7 +113,7 @@ class _Study:
         config, some_BT = self.config, rows_BT[:4]
 
         def count(layers: int, gates: MakeGates) -> float:
-            model = Model(config, self.corpus.tokenizer.size, layers).to(config.device)
+            model = Model(config, self.corpus.tokenizer.size, layers).to(resolve_device(config.device))
             return flops_per_token(model, gates, some_BT)
 
         target = count(config.layers, lambda: Chance(config.density, seeded(config.seed, 2)))

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from oracle.errors import InputError, Interrupted
+from oracle.machine import resolve_device
 from oracle.progress import Watch, silent
 from oracle.skiplayer.config import SkipConfig
 from oracle.skiplayer.exits import exit_loss
@@ -52,22 +53,21 @@ class Learner(nn.Module):
     Attributes:
         model: the model.
         router: its routers, if it learns any.
+        device: where they are.
         done: steps behind it.
         losses: cross-entropy of each of them, in nats/token.
     """
 
     def __init__(self, arm: str, config: SkipConfig, vocabulary: int, layers: int | None = None) -> None:
         super().__init__()
-        if config.device.startswith("cuda") and not torch.cuda.is_available():
-            raise InputError("--device cuda needs a CUDA device and a CUDA build of torch, and found none; use cpu")
-        self.arm, self.config = arm, config
+        self.arm, self.config, self.device = arm, config, resolve_device(config.device)
         self.model = Model(config, vocabulary, layers)
         self.model.initialise(seeded(config.seed))
         self.router: Learned | None = None
         if arm == "skiplayer":
             options: dict[str, Any] = {"temperature": config.temperature, "estimator": config.estimator}
             self.router = Learned(self.model.units, config.width, **options)
-        self.to(config.device)
+        self.to(self.device)
         self.done, self.losses = 0, list[float]()
         decayed = [one for name, one in self.model.named_parameters() if one.dim() > 1 and "embedding" not in name]
         others = [one for one in self.parameters() if all(one is not other for other in decayed)]
@@ -171,7 +171,7 @@ def train(
     with watch(f"Training {learner.arm}", config.steps) as advance:
         advance(learner.done, "")
         while learner.done < config.steps:
-            rows_BT = torch.from_numpy(corpus.batch(config, learner.done)).to(config.device)
+            rows_BT = torch.from_numpy(corpus.batch(config, learner.done)).to(learner.device)
             advance(1, f"{learner.step(rows_BT):.3f} nats/token")
             asked = stop()
             if path is not None and (asked or not learner.done % config.checkpoint or learner.done == config.steps):

@@ -114,7 +114,7 @@ def test_questions_are_one_shot_and_have_one_right_answer(small):
         ({"width": 15}, "multiple of twice the 2 heads"),
         ({"arms": ("skiplayer", "clever")}, "not 'clever'"),
         ({"unit": "head"}, "--unit needs one of layer, module"),
-        ({"device": "tpu"}, "--device needs cpu or cuda"),
+        ({"device": "tpu"}, "--device needs auto, cpu, cuda or cuda:N"),
         ({"density_weight": -1.0}, "--density-weight needs a number of at least 0"),
         ({"steps": 0}, "--steps needs at least 1"),
         ({"learning_rate": float("nan")}, "--learning-rate needs a number above 0"),
