@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from sklearn.linear_model import RidgeCV
+from sklearn import linear_model
 from torch import Tensor, nn
 
 from oracle.controllers.base import SequenceController
@@ -196,7 +196,10 @@ class Ridge(_Choosing):
     def _learn(self, lessons: Lessons, quality_NM: NDArray[np.float64], cost_M: NDArray[np.float64]) -> None:
         state_ND = self._pooled([lesson.prompt for lesson in lessons.each])
         mean_D, scale_D = state_ND.mean(0), state_ND.std(0) + 1e-6
-        found = RidgeCV(alphas=RIDGES).fit((state_ND - mean_D) / scale_D, quality_NM)
+        # Leave-one-out needs two sequences; on one, the regression is constant under every penalty.
+        several = len(state_ND) > 1
+        regression = linear_model.RidgeCV(alphas=RIDGES) if several else linear_model.Ridge(alpha=RIDGES[0])
+        found = regression.fit((state_ND - mean_D) / scale_D, quality_NM)
         self._weights = {
             "mean": mean_D,
             "scale": scale_D,

@@ -1,5 +1,7 @@
 """Code books, routers and the best static mask."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -98,3 +100,10 @@ def test_a_high_price_buys_nothing(name: str, subject: Subject, lessons: Lessons
     controller = make(name, subject, {"price": 1000.0})
     controller.fit(lessons)
     assert set(controller.allocations([subject.lessons[one].prompt for one in subject.ids])) == {()}
+
+
+def test_ridge_on_one_sequence_predicts_a_constant(subject: Subject, lessons: Lessons) -> None:
+    controller = make("ridge", subject, {"price": 0.0})
+    controller.book = [(0,), (1,)]  # type: ignore[attr-defined]
+    controller._learn(replace(lessons, each=lessons.each[:1]), np.array([[0.2, 0.7]]), np.zeros(2))  # type: ignore[attr-defined]
+    assert set(controller.allocations([subject.lessons[one].prompt for one in subject.ids])) == {(1,)}
