@@ -5,19 +5,24 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pytest
+import torch
 from tiny import LAYERS, jsonl, tiny_tokenizer
 from transformers import GPT2Config, GPT2LMHeadModel
 
 from oracle.cli import main
 from oracle.config import SearchConfig
-from oracle.engine import Engine
+from oracle.engine import Difference, Engine
+from oracle.engine.plain import first_difference, plain_logits
 from oracle.errors import InputError
 from oracle.models import LanguageModel
 from oracle.quality import METRICS
+from oracle.query import budgets
 from oracle.store import Run
+from oracle.terminal import show_summary
 from oracle.types import Allocation
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -125,6 +130,44 @@ def test_a_wrong_output_does_not_pass_verification(search: Search, monkeypatch: 
     monkeypatch.setattr("oracle.engine.engine.plain_generate", lambda *args, **kwargs: (0,))
     summary = search(limit=2, evaluations=8).summary()
     assert summary["verified"] < summary["verified_of"]
+    # Where the second plain generation agrees with the run again, the machine does not repeat itself.
+    assert len(summary["differences"]) == summary["verified_of"] - summary["verified"]
+    assert all("OMP_NUM_THREADS=1" in entry["remedy"] for entry in summary["differences"])
+
+
+@pytest.mark.parametrize(("lead", "remedy"), [(1e-4, "search again with --near-tie 0.0004"), (3.0, "report the run")])
+def test_a_failed_verification_says_where_by_how_much_and_what_to_do(
+    search: Search, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, lead: float, remedy: str
+) -> None:
+    plain = plain_logits
+
+    def other(*args: Any, **settings: Any) -> Any:
+        """Plain generation that prefers token 7 at the third place."""
+        tokens, logits_TV = plain(*args, **settings)
+        logits_TV[2, 7] = logits_TV[2].max() + lead
+        return (*tokens[:2], 7, *tokens[3:]), logits_TV
+
+    monkeypatch.setattr("oracle.engine.engine.plain_generate", lambda *args, **settings: other(*args, **settings)[0])
+    monkeypatch.setattr("oracle.engine.engine.plain_logits", other)
+    run = search(limit=1, evaluations=8, near_tie=1e-5)
+    entry = run.summary()["differences"][0]
+    assert (entry["sequence"], entry["position"], entry["plain"]) == ("s0", 2, 7)
+    assert entry["lead"] == pytest.approx(lead, rel=0.01)
+    assert (entry["near_tie"], entry["rounding"]) == (1e-5, run.manifest["rounding"]["logits"])
+    assert remedy in entry["remedy"]
+    show_summary(run.summary(), budgets(run.folder))
+    shown = " ".join(capsys.readouterr().out.split())
+    assert "token 3 is" in shown and remedy in shown
+
+
+def test_the_first_difference_may_be_the_end() -> None:
+    logits_TV = torch.tensor([[0.0, 1.0, 3.0], [0.0, 5.0, 2.0]])
+    assert first_difference(((2, 1), logits_TV), (2, 1)) is None
+    found = first_difference(((2, 1), logits_TV), (1, 1))
+    assert found == Difference(position=0, recorded=1, plain=2, lead=2.0)
+    assert first_difference(((2, 1), logits_TV), (2,)) == Difference(position=1, recorded=None, plain=1, lead=None)
+    longer = first_difference(((2, 1), logits_TV), (2, 1, 0))
+    assert longer == Difference(position=2, recorded=0, plain=None, lead=None)
 
 
 @pytest.fixture

@@ -22,10 +22,10 @@ MULTIPLE = 8.0
 """Near-tie threshold in units of the measured rounding.
 
 Chosen with `tests/benchmarks/rounding.py`, which compares batched and single decoding of the embedded model under
-random masks of all budgets. In 8,832 tokens the lead of the best token moved by up to 18 times the measured rounding, in
-99.9 % of them by less than 8 times, and few leads are that small to begin with: rounding is expected to turn round one
-token in ten million unnoticed (twice the multiple: one in 150 million, for twice the near-ties), and no reported
-allocation goes unverified.
+random masks of all budgets. In 8,832 tokens the lead of the best token moved by up to 18 times the measured rounding,
+in 99.9 % of them by less than 8 times, and few leads are that small to begin with: rounding is expected to turn round
+one token in ten million unnoticed (at twice the multiple, one in 150 million for twice as many near-ties). Reported
+allocations are verified on top of that.
 """
 
 ROWS, TOKENS, HEIGHT = 4, 4, 23
