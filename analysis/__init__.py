@@ -4,29 +4,29 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 # At once, for their modules have the names of their functions and would hide them.
-from analysis.compare import compare
-from analysis.load import Experiment, InputError, load
-from analysis.savings import savings
+from analysis.comparison import compare
+from analysis.experiment import Experiment, InputError, load
+from analysis.per_sequence.savings import savings
 
 if TYPE_CHECKING:
-    from analysis.adjusted import LuckAdjusted, luck_adjusted
-    from analysis.allocations import assignment, oracle_allocations, oracle_curve
-    from analysis.cheap import Cheap, what_makes_cheap
-    from analysis.cover import serving_allocations
-    from analysis.curve import luck_curve, progress_curve
-    from analysis.frontier import EqualQuality, Frontier, equal_quality, oracle_at, oracle_frontier
-    from analysis.items import Items, quality_by_cost
-    from analysis.layers import CoOccurrence, co_occurrence, first_and_last, layer_use
-    from analysis.luck import NullOracle, null_oracle
-    from analysis.plot_data import Source
-    from analysis.plots import draw_all
-    from analysis.policies import policy_curves
+    from analysis.knapsack.assignment import assignment, oracle_allocations, oracle_curve
+    from analysis.knapsack.frontier import EqualQuality, Frontier, equal_quality, oracle_at, oracle_frontier
+    from analysis.knapsack.items import Items, quality_by_cost
+    from analysis.luck.effort_curve import luck_curve, progress_curve
+    from analysis.luck.held_out_saving import LuckAdjusted, luck_adjusted
+    from analysis.luck.null_oracle import NullOracle, null_oracle
+    from analysis.luck.transfer import metric_transfer, reference_transfer
+    from analysis.per_sequence.layer_use import CoOccurrence, co_occurrence, first_and_last, layer_use
+    from analysis.per_sequence.policies import policy_curves
+    from analysis.per_sequence.predictors import Cheap, what_makes_cheap
+    from analysis.per_sequence.savings import budgets, by_sequence, fractions, minimal_budgets, savings_by_criterion
+    from analysis.per_sequence.set_cover import serving_allocations
+    from analysis.per_sequence.similarity import similarity_by_budget, similarity_by_sequence, similarity_by_token
+    from analysis.plots.registry import draw_all
+    from analysis.plots.source import Source
     from analysis.report import write_report
-    from analysis.savings import budgets, by_sequence, fractions, minimal_budgets, savings_by_criterion
-    from analysis.similarity import similarity_by_budget, similarity_by_sequence, similarity_by_token
     from analysis.stats import equal_quality_interval, mean_interval
     from analysis.summary import Summary, end_to_end_fraction, summarise
-    from analysis.transfer import metric_transfer, reference_transfer
 
 __all__ = [
     "Cheap",
@@ -79,47 +79,47 @@ __all__ = [
 ]
 
 _HOME = {
-    "Cheap": "cheap",
-    "CoOccurrence": "layers",
-    "EqualQuality": "frontier",
-    "Frontier": "frontier",
-    "Items": "items",
-    "LuckAdjusted": "adjusted",
-    "NullOracle": "luck",
-    "Source": "plot_data",
+    "Cheap": "per_sequence.predictors",
+    "CoOccurrence": "per_sequence.layer_use",
+    "EqualQuality": "knapsack.frontier",
+    "Frontier": "knapsack.frontier",
+    "Items": "knapsack.items",
+    "LuckAdjusted": "luck.held_out_saving",
+    "NullOracle": "luck.null_oracle",
+    "Source": "plots.source",
     "Summary": "summary",
-    "assignment": "allocations",
-    "budgets": "savings",
-    "by_sequence": "savings",
-    "co_occurrence": "layers",
-    "draw_all": "plots",
+    "assignment": "knapsack.assignment",
+    "budgets": "per_sequence.savings",
+    "by_sequence": "per_sequence.savings",
+    "co_occurrence": "per_sequence.layer_use",
+    "draw_all": "plots.registry",
     "end_to_end_fraction": "summary",
-    "equal_quality": "frontier",
+    "equal_quality": "knapsack.frontier",
     "equal_quality_interval": "stats",
-    "first_and_last": "layers",
-    "fractions": "savings",
-    "layer_use": "layers",
-    "luck_adjusted": "adjusted",
-    "luck_curve": "curve",
+    "first_and_last": "per_sequence.layer_use",
+    "fractions": "per_sequence.savings",
+    "layer_use": "per_sequence.layer_use",
+    "luck_adjusted": "luck.held_out_saving",
+    "luck_curve": "luck.effort_curve",
     "mean_interval": "stats",
-    "metric_transfer": "transfer",
-    "minimal_budgets": "savings",
-    "null_oracle": "luck",
-    "oracle_allocations": "allocations",
-    "oracle_at": "frontier",
-    "oracle_curve": "allocations",
-    "oracle_frontier": "frontier",
-    "policy_curves": "policies",
-    "progress_curve": "curve",
-    "quality_by_cost": "items",
-    "reference_transfer": "transfer",
-    "savings_by_criterion": "savings",
-    "serving_allocations": "cover",
-    "similarity_by_budget": "similarity",
-    "similarity_by_sequence": "similarity",
-    "similarity_by_token": "similarity",
+    "metric_transfer": "luck.transfer",
+    "minimal_budgets": "per_sequence.savings",
+    "null_oracle": "luck.null_oracle",
+    "oracle_allocations": "knapsack.assignment",
+    "oracle_at": "knapsack.frontier",
+    "oracle_curve": "knapsack.assignment",
+    "oracle_frontier": "knapsack.frontier",
+    "policy_curves": "per_sequence.policies",
+    "progress_curve": "luck.effort_curve",
+    "quality_by_cost": "knapsack.items",
+    "reference_transfer": "luck.transfer",
+    "savings_by_criterion": "per_sequence.savings",
+    "serving_allocations": "per_sequence.set_cover",
+    "similarity_by_budget": "per_sequence.similarity",
+    "similarity_by_sequence": "per_sequence.similarity",
+    "similarity_by_token": "per_sequence.similarity",
     "summarise": "summary",
-    "what_makes_cheap": "cheap",
+    "what_makes_cheap": "per_sequence.predictors",
     "write_report": "report",
 }
 

@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from analysis.load import InputError
+from analysis.experiment import InputError
 
 __all__ = ["Groups", "allocation_keys", "flatten", "group"]
 

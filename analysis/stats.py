@@ -5,8 +5,8 @@ from collections.abc import Callable
 import numpy as np
 
 from analysis.grouping import FloatArray, IntArray
-from analysis.items import Items
-from analysis.knapsack import Envelope, envelope
+from analysis.knapsack.items import Items
+from analysis.knapsack.relaxation import Envelope, envelope
 
 __all__ = ["CONFIDENCE", "equal_quality_interval", "intervals", "mean_interval"]
 

@@ -6,13 +6,13 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from analysis.allocations import assignment
-from analysis.frontier import EqualQuality, equal_quality
+from analysis.experiment import Experiment
 from analysis.grouping import allocation_keys
-from analysis.items import quality_by_cost
-from analysis.load import Experiment
-from analysis.luck import NullOracle, null_oracle
-from analysis.savings import budgets, fractions, mean_fraction
+from analysis.knapsack.assignment import assignment
+from analysis.knapsack.frontier import EqualQuality, equal_quality
+from analysis.knapsack.items import quality_by_cost
+from analysis.luck.null_oracle import NullOracle, null_oracle
+from analysis.per_sequence.savings import budgets, fractions, mean_fraction
 from analysis.stats import equal_quality_interval, mean_interval
 
 __all__ = ["Summary", "end_to_end_fraction", "summarise"]

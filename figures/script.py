@@ -4,8 +4,8 @@ import argparse
 import sys
 
 from analysis import InputError
-from analysis.plot_data import Source
-from analysis.plots import NAMES, draw_all
+from analysis.plots.registry import NAMES, draw_all
+from analysis.plots.source import Source
 
 
 def main(*names: str) -> int:

@@ -3,15 +3,15 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from analysis.plot_data import Source
-from analysis.plots import FIGURES, NAMES, Picture, draw_all
+from analysis.plots.registry import FIGURES, NAMES, Picture, draw_all
+from analysis.plots.source import Source
 from oracle.progress import Watch, silent
 
 __all__ = ["draw_runs"]
 
 
 def draw_runs(sources: Sequence[Source], out: Path, *, watch: Watch = silent) -> list[Picture]:
-    """Draws every figure of runs; see `analysis.plots.draw_all`.
+    """Draws every figure of runs; see `analysis.plots.registry.draw_all`.
 
     Args:
         sources: the runs.

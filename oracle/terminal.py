@@ -7,8 +7,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from analysis.queries import by_task, compact
 from oracle.printable import printable
-from oracle.query import by_task, compact
 
 __all__ = ["show_budgets", "show_oracle", "show_sequence", "show_summary"]
 
@@ -106,7 +106,7 @@ def show_budgets(rows: list[dict[str, Any]], layers: int, measure: str = "layers
     """A line a sequence: bounds of the minimal budget and the allocation as a strip of layers.
 
     Args:
-        rows: of `oracle.query.budgets`.
+        rows: of `analysis.queries.budgets`.
         layers: how many units there are.
         measure: what costs are measured in.
     """

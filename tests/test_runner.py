@@ -13,6 +13,7 @@ import torch
 from tiny import LAYERS, jsonl, tiny_tokenizer
 from transformers import GPT2Config, GPT2LMHeadModel
 
+from analysis.queries import budgets
 from oracle.cli import main
 from oracle.config import SearchConfig
 from oracle.engine import Difference, Engine
@@ -20,7 +21,6 @@ from oracle.engine.plain import first_difference, plain_logits
 from oracle.errors import InputError
 from oracle.models import LanguageModel
 from oracle.quality import METRICS
-from oracle.query import budgets
 from oracle.store import Run
 from oracle.terminal import show_summary
 from oracle.types import Allocation

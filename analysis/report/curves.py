@@ -4,13 +4,13 @@ from typing import Any
 
 import numpy as np
 
-from analysis.layers import layer_use
-from analysis.load import Experiment
-from analysis.luck import GRID
-from analysis.policies import policy_curves
+from analysis.experiment import Experiment
+from analysis.formatting import percent
+from analysis.luck.null_oracle import GRID
+from analysis.per_sequence.layer_use import layer_use
+from analysis.per_sequence.policies import policy_curves
 from analysis.report.parts import Part, task_names
 from analysis.report.rows import rounded
-from analysis.style import percent
 from analysis.summary import Summary
 
 __all__ = ["lines_of", "use_by_part"]

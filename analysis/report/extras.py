@@ -5,10 +5,10 @@ from typing import Any
 
 import pandas as pd
 
-from analysis.load import Run
-from analysis.measures import similarity, throughput
+from analysis.experiment import Run
+from analysis.measurements import similarity, throughput
+from analysis.per_sequence.similarity import similarity_by_budget
 from analysis.report.rows import rounded
-from analysis.similarity import similarity_by_budget
 
 __all__ = ["extras_of"]
 

@@ -3,9 +3,9 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from analysis.adjusted import LuckAdjusted
+from analysis.formatting import counted, metric_label, percent, percent_range
+from analysis.luck.held_out_saving import LuckAdjusted
 from analysis.report.parts import Part
-from analysis.style import counted, metric_label, percent, percent_range
 from analysis.summary import Interval, Summary
 
 __all__ = ["Fact", "cost_text", "facts", "finding"]

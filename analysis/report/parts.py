@@ -6,8 +6,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 import pandas as pd
 
-from analysis.curve import luck_curve
-from analysis.load import Experiment
+from analysis.experiment import Experiment
+from analysis.luck.effort_curve import luck_curve
 from analysis.summary import Summary, summarise
 
 __all__ = ["MOST_TASKS", "Part", "parts_of", "task_names"]

@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from analysis.load import Experiment
+from analysis.experiment import Experiment
 from analysis.summary import Summary
 
 __all__ = ["compact", "details", "rounded", "table"]

@@ -7,15 +7,15 @@ from typing import Any
 
 import pandas as pd
 
-from analysis.adjusted import luck_adjusted
-from analysis.load import Experiment, InputError, load
+from analysis.experiment import Experiment, InputError, load
+from analysis.formatting import metric_label
+from analysis.luck.held_out_saving import luck_adjusted
 from analysis.report.curves import lines_of, use_by_part
 from analysis.report.extras import extras_of
 from analysis.report.facts import facts, finding
 from analysis.report.page import page
 from analysis.report.parts import Part, parts_of, task_names
 from analysis.report.rows import details, table
-from analysis.style import metric_label
 
 __all__ = ["write_report"]
 

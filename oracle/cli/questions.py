@@ -6,9 +6,9 @@ from collections.abc import Sequence as Seq
 from dataclasses import dataclass
 from typing import Any
 
-from oracle import query
+from analysis import queries as query
+from analysis.comparison import compare_two
 from oracle.cli.rows import show_line, show_rows
-from oracle.compare import compare
 from oracle.errors import InputError
 from oracle.store import Run
 from oracle.terminal import show_budgets, show_oracle, show_sequence
@@ -118,7 +118,7 @@ def _oracle(arguments: argparse.Namespace) -> Answer:
 
 
 def _against(arguments: argparse.Namespace) -> Answer:
-    answer = compare(arguments.folder, arguments.against, arguments.criterion)
+    answer = compare_two(arguments.folder, arguments.against, arguments.criterion)
     rows = answer["sequences"]
 
     def show() -> None:

@@ -102,7 +102,7 @@ def _run_query(arguments: argparse.Namespace) -> None:
 
 
 def _run_figures(arguments: argparse.Namespace) -> None:
-    from analysis.plot_data import Source
+    from analysis.plots.source import Source
     from oracle.draw import draw_runs
     from oracle.progress import silent, terminal
 

@@ -13,8 +13,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from analysis.queries import compact
 from oracle.printable import printable
-from oracle.query import compact
 
 __all__ = ["plain", "show_csv", "show_line", "show_rows"]
 

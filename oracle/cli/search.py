@@ -256,8 +256,8 @@ def _given(arguments: argparse.Namespace, base: Any) -> dict[str, Any]:
 
 def _show(arguments: argparse.Namespace, search: Any) -> None:
     """Searches, then draws and prints what was found."""
+    from analysis.queries import budgets
     from oracle.progress import silent, terminal
-    from oracle.query import budgets
     from oracle.terminal import show_summary
 
     watch = silent if arguments.quiet else terminal
@@ -278,7 +278,7 @@ def _show(arguments: argparse.Namespace, search: Any) -> None:
 
 
 def _draw(folder: Path, watch: Any) -> None:
-    from analysis.plot_data import Source
+    from analysis.plots.source import Source
     from oracle.draw import draw_runs
 
     draw_runs([Source.open(folder)], folder / "figures", watch=watch)

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 import analysis
-from analysis.luck import GRID
+from analysis.luck.null_oracle import GRID
 
 __all__ = ["Beside", "Frontiers", "captured"]
 

@@ -1,6 +1,6 @@
 """The tables that measuring writes into a run, each with what it came from in its metadata.
 
-They lie in `RUN/measures/`, and are read without the model: by `analysis.measures`.
+They lie in `RUN/measures/`, and are read without the model: by `analysis.measurements`.
 """
 
 import hashlib

@@ -7,8 +7,9 @@ from typing import Any
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from analysis.plot_files import save
-from analysis.style import GREY, frame, look_of, plain, styled
+from analysis.formatting import plain
+from analysis.plots.files import save
+from analysis.plots.style import GREY, frame, look_of, styled
 from oracle.skiplayer.compare import Results
 
 __all__ = ["draw_study"]

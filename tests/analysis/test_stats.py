@@ -7,7 +7,7 @@ import pytest
 from knapsacks import of_layers
 
 from analysis import equal_quality, equal_quality_interval, mean_interval
-from analysis.knapsack import envelope
+from analysis.knapsack.relaxation import envelope
 from analysis.stats import _relaxed_cost, intervals
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from tiny import tiny_llama, tiny_tokenizer
 
-from analysis import measures
+from analysis import measurements as measures
 from oracle.errors import InputError
 from oracle.measure import Sizes, due, measure_run
 from oracle.models import LanguageModel

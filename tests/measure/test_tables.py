@@ -10,7 +10,7 @@ import torch
 from tiny import LAYERS
 from transformers import DynamicCache
 
-from analysis import measures
+from analysis import measurements as measures
 from oracle.config import SearchConfig
 from oracle.engine import Engine
 from oracle.families import unified

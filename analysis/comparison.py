@@ -1,0 +1,234 @@
+"""Two or more runs on the same sequences, paired: how large the differences are, and how sure."""
+
+from collections.abc import Mapping, Sequence
+from itertools import combinations
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from analysis.experiment import Experiment, InputError, load
+from analysis.grouping import FloatArray
+from analysis.per_sequence.savings import by_sequence
+from analysis.stats import mean_interval
+from oracle.store import Run
+
+__all__ = ["compare", "compare_two", "holm", "paired"]
+
+RESAMPLES = 1000
+
+MEASURES = ("fraction", "quality", "full_quality")
+"""What is compared: minimal fractions, the qualities there, and the full models' qualities."""
+
+SAME = {"unit": "unit", "measure": "cost", "metric": "criterion", "tolerance": "tolerance"}
+"""What fractions have to agree in to be of one kind, and its name."""
+
+QUESTION = ("prompt", "references", "choices", "answer")
+"""What makes two sequences the same, besides their name."""
+
+ROUNDING = 1e-12
+"""Differences smaller than this are none: they would have ranks, and none of them means anything."""
+
+RunLike = Experiment | Path | str
+
+
+def compare(
+    runs: Sequence[RunLike] | Mapping[str, RunLike],
+    *,
+    criterion: str | None = None,
+    nonzero: bool = False,
+    resamples: int = 1000,
+) -> pd.DataFrame:
+    """Every two of some runs, on the sequences that both have.
+
+    Args:
+        runs: at least two, read or as folders; by name, or else named after their folders or their places.
+        criterion: metric to read folders by; their own by default.
+        nonzero: leave out sequences where either full model scores no more than the metric's floor.
+        resamples: B of the bootstrap over sequences; 0 for no intervals.
+
+    Returns:
+        A row for each two runs and each of `MEASURES`: `first`, `second`, `measure`; the number of `sequences` and of
+        those where a full model scores zero (`zero_quality`); means of both (`mean_first`, `mean_second`) and of the
+        paired `difference`, first minus second, with the ends `low` and `high` of its 95 % percentile bootstrap
+        interval; on how many sequences the first is `lower`, `equal`, `higher`; two effect sizes, `cohen_d` (mean
+        difference over the standard deviation of the differences, d_z: Lakens 2013; NaN where that is 0) and
+        `rank_biserial` (rank sum of the differences above 0 minus that of those below, over both, -1..1: Kerby 2014; 0
+        where there are none); `p` of Wilcoxon's two-sided signed-rank test (1 where all are equal) and `p_holm`,
+        corrected after Holm 1979 for all tests of the table in which anything differs.
+
+    Raises:
+        InputError: fewer than two runs, runs that share no sequences, or whose fractions are not of one kind.
+    """
+    named = _named(runs)
+    if len(named) < 2:
+        raise InputError(f"at least two runs are required to compare, got {len(named)}: name another one")
+    read = {name: run if isinstance(run, Experiment) else load(run, criterion) for name, run in named.items()}
+    rows = []
+    for (first, one), (second, other) in combinations(read.items(), 2):
+        pairs = paired(one, other)
+        if nonzero:
+            pairs = pairs[~pairs["zero_quality"]]
+            if pairs.empty:
+                raise InputError(
+                    f"a sequence where both full models score above zero is required, {first} and {second} share none: "
+                    "compare them with zero-quality sequences"
+                )
+        for measure in MEASURES:
+            values = pairs[measure].to_numpy(np.float64), pairs[f"{measure}_against"].to_numpy(np.float64)
+            label = {"first": first, "second": second, "measure": measure}
+            counts = {"sequences": len(pairs), "zero_quality": int(pairs["zero_quality"].sum())}
+            rows.append({**label, **counts, **_row(*values, resamples=resamples, seed=one.seed)})
+    table = pd.DataFrame(rows)
+    tested = (table["equal"] < table["sequences"]).to_numpy()
+    table["p_holm"] = 1.0
+    table.loc[tested, "p_holm"] = holm(table.loc[tested, "p"].to_numpy())
+    return table
+
+
+def compare_two(folder: Path, against: Path, criterion: str | None = None) -> dict[str, Any]:
+    """The minimal budgets of two runs on the sequences that both have.
+
+    Args:
+        folder: a run.
+        against: another one.
+        criterion: metric to read both by; their own by default.
+
+    Returns:
+        `settings` that differ, with both values; how many sequences are `shared`; means of `fraction` and `against` and
+        of the paired `difference` (of the first minus the second, so that below 0 the first needs less), its 95 %
+        bootstrap `interval`; on how many sequences the first is `lower`, `equal`, `higher`; on how many the full model
+        scores zero in either run (`zero_quality`); `sequences`, a row each.
+
+    Raises:
+        InputError: if the runs share no sequences, or their fractions are not of one kind.
+    """
+    mine, theirs = load(folder, criterion), load(against, criterion)
+    pairs = paired(mine, theirs)
+    difference_N = (pairs["fraction"] - pairs["fraction_against"]).to_numpy(np.float64)
+    rows = pairs[["sequence", "task", "fraction"]].assign(
+        against=pairs["fraction_against"], difference=difference_N, zero_quality=pairs["zero_quality"]
+    )
+    return {
+        "settings": _settings(Run.open(folder), Run.open(against)),
+        "criterion": mine.metric,
+        "shared": len(pairs),
+        "fraction": float(pairs["fraction"].mean()),
+        "against": float(pairs["fraction_against"].mean()),
+        "difference": float(difference_N.mean()),
+        "interval": mean_interval(difference_N, resamples=RESAMPLES, seed=mine.seed),
+        "lower": int((difference_N < 0).sum()),
+        "equal": int((difference_N == 0).sum()),
+        "higher": int((difference_N > 0).sum()),
+        "zero_quality": int(pairs["zero_quality"].sum()),
+        "sequences": rows.to_dict("records"),
+    }
+
+
+def paired(first: Experiment, second: Experiment) -> pd.DataFrame:
+    """Both runs' minimal budgets on the sequences that both have.
+
+    Returns:
+        A row a sequence, in the order of the first run: `sequence`, `task`; `fraction`, `quality` and `full_quality` of
+        the first, and with `_against` of the second; `zero_quality`, whether either full model scores zero.
+
+    Raises:
+        InputError: the runs share no sequences, a sequence is another one in the second, or their fractions are not of
+            one kind.
+    """
+    for attribute, name in SAME.items():
+        found = getattr(first, attribute), getattr(second, attribute)
+        if found[0] != found[1]:
+            hint = "; read both by one metric with --criterion" if name in ("criterion", "tolerance") else ""
+            raise InputError(f"two runs of the same {name} are required, not of {found[0]} and {found[1]}{hint}")
+    _check_sequences(first, second)
+    columns = ["sequence", *MEASURES, "zero_quality"]
+    one, other = by_sequence(first)[["task", *columns]], by_sequence(second)[columns]
+    pairs = one.merge(other, on="sequence", suffixes=("", "_against"), validate="one_to_one")
+    pairs["zero_quality"] |= pairs.pop("zero_quality_against")
+    return pairs[
+        ["sequence", "task", *[f"{name}{end}" for name in MEASURES for end in ("", "_against")], "zero_quality"]
+    ]
+
+
+def _named(runs: Sequence[RunLike] | Mapping[str, RunLike]) -> dict[str, RunLike]:
+    if isinstance(runs, Mapping):
+        return dict(runs)
+    names = [f"run {i}" if isinstance(run, Experiment) else Path(run).name for i, run in enumerate(runs, start=1)]
+    if len(set(names)) < len(names):
+        names = [f"{name} ({i})" for i, name in enumerate(names, start=1)]
+    return dict(zip(names, runs, strict=True))
+
+
+def _row(first_N: FloatArray, second_N: FloatArray, *, resamples: int, seed: int) -> dict[str, Any]:
+    difference_N = first_N - second_N
+    difference_N[abs(difference_N) < ROUNDING] = 0.0
+    low, high = mean_interval(difference_N, resamples=resamples, seed=seed) or (np.nan, np.nan)
+    rank_biserial, p = _signed_rank(difference_N)
+    deviation = difference_N.std(ddof=1) if len(difference_N) > 1 else 0.0
+    return {
+        "mean_first": first_N.mean(),
+        "mean_second": second_N.mean(),
+        "difference": difference_N.mean(),
+        "low": low,
+        "high": high,
+        "lower": int((difference_N < 0).sum()),
+        "equal": int((difference_N == 0).sum()),
+        "higher": int((difference_N > 0).sum()),
+        "cohen_d": difference_N.mean() / deviation if deviation > 0 else np.nan,
+        "rank_biserial": rank_biserial,
+        "p": p,
+    }
+
+
+def _signed_rank(difference_N: FloatArray) -> tuple[float, float]:
+    """Matched-pairs rank-biserial correlation and p of Wilcoxon's test; sequences without a difference left out."""
+    from scipy.stats import rankdata, wilcoxon  # here, for queries without tests should not wait for it
+
+    left = difference_N[difference_N != 0]
+    if not len(left):
+        return 0.0, 1.0
+    rank = rankdata(abs(left))
+    return float((np.sign(left) * rank).sum() / rank.sum()), float(wilcoxon(left).pvalue)
+
+
+def holm(p_T: FloatArray) -> FloatArray:
+    """P-values of T tests, corrected for their number: step-down Bonferroni (Holm 1979)."""
+    order = np.argsort(p_T, kind="stable")
+    stepped = np.maximum.accumulate(p_T[order] * np.arange(len(p_T), 0, -1))
+    corrected = np.empty(len(p_T))
+    corrected[order] = np.minimum(stepped, 1.0)
+    return corrected
+
+
+def _check_sequences(first: Experiment, second: Experiment) -> None:
+    """Makes sure that there are sequences of the same name, and that they are the same."""
+    asked = [_questions(one) for one in (first, second)]
+    shared = [name for name in asked[0] if name in asked[1]]
+    if not shared:
+        examples = " and ".join(f"'{next(iter(one))}'" for one in asked)
+        raise InputError(f"two runs that share sequences are required, but these have none in common: {examples}, ...")
+    for name in shared:
+        if asked[0][name] != asked[1][name]:
+            raise InputError(
+                f"two runs on the same sequences are required, but '{name}' has another prompt or other references in "
+                "the second; give the sequences ids of their own"
+            )
+
+
+def _questions(experiment: Experiment) -> dict[str, tuple[Any, ...]]:
+    rows = experiment.sequences[["sequence", *QUESTION]].itertuples(index=False)
+    return {
+        name: (prompt, tuple(references), tuple(choices), None if answer != answer else answer)
+        for name, prompt, references, choices, answer in rows
+    }
+
+
+def _settings(mine: Run, theirs: Run) -> dict[str, list[Any]]:
+    """What the two runs were told differently, and the models' fingerprints if they are two."""
+    first, second = (
+        {**run.manifest["config"], "fingerprint": run.manifest["model"]["fingerprint"]} for run in (mine, theirs)
+    )
+    names = dict.fromkeys([*first, *second])
+    return {name: [first.get(name), second.get(name)] for name in names if first.get(name) != second.get(name)}

@@ -1,0 +1,52 @@
+"""How numbers and names are written in figures, tables and reports."""
+
+__all__ = ["basis", "counted", "metric_label", "per_token", "percent", "percent_range", "plain"]
+
+
+_METRIC_LABELS = {
+    "rouge1": "ROUGE-1",
+    "rouge2": "ROUGE-2",
+    "rougeL": "ROUGE-L",
+    "bleu": "BLEU",
+    "chrf": "chrF",
+    "exact_match": "exact match",
+    "agreement": "agreement with the full model",
+    "log_likelihood": "log-likelihood (nats/token)",
+    "choice_accuracy": "choice accuracy",
+}
+
+
+def metric_label(metric: str) -> str:
+    """How a metric is written in a figure, unit included."""
+    return _METRIC_LABELS.get(metric, metric)
+
+
+def per_token(measure: str, verb: str = "") -> str:
+    """What a fraction is of, as an axis says it: counts are per generated token too, but do not say so themselves."""
+    return measure if measure.endswith("/token") else f"{measure} {verb}per generated token"
+
+
+def percent(fraction: float) -> str:
+    """A fraction as text, such as `23.3 %`."""
+    return f"{100 * fraction:.1f} %"
+
+
+def percent_range(interval: tuple[float, float]) -> str:
+    """An interval of fractions as text, such as `20.1-28.3 %`, with an en dash."""
+    return f"{100 * interval[0]:.1f}\N{EN DASH}{100 * interval[1]:.1f} %"
+
+
+def counted(sequences: int) -> str:
+    """A number of sequences as text."""
+    return f"{sequences:,} sequence{'' if sequences == 1 else 's'}"
+
+
+def basis(sequences: int, allocations: float, interval: tuple[float, float] | None) -> str:
+    """What a figure rests on, as text."""
+    counts = f"{counted(sequences)}, {allocations:.5g} allocations each"
+    return f"{counts}; 95 % interval {percent_range(interval)}" if interval else counts
+
+
+def plain(text: object) -> str:
+    """Untrusted text on one line, without control characters and without what matplotlib takes for mathematics."""
+    return "".join(char if char.isprintable() else " " for char in str(text)).replace("$", r"\$")

@@ -1,0 +1,87 @@
+"""The data-set oracle of a run as tables: what it reaches under mean budgets, and what it hands to each sequence."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+
+from analysis.experiment import Experiment
+from analysis.grouping import CostArray, IntArray, group
+from analysis.knapsack.frontier import SLACK, equal_quality, oracle_at
+from analysis.knapsack.items import quality_by_cost
+from analysis.knapsack.relaxation import envelope
+
+__all__ = ["assignment", "oracle_allocations", "oracle_curve"]
+
+
+def oracle_curve(experiment: Experiment, budgets: Sequence[float] | None = None) -> pd.DataFrame:
+    """Best mean quality of the oracle under mean budgets (Glavas et al. 2024), each solved for itself.
+
+    Args:
+        experiment: the run.
+        budgets: mean fractions of the full model's cost, in 0..1; by default one for each number of units that is
+            no less than the cheapest allocations need.
+
+    Returns:
+        A row a budget: `budget`; `fraction`, what is spent of it; `quality`, the mean; `gap`, by how much the best mean
+        quality may be higher, certified by the linear relaxation: 0 where the optimum is known.
+
+    Raises:
+        InputError: a budget is less than the cheapest evaluated allocations cost.
+    """
+    items, _ = quality_by_cost(experiment.evaluations, experiment.full_cost, experiment.metric, step=experiment.step)
+    hull = envelope(items)
+    if budgets is None:
+        every = np.arange(experiment.layers + 1) / experiment.layers
+        budgets = every[every >= hull.base_cost.mean() / experiment.full_cost - SLACK].tolist()
+    points = [oracle_at(items, budget, hull=hull) for budget in budgets]
+    return pd.DataFrame(
+        [(budget, point.fraction, point.quality, point.gap) for budget, point in zip(budgets, points, strict=True)],
+        columns=["budget", "fraction", "quality", "gap"],
+    )
+
+
+def oracle_allocations(experiment: Experiment, budget: float | None = None) -> pd.DataFrame:
+    """What the oracle hands to each sequence.
+
+    Args:
+        experiment: the run.
+        budget: mean fraction of the full model's cost; by default the least at which the mean quality reaches the full
+            model's.
+
+    Returns:
+        A row a sequence: `sequence`, `task`; `number`, `allocation`, `cost`, `fraction` (of the full model's cost) and
+        `quality` of the evaluation chosen; `full_quality`.
+
+    Raises:
+        InputError: the budget is less than the cheapest evaluated allocations cost.
+    """
+    evaluations, full_cost, metric = experiment.evaluations, experiment.full_cost, experiment.metric
+    items, number_NK = quality_by_cost(evaluations, full_cost, metric, step=experiment.step)
+    groups = group(evaluations, metric)
+    if budget is None:
+        costs = equal_quality(items, groups.full, tolerance=experiment.tolerance).costs
+    else:
+        costs = oracle_at(items, budget).costs
+    table = assignment(evaluations, number_NK, costs, metric)
+    table.insert(4, "fraction", table["cost"] / full_cost)
+    full = pd.DataFrame({"sequence": groups.ids, "full_quality": groups.full})
+    tasks = experiment.sequences[["sequence", "task"]]
+    return tasks.merge(table, on="sequence").merge(full, on="sequence", validate="one_to_one")
+
+
+def assignment(evaluations: pd.DataFrame, number_NK: IntArray, costs: CostArray, metric: str) -> pd.DataFrame:
+    """The evaluations behind a choice of costs: `sequence`, `number`, `allocation`, `cost`, `quality`.
+
+    Args:
+        evaluations: the table that `quality_by_cost` was given.
+        number_NK: what it returned.
+        costs: of each sequence, one of those that it was evaluated at.
+        metric: column with the quality.
+    """
+    ids = pd.factorize(evaluations["sequence"])[1]
+    n, k = np.nonzero(number_NK >= 0)
+    frontier = pd.DataFrame({"sequence": ids[n], "number": number_NK[n, k], "chosen": costs[n]})
+    table = frontier.merge(evaluations, on=["sequence", "number"], how="left", validate="one_to_one")
+    table = table[table["cost"] == table["chosen"]].reset_index(drop=True)
+    return table.rename(columns={metric: "quality"})[["sequence", "number", "allocation", "cost", "quality"]]

@@ -1,0 +1,127 @@
+"""The multiple-choice knapsack: one item of each sequence, most total quality under a total cost.
+
+A dynamic programme over the total cost in whole steps, vectorised over the cost, gives every capacity at once: exact if
+all costs are whole multiples of the step, and otherwise off by less than one step per sequence.
+"""
+
+from collections.abc import Iterator
+from dataclasses import replace
+from functools import partial
+
+import numpy as np
+
+from analysis.grouping import CostArray, FloatArray, IntArray
+from analysis.knapsack.items import Items, Solution, pieces
+
+__all__ = ["solve_in_steps", "work"]
+
+KEPT = 16
+"""Sequences between two arrays of totals that are kept."""
+
+
+def work(items: Items, step: float) -> float:
+    """Cell updates of the dynamic programme: summed over sequences, items times reachable totals before them."""
+    counts, spans = [], []
+    for rows in pieces(items):
+        part = replace(items, cost_NK=items.cost_NK[rows], quality_NK=items.quality_NK[rows])
+        keep_RK = part.undominated
+        cheapest_R, dearest_R = keep_RK.argmax(axis=1), keep_RK.shape[1] - 1 - keep_RK[:, ::-1].argmax(axis=1)
+        counts.append(keep_RK.sum(axis=1))
+        spans.append(np.rint((part.costs(dearest_R) - part.costs(cheapest_R)) / step))
+    span_N = np.concatenate(spans)
+    width_N = np.cumsum(span_N) - span_N + 1
+    return float(width_N @ np.concatenate(counts))
+
+
+def solve_in_steps(items: Items, step: float) -> Solution:
+    """Optimal values at every capacity, by dynamic programming over costs rounded to steps.
+
+    Of equally good choices at a total cost, the last sequence gets its cheapest one, then the last but one,
+    and so on.
+
+    Args:
+        items: what there is to choose from.
+        step: of the costs; with that of the items the solution is exact.
+    """
+    programme = _Programme(items, step)
+    total = programme.total
+    points = np.flatnonzero(np.append(True, total[1:] > np.maximum.accumulate(total)[:-1]))
+    exact = step == items.step
+    if exact:
+        base = items.costs(items.undominated.argmax(axis=1))
+        cost = base.sum() + points * np.asarray(step, dtype=base.dtype)
+    else:
+        cost = sum(items.cost_NK[n, column_P] for n, column_P in programme.backtrack(points))
+        points, cost = _rising(points, cost, total[points])
+    return Solution(
+        cost=cost,
+        quality=total[points],
+        choose=partial(_chosen, programme, points),
+        shift=0.0 if exact else len(items.cost_NK) * step,
+    )
+
+
+def _rising(points: IntArray, cost: CostArray, quality: FloatArray) -> tuple[IntArray, CostArray]:
+    """Points and costs without those that a cheaper point matches: rounded, they were in another order."""
+    order = np.lexsort((-quality, cost))
+    ordered = quality[order]
+    kept = order[np.append(True, ordered[1:] > np.maximum.accumulate(ordered)[:-1])]
+    return points[kept], cost[kept]
+
+
+class _Programme:
+    """The best total qualities by total steps above the cheapest items, sequence after sequence.
+
+    Only those before every `KEPT`-th sequence are kept: the others are computed again where a choice is asked for, up
+    to the steps that it takes.
+
+    Attributes:
+        total: with all sequences.
+    """
+
+    def __init__(self, items: Items, step: float) -> None:
+        keep_NK = items.undominated
+        row, column = np.nonzero(keep_NK)
+        base_N = items.costs(keep_NK.argmax(axis=1))
+        ends = np.cumsum(keep_NK.sum(axis=1))[:-1]
+        extra = np.rint((items.cost_NK[row, column] - base_N[row]) / step).astype(np.int64)
+        self._column, self._extra = np.split(column, ends), np.split(extra, ends)
+        self._quality = np.split(items.quality_NK[row, column], ends)
+        self.total, self._kept = np.zeros(1), []
+        for n in range(len(keep_NK)):
+            if n % KEPT == 0:
+                self._kept.append(self.total)
+            self.total = self._with(self.total, n)
+
+    def _with(self, total: FloatArray, n: int) -> FloatArray:
+        """Totals with one more sequence."""
+        extra, quality = self._extra[n].tolist(), self._quality[n].tolist()
+        width, candidate = len(total), np.empty_like(total)
+        best = np.empty(width + extra[-1])
+        np.add(total, quality[0], out=best[:width])
+        best[width:] = -np.inf
+        for here, gain in zip(extra[1:], quality[1:], strict=True):
+            np.add(total, gain, out=candidate)
+            np.maximum(best[here : here + width], candidate, out=best[here : here + width])
+        return best
+
+    def backtrack(self, left_P: IntArray) -> Iterator[tuple[int, IntArray]]:
+        """For each sequence, the last one first, the columns behind some totals (P of them, in steps)."""
+        for first in range(len(self._kept) * KEPT - KEPT, -1, -KEPT):
+            totals, most = [self._kept[first // KEPT]], left_P.max() + 1
+            for n in range(first, min(first + KEPT, len(self._column)) - 1):
+                totals.append(self._with(totals[-1][:most], n))
+            for n in range(first + len(totals) - 1, first - 1, -1):
+                before, extra = totals.pop(), self._extra[n]
+                rest_PM = left_P[:, None] - extra
+                there_PM = (rest_PM >= 0) & (rest_PM < len(before))
+                total_PM = np.where(there_PM, before[np.where(there_PM, rest_PM, 0)] + self._quality[n], -np.inf)
+                m = total_PM.argmax(axis=1)  # the cheapest of equally good ones
+                left_P = left_P - extra[m]
+                yield n, self._column[n][m]
+        assert not left_P.any(), "every total was built from its choices"
+
+
+def _chosen(programme: _Programme, points: IntArray, index: int) -> IntArray:
+    columns = [column for _, [column] in programme.backtrack(points[[index]])]
+    return np.array(columns[::-1])

@@ -1,0 +1,206 @@
+"""One capacity of the multiple-choice knapsack, exactly, for costs of any kind.
+
+The linear relaxation prices cost in quality. At that price every sequence has a best item, and each other one loses
+something; what a whole assignment loses is at most the gap between the relaxation's bound and the best assignment
+known. So the sequences are let go one after the other, the one whose second best loses least first. Of the partial
+assignments only those are kept that lose less than the gap and that no other one beats in cost and quality. Each is a
+whole assignment too, for the sequences not let go yet stay as they are: the best of them narrows the gap, until the
+next sequence would lose more than is left of it. After Pisinger 1995, A minimal algorithm for the multiple-choice
+knapsack problem (European Journal of Operational Research 83).
+
+Shapes: N sequences, K columns of items, S partial assignments.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from analysis.grouping import FloatArray, IntArray
+from analysis.knapsack.items import Items, pieces
+from analysis.knapsack.relaxation import Envelope, bought
+
+__all__ = ["Closed", "best_within", "cheapest_with"]
+
+STATES = 20_000
+"""Partial assignments kept at a time; of more those that lose most are given up, and a gap stays open."""
+
+EFFORT = 2_000_000
+"""Partial assignments looked at in all, about a second; then the search ends, and a gap stays open."""
+
+ROUNDING = 1e-12
+"""A gap below this is closed."""
+
+NEARLY = 1e-6
+"""What totals in steps may be off by."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Closed:
+    """An assignment.
+
+    Attributes:
+        choice: columns of the items, shape (N,).
+        gap: how much better the best one may be, in terms of what was optimised; 0 if this is it.
+    """
+
+    choice: IntArray
+    gap: float
+
+
+def best_within(items: Items, cost: float, hull: Envelope) -> Closed:
+    """Most total quality within a total cost; of equally good ones the cheapest. The gap is one of total quality.
+
+    Args:
+        items: what there is to choose from.
+        cost: the total cost, at least that of the cheapest items.
+        hull: their envelope.
+    """
+    spent_S = hull.base_cost.sum() + np.cumsum(hull.cost)
+    segments = int(np.searchsorted(spent_S, cost, side="right"))
+    choice_N = bought(hull, segments)
+    if segments == len(spent_S):
+        return Closed(choice=choice_N, gap=0.0)
+    unit = items.step or items.full_cost
+    room = (cost - items.costs(choice_N).sum()) / unit
+    if items.step is not None:
+        room = np.floor(room + NEARLY)
+    return _Search(_Weighed(items=items, choice_N=choice_N), choice_N, hull.slope[segments] * unit, room).run()
+
+
+def cheapest_with(items: Items, quality: float, hull: Envelope) -> Closed:
+    """Least total cost that has a total quality. The gap is one of total cost.
+
+    Args:
+        items: what there is to choose from.
+        quality: the total quality, at most that of the best items.
+        hull: their envelope.
+    """
+    gained_S = np.cumsum(np.append(hull.base_quality.sum(), hull.gain))
+    # Rounding may leave the very last sum a hair under the best there is.
+    segments = min(int(np.searchsorted(gained_S, quality)), len(hull.gain))
+    choice_N = bought(hull, segments)
+    if segments == 0:
+        return Closed(choice=choice_N, gap=0.0)
+    # The same problem seen from the other side: most cost saved within a loss of quality. Costs in steps differ by one.
+    unit = items.step or items.full_cost
+    price, room = 1 / (hull.slope[segments - 1] * unit), items.qualities(choice_N).sum() - quality
+    least = 0.0 if items.step is None else 1.0
+    closed = _Search(_Weighed(items=items, choice_N=choice_N, saving=True), choice_N, price, room, least).run()
+    return Closed(choice=closed.choice, gap=closed.gap * unit)
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Weighed:
+    """What the items of some sequences weigh and are worth more than those chosen.
+
+    Weight is cost, in steps or else in fractions of the full model, so that rounding errors are those of numbers around
+    1; value is quality. With `saving`, weight is quality lost and value is cost saved. R rows of items.
+    """
+
+    items: Items
+    choice_N: IntArray
+    saving: bool = False
+
+    def __call__(self, rows: slice | IntArray) -> tuple[FloatArray, FloatArray]:
+        items, choice_R = self.items, self.choice_N[rows]
+        cost_RK, quality_RK = items.cost_NK[rows], items.quality_NK[rows]
+        row_R = np.arange(len(choice_R))
+        dearer_RK = (cost_RK - cost_RK[row_R, choice_R][:, None]) / (items.step or items.full_cost)
+        better_RK = quality_RK - quality_RK[row_R, choice_R][:, None]
+        if items.step is not None:
+            np.rint(dearer_RK, out=dearer_RK)
+        return (-better_RK, -dearer_RK) if self.saving else (dearer_RK, better_RK)
+
+
+class _Search:
+    """Most total value within a total weight, as differences to an assignment that keeps within.
+
+    Args:
+        weighed: weights and values of the items of some sequences; value -inf or weight inf where there is none.
+        choice_N: the assignment, of the best items at the price.
+        slope: the price of weight in value.
+        room: weight that the assignment leaves.
+        least: how much two values differ if they do; 0 if that is not known.
+    """
+
+    def __init__(self, weighed: _Weighed, choice_N: IntArray, slope: float, room: float, least: float = 0.0) -> None:
+        self._weighed, self._first_N, self._slope = weighed, choice_N, slope
+        self._room, self._closed = max(0.0, room), max(ROUNDING, least - NEARLY)
+        self._weight_S, self._value_S = np.zeros(1), np.zeros(1)
+        self._picks: list[tuple[int, IntArray, IntArray]] = []
+        self._best, self._best_N = (0.0, 0.0), choice_N
+        self._given_up, self._effort = np.inf, 0
+
+    @property
+    def _margin(self) -> float:
+        """What a whole assignment that beats the best one known may lose at most."""
+        return self._slope * self._room - self._best[0]
+
+    def run(self) -> Closed:
+        """The best assignment."""
+        for n, least in zip(*self._open(), strict=True):
+            if self._margin < self._closed or least >= self._margin:
+                break
+            if self._effort > EFFORT:
+                # Whatever lets go one of the remaining sequences loses as much.
+                self._given_up = min(self._given_up, least)
+                break
+            self._let_go(n)
+            self._note_best()
+            self._thin_out()
+        gap = max(0.0, self._margin - self._given_up)
+        return Closed(choice=self._best_N, gap=gap if gap >= self._closed else 0.0)
+
+    def _open(self) -> tuple[list[int], list[float]]:
+        """Sequences whose second best item may be in a better assignment, and what it loses, rising."""
+        least_N = np.concatenate([self._loss(rows)[2].min(axis=1) for rows in pieces(self._weighed.items)])
+        open_N = np.flatnonzero(least_N < self._margin)
+        open_N = open_N[least_N[open_N].argsort(kind="stable")]
+        return open_N.tolist(), least_N[open_N].tolist()
+
+    def _loss(self, rows: slice | IntArray) -> tuple[FloatArray, FloatArray, FloatArray]:
+        """Weight, value and loss of items; infinite is that of those chosen."""
+        weight_RK, value_RK = self._weighed(rows)
+        loss_RK = np.maximum(self._slope * weight_RK - value_RK, 0.0)
+        loss_RK[np.arange(len(loss_RK)), self._first_N[rows]] = np.inf
+        return weight_RK, value_RK, loss_RK
+
+    def _let_go(self, n: int) -> None:
+        """Every partial assignment with each of the items of a sequence that lose less than the margin."""
+        [weight_K], [value_K], [loss_K] = self._loss(np.array([n]))
+        columns = np.append(self._first_N[n], np.flatnonzero(loss_K < self._margin))
+        parent_S = np.repeat(np.arange(len(self._weight_S)), len(columns))
+        column_S = np.tile(columns, len(self._weight_S))
+        self._weight_S = self._weight_S[parent_S] + weight_K[column_S]
+        self._value_S = self._value_S[parent_S] + value_K[column_S]
+        self._picks.append((n, parent_S, column_S))
+        self._effort += len(parent_S)
+
+    def _note_best(self) -> None:
+        """Of the assignments within the limit that of most value; of equal ones, but for rounding, the lightest."""
+        within = np.flatnonzero(self._weight_S <= self._room)
+        if not len(within):
+            return
+        most = self._value_S[within].max()
+        equal = within[self._value_S[within] > most - ROUNDING]
+        state = equal[self._weight_S[equal].argmin()]
+        value, weight = self._best
+        if most > value + ROUNDING or (most > value - ROUNDING and self._weight_S[state] < weight):
+            self._best, self._best_N = (max(value, float(most)), float(self._weight_S[state])), self._first_N.copy()
+            for n, parent_S, column_S in reversed(self._picks):
+                self._best_N[n], state = column_S[state], parent_S[state]
+
+    def _thin_out(self) -> None:
+        """Keeps what no other matches in both and what may still lead to something better."""
+        order = np.lexsort((-self._value_S, self._weight_S))
+        value = self._value_S[order]
+        kept = order[np.append(True, value[1:] > np.maximum.accumulate(value)[:-1])]
+        loss = self._slope * self._weight_S[kept] - self._value_S[kept]
+        kept, loss = kept[loss < self._margin], loss[loss < self._margin]
+        if len(kept) > STATES:
+            least = np.argsort(loss, kind="stable")
+            self._given_up = min(self._given_up, float(loss[least[STATES]]))
+            kept = kept[least[:STATES]]
+        n, parent_S, column_S = self._picks[-1]
+        self._picks[-1] = (n, parent_S[kept], column_S[kept])
+        self._weight_S, self._value_S = self._weight_S[kept], self._value_S[kept]

@@ -1,0 +1,177 @@
+"""What an oracle chooses from: the best evaluation of each sequence at each cost that it was evaluated at."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from analysis.grouping import BoolArray, CostArray, FloatArray, Groups, IntArray, group
+
+__all__ = ["Items", "Levels", "Solution", "levels", "pieces", "quality_by_cost"]
+
+NOWHERE = np.iinfo(np.int64).max
+"""Stands for no evaluation while the lowest number is looked for."""
+
+SPARSE = 4
+"""Evaluations at least one in so many of all pairs of a sequence and a cost: then a table of the pairs is small."""
+
+EVALUATIONS = 1_000_000
+"""Evaluations looked at at a time."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Levels:
+    """The different costs of each sequence's evaluations, rising. K: of the sequence that has most.
+
+    Attributes:
+        row: index of the evaluations that cost no more than the full model; the others are left out.
+        cell: for each of them its place in an array of shape (N, K), flattened.
+        cost_NK: the costs; the full model's behind a sequence's last.
+    """
+
+    row: IntArray | slice
+    cell: IntArray
+    cost_NK: CostArray
+
+
+def levels(groups: Groups, full_cost: float) -> Levels:
+    """Sorts the evaluations of each sequence by cost.
+
+    Args:
+        groups: the evaluations.
+        full_cost: of the full model; allocations dearer than that (layer paths with repeats) are left out.
+    """
+    inside_E = groups.cost <= full_cost
+    row = slice(None) if inside_E.all() else np.flatnonzero(inside_E)
+    code_E, N = groups.code[row], len(groups.ids)
+    value_E, values = _values(groups.cost[row])
+    V = len(values)
+    # Pairs of a sequence and a cost: looked up in a table of all that there could be, or sorted where that is sparse.
+    if SPARSE * len(code_E) >= N * V:
+        there_NV = np.zeros((N, V), dtype=bool)
+        for piece in _pieces(code_E):
+            there_NV[code_E[piece], value_E[piece]] = True
+        count_N, cost = there_NV.sum(axis=1), np.broadcast_to(values, (N, V))[there_NV]
+        level_NV, cell_E = np.cumsum(there_NV, axis=1, dtype=np.int32), np.empty_like(code_E)
+        for piece in _pieces(code_E):
+            level_E = level_NV[code_E[piece], value_E[piece]] - 1
+            cell_E[piece] = code_E[piece] * count_N.max() + level_E
+    else:
+        pair, place_E = np.unique(code_E * V + value_E, return_inverse=True)
+        count_N, cost = np.bincount(pair // V, minlength=N), values[pair % V]
+        cell_E = np.flatnonzero(np.arange(count_N.max()) < count_N[:, None])[place_E]
+    cost_NK = np.full((N, count_N.max()), full_cost, dtype=groups.cost.dtype)
+    cost_NK[np.arange(cost_NK.shape[1]) < count_N[:, None]] = cost
+    return Levels(row=row, cell=cell_E, cost_NK=cost_NK)
+
+
+def _values(cost_E: CostArray) -> tuple[IntArray, CostArray]:
+    """Numbers that rise with the costs, and the cost behind each number; some may be of none."""
+    if np.issubdtype(cost_E.dtype, np.integer) and cost_E.min(initial=0) >= 0:
+        return cost_E.astype(np.int64, copy=False), np.arange(cost_E.max(initial=0) + 1)
+    value_E, values = pd.factorize(np.asarray(cost_E, dtype=np.float64), sort=True)
+    return value_E, np.asarray(values, dtype=np.float64)
+
+
+def _pieces(values_E: IntArray) -> Iterator[slice]:
+    """Rows a few at a time: large temporary arrays take longer to get from the system than to fill."""
+    for first in range(0, len(values_E), EVALUATIONS):
+        yield slice(first, first + EVALUATIONS)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Items:
+    """The items of a multiple-choice knapsack whose groups are the sequences.
+
+    Attributes:
+        cost_NK: costs, rising strictly among the items of a sequence.
+        quality_NK: best quality at each; -inf where there is no item.
+        full_cost: of the full model: what fractions are of.
+        step: what all costs of a sequence differ by whole multiples of; None if that is not known.
+    """
+
+    cost_NK: CostArray
+    quality_NK: FloatArray
+    full_cost: float
+    step: float | None
+
+    @property
+    def undominated(self) -> BoolArray:
+        """Items that no item of the same sequence matches at a lower cost."""
+        best_before = np.maximum.accumulate(self.quality_NK, axis=1)[:, :-1]
+        return np.column_stack([self.quality_NK[:, 0] > -np.inf, self.quality_NK[:, 1:] > best_before])
+
+    def costs(self, choice_N: IntArray) -> CostArray:
+        """Cost of each sequence's choice, given as a column."""
+        return self.cost_NK[np.arange(len(choice_N)), choice_N]
+
+    def qualities(self, choice_N: IntArray) -> FloatArray:
+        """Quality of each sequence's choice, given as a column."""
+        return self.quality_NK[np.arange(len(choice_N)), choice_N]
+
+
+def quality_by_cost(
+    evaluations: pd.DataFrame, full_cost: float, metric: str, *, step: float | None = None
+) -> tuple[Items, IntArray]:
+    """Best quality of each sequence at each cost: the per-sequence frontier.
+
+    Allocations dearer than the full model (layer paths with repeats) are left out.
+
+    Args:
+        evaluations: `sequence`, `number`, `cost` and the column `metric`.
+        full_cost: of the full model: L where the cost is the number of layers.
+        metric: column with the quality.
+        step: what costs differ by whole multiples of, if they do; 1 by default where they are whole numbers.
+
+    Returns:
+        The items, and `number_NK`, the evaluation behind each (the lowest number among equals), -1 where there is
+        none. Sequences in the order of their first rows.
+    """
+    groups = group(evaluations, metric)
+    found = levels(groups, full_cost)
+    size, quality_E, number_E = found.cost_NK.size, groups.quality[found.row], groups.number[found.row]
+    quality_C, number_C = np.full(size, -np.inf), np.full(size, NOWHERE)
+    for piece in _pieces(found.cell):
+        np.maximum.at(quality_C, found.cell[piece], quality_E[piece])
+    for piece in _pieces(found.cell):
+        cell = found.cell[piece]
+        np.minimum.at(number_C, cell, np.where(quality_E[piece] < quality_C[cell], NOWHERE, number_E[piece]))
+    number_C[number_C == NOWHERE] = -1
+    whole = 1 if np.issubdtype(found.cost_NK.dtype, np.integer) else None
+    items = Items(
+        cost_NK=found.cost_NK,
+        quality_NK=quality_C.reshape(found.cost_NK.shape),
+        full_cost=full_cost,
+        step=step or whole,
+    )
+    return items, number_C.reshape(found.cost_NK.shape)
+
+
+PIECE = 100_000
+"""Items looked at at a time."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Solution:
+    """Undominated totals.
+
+    Attributes:
+        cost: total costs, rising strictly.
+        quality: most total quality at each, rising strictly.
+        choose: columns of the items, shape (N,), that realise the point of a given index.
+        shift: how much less total cost may do for the same total quality; 0 if exact.
+    """
+
+    cost: CostArray
+    quality: FloatArray
+    choose: Callable[[int], IntArray]
+    shift: float
+
+
+def pieces(items: Items) -> Iterator[slice]:
+    """Sequences a few at a time: what stays in the processor's cache is done several times faster."""
+    N, K = items.quality_NK.shape
+    rows = max(1, PIECE // K)
+    for first in range(0, N, rows):
+        yield slice(first, first + rows)

@@ -1,0 +1,140 @@
+"""References held out: outputs are chosen by one half of a sequence's references and reported by the other.
+
+Shapes: N sequences with at least two references, E evaluations of theirs, S splits.
+"""
+
+from dataclasses import dataclass
+from itertools import combinations
+
+import numpy as np
+import pandas as pd
+
+from analysis.experiment import Experiment, InputError
+from analysis.grouping import FloatArray
+from analysis.knapsack.items import Items, quality_by_cost
+
+__all__ = ["SPLITS", "Choices", "HeldOut", "halves", "held_out"]
+
+SPLITS = 12
+"""Splits that are averaged over: every half of two, three or four references takes its turn equally often."""
+
+Half = tuple[int, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Choices:
+    """What there is to choose from under one split, and what becomes of it.
+
+    Attributes:
+        items: the best evaluation at each cost, by the half that chooses.
+        reported_NK: quality of the same evaluations by the other half; -inf where there is none.
+        full_N: quality of the full model by the half that chooses.
+        reported_full_N: by the other half.
+    """
+
+    items: Items
+    reported_NK: FloatArray
+    full_N: FloatArray
+    reported_full_N: FloatArray
+
+
+@dataclass(frozen=True, kw_only=True)
+class HeldOut:
+    """Every evaluation scored twice: by the references that choose, and by those that report.
+
+    Attributes:
+        evaluations: those of the sequences with at least two references.
+        chooser_SE: quality by the half that chooses.
+        reporter_SE: quality by the other half.
+        sequences: N.
+        left_out: sequences with fewer references, where nothing can be held out.
+    """
+
+    evaluations: pd.DataFrame
+    chooser_SE: FloatArray
+    reporter_SE: FloatArray
+    sequences: int
+    left_out: int
+
+    def choices(self, split: int, full_cost: float, step: float | None) -> Choices:
+        """The choices under one split.
+
+        Args:
+            split: which.
+            full_cost: of the full model.
+            step: what costs differ by whole multiples of; None if that is not known.
+        """
+        rated = self.evaluations[["sequence", "number", "cost"]].assign(quality=self.chooser_SE[split])
+        items, number_NK = quality_by_cost(rated, full_cost, "quality", step=step)
+        code_E, ids = pd.factorize(rated["sequence"])
+        numbers = int(rated["number"].max()) + 1
+        place = pd.Index(code_E * numbers + rated["number"].to_numpy())
+        n, k = np.nonzero(number_NK >= 0)
+        reported_NK = np.full(number_NK.shape, -np.inf)
+        reported_NK[n, k] = self.reporter_SE[split][place.get_indexer(pd.Index(n * numbers + number_NK[n, k]))]
+        full_rows = place.get_indexer(pd.Index(np.arange(len(ids)) * numbers))
+        return Choices(
+            items=items,
+            reported_NK=reported_NK,
+            full_N=self.chooser_SE[split][full_rows],
+            reported_full_N=self.reporter_SE[split][full_rows],
+        )
+
+
+def halves(count: int, splits: int, rng: np.random.Generator) -> list[tuple[Half, Half]]:
+    """Pairs of complementary halves of some references, each pair followed by itself the other way round.
+
+    Args:
+        count: how many references, at least two; of an odd number one half has one more.
+        splits: pairs wanted, an even number: all there are take turns, in random order.
+        rng: draws the order.
+    """
+    every = range(count)
+    found = [(half, tuple(sorted({*every} - {*half}))) for half in combinations(every, count // 2)]
+    if count % 2 == 0:
+        found = [pair for pair in found if 0 in pair[0]]
+    order = rng.permutation(len(found))
+    pairs = [found[order[turn % len(found)]] for turn in range(splits // 2)]
+    return [one for pair in pairs for one in (pair, pair[::-1])]
+
+
+def held_out(experiment: Experiment, *, splits: int = SPLITS) -> HeldOut | None:
+    """Scores every output by both halves of its sequence's references, for several splits.
+
+    Args:
+        experiment: the run.
+        splits: S, an even number.
+
+    Returns:
+        None where references are not what outputs are compared with, or no two sequences have two of them.
+    """
+    if splits < 2 or splits % 2:
+        raise InputError(f"an even number of splits is required, got {splits}: each half has its turn")
+    counts = experiment.sequences["references"].map(len)
+    names = experiment.sequences.loc[counts >= 2, "sequence"]
+    if experiment.kind != "text" or experiment.score is None or len(names) < 2:
+        return None
+    evaluations = experiment.evaluations[experiment.evaluations["sequence"].isin(names)].reset_index(drop=True)
+    references = experiment.sequences.set_index("sequence")["references"]
+    rng = np.random.default_rng(experiment.seed)
+    scores_2SE = np.empty((2, splits, len(evaluations)))
+    # In the order of the table of sequences, so that the draws do not depend on that of the evaluations.
+    rows = evaluations.groupby("sequence").indices
+    for name in names:
+        own, mine = rows[name], tuple(references[name])
+        text = evaluations["text"].iloc[own]
+        code, texts = pd.factorize(text)
+        known: dict[Half, FloatArray] = {}
+        for split, pair in enumerate(halves(len(mine), splits, rng)):
+            for side, half in enumerate(pair):
+                if half not in known:
+                    chosen = tuple(mine[index] for index in half)
+                    known[half] = np.array([experiment.score(one, chosen) for one in texts])
+                scores_2SE[side, split, own] = known[half][code]
+    return HeldOut(
+        evaluations=evaluations,
+        chooser_SE=scores_2SE[0],
+        reporter_SE=scores_2SE[1],
+        sequences=len(names),
+        left_out=len(counts) - len(names),
+    )

@@ -1,0 +1,129 @@
+"""The null oracle: the same outputs read against other sequences' references.
+
+There quality means nothing, so what it saves is what selection and a low bar give for free: the full model scores
+little against references that are not its own, often zero, and then everything qualifies. A small null fraction
+therefore says that *much* can be skipped without any real quality to keep; it is a floor to compare with, not a share
+to subtract. What share of a saving is luck is told by references that had no part in the choice:
+`analysis.luck.held_out_saving`.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from analysis.experiment import Experiment
+from analysis.grouping import FloatArray, IntArray, group
+from analysis.knapsack.frontier import equal_quality
+from analysis.knapsack.items import quality_by_cost
+from analysis.per_sequence.savings import mean_fraction, upper_budgets
+
+__all__ = ["GRID", "NullOracle", "derangements", "null_oracle"]
+
+GRID = np.linspace(0.0, 1.0, 201)
+"""Mean fractions at which the null oracle's curve is read."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class NullOracle:
+    """Savings under shuffled references, one value a permutation.
+
+    Attributes:
+        per_sequence_fractions: mean minimal budget over sequences, over the full model's cost; shape (P,).
+        equal_quality_fractions: equal-quality fraction; shape (P,).
+        full_qualities: mean quality of the full model; shape (P,).
+        zero_shares: share of the sequences where the full model scores no more than the floor; shape (P,).
+        curve: best mean quality at the fractions of `GRID`, mean over permutations.
+    """
+
+    per_sequence_fractions: FloatArray
+    equal_quality_fractions: FloatArray
+    full_qualities: FloatArray
+    zero_shares: FloatArray
+    curve: FloatArray
+
+    @property
+    def per_sequence(self) -> float:
+        """Mean over permutations of the per-sequence minimal fraction."""
+        return float(self.per_sequence_fractions.mean())
+
+    @property
+    def per_sequence_spread(self) -> float | None:
+        """Its standard deviation over permutations; None for a single one."""
+        return _spread(self.per_sequence_fractions)
+
+    @property
+    def equal_quality(self) -> float:
+        """Mean over permutations of the equal-quality fraction."""
+        return float(self.equal_quality_fractions.mean())
+
+    @property
+    def equal_quality_spread(self) -> float | None:
+        """Its standard deviation over permutations; None for a single one."""
+        return _spread(self.equal_quality_fractions)
+
+    @property
+    def full_quality(self) -> float:
+        """Mean over permutations of the full model's mean quality."""
+        return float(self.full_qualities.mean())
+
+
+def _spread(values: FloatArray) -> float | None:
+    return float(values.std(ddof=1)) if len(values) > 1 else None
+
+
+def derangements(n: int, permutations: int, seed: int) -> IntArray:
+    """Uniformly random permutations of n >= 2 sequences that leave none at its place, shape (P, n).
+
+    By rejection: one permutation in e has no fixed point.
+    """
+    rng = np.random.default_rng(seed)
+    found: list[IntArray] = []
+    while len(found) < permutations:
+        partner_N = rng.permutation(n)
+        if not (partner_N == np.arange(n)).any():
+            found.append(partner_N)
+    return np.stack(found)
+
+
+def null_oracle(experiment: Experiment, *, permutations: int = 10) -> NullOracle | None:
+    """Reads the run against references shuffled between sequences.
+
+    Nothing is generated: the stored outputs are scored again, or, for likelihoods, the value stored
+    against one other sequence is taken, which makes a single permutation.
+
+    Args:
+        experiment: the run.
+        permutations: derangements drawn, seeded by the run's seed.
+
+    Returns:
+        None if there are fewer than two sequences or no permutations are asked for.
+    """
+    N = len(experiment.sequences)
+    if N < 2 or permutations < 1:
+        return None
+    quality_PE = experiment.shuffled_quality(derangements(N, permutations, experiment.seed))
+    rows = [_read(experiment, quality_E) for quality_E in quality_PE]
+    per_sequence, equal, full, zero, curves = zip(*rows, strict=True)
+    return NullOracle(
+        per_sequence_fractions=np.array(per_sequence),
+        equal_quality_fractions=np.array(equal),
+        full_qualities=np.array(full),
+        zero_shares=np.array(zero),
+        curve=np.mean(curves, axis=0),
+    )
+
+
+def _read(experiment: Experiment, quality_E: FloatArray) -> tuple[float, float, float, float, FloatArray]:
+    """One permutation: mean minimal fraction, equal-quality fraction, full quality, zero share, curve."""
+    evaluations = experiment.evaluations[["sequence", "number", "cost"]].assign(null=quality_E)
+    upper_N = upper_budgets(evaluations, metric="null", tolerance=experiment.tolerance)
+    items, _ = quality_by_cost(evaluations, experiment.full_cost, "null", step=experiment.step)
+    full_N = group(evaluations, "null").full
+    equal = equal_quality(items, full_N, tolerance=experiment.tolerance)
+    return (
+        mean_fraction(upper_N, experiment.full_cost),
+        equal.fraction,
+        equal.full_quality,
+        0.0 if experiment.floor is None else float((full_N <= experiment.floor).mean()),
+        equal.frontier.quality_at(GRID),
+    )

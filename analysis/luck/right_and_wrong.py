@@ -1,0 +1,141 @@
+"""Right and wrong samples: how much of the model the right ones need, and how many wrong ones a smaller one mends.
+
+CoLa (2507.07996) searches layer paths for each sample with the right answer in hand and reports shorter paths for most
+right samples and a mending path for most wrong ones. Whoever tries many outputs and keeps one that the reference likes
+mends some by chance. So the same outputs are read a second time, each wrong sample's against the references of another
+sample of its task: what is mended there is luck. Beside the best of all tries stands what few of them, drawn blindly,
+would have mended.
+
+A sample is right where its quality reaches a bar: for metrics of 0 or 1 (exact match, choice accuracy) where it is 1,
+for the others by convention 0.5.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+from scipy.special import gammaln
+
+from analysis.experiment import Experiment, InputError
+from analysis.grouping import FloatArray, IntArray
+from analysis.luck.null_oracle import derangements
+
+__all__ = ["BAR", "Depth", "mended_after", "right_and_wrong"]
+
+BAR = 0.5
+"""Quality from which on an output counts as right."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Depth:
+    """What became right at which cost.
+
+    Attributes:
+        samples: a row a sequence: `sequence`, `task`, `right` (the full model's output is), `least` (lowest fraction of
+            the full model's cost at which the full model or something cheaper is right; NaN if nothing is), `tries`
+            (allocations other than the full model that were tried), `hits` (how many of them are cheaper and right).
+        null: the same for the wrong samples against other samples' references, a row for each permutation and sample
+            (`permutation`, `sequence`, `least`, `tries`, `hits`); without those pairs whose references agree, or where
+            the full model happens to be right. Empty where no two samples can be compared.
+    """
+
+    samples: pd.DataFrame
+    null: pd.DataFrame
+
+
+def right_and_wrong(experiment: Experiment, *, permutations: int = 10, bar: float = BAR) -> Depth:
+    """Tells right samples from wrong ones, and what smaller allocations do to them.
+
+    Outputs that the search dropped unfinished count as tried and not right: they are worse than the full model's.
+
+    Args:
+        experiment: the run, read by a metric of texts or choices.
+        permutations: derangements of the references within each task, seeded by the run's seed; 0 for no null.
+        bar: quality from which on an output is right.
+
+    Raises:
+        InputError: the metric knows no right and wrong.
+    """
+    if experiment.kind not in ("text", "choice"):
+        raise InputError(
+            f"right and wrong need a metric of texts or choices, not {experiment.metric}: choose another --criterion"
+        )
+    quality_E = experiment.evaluations[experiment.metric].to_numpy(np.float64)
+    samples = _read(experiment, quality_E, bar)
+    samples.insert(1, "task", experiment.sequences["task"].to_numpy())
+    return Depth(samples=samples, null=_null(experiment, samples, permutations, bar))
+
+
+def mended_after(samples: pd.DataFrame, tries: IntArray) -> FloatArray:
+    """Of each sample the chance that one of n of its tries, drawn blindly, is right.
+
+    With m tries of which k are right, 1 - C(m - k, n) / C(m, n); from m on, whether any is.
+
+    Args:
+        samples: `tries` and `hits`.
+        tries: T numbers n of tries.
+
+    Returns:
+        Array of shape (N, T).
+    """
+    m, k = (samples[name].to_numpy(np.int64)[:, None] for name in ("tries", "hits"))
+    n = np.minimum(tries[None], m)
+    none = m - k >= n
+
+    def log_choose(total: IntArray, some: IntArray) -> FloatArray:
+        return np.asarray(gammaln(total + 1) - gammaln(some + 1) - gammaln(total - some + 1))
+
+    missed = np.exp(log_choose(np.maximum(m - k, n), n) - log_choose(m, n))
+    return np.where(none, 1 - missed, 1.0)
+
+
+def _read(experiment: Experiment, quality_E: FloatArray, bar: float) -> pd.DataFrame:
+    evaluations = experiment.evaluations
+    # Rounding may leave a score of just the bar a hair under it.
+    rows = evaluations[["sequence", "number", "cost"]].assign(right=quality_E >= bar - 1e-12)
+    smaller = rows["cost"] < experiment.full_cost
+    rows["least"] = (rows["cost"] / experiment.full_cost).where(rows["right"] & (smaller | (rows["number"] == 0)))
+    rows["hit"] = rows["right"] & smaller
+    each = rows.groupby("sequence")
+    right = rows[rows["number"] == 0].set_index("sequence")["right"]
+    # Not a count of rows: what the search dropped has a number and no row.
+    found = pd.DataFrame(
+        {"right": right, "least": each["least"].min(), "tries": each["number"].max(), "hits": each["hit"].sum()}
+    )
+    return found.reindex(experiment.sequences["sequence"]).reset_index()
+
+
+def _null(experiment: Experiment, samples: pd.DataFrame, permutations: int, bar: float) -> pd.DataFrame:
+    tables: list[pd.DataFrame] = []
+    columns = ["permutation", "sequence", "least", "tries", "hits"]
+    if permutations < 1:
+        return pd.DataFrame(columns=columns)
+    partner_PN = _partners(experiment.sequences["task"], permutations, experiment.seed)
+    for number, (partner_N, quality_E) in enumerate(
+        zip(partner_PN, experiment.shuffled_quality(partner_PN), strict=True)
+    ):
+        other_N = np.array([not _agree(experiment, own, other) for own, other in enumerate(partner_N.tolist())])
+        read = _read(experiment, quality_E, bar)
+        kept = read[other_N & ~read["right"].to_numpy() & ~samples["right"].to_numpy()].drop(columns="right")
+        tables.append(kept.assign(permutation=number))
+    return pd.concat(tables, ignore_index=True)[columns]
+
+
+def _partners(tasks: pd.Series, permutations: int, seed: int) -> IntArray:
+    """Permutations within each task, shape (P, N); samples that are alone in theirs change places with one another."""
+    size = tasks.groupby(tasks).transform("size")
+    group = pd.factorize(tasks.where(size > 1, None))[0]
+    partner_PN = np.tile(np.arange(len(tasks)), (permutations, 1))
+    for code in np.unique(group):
+        members = np.flatnonzero(group == code)
+        if len(members) > 1:
+            partner_PN[:, members] = members[derangements(len(members), permutations, seed)]
+    return partner_PN
+
+
+def _agree(experiment: Experiment, own: int, other: int) -> bool:
+    """Whether what is right for one sample is right for the other too."""
+    one, two = experiment.sequences.iloc[own], experiment.sequences.iloc[other]
+    if experiment.kind == "choice":
+        return bool(two["answer"] % len(one["choices"]) == one["answer"])
+    return bool(set(one["references"]) & set(two["references"]))

@@ -1,0 +1,252 @@
+"""The minimal budget of every sequence, best found and proven, and the savings of groups of sequences."""
+
+from collections.abc import Mapping, Sequence
+from math import comb, fsum
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from analysis.experiment import METRICS, Experiment, InputError, load
+from analysis.grouping import BoolArray, CostArray, FloatArray, Groups, IntArray, allocation_keys, group
+from analysis.stats import intervals
+
+__all__ = [
+    "budgets",
+    "by_sequence",
+    "fractions",
+    "mean_fraction",
+    "minimal_budgets",
+    "savings",
+    "savings_by_criterion",
+    "upper_budgets",
+]
+
+ROUNDING = 1e-12
+"""Slack of the criterion, so that a tolerance of 0.1 admits a loss of 0.1 whatever the rounding."""
+
+STATISTICS = ("mean", "q25", "median", "q75")
+"""Of the minimal fractions of a group."""
+
+
+def _qualifies(groups: Groups, tolerance: float) -> BoolArray:
+    return groups.quality >= groups.full[groups.code] - tolerance - ROUNDING
+
+
+def _least_cost(groups: Groups, qualifies_E: BoolArray) -> CostArray:
+    # The full model qualifies; nothing above the dearest evaluation does.
+    upper_N = np.full(len(groups.ids), groups.cost.max())
+    np.minimum.at(upper_N, groups.code[qualifies_E], groups.cost[qualifies_E])
+    return upper_N
+
+
+def upper_budgets(evaluations: pd.DataFrame, *, metric: str, tolerance: float) -> CostArray:
+    """Least cost found that meets the criterion, shape (N,), per generated token."""
+    groups = group(evaluations, metric)
+    return _least_cost(groups, _qualifies(groups, tolerance))
+
+
+def budgets(experiment: Experiment) -> pd.DataFrame:
+    """The minimal budgets of a run, in its cost; see `minimal_budgets`."""
+    return minimal_budgets(
+        experiment.evaluations,
+        layers=experiment.layers,
+        metric=experiment.metric,
+        tolerance=experiment.tolerance,
+        floor=experiment.floor,
+        exhausted=experiment.exhausted,
+        least_costs=experiment.least_costs,
+    )
+
+
+def minimal_budgets(
+    evaluations: pd.DataFrame,
+    *,
+    layers: int,
+    metric: str,
+    tolerance: float,
+    floor: float | None = None,
+    exhausted: Mapping[str, int] | None = None,
+    least_costs: CostArray | None = None,
+) -> pd.DataFrame:
+    """Minimal budget of every sequence: least cost whose quality >= the full model's - tolerance.
+
+    Args:
+        evaluations: `sequence`, `number`, `family`, `allocation`, `cost` and the column `metric`.
+        layers: L.
+        metric: column with the quality.
+        tolerance: allowed loss, in units of the metric.
+        floor: lowest value of the metric, None if it has none.
+        exhausted: by sequence the number of units below which every mask was tested by the search itself, those that
+            qualify being among the evaluations; what was tested without decoding or dropped is known only to it.
+        least_costs: of the k cheapest units for k = 0..L; by default k, the number of layers.
+
+    Returns:
+        One row a sequence: `sequence`; `upper`, the least cost found; `allocation`, `family`, `number`,
+        `quality` of the evaluation chosen (at that cost the best quality, then the lowest number);
+        `full_quality`; `lower`, below which every skip mask was evaluated and failed: one that was not has as many
+        units as some number of which not all masks were, and costs no less than so many of the cheapest; `certified`
+        (lower == upper: no skip mask is cheaper); `proof`; `zero_quality`, whether the full
+        model scores no more than the floor, so that everything qualifies.
+    """
+    groups = group(evaluations, metric)
+    qualifies_E = _qualifies(groups, tolerance)
+    upper_N = _least_cost(groups, qualifies_E)
+    cheapest = np.flatnonzero(qualifies_E & (groups.cost == upper_N[groups.code]))
+    order = np.lexsort((groups.number[cheapest], -groups.quality[cheapest], groups.code[cheapest]))
+    rows = cheapest[order]
+    chosen = evaluations.iloc[rows[np.unique(groups.code[rows], return_index=True)[1]]]
+    least_K = np.arange(layers + 1) if least_costs is None else least_costs
+    # With so many units, any of them, a mask costs no less than what was found.
+    enough_N = np.searchsorted(least_K, upper_N)
+    tested_N = _tested(groups, evaluations["allocation"], enough_N, layers)
+    if exhausted is not None:
+        proven_N = np.array([exhausted.get(name, 0) for name in groups.ids], dtype=np.int64)
+        tested_N = np.maximum(tested_N, np.minimum(proven_N, enough_N))
+    lower_N = np.minimum(least_K[tested_N], upper_N)
+    return pd.DataFrame(
+        {
+            "sequence": groups.ids,
+            "upper": upper_N,
+            "allocation": chosen["allocation"].to_numpy(),
+            "family": chosen["family"].to_numpy(),
+            "number": chosen["number"].to_numpy(),
+            "quality": chosen[metric].to_numpy(np.float64),
+            "full_quality": groups.full,
+            "lower": lower_N,
+            "certified": lower_N == upper_N,
+            "proof": [_proof(tested, enough) for tested, enough in zip(tested_N, enough_N, strict=True)],
+            "zero_quality": groups.full <= (-np.inf if floor is None else floor),
+        }
+    )
+
+
+def _tested(groups: Groups, allocations: pd.Series, enough_N: IntArray, layers: int) -> IntArray:
+    """Least number of units, at most `enough_N`, with a skip mask that was not tried."""
+    K = layers + 1
+    all_K = np.array([min(comb(layers, k), np.iinfo(np.int64).max) for k in range(K)])
+    count_E = np.fromiter(map(len, allocations), np.int64, count=len(allocations))
+    below = np.flatnonzero((count_E < enough_N[groups.code]) & (count_E < K))
+    cell = groups.code * K + count_E
+    # Only budgets with enough rows can be exhausted: the others need no look at their allocations.
+    rows_NK = np.bincount(cell[below], minlength=len(groups.ids) * K)
+    below = below[(rows_NK >= np.tile(all_K, len(groups.ids)))[cell[below]]]
+    key, is_mask = allocation_keys(allocations.iloc[below])
+    distinct = pd.DataFrame({"cell": cell[below], "key": key})[is_mask].drop_duplicates()
+    masks_NK = np.bincount(distinct["cell"], minlength=len(groups.ids) * K).reshape(-1, K)
+    open_NK = np.column_stack([masks_NK < all_K, np.ones(len(groups.ids), dtype=bool)])
+    return np.minimum(open_NK.argmax(axis=1), enough_N)
+
+
+def _proof(tested: int, enough: int) -> str:
+    if tested == 0:
+        return "no budget is smaller than 0 layers" if enough == 0 else "none"
+    return f"all masks of at most {tested - 1} layers tested"
+
+
+def fractions(minimal: pd.DataFrame, full_cost: float, *, nonzero: bool = False) -> FloatArray:
+    """Minimal budgets as fractions of the full model's cost.
+
+    Args:
+        minimal: table of `minimal_budgets`.
+        full_cost: of the full model: L where the cost is the number of layers.
+        nonzero: leave out the sequences where the full model scores no more than the floor.
+    """
+    rows = minimal[~minimal["zero_quality"]] if nonzero else minimal
+    return rows["upper"].to_numpy(np.float64) / full_cost
+
+
+def mean_fraction(costs: CostArray, full_cost: float) -> float:
+    """Mean of costs as a fraction of the full model's, from their exact sum: rounded once, so that equal is equal."""
+    return fsum(costs) / (len(costs) * full_cost)
+
+
+def by_sequence(experiment: Experiment) -> pd.DataFrame:
+    """The minimal budgets of a run with what else is known of each sequence.
+
+    Returns:
+        The columns of `budgets` and of the run's sequences; `fraction` and `lower_fraction`, both bounds over the full
+        model's cost.
+    """
+    minimal = budgets(experiment)
+    minimal.insert(1, "fraction", minimal["upper"] / experiment.full_cost)
+    minimal.insert(2, "lower_fraction", minimal["lower"] / experiment.full_cost)
+    return minimal.merge(experiment.sequences, on="sequence", how="left", validate="one_to_one")
+
+
+def savings(experiment: Experiment, by: Sequence[str] = ("task",), *, resamples: int = 1000) -> pd.DataFrame:
+    """How small a fraction of the full model's cost suffices, per group of sequences.
+
+    Where the full model scores no more than the metric's floor everything qualifies: each group has a row with these
+    zero-quality sequences (`counted` is `all`) and one without (`nonzero`).
+
+    Args:
+        experiment: the run.
+        by: columns of `by_sequence` that tell the groups apart; none for a single group.
+        resamples: B of the bootstrap over the sequences of a group; 0 for no intervals.
+
+    Returns:
+        The columns `by`, in the order of each group's first sequence; `counted`; how many `sequences`, and how many of
+        them `zero_quality`; `full_quality`, mean of the full model; of the minimal fraction (best found) `mean`, `q25`,
+        `median` and `q75`, each with `_low` and `_high`, the ends of its 95 % percentile bootstrap interval (NaN for
+        fewer than two sequences); `lower`, mean of the fractions proven necessary; `certified`, share of the sequences
+        whose bounds meet. NaN where nothing is counted.
+
+    Raises:
+        InputError: there is no such column.
+    """
+    table, rows = by_sequence(experiment), []
+    if unknown := set(by).difference(table.columns):
+        raise InputError(f"columns of {', '.join(table.columns)} are required to group by, got {sorted(unknown)}")
+    for key, group_table in table.groupby(list(by), sort=False, dropna=False) if by else [((), table)]:
+        nonzero = group_table[~group_table["zero_quality"]]
+        for counted, part in (("all", group_table), ("nonzero", nonzero)):
+            label = dict(zip(by, key, strict=True))
+            rows.append({**label, "counted": counted, **_saving(part, experiment, resamples)})
+    return pd.DataFrame(rows)
+
+
+def _saving(part: pd.DataFrame, experiment: Experiment, resamples: int) -> dict[str, float]:
+    """One row of `savings`, but for what it is of."""
+    row: dict[str, float] = {
+        "sequences": len(part),
+        "zero_quality": int(part["zero_quality"].sum()),
+        "full_quality": part["full_quality"].mean(),
+    }
+    fraction, none = part["fraction"].to_numpy(np.float64), np.full(len(STATISTICS), np.nan)
+    found = none
+    if len(part):
+        # The mean of the summary, to the last digit.
+        found = _statistics(fraction)
+        found[0] = mean_fraction(part["upper"].to_numpy(), experiment.full_cost)
+    low, high = intervals(fraction, _statistics, resamples=resamples, seed=experiment.seed) or (none, none)
+    for name, *values in zip(STATISTICS, found.tolist(), low.tolist(), high.tolist(), strict=True):
+        row |= zip((name, f"{name}_low", f"{name}_high"), values, strict=True)
+    return {**row, "lower": part["lower_fraction"].mean(), "certified": part["certified"].mean()}
+
+
+def _statistics(fraction: FloatArray, axis: int = -1) -> FloatArray:
+    """`STATISTICS` along the first axis; quartiles are interpolated between two values."""
+    return np.stack([fraction.mean(axis=axis), *np.quantile(fraction, [0.25, 0.5, 0.75], axis=axis)])
+
+
+def savings_by_criterion(
+    folder: Path | str, metrics: Sequence[str] | None = None, by: Sequence[str] = (), *, resamples: int = 1000
+) -> pd.DataFrame:
+    """`savings` of one run read by several metrics: its columns behind `criterion` and `tolerance`.
+
+    Args:
+        folder: the run.
+        metrics: criteria to read it by, by default all that every evaluation has a value of. The run's own tolerance
+            holds for its own criterion, 0 for the others, whose units differ.
+        by, resamples: see `savings`.
+    """
+    own, tables = load(folder), []
+    complete = own.evaluations.columns[own.evaluations.notna().all()]
+    for metric in [name for name in METRICS if name in complete] if metrics is None else metrics:
+        experiment = own if metric == own.metric else load(folder, metric)
+        table = savings(experiment, by, resamples=resamples)
+        table.insert(0, "criterion", experiment.metric)
+        table.insert(1, "tolerance", experiment.tolerance)
+        tables.append(table)
+    return pd.concat(tables, ignore_index=True)

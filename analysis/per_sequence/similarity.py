@@ -1,0 +1,68 @@
+"""How hidden states drift from the full model's as layers are left out: skipping against early exit.
+
+Source of the comparison: Glavas et al. 2024 (arXiv 2410.20022), who plot the cosine to the full model's last state.
+"""
+
+import pandas as pd
+
+from analysis.stats import mean_interval
+
+__all__ = ["VALUES", "similarity_by_budget", "similarity_by_sequence", "similarity_by_token"]
+
+VALUES = ("cosine", "relative_error", "same_token")
+"""What is averaged; of `same_token` the mean is the share of positions that predict the full model's token."""
+
+
+def similarity_by_sequence(table: pd.DataFrame) -> pd.DataFrame:
+    """Means over the tokens of each sequence.
+
+    Args:
+        table: as `analysis.measurements.similarity` gives it.
+
+    Returns:
+        `kind`, `budget`, `sequence`, `tokens` (how many) and the values, sorted.
+    """
+    grouped = table.astype({"same_token": float}).groupby(["kind", "budget", "sequence"], sort=True)
+    means = grouped[list(VALUES)].mean()
+    means.insert(0, "tokens", grouped.size())
+    return means.reset_index()
+
+
+def similarity_by_budget(table: pd.DataFrame, *, bootstrap: int = 1000, seed: int = 0) -> pd.DataFrame:
+    """Means over sequences, each of which counts once however long its output is.
+
+    Args:
+        table: as `analysis.measurements.similarity` gives it.
+        bootstrap: resamples of the sequences behind the intervals; 0 for none.
+        seed: of the resampling.
+
+    Returns:
+        `kind`, `budget`, `sequences` (how many), and for each value its mean and the ends `_low` and `_high` of its
+        95 % bootstrap interval over sequences; NaN where there is none.
+    """
+    rows = []
+    for (kind, budget), part in similarity_by_sequence(table).groupby(["kind", "budget"], sort=True):
+        row = {"kind": kind, "budget": budget, "sequences": len(part)}
+        for name in VALUES:
+            values_N = part[name].to_numpy(float)
+            low, high = mean_interval(values_N, resamples=bootstrap, seed=seed) or (float("nan"), float("nan"))
+            row |= {name: values_N.mean(), f"{name}_low": low, f"{name}_high": high}
+        rows.append(row)
+    ends = [f"{name}{end}" for name in VALUES for end in ("", "_low", "_high")]
+    return pd.DataFrame(rows, columns=["kind", "budget", "sequences", *ends])
+
+
+def similarity_by_token(table: pd.DataFrame) -> pd.DataFrame:
+    """Means at each position of the output, over the sequences that are so long.
+
+    Args:
+        table: as `analysis.measurements.similarity` gives it.
+
+    Returns:
+        `kind`, `budget`, `token`, `sequences` (how many) and the values, sorted. Later positions are those of longer
+        outputs only: compare budgets at a position rather than positions.
+    """
+    grouped = table.astype({"same_token": float}).groupby(["kind", "budget", "token"], sort=True)
+    means = grouped[list(VALUES)].mean()
+    means.insert(0, "sequences", grouped.size())
+    return means.reset_index()

@@ -1,0 +1,134 @@
+"""The figure of search strategies: the budgets found against the evaluations spent, a curve for each run."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+
+from analysis.experiment import Experiment
+from analysis.formatting import counted, metric_label, per_token, percent
+from analysis.luck.effort_curve import POINTS, progress_curve
+from analysis.per_sequence.savings import upper_budgets
+from analysis.plots.source import Drawn, MissingError, Source
+from analysis.plots.style import frame, log_axis, look_of, percent_axis, styled
+from analysis.stats import mean_interval
+
+__all__ = ["strategies"]
+
+SHADED = 3
+"""Runs up to which intervals are drawn: more would hide one another, and stand in the numbers only."""
+
+
+@styled()
+def strategies(sources: Sequence[Source]) -> Drawn:
+    """Mean minimal budget found against the evaluations of each sequence, over the sequences that all runs have.
+
+    Returns:
+        Numbers: `run`, `strategy`, `sequences`, `evaluations`, `fraction` (mean minimal budget over the full model's
+        cost, after so many), `low`, `high` (95 % bootstrap interval over sequences).
+
+    Raises:
+        MissingError: the runs are not of the same sequences, metric and cost.
+    """
+    experiments = _comparable([source.experiment for source in sources])
+    labels = _labels(sources)
+    curves = [_curve(experiment) for experiment in experiments]
+    table = _numbers(sources, curves, len(experiments[0].sequences))
+    figure = Figure(figsize=(7.2, 3.9))
+    axes = figure.add_subplot()
+    for i, (label, curve) in enumerate(zip(labels, curves, strict=True)):
+        look, x = look_of(i), curve["evaluations"]
+        axes.plot(x, curve["fraction"], label=label, **look.line(linewidth=1.8))
+        if len(curves) <= SHADED:
+            axes.fill_between(x, curve["low"], curve["high"], color=look.color, alpha=0.12, linewidth=0)
+    log_axis(axes, table["evaluations"].max(), "evaluations per sequence, full model included")
+    axes.set_ylabel(f"mean minimal budget, fraction of\n{per_token(experiments[0].measure)}")
+    axes.set_ylim(-0.015, 1.03)
+    percent_axis(axes.yaxis)
+    note = "Shaded: 95 % interval over sequences." if len(curves) <= SHADED else ""
+    legend = axes.get_legend_handles_labels()[0]
+    frame(figure, *_headline(experiments, labels), legend=legend, columns=4, note=note)
+    return table, figure
+
+
+def _comparable(experiments: list[Experiment]) -> list[Experiment]:
+    """The runs on the sequences that all of them have."""
+    for what in ("metric", "tolerance", "measure"):
+        found = list(dict.fromkeys(str(getattr(experiment, what)) for experiment in experiments))
+        if len(found) > 1:
+            raise MissingError(
+                f"runs of one {what} are needed, these have {' and '.join(found)}: choose --criterion or --cost"
+            )
+    keys = [list(zip(one.sequences["sequence"], one.sequences["prompt"], strict=True)) for one in experiments]
+    shared = {name for name, _ in set(keys[0]).intersection(*keys[1:])}
+    if not shared:
+        raise MissingError("runs of the same sequences are needed, these share none: give runs of one data set")
+    return [
+        replace(
+            one,
+            sequences=one.sequences[one.sequences["sequence"].isin(shared)].reset_index(drop=True),
+            evaluations=one.evaluations[one.evaluations["sequence"].isin(shared)].reset_index(drop=True),
+        )
+        for one in experiments
+    ]
+
+
+def _labels(sources: Sequence[Source]) -> list[str]:
+    """The strategies; with the run's name where several used the same one."""
+    names = [source.strategy for source in sources]
+    return [
+        f"{name} ({source.name})" if names.count(name) > 1 else name
+        for name, source in zip(names, sources, strict=True)
+    ]
+
+
+def _curve(experiment: Experiment) -> pd.DataFrame:
+    """The progress at some numbers of evaluations, evenly spread on a logarithmic axis, with intervals."""
+    curve = progress_curve(experiment)[["evaluations", "fraction"]]
+    most = len(curve)
+    count = np.unique(np.rint(most / 2 ** (np.arange(POINTS * np.log2(most) + 1) / POINTS)).astype(int))
+    curve = curve[curve["evaluations"].isin([1, *count])].reset_index(drop=True)
+    ends = [
+        mean_interval(_after(experiment, n).to_numpy(), resamples=1000, seed=experiment.seed) or (np.nan, np.nan)
+        for n in curve["evaluations"]
+    ]
+    return curve.assign(low=[low for low, _ in ends], high=[high for _, high in ends])
+
+
+def _numbers(sources: Sequence[Source], curves: list[pd.DataFrame], sequences: int) -> pd.DataFrame:
+    tables = []
+    for source, curve in zip(sources, curves, strict=True):
+        about = pd.DataFrame(
+            {"run": source.name, "strategy": source.strategy, "sequences": sequences}, index=curve.index
+        )
+        tables.append(about.join(curve))
+    return pd.concat(tables, ignore_index=True)
+
+
+def _after(experiment: Experiment, evaluations: int) -> pd.Series:
+    """The fraction that each sequence was found to need after so many evaluations."""
+    rows = experiment.evaluations[experiment.evaluations["number"] < evaluations]
+    found = upper_budgets(rows, metric=experiment.metric, tolerance=experiment.tolerance) / experiment.full_cost
+    return pd.Series(found, index=rows["sequence"].unique())
+
+
+def _headline(experiments: list[Experiment], labels: list[str]) -> tuple[str, str]:
+    shared = min(int(experiment.evaluations["number"].max()) + 1 for experiment in experiments)
+    found = [_after(experiment, shared) for experiment in experiments]
+    order = np.argsort([values.mean() for values in found], kind="stable")
+    best, sequences = order[0], len(found[0])
+    metric = metric_label(experiments[0].metric)
+    detail = f"{counted(sequences)}, criterion {metric}"
+    finding = f"After {shared} evaluations '{labels[best]}' has found a mean budget of {percent(found[best].mean())}"
+    if len(found) > 1:
+        second = order[1]
+        less = (found[second] - found[best]).to_numpy()
+        interval = mean_interval(less, resamples=1000, seed=experiments[0].seed)
+        detail += f"; {100 * less.mean():.1f} points less than '{labels[second]}'"
+        detail += f", paired 95 % interval {100 * interval[0]:.1f} to {100 * interval[1]:.1f}" if interval else ""
+        if interval and interval[0] <= 0:
+            leader = f"'{labels[best]}' is at {percent(found[best].mean())}"
+            finding = f"After {shared} evaluations no strategy is clearly ahead: {leader}"
+    return finding, detail

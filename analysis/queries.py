@@ -1,0 +1,247 @@
+"""Questions to a stored run; every answer is plain data, ready for JSON or a table."""
+
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+import analysis
+from analysis.per_sequence.savings import ROUNDING
+from oracle.costs import costs_of_file
+from oracle.errors import InputError
+from oracle.quality import get_metric
+from oracle.store import Run
+
+__all__ = [
+    "allocations",
+    "at_most",
+    "budgets",
+    "by_task",
+    "compact",
+    "measure",
+    "oracle_at",
+    "proven",
+    "select",
+    "sequence_frontier",
+]
+
+SLACK = 1e-9
+"""A fraction is at most another up to this: both are rounded."""
+
+SERVING = """
+    WITH full_model AS (SELECT sequence, {metric} AS full_quality FROM evaluations WHERE number = 0),
+    tried AS (
+        SELECT sequence, allocation, cost, fraction, full_quality > $floor AS above_zero,
+            NOT dropped AND {metric} >= full_quality - $tolerance - $rounding AS qualifies
+        FROM evaluations JOIN full_model USING (sequence) WHERE NOT dropped OR $own
+    )
+    SELECT allocation, any_value(cost) AS cost, any_value(fraction) AS fraction,
+        count(DISTINCT sequence) FILTER (qualifies) AS sequences,
+        sequences / (SELECT count(*) FROM full_model) AS share,
+        count(DISTINCT sequence) FILTER (qualifies AND above_zero) AS nonzero,
+        count(DISTINCT sequence) AS tried
+    FROM tried GROUP BY allocation HAVING sequences > 0
+    ORDER BY sequences DESC, cost, allocation LIMIT $count
+"""
+"""What was dropped failed the run's own criterion; nothing else is known of it."""
+
+
+def compact(allocation: Any) -> str:
+    """An allocation for people: runs of layers as ranges, such as `0-3,7,9-29`; `none` without layers."""
+    layers = [int(layer) for layer in allocation]
+    parts: list[list[int]] = []
+    for layer in layers:
+        if parts and layer == parts[-1][-1] + 1:
+            parts[-1].append(layer)
+        else:
+            parts.append([layer])
+    return ",".join(f"{p[0]}-{p[-1]}" if len(p) > 1 else f"{p[0]}" for p in parts) or "none"
+
+
+def budgets(folder: Path, criterion: str | None = None, costs: str | None = None) -> list[dict[str, Any]]:
+    """The minimal budget of every sequence, with its bounds.
+
+    Args:
+        folder: the run.
+        criterion: metric to read the run by; its own by default.
+        costs: what units cost, as `analysis.load` takes it; what the search minimised by default.
+    """
+    return _budgets(analysis.load(folder, criterion, costs=costs))
+
+
+def measure(folder: Path, costs: str | None = None) -> str:
+    """What costs are measured in: layers, sublayers, FLOPs/token or ms/token."""
+    if costs is None:
+        return Run.open(folder).measure
+    return f"{Run.open(folder).unit}s" if costs == "layers" else costs_of_file(costs).unit_of_measure
+
+
+def _budgets(experiment: analysis.Experiment) -> list[dict[str, Any]]:
+    minimal = analysis.budgets(experiment).merge(experiment.sequences[["sequence", "task"]], on="sequence")
+    minimal["fraction"] = minimal["upper"] / experiment.full_cost
+    columns = ["sequence", "task", "upper", "lower", "certified", "proof", "fraction", "allocation", "family"]
+    return _records(minimal[[*columns, "quality", "full_quality", "zero_quality"]])
+
+
+def proven(rows: list[dict[str, Any]]) -> dict[str, Any]:
+    """What is certified of `budgets`.
+
+    Returns:
+        How many are `certified`, how many of these where the full model scores above zero (`certified_nonzero`), and
+        the `mean_gap` (upper - lower) of the others, None if there are none.
+    """
+    gaps = [row["upper"] - row["lower"] for row in rows if not row["certified"]]
+    return {
+        "certified": len(rows) - len(gaps),
+        "certified_nonzero": sum(row["certified"] and not row["zero_quality"] for row in rows),
+        "mean_gap": sum(gaps) / len(gaps) if gaps else None,
+    }
+
+
+def at_most(rows: list[dict[str, Any]], fraction: float) -> list[dict[str, Any]]:
+    """Those of `budgets` that need at most a fraction of the full model's cost, cheapest first."""
+    _check_fraction(fraction, "--at-most")
+    return sorted((row for row in rows if row["fraction"] <= fraction + SLACK), key=lambda row: row["fraction"])
+
+
+def by_task(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Means of `budgets` per task."""
+    table = pd.DataFrame(rows)
+    means = table.groupby("task", sort=False).agg(
+        sequences=("sequence", "size"),
+        full_quality=("full_quality", "mean"),
+        fraction=("fraction", "mean"),
+        zero_quality=("zero_quality", "sum"),
+        certified=("certified", "sum"),
+    )
+    return _records(means.reset_index())
+
+
+def oracle_at(folder: Path, budget: float, criterion: str | None = None, costs: str | None = None) -> dict[str, Any]:
+    """The data-set oracle at a mean budget: its mean quality, and the allocation of every sequence.
+
+    Args:
+        folder: the run.
+        budget: mean fraction of layers, 0 to 1.
+        criterion: metric to read the run by; its own by default.
+        costs: what units cost, as `analysis.load` takes it; what the search minimised by default.
+    """
+    _check_fraction(budget, "--budget")
+    experiment = analysis.load(folder, criterion, costs=costs)
+    metric = experiment.metric
+    evaluations, full_cost = experiment.evaluations, experiment.full_cost
+    items, number_NK = analysis.quality_by_cost(evaluations, full_cost, metric, step=experiment.step)
+    frontier = analysis.oracle_frontier(items)
+    chosen = analysis.assignment(evaluations, number_NK, frontier.costs(budget), metric)
+    full = evaluations.loc[evaluations["number"] == 0, metric].mean()
+    return {
+        "criterion": metric,
+        "budget": budget,
+        "fraction": float(chosen["cost"].mean() / full_cost),
+        "quality": float(chosen["quality"].mean()),
+        "full_quality": float(full),
+        "assignment": _records(chosen),
+    }
+
+
+def sequence_frontier(
+    folder: Path,
+    sequence: str,
+    budget: float | None = None,
+    criterion: str | None = None,
+    costs: str | None = None,
+) -> dict[str, Any]:
+    """One sequence: its prompt and references, and each allocation that beats all cheaper ones.
+
+    Args:
+        folder: the run.
+        sequence: id of the sequence.
+        budget: only allocations that cost at most this fraction of the layers.
+        criterion: metric to read the run by; its own by default.
+        costs: what units cost, as `analysis.load` takes it; what the search minimised by default.
+    """
+    if budget is not None:
+        _check_fraction(budget, "--budget")
+    experiment = analysis.load(folder, criterion, costs=costs)
+    known = {row["sequence"]: row for row in _records(experiment.sequences)}
+    if sequence not in known:
+        raise InputError(
+            f"the run has no sequence '{sequence}'; 'oracle query {Run.open(folder).folder}' lists its {len(known)}"
+        )
+    mine = experiment.evaluations[experiment.evaluations["sequence"] == sequence]
+    within = mine if budget is None else mine[mine["cost"] <= (budget + SLACK) * experiment.full_cost]
+    ordered = within.sort_values(["cost", experiment.metric, "number"], ascending=[True, False, True])
+    quality = ordered[experiment.metric]
+    better = ordered[quality > quality.cummax().shift(fill_value=-float("inf"))]
+    points = better[["cost", experiment.metric, "family", "allocation", "text"]].rename(
+        columns={experiment.metric: "quality"}
+    )
+    points.insert(1, "fraction", points["cost"] / experiment.full_cost)
+    full = mine[mine["number"] == 0].iloc[0]
+    [row] = [row for row in _budgets(experiment) if row["sequence"] == sequence]
+    return {
+        **row,
+        "criterion": experiment.metric,
+        "prompt": known[sequence]["prompt"],
+        "references": known[sequence]["references"],
+        "full_output": full["text"],
+        "evaluations": len(mine),
+        "frontier": _records(points),
+    }
+
+
+def allocations(folder: Path, count: int, criterion: str | None = None) -> list[dict[str, Any]]:
+    """The allocations that meet the criterion on the most sequences, of equal ones the cheapest first.
+
+    Each was tried on some sequences only: on the others nothing is known of it.
+
+    Args:
+        folder: the run.
+        count: how many of them.
+        criterion: metric to read the run by; its own by default.
+
+    Returns:
+        `allocation`, `cost`, `fraction`, `sequences` (where it meets the criterion), `share` (of all sequences),
+        `nonzero` (those among them where the full model scores above the metric's floor; on the others every allocation
+        meets the criterion), `tried` (on how many sequences).
+    """
+    if count < 1:
+        raise InputError(f"--allocations needs at least 1, not {count}")
+    run = Run.open(folder)
+    config = run.manifest["config"]
+    metric = get_metric(config["criterion"] if criterion is None else criterion)
+    own = metric.name == config["criterion"]
+    if metric.name not in run.select("SELECT * FROM evaluations LIMIT 0").column_names:
+        raise InputError(
+            f"criterion '{metric.name}' needs values that this run does not have: search again with "
+            f"--criterion {metric.name}, or read it by another one"
+        )
+    values = {
+        "floor": float("-inf") if metric.floor is None else metric.floor,
+        "tolerance": float(config["tolerance"]) if own else 0.0,
+        "rounding": ROUNDING,
+        "own": own,
+        "count": count,
+    }
+    return run.select(SERVING.format(metric=f'"{metric.name}"'), values).to_pylist()
+
+
+def select(folder: Path, sql: str) -> tuple[list[str], list[dict[str, Any]]]:
+    """Columns and rows of the answer to one SELECT; see `Run.query`."""
+    table = Run.open(folder).select(sql)
+    return table.column_names, table.to_pylist()
+
+
+def _check_fraction(fraction: float, option: str) -> None:
+    if not 0 <= fraction <= 1:
+        raise InputError(f"{option} needs a fraction of the layers from 0 to 1, not {fraction}")
+
+
+def _records(table: pd.DataFrame) -> list[dict[str, Any]]:
+    """Rows as dicts of plain Python values."""
+    rows = table.to_dict("records")
+    return [{str(key): _plain(value) for key, value in row.items()} for row in rows]
+
+
+def _plain(value: Any) -> Any:
+    return value.tolist() if hasattr(value, "tolist") else value

@@ -1,0 +1,264 @@
+"""What figures show is what a few lines of pandas over the run give."""
+
+from dataclasses import replace
+from math import comb, sqrt
+
+import numpy as np
+import pandas as pd
+import pytest
+from plot_tables import write_comparison, write_measures
+
+from analysis import Experiment, Source, summarise
+from analysis.luck.right_and_wrong import mended_after, right_and_wrong
+from analysis.plots.registry import COMPARISONS, FIGURES
+
+LAYERS = 30
+
+
+@pytest.fixture(scope="module")
+def source(experiment, run_writer, tmp_path_factory):
+    folder = run_writer(tmp_path_factory.mktemp("numbers") / "run")
+    write_measures(folder, experiment)
+    write_comparison(folder)
+    return Source(experiment=experiment, folder=folder, known=summarise(experiment, bootstrap=200, permutations=2))
+
+
+@pytest.fixture(scope="module")
+def by_sequence(experiment):
+    return dict(list(experiment.evaluations.sort_values("number").groupby("sequence", sort=False)))
+
+
+def least(rows, tries=None):
+    """The cheapest row as good as the first one, the better one of equal cost."""
+    rows = rows.head(tries) if tries else rows
+    met = rows[rows["rougeL"] >= rows["rougeL"].iloc[0] - 1e-12]
+    return met.sort_values(["cost", "rougeL", "number"], ascending=[True, False, True]).iloc[0]
+
+
+def test_oracle_quality(source, experiment, by_sequence):
+    table, figure = FIGURES["oracle_quality"](source)
+    series = dict(list(table.groupby("series")))
+    full = np.mean([rows["rougeL"].iloc[0] for rows in by_sequence.values()])
+    best = np.mean([rows["rougeL"].max() for rows in by_sequence.values()])
+    assert series["full model"]["quality"].tolist() == pytest.approx([full, full])
+    assert series["oracle"]["quality"].iloc[-1] == pytest.approx(best)
+    assert series["oracle"]["fraction"].iloc[-1] == 1.0
+    assert series["oracle"]["quality"].is_monotonic_increasing
+    [point] = series["equal quality"].itertuples()
+    reached = series["oracle"][series["oracle"]["quality"] >= full - 1e-9]
+    assert (point.fraction, point.quality) == (pytest.approx(reached["fraction"].iloc[0]), pytest.approx(full))
+    assert (point.fraction_low, point.fraction_high) == source.summary.equal_quality_interval
+    ten = experiment.evaluations.query("family == 'unified' and cost == 10")["rougeL"]
+    unified = series["unified"]
+    assert unified.loc[np.isclose(unified["fraction"], 1 / 3), "quality"].tolist() == pytest.approx([ten.mean()])
+    lines = {line.get_label(): line for line in figure.axes[0].lines}
+    assert np.array_equal(np.transpose(lines["oracle"].get_data()), series["oracle"][["fraction", "quality"]])
+
+
+@pytest.mark.parametrize("tolerance", [0.0, 0.1])
+def test_the_equal_quality_point_lies_where_the_curve_reaches_the_criterion(experiment, tolerance):
+    tolerant = replace(experiment, tolerance=tolerance)
+    summary = summarise(tolerant, bootstrap=0, permutations=0)
+    table, _ = FIGURES["oracle_quality"](Source(experiment=tolerant, known=summary))
+    [point] = table[table["series"] == "equal quality"].itertuples()
+    assert point.quality == summary.full_quality - tolerance
+    before, there = summary.oracle.frontier.quality_at(np.array([point.fraction - 1e-6, point.fraction]))
+    assert before < point.quality <= there + 1e-9
+
+
+def test_minimal_budgets(source, experiment, by_sequence):
+    table, figure = FIGURES["minimal_budgets"](source)
+    task = experiment.sequences.set_index("sequence")["task"]
+    upper = {name: least(rows)["cost"] / LAYERS for name, rows in by_sequence.items()}
+    zero = {name: rows["rougeL"].iloc[0] == 0 for name, rows in by_sequence.items()}
+    found = table.set_index("sequence")
+    assert found["upper"].to_dict() == pytest.approx(upper)
+    assert found["zero_quality"].to_dict() == zero
+    assert found["task"].to_dict() == task.to_dict()
+    assert (found["lower"] <= found["upper"]).all()
+    for name, row in found.iterrows():
+        scored = [upper[other] for other in upper if task[other] == task[name] and not zero[other]]
+        assert row["scored"] == len(scored)
+        assert row["mean"] == pytest.approx(np.mean(scored)) if scored else np.isnan(row["mean"])
+    x, y = figure.axes[0].lines[0].get_data()
+    for fraction in (0.0, 0.31, 0.8, 1.0):
+        shown = y[np.searchsorted(x, fraction, side="right") - 1]
+        assert shown == pytest.approx(np.mean([value <= fraction for value in upper.values()]))
+
+
+def test_many_sequences_of_a_task_become_a_band(experiment, source):
+    one = experiment.sequences.assign(task=["few"] * 2 + ["many"] * 22)
+    copies = [one.assign(sequence=one["sequence"] + f"-{i}") for i in range(4)]
+    rows = [experiment.evaluations.assign(sequence=experiment.evaluations["sequence"] + f"-{i}") for i in range(4)]
+    many = replace(
+        experiment, sequences=pd.concat(copies, ignore_index=True), evaluations=pd.concat(rows, ignore_index=True)
+    )
+    table, figure = FIGURES["minimal_budgets"](
+        Source(experiment=many, known=summarise(many, bootstrap=0, permutations=0))
+    )
+    assert table["task"].value_counts().to_dict() == {"many": 88, "few": 8}
+    assert [len(line.get_xdata()) for line in figure.axes[1].lines][-1] == 88
+
+
+def test_layer_use(source, experiment, by_sequence):
+    table, figure = FIGURES["layer_use"](source)
+    chosen = {name: set(least(rows)["allocation"]) for name, rows in by_sequence.items() if rows["rougeL"].iloc[0] > 0}
+    task = experiment.sequences.set_index("sequence")["task"]
+    for row in table.itertuples():
+        masks = [mask for name, mask in chosen.items() if row.task in (task[name], "all")]
+        assert row.n == len(masks)
+        if not masks:
+            assert np.isnan([row.share, row.low, row.high]).all()
+            continue
+        share, n, z = np.mean([row.layer in mask for mask in masks]), len(masks), 1.959963984540054
+        centre, half = share + z * z / 2 / n, z * sqrt(share * (1 - share) / n + z * z / 4 / n / n)
+        ends = [(centre - half) / (1 + z * z / n), (centre + half) / (1 + z * z / n)]
+        assert [row.share, row.low, row.high] == pytest.approx([share, *ends], abs=1e-9)
+    assert len(table) == 9 * LAYERS
+    assert table["task"].iloc[-1] == "all"
+    assert "Left out: 3 of 24 sequences" in " ".join(text.get_text() for text in figure.texts)
+    assert figure.axes[1].images[0].get_array().shape == (8, LAYERS)
+
+
+def test_luck_curve_and_strategies(source, by_sequence):
+    table, _ = FIGURES["luck_curve"](source)
+    progress, _ = COMPARISONS["strategies"]([source])
+    hand = {
+        n: np.mean([least(rows, n)["cost"] for rows in by_sequence.values()]) / LAYERS for n in table["allocations"]
+    }
+    assert dict(zip(table["allocations"], table["per_sequence"], strict=True)) == pytest.approx(hand)
+    assert dict(zip(progress["evaluations"], progress["fraction"], strict=True)) == pytest.approx(hand)
+    assert (progress["low"] <= progress["fraction"]).all() and (progress["fraction"] <= progress["high"]).all()
+
+
+def test_runs_are_compared_on_the_sequences_and_evaluations_that_they_share(source, experiment, by_sequence):
+    half = experiment.sequences["sequence"][:12]
+    few = experiment.evaluations.query("number < 50 and sequence in @half")
+    other = replace(experiment, sequences=experiment.sequences[:12], evaluations=few.reset_index(drop=True))
+    table, figure = COMPARISONS["strategies"]([source, Source(experiment=other, folder=source.folder / "other")])
+    assert set(table["sequences"]) == {12}
+    for run, most in (("run", 120), ("other", 50)):
+        last = table[table["run"] == run].iloc[-1]
+        hand = np.mean([least(by_sequence[name], most)["cost"] for name in half]) / LAYERS
+        assert (last["evaluations"], last["fraction"]) == (most, pytest.approx(hand))
+    assert "After 50 evaluations no strategy is clearly ahead" in figure.texts[0].get_text()
+
+
+def test_depth_of_right_and_wrong(source, by_sequence):
+    table, _ = FIGURES["depth_right_wrong"](source)
+    groups = {"right": [], "wrong": []}
+    for rows in by_sequence.values():
+        right = rows["rougeL"] >= 0.5 - 1e-12
+        depths = rows.loc[right & ((rows["cost"] < LAYERS) | (rows["number"] == 0)), "cost"] / LAYERS
+        groups["right" if right.iloc[0] else "wrong"].append(
+            (depths.min(), int((right & (rows["cost"] < LAYERS)).sum()))
+        )
+    assert all(len(group) > 3 for group in groups.values())
+    depth = table[table["panel"] == "depth"]
+    for name, group in groups.items():
+        shown = depth[depth["samples"] == name]
+        assert set(shown["n"]) == {len(group)}
+        hand = [np.mean([value <= x + 1e-9 for value, _ in group]) for x in shown["x"]]
+        assert shown["share"].tolist() == pytest.approx(hand)
+    tries = table[(table["panel"] == "tries") & (table["samples"] == "wrong")]
+    m = len(next(iter(by_sequence.values()))) - 1
+    hand = [
+        np.mean([1 - comb(m - hits, n) / comb(m, n) for _, hits in groups["wrong"]]) for n in tries["x"].astype(int)
+    ]
+    assert tries["share"].tolist() == pytest.approx(hand)
+
+
+def test_blind_tries_cannot_outnumber_those_made():
+    samples = pd.DataFrame({"tries": [4, 4, 4, 0], "hits": [0, 1, 4, 0]})
+    chance = mended_after(samples, np.array([1, 3, 4, 9]))
+    assert chance == pytest.approx(np.array([[0, 0, 0, 0], [0.25, 0.75, 1, 1], [1, 1, 1, 1], [0, 0, 0, 0]]))
+
+
+def chooser(rows, answers, tasks):
+    """Sequences of three choices; rows: which one each allocation of 3, 2 and 1 layers chooses."""
+    names = [f"s{i}" for i in range(len(rows))]
+    sequences = pd.DataFrame({"sequence": names, "task": tasks, "prompt": names, "answer": answers, "prompt_tokens": 5})
+    sequences["choices"] = [["a", "b", "c"]] * len(rows)
+    sequences["references"] = [[]] * len(rows)
+    evaluations = [
+        {
+            "sequence": names[i],
+            "number": number,
+            "family": "full" if number == 0 else "random",
+            "allocation": list(range(3 - number)),
+            "cost": 3 - number,
+            "choice": float(choice),
+            "choice_accuracy": float(choice == answers[i]),
+        }
+        for i, row in enumerate(rows)
+        for number, choice in enumerate(row)
+    ]
+    about = {"layers": 3, "unit": "layer", "metric": "choice_accuracy", "kind": "choice", "tolerance": 0.0}
+    more = {"scope": "decode", "floor": 0.0, "seed": 0}
+    return Experiment(sequences=sequences, evaluations=pd.DataFrame(evaluations), **about, **more)
+
+
+def test_the_null_mends_by_other_samples_answers_within_the_task():
+    # Each has one partner. s0 is mended by its own answer and by its partner's; s1 by neither; s2 agrees with s3.
+    rows = [(2, 0, 1), (2, 2, 2), (0, 1, 1), (0, 0, 0)]
+    depth = right_and_wrong(chooser(rows, [0, 1, 1, 1], ["t", "t", "u", "u"]), permutations=3)
+    assert depth.samples["right"].tolist() == [False] * 4
+    assert depth.samples["least"].tolist() == pytest.approx([2 / 3, np.nan, 1 / 3, np.nan], nan_ok=True)
+    assert depth.samples["hits"].tolist() == [1, 0, 2, 0]
+    null = depth.null
+    assert sorted(zip(null["permutation"], null["sequence"], strict=True)) == [
+        (p, s) for p in range(3) for s in ("s0", "s1")
+    ]
+    assert null.loc[null["sequence"] == "s0", "least"].tolist() == pytest.approx([1 / 3] * 3)
+    assert null.loc[null["sequence"] == "s1", "least"].isna().all()
+
+
+def test_samples_alone_in_their_task_change_places_with_one_another():
+    depth = right_and_wrong(chooser([(2, 1, 1), (2, 0, 2)], [0, 1], ["t", "u"]), permutations=2)
+    assert depth.null.groupby("sequence")["least"].first().to_dict() == pytest.approx({"s0": 1 / 3, "s1": 2 / 3})
+
+
+def test_skip_against_exit(source, experiment):
+    table, figure = FIGURES["skip_against_exit"](source)
+    measured = pd.read_parquet(source.folder / "measures" / "similarity.parquet")
+    cosine = table[table["panel"] == "cosine"].set_index(["series", "budget"])["value"]
+    hand = measured.groupby(["kind", "budget", "sequence"])["cosine"].mean().groupby(["kind", "budget"]).mean()
+    assert cosine.to_dict() == pytest.approx(hand.to_dict())
+    quality = table[(table["panel"] == "quality") & (table["series"] == "exit")].set_index("budget")["value"]
+    tried = experiment.evaluations.query("family == 'early-exit' or family == 'full'").groupby("cost")["rougeL"].mean()
+    assert quality.to_dict() == pytest.approx(tried.to_dict())
+    assert "skipping is ahead by cosine" in figure.texts[0].get_text().replace("\n", " ")
+
+
+def test_without_both_policies_the_next_token_stands_for_quality(source, experiment):
+    auto = replace(experiment, evaluations=experiment.evaluations.assign(family="auto"))
+    table, _ = FIGURES["skip_against_exit"](replace(source, experiment=auto))
+    assert set(table["panel"]) == {"cosine", "same_token"}
+    measured = pd.read_parquet(source.folder / "measures" / "similarity.parquet").query(
+        "kind == 'skip' and budget == 9"
+    )
+    row = table.query("panel == 'same_token' and series == 'skip' and budget == 9")
+    assert row["value"].tolist() == pytest.approx([measured.groupby("sequence")["same_token"].mean().mean()])
+
+
+def test_throughput(source):
+    table, figure = FIGURES["throughput"](source)
+    rows = {(row.speedup, row.batch): row for row in table.itertuples()}
+    assert rows[2, 8].gain == pytest.approx(2**0.7)
+    assert rows[5, 32].ideal_gain == pytest.approx(5)
+    heights = sorted(bar.get_height() for bar in figure.axes[0].patches)
+    assert heights == pytest.approx(sorted([2**0.7, 3**0.7, 5**0.7] * 3))
+    cells = [cell.get_text().get_text() for cell in figure.axes[1].tables[0].get_celld().values()]
+    assert {"100.0 %", "20.0 %", "0.100", "12.5", f"{1250 * 2**0.7:,.0f}  (1.62\N{MULTIPLICATION SIGN})"} <= set(cells)
+
+
+def test_controllers(source):
+    table, figure = FIGURES["controllers"](source)
+    stored = pd.read_parquet(source.folder / "controllers" / "comparison.parquet")
+    keys = ["controller", "setting"]
+    pd.testing.assert_frame_equal(
+        table.sort_values(keys, ignore_index=True), stored.sort_values(keys, ignore_index=True)
+    )
+    assert "10 of 14 settings clearly beat" in figure.texts[0].get_text()
+    marks = {line.get_marker() for line in figure.axes[0].lines if line.get_marker() != "None"}
+    assert len(marks) >= 8

@@ -1,0 +1,303 @@
+"""Figures: the files are the same every time, say where they come from, and can be read in grey."""
+
+import itertools
+import json
+import shutil
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import matplotlib as mpl
+import pandas as pd
+import pytest
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.colors import to_hex
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.patches import Patch
+from matplotlib.text import Text
+from PIL import Image
+from plot_tables import write_comparison, write_measures
+
+from analysis import InputError, Source, load, summarise
+from analysis.plots.files import save
+from analysis.plots.registry import COMPARISONS, FIGURES, NAMES, draw_all
+from analysis.plots.style import LOOKS, look_of
+from oracle.costs import Costs
+
+ROOT = Path(__file__).resolve().parents[3]
+
+
+@pytest.fixture(scope="module")
+def source(experiment, run_writer, tmp_path_factory):
+    """A run that has everything."""
+    folder = run_writer(tmp_path_factory.mktemp("plots") / "run")
+    write_measures(folder, experiment)
+    write_comparison(folder)
+    return Source(experiment=experiment, folder=folder, known=summarise(experiment, bootstrap=200, permutations=2))
+
+
+@pytest.fixture(scope="module")
+def small(source, run_maker):
+    """A run that is drawn at once."""
+    experiment = run_maker(sequences=8, count=24, layers=8)
+    folder = source.folder.with_name("small")
+    shutil.copytree(source.folder, folder)
+    write_measures(folder, experiment)
+    return Source(experiment=experiment, folder=folder, known=summarise(experiment, bootstrap=0, permutations=2))
+
+
+@pytest.fixture(scope="module")
+def drawn(source):
+    figures = {name: draw(source) for name, draw in FIGURES.items()}
+    figures |= {name: draw([source]) for name, draw in COMPARISONS.items()}
+    few = source.experiment.evaluations[source.experiment.evaluations["number"] < 40]
+    other = Source(experiment=replace(source.experiment, evaluations=few), folder=Path("other"), known=source.known)
+    return figures | {"strategies of two runs": COMPARISONS["strategies"]([source, other])}
+
+
+def texts(figure):
+    return " ".join(text.get_text() for text in figure.findobj(Text))
+
+
+def words(figure):
+    """The texts that are drawn: of the tick labels those within their axis."""
+    FigureCanvasAgg(figure)
+    figure.draw_without_rendering()
+    axes = [axis for axes in figure.axes for axis in (axes.xaxis, axes.yaxis)]
+    ticks = [(axis, tick) for axis in axes for tick in [*axis.get_major_ticks(), *axis.get_minor_ticks()]]
+    unseen = {id(tick.label2) for _, tick in ticks}
+    for axis, tick in ticks:
+        low, high = sorted(axis.get_view_interval())
+        if not low - 1e-9 <= tick.get_loc() <= high + 1e-9 or not axis.get_visible() or not axis.axes.axison:
+            unseen.add(id(tick.label1))
+    hidden = {id(label) for axis in axes if not axis.axes.axison for label in (axis.label,)}
+    found = [text for text in figure.findobj(Text) if text.get_visible() and text.get_text().strip()]
+    return [text for text in found if id(text) not in unseen | hidden]
+
+
+@pytest.mark.parametrize("name", [*NAMES, "strategies of two runs"])
+def test_words_lie_within_the_figure_and_not_on_one_another(drawn, name):
+    figure = drawn[name][1]
+    boxes = [(text.get_text(), text.get_window_extent()) for text in words(figure)]
+    assert len(boxes) > 10
+    for text, box in boxes:
+        assert box.x0 >= -1 and box.y0 >= -1, text
+        assert box.x1 <= figure.bbox.width + 1 and box.y1 <= figure.bbox.height + 1, text
+    for (one, a), (two, b) in itertools.combinations(boxes, 2):
+        apart = a.x1 <= b.x0 + 2 or b.x1 <= a.x0 + 2 or a.y1 <= b.y0 + 2 or b.y1 <= a.y0 + 2
+        assert apart, f"{one!r} on {two!r}"
+
+
+def in_grey(handle):
+    """All that tells a series from others where there is no colour."""
+    if isinstance(handle, Patch):
+        return "patch", handle.get_hatch(), handle.get_alpha() is None
+    if isinstance(handle, Line2D):
+        width = handle.get_linewidth() >= 1.5
+        dashes = (handle._unscaled_dash_pattern, width) if handle.get_linestyle() != "None" else None
+        return "line", str(dashes), handle.get_marker(), to_hex(handle.get_markerfacecolor()) == "#ffffff"
+    return type(handle).__name__, str(handle.get_linestyle())
+
+
+@pytest.mark.parametrize("name", [*NAMES, "strategies of two runs"])
+def test_series_are_told_apart_without_colour(drawn, name):
+    legends = drawn[name][1].legends
+    assert legends or name == "layer_use", "a heat map of one hue needs none"
+    for legend in legends:
+        looks = [in_grey(handle) for handle in legend.legend_handles]
+        assert len(set(looks)) == len(looks), looks
+
+
+def test_looks_are_many_and_differ_without_colour():
+    looks = [look_of(series) for series in range(7 * len(LOOKS))]
+    assert len({(str(look.dashes), look.marker) for look in looks}) == len(looks)
+    assert len({look.hatch for look in LOOKS}) == len(LOOKS)
+
+
+def test_files_carry_their_provenance_and_leave_no_trace(small, tmp_path):
+    before = dict(mpl.rcParams)
+    names = ["layer_use", "skip_against_exit", "throughput", "strategies"]
+    pictures = list(draw_all([small], tmp_path, names=names))
+    assert dict(mpl.rcParams) == before
+    assert [picture.name for picture in pictures] == names
+    for picture in pictures:
+        assert [file.name for file in picture.files] == [f"{picture.name}.{kind}" for kind in ("png", "pdf", "csv")]
+        png, pdf, csv = picture.files
+        origin = json.loads(Image.open(png).text["Description"])
+        assert (origin["model"]["fingerprint"], origin["figure"]) == ("f00d", picture.name)
+        assert csv.read_text().splitlines()[0] == f"# {json.dumps(origin, sort_keys=True)}"
+        assert b"f00d" in pdf.read_bytes()
+        assert b"CreationDate" not in pdf.read_bytes()
+        measured = picture.name in ("skip_against_exit", "throughput")
+        assert origin.get("measured") == ({"machine": "a test"} if measured else None)
+
+
+def test_the_numbers_can_be_read_again(drawn, tmp_path):
+    for name, (table, _) in drawn.items():
+        path = save(table, Figure((1, 1)), tmp_path / name, {"model": "# \n '\""})[2]
+        read = pd.read_csv(path, comment="#")
+        assert list(read.columns) == list(table.columns)
+        for column in table:
+            pd.testing.assert_series_equal(read[column], table[column], check_dtype=False, rtol=1e-14, obj=name)
+
+
+def test_what_a_run_lacks_is_named_and_the_rest_drawn(small, stored_run, tmp_path):
+    bare = replace(small, folder=stored_run)
+    names = ["layer_use", "skip_against_exit", "throughput", "controllers"]
+    pictures = {picture.name: picture for picture in draw_all([bare], tmp_path, names=names)}
+    assert list(pictures) == names
+    lacking = {name: picture.skipped for name, picture in pictures.items() if picture.skipped}
+    assert lacking == {
+        "skip_against_exit": f"run `oracle measure {stored_run}` first",
+        "throughput": f"run `oracle measure {stored_run}` first",
+        "controllers": f"run `oracle compare {stored_run}` first",
+    }
+    assert all(bool(picture.files) != bool(picture.skipped) for picture in pictures.values())
+    assert not list(tmp_path.glob("throughput*"))
+
+
+def test_each_of_several_runs_gets_a_folder(small, tmp_path):
+    first, other = replace(small, folder=Path("run")), replace(small, folder=Path("x") / "run-2")
+    pictures = list(draw_all([first, replace(first), other], tmp_path, names=["layer_use", "strategies"]))
+    assert [picture.name for picture in pictures] == [
+        "run/layer_use",
+        "run-2/layer_use",
+        "run-2-2/layer_use",
+        "strategies",
+    ]
+    assert (
+        json.loads(Image.open(tmp_path / "strategies.png").text["Description"])["runs"][2]["model"]["id"] == "synthetic"
+    )
+    assert (tmp_path / "run-2-2" / "layer_use.csv").is_file()
+
+
+def test_runs_that_cannot_be_compared_are_told_so(source, tmp_path):
+    elsewhere = source.experiment.sequences.assign(prompt="another")
+    for change, why in (({"metric": "chrf"}, "rougeL and chrf"), ({"sequences": elsewhere}, "share none")):
+        other = Source(experiment=replace(source.experiment, **change), known=source.known)
+        [picture] = draw_all([source, other], tmp_path, names=["strategies"])
+        assert why in picture.skipped
+
+
+def test_an_unknown_figure_is_named(source, tmp_path):
+    with pytest.raises(InputError, match="'orcale' is none of them"):
+        draw_all([source], tmp_path, names=["orcale"])
+
+
+def test_labels_follow_the_cost(experiment):
+    costs = Costs(
+        units=(2.0,) * 30,
+        states=(0.0,) * 30,
+        overhead=20.0,
+        unit_of_measure="ms/token",
+        unit="layer",
+        context=64,
+        batch=1,
+        dtype="float32",
+        device="cpu",
+        model="synthetic",
+        fingerprint="f00d",
+    )
+    cost = costs.of_each(experiment.evaluations["allocation"])
+    timed = replace(experiment, costs=costs, evaluations=experiment.evaluations.assign(cost=cost))
+    source = Source(experiment=timed, known=summarise(timed, bootstrap=20, permutations=2))
+    for name in ("oracle_quality", "minimal_budgets", "luck_curve", "depth_right_wrong"):
+        assert "fraction of ms/token" in texts(FIGURES[name](source)[1])
+        assert "layers per" not in texts(FIGURES[name](source)[1])
+    table, _ = FIGURES["minimal_budgets"](source)
+    # Where the full model scores nothing no layer runs: what is left is what every token costs.
+    assert set(table.loc[table["zero_quality"], "upper"]) == {0.25}
+
+
+@pytest.mark.parametrize(
+    "name", [name for name in NAMES if name not in ("skip_against_exit", "throughput", "controllers")]
+)
+def test_degenerate_runs_draw_too(experiment, tmp_path, name):
+    zeros = replace(
+        experiment,
+        evaluations=experiment.evaluations.query("sequence == 's000'").assign(rougeL=0.0, family="full"),
+        sequences=experiment.sequences.iloc[:1],
+    )
+    [picture] = draw_all([Source(experiment=zeros, known=summarise(zeros, bootstrap=0))], tmp_path, names=[name])
+    assert len(picture.files) == 3
+
+
+def test_a_model_that_is_always_right_draws_too(experiment, tmp_path):
+    right = replace(experiment, evaluations=experiment.evaluations.assign(rougeL=1.0))
+    source = Source(experiment=right, known=summarise(right, bootstrap=20, permutations=1))
+    [picture] = draw_all([source], tmp_path, names=["depth_right_wrong"])
+    assert set(pd.read_csv(picture.files[2], comment="#")["samples"]) == {"right"}
+
+
+@pytest.mark.parametrize("change", [{"metric": "agreement", "kind": "tokens"}, {"metric": "x", "kind": "likelihood"}])
+def test_metrics_without_right_and_wrong_are_named(source, tmp_path, change):
+    other = replace(source, experiment=replace(source.experiment, **change))
+    [picture] = draw_all([other], tmp_path, names=["depth_right_wrong"])
+    assert f"not {change['metric']}" in picture.skipped
+
+
+def test_a_task_may_be_called_anything(experiment, source, tmp_path):
+    names = ["$\\foo_{$ \x1b[31m", 'a # b, "c"', "all"]
+    hostile = experiment.sequences.assign(task=[names[i % 3] for i in range(len(experiment.sequences))])
+    named = replace(source, experiment=replace(experiment, sequences=hostile))
+    for picture in draw_all([named], tmp_path, names=["layer_use", "minimal_budgets"]):
+        assert set(names) <= set(pd.read_csv(picture.files[2], comment="#")["task"])
+
+
+def test_an_unwritable_folder_is_one_line(source, tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(InputError, match="cannot write figures") as caught:
+        list(draw_all([source], tmp_path / "file" / "out", names=["layer_use"]))
+    assert "\n" not in str(caught.value)
+
+
+def run_script(name, *arguments):
+    return subprocess.run(
+        [sys.executable, ROOT / "figures" / f"{name}.py", *arguments],
+        capture_output=True,
+        text=True,
+        check=False,
+        env={"PYTHONPATH": str(ROOT), "PATH": ""},
+    )
+
+
+@pytest.mark.slow
+def test_scripts_draw_the_same_bytes_as_another_process(run_writer, tmp_path):
+    folder = run_writer(tmp_path / "run")
+    write_measures(folder, load(folder))
+    write_comparison(folder)
+    done = run_script("make_all", folder, "--out", tmp_path / "script", "--criterion", "rouge1")
+    assert (done.returncode, done.stderr) == (0, "")
+    files = [Path(line) for line in done.stdout.splitlines()]
+    here = draw_all([Source.open(folder, criterion="rouge1")], tmp_path / "here")
+    assert [file.name for file in files] == [file.name for picture in here for file in picture.files]
+    assert len(files) == 3 * len(NAMES)
+    for file in files:
+        assert file.read_bytes() == (tmp_path / "here" / file.name).read_bytes()
+
+
+def test_every_figure_has_its_script():
+    scripts = {path.stem: path.read_text() for path in (ROOT / "figures").glob("*.py")}
+    assert set(scripts) == {*NAMES, "make_all", "script"}
+    assert all(f'main("{name}")' in scripts[name] and scripts[name].count("\n") <= 10 for name in NAMES)
+
+
+@pytest.mark.slow
+def test_scripts_refuse_in_one_line(stored_run, tmp_path):
+    for name, run, said in (
+        ("oracle_quality", tmp_path, "error: a run folder is required"),
+        ("throughput", stored_run, "throughput: run `oracle measure"),
+    ):
+        done = run_script(name, run, "--out", tmp_path / "out")
+        assert done.returncode == 2
+        assert done.stderr.startswith(said)
+        assert done.stderr.count("\n") == 1
+        assert not (tmp_path / "out").exists()
+
+
+def test_a_figure_is_a_figure(drawn):
+    for name, (table, figure) in drawn.items():
+        assert isinstance(figure, Figure), name
+        assert len(table) > 0, name

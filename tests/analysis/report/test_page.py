@@ -1,0 +1,179 @@
+"""The report as a file: complete, the same every time, and safe before any browser sees it."""
+
+import base64
+import gzip
+import hashlib
+import json
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from made_up import write_run
+
+import analysis
+from analysis.report import write_report
+from analysis.report.facts import facts, finding
+from analysis.report.parts import MOST_TASKS, parts_of, task_names
+from analysis.report.rows import compact, details
+from oracle.store import Run
+
+Command = Callable[..., tuple[int, str, str]]
+
+ASSETS = Path(analysis.__file__).parent / "report" / "assets"
+
+
+def unpacked(page: str) -> dict[str, object]:
+    blocks = re.findall(r'<script type="application/octet-stream" id="data-([\w-]+)">([^<]*)</script>', page)
+    texts = {name: gzip.decompress(base64.b64decode(data, validate=True)).decode() for name, data in blocks}
+    return {name: text if name == "plotly" else json.loads(text) for name, text in texts.items()}
+
+
+def test_equal_runs_give_equal_bytes(stored: Path, report: Path, tmp_path: Path) -> None:
+    again = write_report(stored, tmp_path / "folder" / "again.html")
+    assert again.read_bytes() == report.read_bytes()
+
+
+def test_the_policy_names_the_two_scripts_and_no_place(report: Path) -> None:
+    page = report.read_text(encoding="utf-8")
+    policy = re.search(r'Content-Security-Policy" content="([^"]*)"', page)[1].replace("&#39;", "'")
+    allowed = re.findall(r"'sha256-([^']+)'", policy)
+    scripts = [re.search(r"<script>(.*?)</script>", page, re.DOTALL)[1], str(unpacked(page)["plotly"])]
+    assert allowed == [base64.b64encode(hashlib.sha256(script.encode()).digest()).decode() for script in scripts]
+    assert "default-src 'none'" in policy
+    assert "http" not in policy
+    assert re.findall(r'(?:src|href)\s*=\s*"([^"#][^"]*)"', page) == []
+
+
+def test_the_program_writes_texts_only_as_texts() -> None:
+    for path in ASSETS.glob("*.js"):
+        program = path.read_text(encoding="utf-8")
+        for risky in (
+            "innerHTML",
+            "outerHTML",
+            "insertAdjacent",
+            "document.write",
+            "eval(",
+            "Function(",
+            "http://",
+            "https://",
+        ):
+            assert risky not in program.replace("http://www.w3.org/2000/svg", ""), f"{path.name}: {risky}"
+
+
+def test_hostile_texts_end_no_script_and_start_no_tag(hostile: Path) -> None:
+    page = hostile.read_text(encoding="utf-8")
+    assert "<img" not in page
+    assert page.count("<script") == page.count("</script>") == 2 + len(unpacked(page)) - 1
+    assert all(re.fullmatch(r"[A-Za-z0-9+/=]*", data) for data in re.findall(r"octet-stream[^>]*>([^<]*)<", page))
+
+
+def test_the_numbers_are_those_of_the_summary(stored: Path) -> None:
+    experiment = analysis.load(stored)
+    whole, *tasks = parts_of(experiment, bootstrap=50, permutations=2)
+    summary = analysis.summarise(experiment, bootstrap=50, permutations=2)
+    values = {
+        fact.title: fact
+        for fact in facts(whole, adjusted=analysis.luck_adjusted(experiment, bootstrap=0), verified=(3, 4))
+    }
+    assert values["Minimal budget per sequence"].share == summary.per_sequence_fraction
+    assert values["Oracle at equal mean quality"].value == f"{100 * summary.equal_quality_fraction:.1f} %"
+    assert values["Oracle at equal mean quality"].floor == summary.null_equal_quality_fraction
+    assert values["Proven minimal"].value == f"{summary.certified_nonzero} of {60 - summary.zero_quality_sequences}"
+    assert values["Verified"].value == "3 of 4"
+    assert "Do not trust" in values["Verified"].sentence
+    assert finding(whole) == f"On average, {summary.minimal['upper'].mean():.1f} of 12 layers are enough"
+    assert [part.name for part in tasks] == ["task a", "task b", "task c"]
+    by_task = summary.minimal.groupby(np.arange(60) % 3)["upper"].mean() / 12
+    assert [part.summary.per_sequence_fraction for part in tasks] == pytest.approx(by_task.tolist())
+    assert all(part.summary.null is None for part in tasks)
+
+
+def test_other_references_have_the_last_word(tmp_path: Path) -> None:
+    experiment = analysis.load(write_run(tmp_path / "run", references=2))
+    [whole, *_] = parts_of(experiment, bootstrap=0, permutations=0)
+    adjusted = analysis.luck_adjusted(experiment, bootstrap=20)
+    values = {fact.title: fact for fact in facts(whole, adjusted=adjusted)}
+    shown = values["Oracle, judged by other references"]
+    assert (shown.share, shown.interval) == (adjusted.fraction, adjusted.interval)
+    assert f"{100 * adjusted.share_of_luck:.1f} % of the saving is lost" in shown.sentence
+
+
+def test_what_opens_is_the_frontier(stored: Path) -> None:
+    experiment = analysis.load(stored)
+    summary = analysis.summarise(experiment, bootstrap=0, permutations=0)
+    for name, (full, *frontier) in zip(experiment.sequences["sequence"], details(experiment, summary), strict=True):
+        mine = experiment.evaluations[experiment.evaluations["sequence"] == name]
+        costs = sorted(set(mine["cost"]))
+        best = [mine.loc[mine["cost"] == cost, "rougeL"].max() for cost in costs]
+        better = [n for n, quality in enumerate(best) if all(quality > before for before in best[:n])]
+        assert [cost for cost, *_ in frontier] == [costs[n] for n in better]
+        assert [quality for _, quality, *_ in frontier] == pytest.approx([best[n] for n in better], rel=1e-4)
+        texts = [full if text is None else text for *_, text, _ in frontier]
+        assert set(texts) <= set(mine["text"])
+        [minimal] = [cost for cost, *_, mark in frontier if mark & 1]
+        assert minimal == summary.minimal.set_index("sequence")["upper"][name]
+
+
+def test_what_was_measured_is_shown_where_it_was(measured: Path, report: Path) -> None:
+    assert unpacked(report.read_text(encoding="utf-8"))["index"]["extras"] == {}
+    extras = unpacked(measured.read_text(encoding="utf-8"))["index"]["extras"]
+    skip, leave = extras["similarity"]
+    assert (skip["name"], skip["x"], leave["name"], leave["x"]) == ("skipping", [0.5, 1.0], "early exit", [0.5])
+    assert skip["cosine"] == pytest.approx([0.65, 1.05])
+    assert skip["same"] == [0.5, 1.0]
+    assert extras["throughput"] == [
+        {"policy": "full model", "fraction": 1.0, "quality": 0.5, "speeds": {"1": 10.0, "8": 80.0}},
+        {"policy": "unified 2x", "fraction": 0.5, "quality": 0.25, "speeds": {"1": 20.0, "8": 160.0}},
+    ]
+    captured = {row["controller"]: row["captured"] for row in extras["controllers"]}
+    assert captured == {"router": 0.33333, "oracle": None}
+
+
+@pytest.mark.parametrize(
+    ("layers", "text"), [((), ""), ((3,), "3"), ((0, 1, 2, 5), "0-2,5"), ((0, 1, 1, 2, 0), "0-1,1-2,0")]
+)
+def test_layers_are_written_as_ranges(layers: tuple[int, ...], text: str) -> None:
+    assert compact(np.array(layers, dtype=np.int32)) == text
+
+
+def test_the_smallest_of_many_tasks_are_read_together(stored: Path) -> None:
+    sequences = analysis.load(stored).sequences
+    many = sequences.assign(task=[f"t{min(n, 50)}" for n in range(60)])
+    counts = task_names(many).value_counts()
+    assert len(counts) == MOST_TASKS
+    assert counts["t50"] == 10
+    assert counts["(12 smaller tasks)"] == 12
+    assert set(task_names(sequences.assign(task=""))) == {""}
+
+
+def test_a_run_of_one_sequence_and_one_try(tmp_path: Path) -> None:
+    page = write_report(write_run(tmp_path / "run", sequences=1, tries=1)).read_text(encoding="utf-8")
+    index = unpacked(page)["index"]
+    assert index["rows"]["upper"] == [12.0]
+    assert 'id="task"' not in page
+
+
+def test_the_command_writes_and_opens_it(
+    command: Command, search: Callable[..., Run], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[str] = []
+    monkeypatch.setattr("webbrowser.open", seen.append)
+    run = search(out=tmp_path / "run")
+    code, out, err = command("report", run.folder, "--open", "--json")
+    page = run.folder / "report.html"
+    assert (code, json.loads(out), err) == (0, {"report": str(page)}, "")
+    assert seen == [page.as_uri()]
+    verified = run.summary()["verified"], run.summary()["verified_of"]
+    assert f"{verified[0]} of {verified[1]}</p>" in page.read_text(encoding="utf-8")
+    assert set(unpacked(page.read_text(encoding="utf-8"))["index"]["rows"]["agrees"]) == {1}
+    code, out, _ = command("report", run.folder, "--criterion", "rouge1")
+    assert (code, out) == (0, f"{run.folder / 'report-rouge1.html'}\n")
+    assert "Verified" not in (run.folder / "report-rouge1.html").read_text(encoding="utf-8")
+
+
+def test_a_report_that_cannot_be_written_says_so(stored: Path, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(analysis.InputError, match="cannot write the report"):
+        write_report(stored, tmp_path / "file" / "report.html")
