@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from oracle.costs import Costs, costs_of_file
 from oracle.errors import InputError
-from oracle.quality import METRICS, agreement, get_metric, score_text
+from oracle.metrics import METRICS, agreement, get_metric, score_text
 from oracle.store import Run
 
 __all__ = ["Experiment", "InputError", "load"]

@@ -9,7 +9,7 @@ import analysis
 from analysis.per_sequence.savings import ROUNDING
 from oracle.costs import costs_of_file
 from oracle.errors import InputError
-from oracle.quality import get_metric
+from oracle.metrics import get_metric
 from oracle.store import Run
 
 __all__ = [

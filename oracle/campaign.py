@@ -12,10 +12,10 @@ from typing import Any, TypeVar
 from oracle.config import SearchConfig
 from oracle.errors import Interrupted
 from oracle.executors import SIDE_BY_SIDE, Ended, Event, Executor, Found, Item, Note
-from oracle.progress import Advance, Watch
 from oracle.search import Archive, Memory, Space
 from oracle.store import RunWriter
 from oracle.types import Outcome
+from oracle.utils.progress import Advance, Watch
 
 __all__ = ["Campaign", "Stop", "never"]
 

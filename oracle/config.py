@@ -3,11 +3,11 @@
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal, get_args
 
-from oracle.devices import AUTO, check_device, dtype_name
 from oracle.errors import InputError
-from oracle.fields import check_types
-from oracle.quality import METRICS, get_metric
+from oracle.metrics import METRICS, get_metric
 from oracle.sequences import Columns
+from oracle.utils.devices import AUTO, check_device, dtype_name
+from oracle.utils.validation import check_types
 
 __all__ = ["EMBEDDED", "Scope", "SearchConfig", "Unit"]
 

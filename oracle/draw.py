@@ -5,7 +5,7 @@ from pathlib import Path
 
 from analysis.plots.registry import FIGURES, NAMES, Picture, draw_all
 from analysis.plots.source import Source
-from oracle.progress import Watch, silent
+from oracle.utils.progress import Watch, silent
 
 __all__ = ["draw_runs"]
 

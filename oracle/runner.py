@@ -19,10 +19,10 @@ from oracle.engine import Difference, Engine
 from oracle.errors import InputError, Interrupted
 from oracle.executors import HERE, Workers, hire
 from oracle.job import Job
-from oracle.progress import Watch, note, silent
 from oracle.store import Run, RunWriter, check_free, versions
 from oracle.store.hidden import HiddenStore
 from oracle.stored import Stored, differences, with_dtype_of
+from oracle.utils.progress import Watch, note, silent
 
 __all__ = ["resume_search", "run_search"]
 

@@ -9,10 +9,10 @@ from typing import Any
 import pandas as pd
 
 from oracle.config import SearchConfig
-from oracle.devices import AUTO
 from oracle.errors import InputError
 from oracle.store import Run, outcomes_of
 from oracle.types import Outcome, Sequence
+from oracle.utils.devices import AUTO
 
 __all__ = ["Stored", "differences", "with_dtype_of"]
 

@@ -8,7 +8,7 @@ from rich.table import Table
 from rich.text import Text
 
 from analysis.queries import by_task, compact
-from oracle.printable import printable
+from oracle.utils.text import printable
 
 __all__ = ["show_budgets", "show_oracle", "show_sequence", "show_summary"]
 

@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 from selenium import webdriver
 from selenium.webdriver.support.ui import WebDriverWait
 
-from oracle.quality import agreement, score_texts
+from oracle.metrics import agreement, score_texts
 from oracle.store import RunWriter
 from oracle.types import Outcome, Sequence
 

@@ -100,7 +100,7 @@ def test_the_store_knows_no_algorithm() -> None:
 
 
 @pytest.mark.parametrize(
-    "package", ["oracle.quality", "oracle.sequences", "oracle.config", "analysis.queries", "analysis"]
+    "package", ["oracle.metrics", "oracle.sequences", "oracle.config", "analysis.queries", "analysis"]
 )
 def test_what_needs_no_model_reaches_none(package: str) -> None:
     assert not {"oracle.engine", "oracle.models", "oracle.search", "torch", "transformers"} & _packages(

@@ -181,7 +181,7 @@ def test_an_interruption_is_no_traceback(
     def interrupted(description: str, total: int) -> NoReturn:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("oracle.progress.silent", interrupted)
+    monkeypatch.setattr("oracle.utils.progress.silent", interrupted)
     assert command(*small, "--quiet", "--out", tmp_path / "run") == (130, "", "oracle: interrupted\n")
 
 

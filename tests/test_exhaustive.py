@@ -8,8 +8,8 @@ from tiny import LAYERS
 
 from oracle.config import SearchConfig
 from oracle.engine import Engine
+from oracle.metrics import agreement
 from oracle.models import LanguageModel
-from oracle.quality import agreement
 from oracle.store import Run
 
 FULL = tuple(range(LAYERS))

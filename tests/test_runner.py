@@ -19,8 +19,8 @@ from oracle.config import SearchConfig
 from oracle.engine import Difference, Engine
 from oracle.engine.plain import first_difference, plain_logits
 from oracle.errors import InputError
+from oracle.metrics import METRICS
 from oracle.models import LanguageModel
-from oracle.quality import METRICS
 from oracle.store import Run
 from oracle.terminal import show_summary
 from oracle.types import Allocation

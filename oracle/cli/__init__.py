@@ -18,7 +18,7 @@ from oracle.cli.report import add_report
 from oracle.cli.search import add_demo, add_search
 from oracle.cli.skiplayer import add_skiplayer
 from oracle.errors import InputError, Interrupted
-from oracle.printable import printable
+from oracle.utils.text import printable
 
 __all__ = ["COMMANDS", "main"]
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from oracle.cli.parsing import Parser, command
 from oracle.errors import InputError
-from oracle.printable import printable
+from oracle.utils.text import printable
 
 if TYPE_CHECKING:
     from oracle.store.hidden import HiddenStore
@@ -65,8 +65,8 @@ def open_store(arguments: argparse.Namespace) -> "HiddenStore | None":
     """
     if getattr(arguments, "no_cache", False):
         return None
-    from oracle.folders import hidden_folder
     from oracle.store.hidden import LIMIT, HiddenStore
+    from oracle.utils.paths import hidden_folder
 
     folder = arguments.cache.expanduser() if arguments.cache else hidden_folder()
     limit = getattr(arguments, "cache_limit", None)

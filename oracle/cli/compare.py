@@ -80,7 +80,7 @@ def add_compare(commands: Any) -> None:
 
 def _run_compare(arguments: argparse.Namespace) -> None:
     from oracle.cli.rows import plain, show_csv
-    from oracle.progress import silent, terminal
+    from oracle.utils.progress import silent, terminal
 
     if arguments.json and arguments.csv:
         raise InputError("one of --json and --csv is required, not both; leave one out")

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from oracle.cli.parsing import command
-from oracle.printable import printable
+from oracle.utils.text import printable
 
 __all__ = ["add_export"]
 

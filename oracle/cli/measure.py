@@ -7,7 +7,7 @@ from typing import Any
 
 from oracle.cli.cache import add_cache_options, open_store
 from oracle.cli.parsing import Settings, add_device, add_quiet, add_trust, command, loading
-from oracle.printable import printable
+from oracle.utils.text import printable
 
 __all__ = ["add_measure"]
 
@@ -60,8 +60,8 @@ def add_measure(commands: Any) -> None:
 
 def _run_measure(arguments: argparse.Namespace) -> None:
     from oracle.measure import Sizes, due, measure_run, model_of
-    from oracle.progress import silent, terminal
     from oracle.store import Run
+    from oracle.utils.progress import silent, terminal
 
     how = loading(arguments)
     values: dict[str, Any] = {name: getattr(arguments, name) for name in SIZES}

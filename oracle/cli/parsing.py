@@ -3,8 +3,8 @@
 import argparse
 from typing import Any, NoReturn
 
-from oracle.devices import DTYPES, check_device, dtype_name
 from oracle.errors import InputError
+from oracle.utils.devices import DTYPES, check_device, dtype_name
 
 __all__ = ["Parser", "Settings", "add_device", "add_dtype", "add_quiet", "add_trust", "command", "loading"]
 

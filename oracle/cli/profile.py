@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from oracle.cli.parsing import Settings, add_device, add_dtype, add_quiet, add_trust, command, loading
 from oracle.errors import InputError
-from oracle.printable import printable
+from oracle.utils.text import printable
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -63,7 +63,7 @@ def _run_profile(arguments: argparse.Namespace) -> None:
     from oracle.costs.flops import count_flops
     from oracle.costs.latency import measure_latency
     from oracle.models import load_model
-    from oracle.progress import note, silent, terminal
+    from oracle.utils.progress import note, silent, terminal
 
     watch = silent if arguments.quiet else terminal
     model = load_model(

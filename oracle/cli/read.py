@@ -8,7 +8,7 @@ from typing import Any
 
 from oracle.cli.parsing import add_quiet, command
 from oracle.errors import InputError
-from oracle.printable import printable
+from oracle.utils.text import printable
 
 __all__ = ["add_figures", "add_query"]
 
@@ -104,7 +104,7 @@ def _run_query(arguments: argparse.Namespace) -> None:
 def _run_figures(arguments: argparse.Namespace) -> None:
     from analysis.plots.source import Source
     from oracle.draw import draw_runs
-    from oracle.progress import silent, terminal
+    from oracle.utils.progress import silent, terminal
 
     if arguments.out is None and len(arguments.folders) > 1:
         raise InputError("several runs need --out, a folder for their pictures")

@@ -31,8 +31,8 @@ def add_report(commands: Any) -> None:
 def _run_report(arguments: argparse.Namespace) -> None:
     from analysis import load
     from analysis.report import write_report
-    from oracle.progress import silent, terminal
     from oracle.store import Run
+    from oracle.utils.progress import silent, terminal
 
     named = ("report", arguments.criterion, arguments.cost and Path(arguments.cost).name.replace(":", "-"))
     out = arguments.out or arguments.folder / f"{'-'.join(filter(None, named))}.html"

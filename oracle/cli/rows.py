@@ -14,7 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 from analysis.queries import compact
-from oracle.printable import printable
+from oracle.utils.text import printable
 
 __all__ = ["plain", "show_csv", "show_line", "show_rows"]
 

@@ -10,7 +10,7 @@ from typing import Any
 from oracle.cli.cache import add_cache_options, open_store
 from oracle.cli.parsing import Settings, add_device, add_dtype, add_quiet, add_trust, command
 from oracle.cli.stopping import stoppable
-from oracle.printable import printable
+from oracle.utils.text import printable
 
 __all__ = ["add_demo", "add_search"]
 
@@ -115,7 +115,7 @@ def _add_columns(columns: Settings) -> None:
 
 
 def _add_goal(goal: Settings) -> None:
-    from oracle.quality import METRICS
+    from oracle.metrics import METRICS
 
     goal.add(
         "--criterion",
@@ -257,8 +257,8 @@ def _given(arguments: argparse.Namespace, base: Any) -> dict[str, Any]:
 def _show(arguments: argparse.Namespace, search: Any) -> None:
     """Searches, then draws and prints what was found."""
     from analysis.queries import budgets
-    from oracle.progress import silent, terminal
     from oracle.terminal import show_summary
+    from oracle.utils.progress import silent, terminal
 
     watch = silent if arguments.quiet else terminal
     with stoppable() as stop:

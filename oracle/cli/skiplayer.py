@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from oracle.cli.parsing import Settings, add_device, add_quiet, command
 from oracle.cli.stopping import stoppable
 from oracle.errors import InputError, Interrupted
-from oracle.printable import printable
+from oracle.utils.text import printable
 
 if TYPE_CHECKING:
     from oracle.skiplayer.compare import Results
@@ -57,10 +57,10 @@ def _run_skiplayer(arguments: argparse.Namespace) -> int:
         raise InputError("one of --out and --resume is required: a new folder, or that of an interrupted study")
     config = _config(arguments)
 
-    from oracle.progress import silent, terminal
     from oracle.skiplayer.figure import draw_study
     from oracle.skiplayer.folder import Folder
     from oracle.skiplayer.study import resume_study, run_study
+    from oracle.utils.progress import silent, terminal
 
     folder = arguments.out or arguments.resume
     watch = terminal if sys.stderr.isatty() and not arguments.quiet else silent

@@ -22,8 +22,8 @@ from oracle.controllers.trial import Result, Trials
 from oracle.errors import InputError
 from oracle.measure.subject import model_of
 from oracle.models import LanguageModel
-from oracle.progress import Advance, Watch, silent
 from oracle.store import Run
+from oracle.utils.progress import Advance, Watch, silent
 
 __all__ = ["SCHEMA", "Comparison", "compare_run"]
 

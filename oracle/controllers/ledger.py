@@ -15,10 +15,10 @@ from oracle.controllers.shelf import Shelf
 from oracle.controllers.subject import Subject
 from oracle.engine import Evaluator
 from oracle.engine.hints import HiddenStates
-from oracle.progress import Watch, silent
-from oracle.quality import get_metric
+from oracle.metrics import get_metric
 from oracle.store import outcomes_of
 from oracle.types import Allocation, Outcome, Proposal
+from oracle.utils.progress import Watch, silent
 
 __all__ = ["Ledger"]
 

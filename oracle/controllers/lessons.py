@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from oracle.engine import Engine, PromptState
-from oracle.progress import Watch, silent
+from oracle.utils.progress import Watch, silent
 
 if TYPE_CHECKING:
     from oracle.controllers.ledger import Ledger

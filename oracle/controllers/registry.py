@@ -1,6 +1,5 @@
 """The controllers by name."""
 
-import difflib
 from typing import Any
 
 from oracle.controllers.base import Controller
@@ -13,6 +12,7 @@ from oracle.controllers.states import BlockInfluence, Clasp
 from oracle.controllers.static import StaticBest
 from oracle.controllers.subject import Subject
 from oracle.errors import InputError
+from oracle.utils.text import nearest_hint
 
 __all__ = ["CONTROLLERS", "chosen", "make", "setting"]
 
@@ -48,8 +48,7 @@ def chosen(names: str) -> list[str]:
     wanted = [name.strip() for name in names.split(",") if name.strip()]
     for name in wanted:
         if name != "all" and name not in CONTROLLERS:
-            near = difflib.get_close_matches(name, CONTROLLERS, n=1)
-            hint = f"; did you mean '{near[0]}'?" if near else ""
+            hint = nearest_hint(name, CONTROLLERS)
             raise InputError(f"a controller is one of {', '.join(CONTROLLERS)} (or all), not '{name}'{hint}")
     if not wanted:
         raise InputError(f"--controllers needs all or some of {', '.join(CONTROLLERS)}")

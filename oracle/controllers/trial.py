@@ -21,7 +21,7 @@ from oracle.controllers.registry import CONTROLLERS, make, setting
 from oracle.controllers.shelf import Shelf
 from oracle.controllers.speed import Speed, Stopwatch
 from oracle.controllers.subject import Subject
-from oracle.progress import Watch, silent
+from oracle.utils.progress import Watch, silent
 
 __all__ = ["Result", "Trials", "parts"]
 

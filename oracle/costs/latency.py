@@ -20,7 +20,7 @@ from oracle.costs.groups import Group, group_units
 from oracle.costs.provenance import provenance
 from oracle.models import LanguageModel
 from oracle.models.call import Part
-from oracle.progress import Watch, silent
+from oracle.utils.progress import Watch, silent
 
 __all__ = ["Latency", "Spread", "measure_latency"]
 

@@ -24,8 +24,8 @@ from oracle.engine.shrink import Room, single
 from oracle.engine.solo import run_alone, same_as_plain
 from oracle.engine.states import Hidden
 from oracle.errors import InputError
+from oracle.metrics import Bound
 from oracle.models.loading import LanguageModel
-from oracle.quality import Bound
 from oracle.store.hidden import HiddenStore
 from oracle.types import Allocation
 

@@ -13,7 +13,7 @@ from oracle.engine.hints import HiddenStates
 from oracle.engine.prompts import PromptState
 from oracle.engine.schedule import Mask
 from oracle.errors import InputError
-from oracle.quality import Bound, agreement, bound_for, score_texts
+from oracle.metrics import Bound, agreement, bound_for, score_texts
 from oracle.types import Allocation, Outcome, Proposal, Sequence
 
 __all__ = ["Evaluator"]

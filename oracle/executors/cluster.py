@@ -17,9 +17,9 @@ from oracle.errors import InputError
 from oracle.executors.hire import Workers
 from oracle.executors.searcher import SIDE_BY_SIDE, Searcher
 from oracle.executors.work import Event, Found, Item, Note, SetAside
-from oracle.machine import resolve_device
 from oracle.search import Memory, Space
 from oracle.store.hidden import HiddenStore
+from oracle.utils.machine import resolve_device
 
 __all__ = ["Cluster", "Worker", "count_here", "shares"]
 

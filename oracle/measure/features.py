@@ -14,7 +14,7 @@ from oracle.engine import Engine
 from oracle.families import full
 from oracle.measure.subject import HEAD_ROWS, Subject, predicting, states_of
 from oracle.measure.tables import FEATURES
-from oracle.progress import Advance
+from oracle.utils.progress import Advance
 
 __all__ = ["measure_features"]
 

@@ -17,11 +17,11 @@ from oracle.measure.subject import Subject, model_of, spread, subjects_of
 from oracle.measure.tables import TABLES, key_of, path_of, still_valid, write
 from oracle.measure.throughput import measure_throughput, steps
 from oracle.models import LanguageModel
-from oracle.progress import Watch, note, silent
-from oracle.sequences.nearest import nearest_hint
 from oracle.store import Run
 from oracle.store.hidden import HiddenStore
 from oracle.store.lock import Lock
+from oracle.utils.progress import Watch, note, silent
+from oracle.utils.text import nearest_hint
 
 __all__ = ["due", "measure_run"]
 

@@ -18,7 +18,7 @@ from oracle.engine import Engine
 from oracle.families import full, unified
 from oracle.measure.subject import Subject, best_tokens, predicting, states_of
 from oracle.measure.tables import SIMILARITY
-from oracle.progress import Advance
+from oracle.utils.progress import Advance
 
 __all__ = ["budget_grid", "measure_similarity"]
 

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from oracle.errors import InputError
-from oracle.fields import check_types
+from oracle.utils.validation import check_types
 
 __all__ = ["Sizes"]
 

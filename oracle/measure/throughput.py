@@ -19,8 +19,8 @@ from oracle.measure.sizes import Sizes
 from oracle.measure.subject import Subject
 from oracle.measure.tables import THROUGHPUT
 from oracle.models import LanguageModel
-from oracle.progress import Advance
 from oracle.types import Allocation, Proposal
+from oracle.utils.progress import Advance
 
 __all__ = ["measure_throughput", "steps"]
 

@@ -20,7 +20,7 @@ from rich.console import Console
 
 from oracle.config import EMBEDDED
 from oracle.errors import InputError
-from oracle.folders import cache_folder
+from oracle.utils.paths import cache_folder
 
 __all__ = ["embedded_folder"]
 

@@ -19,12 +19,12 @@ from transformers import (
 from transformers.utils import logging as transformers_logging
 
 from oracle.config import EMBEDDED
-from oracle.devices import AUTO
 from oracle.errors import InputError
-from oracle.machine import Machine, resolve_device, resolve_dtype
+from oracle.metrics.rouge import words
 from oracle.models.decoder import Decoder
 from oracle.models.embedded import embedded_folder
-from oracle.quality.rouge import words
+from oracle.utils.devices import AUTO
+from oracle.utils.machine import Machine, resolve_device, resolve_dtype
 
 __all__ = ["LanguageModel", "load_model"]
 

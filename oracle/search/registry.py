@@ -1,6 +1,5 @@
 """The strategies by name."""
 
-import difflib
 from typing import Any
 
 from oracle.errors import InputError
@@ -12,6 +11,7 @@ from oracle.search.mcts import Cola, DrLlm
 from oracle.search.samplers import MultiTpe, Nsga2, Tpe
 from oracle.search.spread import Spread
 from oracle.search.structured import ByBudget, Exhaustive, Families, Random
+from oracle.utils.text import nearest_hint
 
 __all__ = ["STRATEGIES", "get_strategy", "make"]
 
@@ -49,8 +49,7 @@ def get_strategy(name: str) -> type[Strategy]:
     """
     if name in STRATEGIES:
         return STRATEGIES[name]
-    nearest = difflib.get_close_matches(name.lower(), STRATEGIES, n=1, cutoff=0.5)
-    hint = f"; did you mean {nearest[0]!r}?" if nearest else ""
+    hint = nearest_hint(name, STRATEGIES)
     raise InputError(f"unknown strategy {name!r}: the strategies are {', '.join(STRATEGIES)}{hint}")
 
 

@@ -1,8 +1,7 @@
 """Sequences from anything: JSONL, CSV, Parquet, aligned text, `datasets` names, the bundled set."""
 
-from oracle.sequences.bundled import bundled_path
 from oracle.sequences.check import check_sequences, data_hash
 from oracle.sequences.columns import Columns
-from oracle.sequences.load import load_sequences, select
+from oracle.sequences.load import bundled_path, load_sequences, select
 
 __all__ = ["Columns", "bundled_path", "check_sequences", "data_hash", "load_sequences", "select"]

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import asdict
 
 from oracle.errors import InputError
-from oracle.quality import Kind, Metric
+from oracle.metrics import Kind, Metric
 from oracle.types import Sequence
 
 __all__ = ["check_sequences", "data_hash"]

@@ -6,9 +6,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from oracle.errors import InputError
-from oracle.fields import check_types
 from oracle.sequences.records import Record, as_text, is_missing
 from oracle.types import Sequence
+from oracle.utils.validation import check_types
 
 __all__ = ["Columns", "to_sequences"]
 

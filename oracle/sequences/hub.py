@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from oracle.errors import InputError
-from oracle.sequences.nearest import nearest_hint
 from oracle.sequences.records import Record
+from oracle.utils.text import nearest_hint
 
 if TYPE_CHECKING:
     from datasets import Dataset, DatasetDict

@@ -5,15 +5,14 @@ from itertools import chain, islice, zip_longest
 from pathlib import Path
 
 from oracle.errors import InputError
-from oracle.sequences.bundled import BUNDLED, bundled_path
 from oracle.sequences.columns import Columns, to_sequences
 from oracle.sequences.files import READERS, read_aligned, read_file
 from oracle.sequences.hub import looks_like_hub_name, read_hub
-from oracle.sequences.nearest import nearest_hint
 from oracle.sequences.records import Record
 from oracle.types import Sequence
+from oracle.utils.text import nearest_hint
 
-__all__ = ["load_sequences", "select"]
+__all__ = ["BUNDLED", "bundled_path", "load_sequences", "select"]
 
 _DEFAULT_COLUMNS = Columns()
 
@@ -128,3 +127,30 @@ def _no_such_file(data: str) -> InputError:
         f"no such file {data!r}{nearest_hint(path.name, names)}; give a JSONL, CSV, Parquet or text file, "
         f"a datasets name, or {', '.join(repr(name) for name in BUNDLED)}"
     )
+
+
+BUNDLED = ("instruct",)
+"""Names of the bundled data sets."""
+
+
+_PACKAGE = Path(__file__).resolve().parents[1]
+
+
+# Inside a wheel; in a checkout.
+_FOLDERS = (_PACKAGE / "_data", _PACKAGE.parent / "data")
+
+
+def bundled_path(name: str = "instruct") -> Path:
+    """The JSONL file of a bundled data set.
+
+    Raises:
+        InputError: there is no bundled data set of that name, or its file is missing.
+    """
+    if name not in BUNDLED:
+        raise InputError(f"unknown bundled data set {name!r}: there is {', '.join(BUNDLED)}")
+    for folder in _FOLDERS:
+        path = folder / f"{name}.jsonl"
+        if path.is_file():
+            return path
+    places = " or ".join(str(folder) for folder in _FOLDERS)
+    raise InputError(f"the bundled {name}.jsonl must be in {places}, and is not: install layer-oracle again")

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from oracle.errors import InputError
-from oracle.sequences.nearest import nearest_hint
+from oracle.utils.text import nearest_hint
 
 __all__ = ["Record", "as_text", "is_missing"]
 

@@ -3,9 +3,9 @@
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal, get_args
 
-from oracle.devices import AUTO, check_device
 from oracle.errors import InputError
-from oracle.fields import check_types
+from oracle.utils.devices import AUTO, check_device
+from oracle.utils.validation import check_types
 
 __all__ = ["ARMS", "PRESETS", "Arm", "Estimator", "SkipConfig", "Unit"]
 

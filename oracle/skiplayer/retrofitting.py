@@ -24,13 +24,13 @@ from torch.nn import functional
 
 from oracle.engine.gates import Fed, Gate
 from oracle.errors import InputError
-from oracle.fields import check_types
 from oracle.models import LanguageModel
 from oracle.models.layers import find_layers
-from oracle.progress import Watch, silent
 from oracle.skiplayer.router import Gates, Learned, Pick
 from oracle.skiplayer.train import seeded
 from oracle.store.files import write_whole
+from oracle.utils.progress import Watch, silent
+from oracle.utils.validation import check_types
 
 __all__ = ["RetrofitConfig", "RoutedGate", "retrofit"]
 

@@ -5,8 +5,6 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-from oracle.machine import resolve_device
-from oracle.progress import Watch, silent
 from oracle.skiplayer.compare import Done, Results, tables
 from oracle.skiplayer.config import SkipConfig
 from oracle.skiplayer.exits import Confidence
@@ -17,6 +15,8 @@ from oracle.skiplayer.router import Chance
 from oracle.skiplayer.tasks import Question, questions
 from oracle.skiplayer.text import Corpus, Tokens, load_corpus
 from oracle.skiplayer.train import Learner, seeded, train
+from oracle.utils.machine import resolve_device
+from oracle.utils.progress import Watch, silent
 
 __all__ = ["resume_study", "run_study"]
 

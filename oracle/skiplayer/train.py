@@ -16,14 +16,14 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from oracle.errors import InputError, Interrupted
-from oracle.machine import resolve_device
-from oracle.progress import Watch, silent
 from oracle.skiplayer.config import SkipConfig
 from oracle.skiplayer.exits import exit_loss
 from oracle.skiplayer.model import Model
 from oracle.skiplayer.router import Chance, Gates, Learned
 from oracle.skiplayer.text import Corpus
 from oracle.store.files import write_whole
+from oracle.utils.machine import resolve_device
+from oracle.utils.progress import Watch, silent
 
 __all__ = ["Learner", "seeded", "train"]
 

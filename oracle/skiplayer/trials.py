@@ -4,11 +4,11 @@ from collections.abc import Sequence as Seq
 from dataclasses import replace
 from typing import Any
 
-from oracle.progress import Watch, silent
 from oracle.skiplayer.config import PRESETS, SkipConfig
 from oracle.skiplayer.measure import measure
 from oracle.skiplayer.text import load_corpus
 from oracle.skiplayer.train import Learner, train
+from oracle.utils.progress import Watch, silent
 
 __all__ = ["trial"]
 

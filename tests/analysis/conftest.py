@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 
 from analysis import Experiment
-from oracle.quality import agreement, score_texts
+from oracle.metrics import agreement, score_texts
 from oracle.store import RunWriter
 from oracle.types import Outcome, Sequence
 

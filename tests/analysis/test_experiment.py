@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from analysis import InputError, load, summarise
-from oracle.quality import score_text
+from oracle.metrics import score_text
 
 
 def test_the_runs_own_criterion(stored_run):
@@ -66,7 +66,7 @@ def test_sequences_that_were_not_reached_are_left_out(run_writer, tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"criterion": "rouge-l"}, "did you mean 'rougeL'"),
+        ({"criterion": "rouge-l"}, "nearest: 'rougeL'"),
         ({"criterion": "choice_accuracy"}, "search again with --criterion choice_accuracy"),
         ({"tolerance": -0.1}, "at least 0, got -0.1"),
         ({"tolerance": float("nan")}, "at least 0, got nan"),

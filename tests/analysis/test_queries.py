@@ -19,7 +19,7 @@ from analysis import queries as query
 from analysis.comparison import compare_two
 from oracle.cli.read import EXAMPLES
 from oracle.errors import InputError
-from oracle.quality import METRICS
+from oracle.metrics import METRICS
 from oracle.store import Run
 from oracle.store.files import write_table
 

@@ -24,8 +24,8 @@ from oracle.config import SearchConfig
 from oracle.engine import Engine, Generation, PromptState
 from oracle.engine.schedule import as_masks
 from oracle.families import random_mask
+from oracle.metrics import bound_for, score_text
 from oracle.models import load_model, truncated
-from oracle.quality import bound_for, score_text
 from oracle.sequences import load_sequences
 from oracle.types import Allocation
 

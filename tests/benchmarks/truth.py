@@ -20,8 +20,8 @@ import pandas as pd
 from oracle.config import SearchConfig
 from oracle.engine import Engine
 from oracle.executors import Evaluating
+from oracle.metrics import agreement, score_text
 from oracle.models import load_model
-from oracle.quality import agreement, score_text
 from oracle.search import Hints, Space
 from oracle.sequences import load_sequences
 from oracle.store.files import write_json

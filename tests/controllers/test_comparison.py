@@ -158,7 +158,7 @@ def test_the_command_line(copy: Path, command, monkeypatch: pytest.MonkeyPatch) 
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["--controllers", "ful"], "did you mean 'full'"),
+        (["--controllers", "ful"], "nearest: 'full'"),
         (["--limit", "1"], "--limit needs at least 2"),
         (["--json", "--csv"], "one of --json and --csv"),
     ],

@@ -122,7 +122,7 @@ def test_in_scope_sequence_prompts_are_not_counted(name: str, sequence_run: Run)
 def test_names() -> None:
     assert chosen("all") == list(CONTROLLERS)
     assert chosen("unified, full") == ["full", "unified"]
-    with pytest.raises(InputError, match="did you mean 'router'"):
+    with pytest.raises(InputError, match="nearest: 'router'"):
         chosen("full,ruoter")
     with pytest.raises(InputError, match="needs all or some"):
         chosen(" , ")

@@ -15,7 +15,7 @@ from oracle.controllers.router import class_weights, focal_loss
 from oracle.controllers.static import pool
 from oracle.controllers.subject import Subject
 from oracle.families import unified
-from oracle.quality import agreement
+from oracle.metrics import agreement
 from oracle.types import Outcome
 
 

@@ -10,8 +10,8 @@ from tiny import LAYERS
 from oracle.config import SearchConfig
 from oracle.engine import Engine
 from oracle.errors import InputError
+from oracle.metrics import agreement, bound_for, score_text
 from oracle.models import truncated
-from oracle.quality import agreement, bound_for, score_text
 
 MASKS = list(chain.from_iterable(combinations(range(LAYERS), count) for count in range(LAYERS + 1)))
 PROMPTS = ["Hello there.", "A somewhat longer prompt, so that rows need padding.", "x"]

@@ -20,8 +20,8 @@ from oracle.config import SearchConfig
 from oracle.engine import Engine
 from oracle.errors import InputError
 from oracle.models import load_model
-from oracle.printable import printable
 from oracle.store import Run
+from oracle.utils.text import printable
 
 __all__ = ["Fault", "Ground", "Process", "Tries", "difference"]
 

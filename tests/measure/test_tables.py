@@ -16,10 +16,10 @@ from oracle.engine import Engine
 from oracle.families import unified
 from oracle.measure import Sizes, measure_run
 from oracle.measure.similarity import budget_grid
+from oracle.metrics import score_text
 from oracle.models import LanguageModel
 from oracle.models.call import Call
 from oracle.models.truncate import truncated
-from oracle.quality import score_text
 from oracle.store import Run
 
 

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from oracle.errors import InputError
-from oracle.quality import get_metric
+from oracle.metrics import get_metric
 from oracle.sequences import bundled, bundled_path, check_sequences, data_hash, load_sequences, select
 from oracle.types import Sequence
 

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from analysis import InputError, fractions, load, minimal_budgets, savings, savings_by_criterion, summarise
-from oracle.quality import METRICS
+from oracle.metrics import METRICS
 from oracle.search import Archive, Space
 from oracle.types import Outcome
 

@@ -1,16 +1,16 @@
 """Scores of a text against its references, all in [0, 1]."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import lru_cache, partial
 
 from sacrebleu.metrics.bleu import BLEU
 from sacrebleu.metrics.chrf import CHRF
 
 from oracle.errors import InputError
-from oracle.quality.metrics import METRICS, get_metric
-from oracle.quality.rouge import rouge_l, rouge_n
+from oracle.metrics.registry import METRICS, get_metric
+from oracle.metrics.rouge import rouge_l, rouge_n
 
-__all__ = ["score_text", "score_texts"]
+__all__ = ["agreement", "score_text", "score_texts"]
 
 _FINAL_PUNCTUATION = ".,;:!?…。、，；：！？"  # noqa: RUF001
 
@@ -117,3 +117,21 @@ def score_texts(text: str, references: tuple[str, ...]) -> dict[str, float]:
         InputError: there are no references.
     """
     return {name: score_text(name, text, references) for name, metric in METRICS.items() if metric.kind == "text"}
+
+
+def agreement(tokens: Sequence[int], full_tokens: Sequence[int]) -> float:
+    """Share of positions at which an output has the full model's token.
+
+    Counted over the longer of the two, so that a cut-off output is not a perfect one.
+
+    Args:
+        tokens: token ids of the output.
+        full_tokens: token ids of the full model's output.
+
+    Returns:
+        A share in [0, 1]; 1.0 if and only if the two are identical (two empty outputs are).
+    """
+    longer = max(len(tokens), len(full_tokens))
+    if longer == 0:
+        return 1.0
+    return sum(ours == theirs for ours, theirs in zip(tokens, full_tokens, strict=False)) / longer

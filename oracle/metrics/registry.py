@@ -1,10 +1,10 @@
 """The metrics by name: what each compares, and the least value it can take."""
 
-import difflib
 from dataclasses import dataclass
 from typing import Literal
 
 from oracle.errors import InputError
+from oracle.utils.text import nearest_hint
 
 __all__ = ["METRICS", "Kind", "Metric", "get_metric"]
 
@@ -102,7 +102,4 @@ def get_metric(name: str) -> Metric:
     """
     if name in METRICS:
         return METRICS[name]
-    lowered = {known.lower(): known for known in METRICS}
-    nearest = difflib.get_close_matches(name.lower(), lowered, n=1, cutoff=0.5)
-    hint = f"; did you mean {lowered[nearest[0]]!r}?" if nearest else ""
-    raise InputError(f"unknown metric {name!r}: the metrics are {', '.join(METRICS)}{hint}")
+    raise InputError(f"unknown metric {name!r}: the metrics are {', '.join(METRICS)}{nearest_hint(name, METRICS)}")

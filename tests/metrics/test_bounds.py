@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from oracle.quality import agreement, bound_for, score_text
+from oracle.metrics import agreement, bound_for, score_text
 
 WORDS = st.sampled_from(["the", "cat", "sat", "on", "a", "mat", "Mat.", "- ", "x1", "é", "!?"])
 TEXTS = st.lists(WORDS, max_size=12).map(" ".join)

@@ -3,7 +3,7 @@
 import re
 
 from oracle.errors import InputError
-from oracle.sequences.nearest import nearest_hint
+from oracle.utils.text import nearest_hint
 
 __all__ = ["AUTO", "DTYPES", "check_device", "dtype_name"]
 

@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from oracle.errors import InputError
-from oracle.quality import METRICS, score_text, score_texts
+from oracle.metrics import METRICS, score_text, score_texts
 
 _pieces = st.sampled_from(["the", "cat", "sat", "on", "a", "mat", ",", ".", "Mat!", "1,000", "café", "&quot;"])
 _texts = st.one_of(st.lists(_pieces, max_size=15).map(" ".join), st.text(max_size=30))
@@ -65,7 +65,7 @@ def test_exact_match_takes_any_reference() -> None:
 def test_only_text_metrics_score_texts() -> None:
     with pytest.raises(InputError, match=r"'log_likelihood' is computed from likelihood.*rouge1"):
         score_text("log_likelihood", "a", ("a",))
-    with pytest.raises(InputError, match=r"unknown metric 'rogue1'.*did you mean 'rouge1'"):
+    with pytest.raises(InputError, match=r"unknown metric 'rogue1'.*nearest: 'rouge1'"):
         score_text("rogue1", "a", ("a",))
 
 

@@ -14,7 +14,7 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
-from oracle.printable import printable
+from oracle.utils.text import printable
 
 __all__ = ["Advance", "Watch", "note", "silent", "terminal"]
 

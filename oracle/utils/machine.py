@@ -12,8 +12,8 @@ from typing import Any, Self
 
 import torch
 
-from oracle.devices import AUTO, check_device, dtype_name
 from oracle.errors import InputError
+from oracle.utils.devices import AUTO, check_device, dtype_name
 
 __all__ = ["Machine", "resolve_device", "resolve_dtype"]
 
@@ -51,7 +51,7 @@ def resolve_dtype(dtype: str, device: torch.device) -> torch.dtype | None:
     """The dtype of weights on a device; None for the checkpoint's own.
 
     Args:
-        dtype: one of `oracle.devices.DTYPES`, or `auto` (the checkpoint's own on a GPU, float32 on the CPU).
+        dtype: one of `oracle.utils.devices.DTYPES`, or `auto` (the checkpoint's own on a GPU, float32 on the CPU).
         device: where the weights are to be.
 
     Raises:

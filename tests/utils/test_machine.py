@@ -8,16 +8,16 @@ import pytest
 import torch
 from tiny import LAYERS, tiny_llama, tiny_tokenizer
 
-from oracle import machine as machines
 from oracle.config import SearchConfig
-from oracle.devices import DTYPES, dtype_name
 from oracle.errors import InputError, Interrupted
-from oracle.machine import Machine, resolve_device, resolve_dtype
 from oracle.models import load_model
 from oracle.runner import resume_search, run_search
 from oracle.skiplayer.config import SkipConfig
 from oracle.skiplayer.study import run_study
 from oracle.store import Run
+from oracle.utils import machine as machines
+from oracle.utils.devices import DTYPES, dtype_name
+from oracle.utils.machine import Machine, resolve_device, resolve_dtype
 
 Command = Callable[..., tuple[int, str, str]]
 Search = Callable[..., Run]

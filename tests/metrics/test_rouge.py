@@ -6,8 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rouge_score.rouge_scorer import RougeScorer
 
-from oracle.quality import score_text
-from oracle.quality.rouge import lcs_length, words
+from oracle.metrics import score_text
+from oracle.metrics.rouge import lcs_length, words
 
 NAMES = ("rouge1", "rouge2", "rougeL")
 SCORER = RougeScorer(list(NAMES), use_stemmer=False)

@@ -3,8 +3,8 @@
 from abc import ABC, abstractmethod
 from collections.abc import Sequence as Seq
 
-from oracle.quality.rouge import lcs_column, words
-from oracle.quality.text import exact_prefix
+from oracle.metrics.rouge import lcs_column, words
+from oracle.metrics.text import exact_prefix
 
 __all__ = ["Bound", "bound_for"]
 
