@@ -21,7 +21,7 @@ FAR = 0.25
 """How far the parts may be from a whole token before the measurement is doubted."""
 
 PARTS = ("layers", "attention of layers", "MLP of layers")
-"""By `oracle.models.call.Part`."""
+"""By `oracle.models.layer_call.Part`."""
 
 
 def add_profile(commands: Any) -> None:

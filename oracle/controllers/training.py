@@ -25,9 +25,9 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, gumbel_softmax
 
 from oracle.controllers.lessons import Lesson, Lessons
-from oracle.models.cache import RowCache
-from oracle.models.call import Call
 from oracle.models.decoder import Decoder
+from oracle.models.kv_cache import RowCache
+from oracle.models.layer_call import Call
 from oracle.store.files import write_whole
 
 __all__ = ["Decide", "Deciding", "Plan", "gated_loss", "train"]

@@ -10,8 +10,8 @@ from torch import Tensor, nn
 
 from oracle.errors import InputError
 from oracle.models import Decoder
-from oracle.models.call import Part
-from oracle.models.layers import find_layers, knows_its_place
+from oracle.models.introspection import find_layers, knows_its_place
+from oracle.models.layer_call import Part
 
 __all__ = ["Experts", "Kind", "attention_of", "decoder_layers", "kinds", "multiplied", "shapes"]
 

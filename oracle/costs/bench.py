@@ -13,9 +13,9 @@ from torch import Tensor
 
 from oracle.costs.conditions import Conditions
 from oracle.models import Decoder
-from oracle.models.cache import RowCache, States
-from oracle.models.call import Call
-from oracle.models.gated import Stored
+from oracle.models.gated_kv_cache import Stored
+from oracle.models.kv_cache import RowCache, States
+from oracle.models.layer_call import Call
 
 __all__ = ["Bench"]
 

@@ -6,7 +6,7 @@ from oracle.costs.anatomy import decoder_layers, kinds, shapes
 from oracle.costs.conditions import Conditions
 from oracle.engine.schedule import Units
 from oracle.models import LanguageModel
-from oracle.models.call import Call, Part
+from oracle.models.layer_call import Call, Part
 from oracle.types import Allocation
 
 __all__ = ["Group", "group_units"]

@@ -19,7 +19,7 @@ from oracle.costs.costs import Costs
 from oracle.costs.groups import Group, group_units
 from oracle.costs.provenance import provenance
 from oracle.models import LanguageModel
-from oracle.models.call import Part
+from oracle.models.layer_call import Part
 from oracle.utils.progress import Watch, silent
 
 __all__ = ["Latency", "Spread", "measure_latency"]

@@ -14,9 +14,9 @@ from torch import Tensor
 from oracle.engine.decode import Generation, Settings, best
 from oracle.engine.gates import Fed, Gate
 from oracle.engine.prompts import PromptState
-from oracle.models.call import Call
 from oracle.models.decoder import Decoder, Step
-from oracle.models.gated import GatedCache, Stored
+from oracle.models.gated_kv_cache import GatedCache, Stored
+from oracle.models.layer_call import Call
 
 __all__ = ["GatedGeneration", "GatedScore", "gated_decode", "gated_score"]
 

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from oracle.errors import InputError
-from oracle.models.gated import Policy
+from oracle.models.gated_kv_cache import Policy
 
 __all__ = ["Fed", "Gate", "TableGate"]
 

@@ -15,9 +15,9 @@ from torch.nn.functional import cosine_similarity
 from oracle.engine.engine import Engine
 from oracle.engine.prompts import PromptState
 from oracle.engine.shrink import single
-from oracle.models.cache import PassCache
-from oracle.models.call import Call
 from oracle.models.decoder import Step
+from oracle.models.kv_cache import PassCache
+from oracle.models.layer_call import Call
 from oracle.types import Allocation
 
 __all__ = ["HiddenStates"]

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from transformers import DynamicCache, GenerationConfig
 
-from oracle.models.call import Call, Part
+from oracle.models.layer_call import Call, Part
 from oracle.models.loading import LanguageModel
 from oracle.models.truncate import truncated
 

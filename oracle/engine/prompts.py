@@ -7,9 +7,9 @@ import torch
 from torch import Tensor
 
 from oracle.errors import InputError
-from oracle.models.cache import PromptCache, RowCache
-from oracle.models.call import Call
 from oracle.models.decoder import Decoder
+from oracle.models.kv_cache import PromptCache, RowCache
+from oracle.models.layer_call import Call
 from oracle.models.loading import LanguageModel
 
 __all__ = ["PromptState", "encode", "prompt_pass", "together"]

@@ -17,9 +17,9 @@ from torch import Tensor
 
 from oracle.engine.prompts import PromptState
 from oracle.engine.schedule import Mask, Schedule
-from oracle.models.cache import RowCache
-from oracle.models.call import Call
 from oracle.models.decoder import Decoder
+from oracle.models.kv_cache import RowCache
+from oracle.models.layer_call import Call
 
 __all__ = ["RowBatch", "numbered"]
 

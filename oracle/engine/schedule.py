@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 
 from oracle.config import Unit
 from oracle.errors import InputError
-from oracle.models.call import Call, Part
 from oracle.models.decoder import Decoder
+from oracle.models.layer_call import Call, Part
 from oracle.types import Allocation
 
 __all__ = ["Mask", "Schedule", "Units", "as_masks"]

@@ -18,8 +18,8 @@ from torch import Tensor
 
 from oracle.engine.prompts import PromptState
 from oracle.engine.schedule import Mask, Schedule
-from oracle.models.cache import PassCache
 from oracle.models.decoder import Decoder, Step
+from oracle.models.kv_cache import PassCache
 
 __all__ = ["SharedPass", "shared_pass"]
 

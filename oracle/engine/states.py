@@ -24,8 +24,8 @@ from oracle.engine.prompts import PromptState
 from oracle.engine.schedule import Units
 from oracle.engine.traces import States, Trace
 from oracle.errors import InputError
-from oracle.models.cache import RowCache
-from oracle.models.call import Call
+from oracle.models.kv_cache import RowCache
+from oracle.models.layer_call import Call
 from oracle.models.loading import LanguageModel
 from oracle.store.hidden import HiddenStore, Key
 from oracle.types import Allocation

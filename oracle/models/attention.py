@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from transformers import AttentionInterface, AttentionMaskInterface
 from transformers.masking_utils import sdpa_mask
 
-from oracle.models.cache import RowCache, States
+from oracle.models.kv_cache import RowCache, States
 
 __all__ = ["SHARED", "attending"]
 

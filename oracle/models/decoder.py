@@ -20,12 +20,12 @@ from transformers import PreTrainedModel
 
 from oracle.errors import InputError
 from oracle.models.attention import attending
-from oracle.models.cache import PassCache, RowCache
-from oracle.models.call import Call, Part
 from oracle.models.causal import is_causal
-from oracle.models.layers import Choices, Places, find_layers, refuse_running_states
+from oracle.models.introspection import Choices, Places, find_layers, refuse_running_states
+from oracle.models.kv_cache import PassCache, RowCache
+from oracle.models.layer_call import Call, Part
+from oracle.models.layer_stubs import Stub, for_rows, tensors
 from oracle.models.rounding import MULTIPLE, measure_rounding
-from oracle.models.stubs import Stub, for_rows, tensors
 from oracle.models.sublayers import Sublayers
 
 __all__ = ["Decoder", "Step"]

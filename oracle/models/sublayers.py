@@ -14,8 +14,8 @@ import torch
 from torch import Tensor, nn
 
 from oracle.errors import InputError
-from oracle.models.call import Part
-from oracle.models.layers import knows_its_place
+from oracle.models.introspection import knows_its_place
+from oracle.models.layer_call import Part
 
 __all__ = ["Shapes", "Sublayers", "stand_ins"]
 

@@ -6,8 +6,8 @@ from collections.abc import Sequence as Seq
 from torch import nn
 from transformers import PreTrainedModel
 
-from oracle.models.call import Call, Part
-from oracle.models.layers import INDICES, find_layers
+from oracle.models.introspection import INDICES, find_layers
+from oracle.models.layer_call import Call, Part
 from oracle.models.sublayers import Shapes, stand_ins
 
 __all__ = ["truncated"]

@@ -25,7 +25,7 @@ from torch.nn import functional
 from oracle.engine.gates import Fed, Gate
 from oracle.errors import InputError
 from oracle.models import LanguageModel
-from oracle.models.layers import find_layers
+from oracle.models.introspection import find_layers
 from oracle.skiplayer.router import Gates, Learned, Pick
 from oracle.skiplayer.train import seeded
 from oracle.store.files import write_whole

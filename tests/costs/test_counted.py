@@ -23,8 +23,8 @@ from oracle.costs.latency import measure_latency
 from oracle.engine.schedule import Units
 from oracle.errors import InputError
 from oracle.models import LanguageModel
-from oracle.models.cache import RowCache
-from oracle.models.call import Call, Part
+from oracle.models.kv_cache import RowCache
+from oracle.models.layer_call import Call, Part
 
 SPARSE = {"num_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": 16}
 LATENT = {"kv_lora_rank": 12, "q_lora_rank": 16, "qk_rope_head_dim": 4, "qk_nope_head_dim": 8, "v_head_dim": 6}

@@ -13,7 +13,7 @@ from oracle.engine import Engine
 from oracle.engine.prompts import PromptState
 from oracle.errors import InputError
 from oracle.models import LanguageModel, truncated
-from oracle.models.call import Call, Part
+from oracle.models.layer_call import Call, Part
 
 PROMPTS = ("A longer prompt, wider than a window.", "x")
 PATHS = [(0, 1, 1, 2), (4, 3, 2, 1, 0), (0, 0, 0), (2,), (0, 1, 2, 3, 4, 0, 1), (1, 0, 1, 2), (), tuple(range(LAYERS))]

@@ -18,7 +18,7 @@ from oracle.measure import Sizes, measure_run
 from oracle.measure.similarity import budget_grid
 from oracle.metrics import score_text
 from oracle.models import LanguageModel
-from oracle.models.call import Call
+from oracle.models.layer_call import Call
 from oracle.models.truncate import truncated
 from oracle.store import Run
 

@@ -24,8 +24,8 @@ from transformers import (
 
 from oracle.errors import InputError
 from oracle.models import Decoder, truncated
-from oracle.models.cache import RowCache
-from oracle.models.call import Call
+from oracle.models.kv_cache import RowCache
+from oracle.models.layer_call import Call
 
 
 def run(decoder: Decoder, tokens: torch.Tensor, allocation: tuple[int, ...], pieces: int = 1) -> torch.Tensor:

@@ -12,8 +12,8 @@ from oracle.config import SearchConfig
 from oracle.engine import Engine, TableGate
 from oracle.engine.rows import RowBatch
 from oracle.models import Decoder, LanguageModel, truncated
-from oracle.models.cache import RowCache
-from oracle.models.call import Call
+from oracle.models.kv_cache import RowCache
+from oracle.models.layer_call import Call
 
 MASKS = [(), (2,), (0, 4), (1, 2, 3), (0, 1, 3, 4), tuple(range(LAYERS))]
 MAY_COPY_ITS_PROMPT = {"gptj", "bloom", "falcon", "falcon, alibi"}

@@ -8,7 +8,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from oracle.models.cache import RowCache, States
+from oracle.models.kv_cache import RowCache, States
 
 __all__ = ["GatedCache", "Policy", "Stored"]
 
