@@ -133,7 +133,7 @@ def test_search_and_engine_meet_where_sequences_are_searched() -> None:
 
 def test_only_the_adapter_touches_the_model_library() -> None:
     # Plain generation is the library's own: it is what the engine is checked against.
-    assert importers("transformers") <= within("oracle.models") | {"oracle.engine.plain"}
+    assert importers("transformers") <= within("oracle.models") | {"oracle.engine.reference"}
     assert importers("transformers") & within("oracle.models")
 
 

@@ -17,7 +17,7 @@ from analysis.queries import budgets
 from oracle.cli import main
 from oracle.config import SearchConfig
 from oracle.engine import Difference, Engine
-from oracle.engine.plain import first_difference, plain_logits
+from oracle.engine.reference import first_difference, plain_logits
 from oracle.errors import InputError
 from oracle.metrics import METRICS
 from oracle.models import LanguageModel

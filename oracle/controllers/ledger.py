@@ -14,7 +14,7 @@ from oracle.controllers.lessons import Lesson, Lessons
 from oracle.controllers.shelf import Shelf
 from oracle.controllers.subject import Subject
 from oracle.engine import Evaluator
-from oracle.engine.hints import HiddenStates
+from oracle.engine.layer_importance import HiddenStates
 from oracle.metrics import get_metric
 from oracle.store import outcomes_of
 from oracle.types import Allocation, Outcome, Proposal

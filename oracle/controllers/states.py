@@ -11,7 +11,7 @@ from oracle.controllers.base import SequenceController
 from oracle.controllers.fixed import check_budget, levels
 from oracle.controllers.lessons import Lessons, Opened
 from oracle.engine import Engine, PromptState
-from oracle.engine.hints import HiddenStates
+from oracle.engine.layer_importance import HiddenStates
 from oracle.errors import InputError
 from oracle.types import Allocation
 

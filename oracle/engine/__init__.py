@@ -5,8 +5,8 @@ from oracle.engine.engine import Engine
 from oracle.engine.evaluate import Evaluator
 from oracle.engine.gated import GatedGeneration, GatedScore
 from oracle.engine.gates import Fed, Gate, TableGate
-from oracle.engine.plain import Difference
 from oracle.engine.prompts import PromptState
+from oracle.engine.reference import Difference
 
 __all__ = [
     "Difference",

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from oracle.engine.prompts import PromptState
-from oracle.engine.rows import RowBatch, numbered
+from oracle.engine.row_batch import RowBatch, numbered
 from oracle.engine.schedule import Schedule
 from oracle.models.decoder import Decoder
 

@@ -14,15 +14,15 @@ from oracle.config import SearchConfig
 from oracle.engine.decode import Generation, Settings, greedy_decode
 from oracle.engine.gated import GatedGeneration, GatedScore, gated_decode, gated_score
 from oracle.engine.gates import Gate
-from oracle.engine.memory import Footprint
-from oracle.engine.plain import Difference, first_difference, plain_generate, plain_logits
+from oracle.engine.hidden_states import Hidden
+from oracle.engine.memory_budget import Footprint
+from oracle.engine.oom_backoff import Room, single
 from oracle.engine.prompts import PromptState, encode, prompt_pass, together
-from oracle.engine.refute import Refuter, Verdict
+from oracle.engine.reference import Difference, first_difference, plain_generate, plain_logits
+from oracle.engine.same_output import Refuter, Verdict
 from oracle.engine.schedule import Mask, Schedule, Units
 from oracle.engine.score import log_likelihoods
-from oracle.engine.shrink import Room, single
-from oracle.engine.solo import run_alone, same_as_plain
-from oracle.engine.states import Hidden
+from oracle.engine.tie_break import run_alone, same_as_plain
 from oracle.errors import InputError
 from oracle.metrics import Bound
 from oracle.models.loading import LanguageModel

@@ -9,7 +9,7 @@ import numpy as np
 
 from oracle.engine.decode import Generation
 from oracle.engine.engine import Engine
-from oracle.engine.hints import HiddenStates
+from oracle.engine.layer_importance import HiddenStates
 from oracle.engine.prompts import PromptState
 from oracle.engine.schedule import Mask
 from oracle.errors import InputError

@@ -8,9 +8,9 @@ from collections.abc import Sequence as Seq
 import torch
 from torch import Tensor
 
+from oracle.engine.prefix_sharing import SharedPass, shared_pass
 from oracle.engine.prompts import PromptState
 from oracle.engine.schedule import Schedule
-from oracle.engine.sharing import SharedPass, shared_pass
 from oracle.models.decoder import Decoder
 
 __all__ = ["continuation_pass", "log_likelihoods"]

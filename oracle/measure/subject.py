@@ -12,7 +12,7 @@ from torch import Tensor
 
 from oracle.config import SearchConfig
 from oracle.engine import Engine
-from oracle.engine.traces import States
+from oracle.engine.hidden_states import States
 from oracle.errors import InputError
 from oracle.models import LanguageModel, load_model
 from oracle.store import Run

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 import oracle
 from oracle.config import SearchConfig
 from oracle.engine import Engine
-from oracle.engine.rows import RowBatch
+from oracle.engine.row_batch import RowBatch
 from oracle.sequences import load_sequences
 from oracle.types import Allocation
 

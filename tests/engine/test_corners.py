@@ -11,7 +11,7 @@ from zoo import GATED, ZOO, tiny
 
 from oracle.config import SearchConfig
 from oracle.engine import Engine, TableGate
-from oracle.engine.hints import HiddenStates
+from oracle.engine.layer_importance import HiddenStates
 from oracle.errors import InputError
 from oracle.models import LanguageModel
 

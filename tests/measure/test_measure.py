@@ -69,7 +69,7 @@ def test_states_of_the_store_are_used_and_change_nothing(
     tables = ["similarity", "features"]
     measure_run(run.folder, model=tiny_model, sizes=small, only=tables, store=HiddenStore(tmp_path / "hidden"))
     first = {name: (run.folder / "measures" / f"{name}.parquet").read_bytes() for name in tables}
-    monkeypatch.setattr("oracle.engine.states.Hidden._run", lambda *_: pytest.fail("computed again"))
+    monkeypatch.setattr("oracle.engine.hidden_states.Hidden._run", lambda *_: pytest.fail("computed again"))
     again = HiddenStore(tmp_path / "hidden")
     measure_run(run.folder, model=tiny_model, sizes=small, only=tables, store=again, again=True)
     assert {name: (run.folder / "measures" / f"{name}.parquet").read_bytes() for name in tables} == first

@@ -10,7 +10,7 @@ from zoo import ZOO, tiny
 
 from oracle.config import SearchConfig
 from oracle.engine import Engine, TableGate
-from oracle.engine.rows import RowBatch
+from oracle.engine.row_batch import RowBatch
 from oracle.models import Decoder, LanguageModel, truncated
 from oracle.models.kv_cache import RowCache
 from oracle.models.layer_call import Call

@@ -8,7 +8,7 @@ from tiny import LAYERS
 
 from oracle.config import SearchConfig
 from oracle.engine import Engine
-from oracle.engine.hints import HiddenStates
+from oracle.engine.layer_importance import HiddenStates
 
 
 @pytest.fixture

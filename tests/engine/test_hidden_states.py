@@ -13,9 +13,8 @@ from zoo import ZOO, tiny
 
 from oracle.config import SearchConfig
 from oracle.engine import Engine
-from oracle.engine.hints import HiddenStates
-from oracle.engine.states import Hidden
-from oracle.engine.traces import Trace
+from oracle.engine.hidden_states import Hidden, Trace
+from oracle.engine.layer_importance import HiddenStates
 from oracle.errors import InputError
 from oracle.models import LanguageModel, truncated
 from oracle.store.hidden import HiddenStore

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from oracle.engine.decode import Generation, Settings
 from oracle.engine.prompts import PromptState
-from oracle.engine.rows import RowBatch
+from oracle.engine.row_batch import RowBatch
 from oracle.engine.schedule import Schedule
 from oracle.models.decoder import Decoder
 

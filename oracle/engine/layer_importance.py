@@ -13,8 +13,8 @@ from torch import Tensor
 from torch.nn.functional import cosine_similarity
 
 from oracle.engine.engine import Engine
+from oracle.engine.oom_backoff import single
 from oracle.engine.prompts import PromptState
-from oracle.engine.shrink import single
 from oracle.models.decoder import Step
 from oracle.models.kv_cache import PassCache
 from oracle.models.layer_call import Call
