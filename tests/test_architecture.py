@@ -83,7 +83,7 @@ def _packages(names: set[str]) -> set[str]:
 def test_the_imports_are_seen() -> None:
     assert len(SOURCES) > 40
     assert "oracle.campaign" in importers("oracle.search")
-    assert "oracle.search.spread.Spread" in imports("oracle.search")
+    assert "oracle.search.enumeration.Spread" in imports("oracle.search")
     assert {"torch", "oracle.models"} <= _packages(reached("oracle.engine"))
     assert "oracle.runner" not in imports("oracle"), "only type checkers follow these"
     assert "oracle.runner" in imports("oracle.cli.search") - imports("oracle.cli.search", deferred=False)

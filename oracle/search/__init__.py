@@ -1,11 +1,11 @@
 """Search strategies: ask for allocations, tell the outcomes. No torch, no files."""
 
 from oracle.search.archive import Archive
-from oracle.search.base import Problem, Strategy
-from oracle.search.hints import Hints, Memory
+from oracle.search.enumeration import Spread
+from oracle.search.guidance import Hints, Memory
 from oracle.search.registry import STRATEGIES, get_strategy, make
 from oracle.search.space import Space
-from oracle.search.spread import Spread
+from oracle.search.strategy import Problem, Strategy
 
 __all__ = [
     "STRATEGIES",

@@ -7,10 +7,10 @@ from itertools import chain, combinations, islice
 import numpy as np
 
 from oracle.families import unified
-from oracle.search.base import Problem, Strategy
-from oracle.search.climbing import Local
-from oracle.search.promising import Promising
-from oracle.search.structured import evenly
+from oracle.search.acquisition import Promising
+from oracle.search.enumeration import evenly
+from oracle.search.local_search import Local
+from oracle.search.strategy import Problem, Strategy
 from oracle.types import Allocation
 
 __all__ = ["Auto"]

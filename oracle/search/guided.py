@@ -3,10 +3,10 @@
 from collections.abc import Iterable, Iterator
 
 from oracle.errors import InputError
-from oracle.search.base import Problem, Rounds
-from oracle.search.climbing import Local
-from oracle.search.hints import Hints
-from oracle.search.structured import evenly
+from oracle.search.enumeration import evenly
+from oracle.search.guidance import Hints
+from oracle.search.local_search import Local
+from oracle.search.strategy import Problem, Rounds
 from oracle.types import Allocation
 
 __all__ = ["Dp", "Influence", "Transfer"]

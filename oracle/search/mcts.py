@@ -9,8 +9,8 @@ from typing import ClassVar, NamedTuple
 import numpy as np
 
 from oracle.errors import InputError
-from oracle.search.base import Problem, Strategy
 from oracle.search.space import Space
+from oracle.search.strategy import Problem, Strategy
 from oracle.types import Allocation, Outcome
 
 __all__ = ["COLA", "DRLLM", "Cola", "DrLlm", "Mcts", "MctsSettings"]

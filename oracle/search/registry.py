@@ -4,13 +4,12 @@ from typing import Any
 
 from oracle.errors import InputError
 from oracle.search.auto import Auto
-from oracle.search.base import Problem, Strategy
-from oracle.search.climbing import Beam, Greedy, Local
+from oracle.search.enumeration import ByBudget, Exhaustive, Families, Random, Spread
 from oracle.search.guided import Dp, Influence, Transfer
+from oracle.search.local_search import Beam, Greedy, Local
 from oracle.search.mcts import Cola, DrLlm
-from oracle.search.samplers import MultiTpe, Nsga2, Tpe
-from oracle.search.spread import Spread
-from oracle.search.structured import ByBudget, Exhaustive, Families, Random
+from oracle.search.optuna_samplers import MultiTpe, Nsga2, Tpe
+from oracle.search.strategy import Problem, Strategy
 from oracle.utils.text import nearest_hint
 
 __all__ = ["STRATEGIES", "get_strategy", "make"]

@@ -7,8 +7,8 @@ from functools import cached_property
 import numpy as np
 
 from oracle.search.archive import Archive
-from oracle.search.base import Problem, Strategy
 from oracle.search.space import Space
+from oracle.search.strategy import Problem, Strategy
 from oracle.types import Allocation, Outcome, Proposal
 
 METRIC = "quality"

@@ -9,8 +9,8 @@ import pytest
 from search.landscapes import LANDSCAPES, METRIC, additive, cliff, gaps, outcome, pairs, run
 
 from oracle.search import STRATEGIES, Archive, Hints, Memory, Problem, Space, make
+from oracle.search.acquisition import Promising
 from oracle.search.auto import LEAST_BATCH, OPENING, SUGGESTIONS
-from oracle.search.promising import Promising
 from oracle.types import Proposal
 
 

@@ -10,9 +10,9 @@ from search.landscapes import METRIC, additive, outcome, run
 
 from oracle.errors import InputError
 from oracle.search.archive import Archive
-from oracle.search.base import Problem
 from oracle.search.mcts import COLA, DRLLM, Cola, DrLlm, Mcts, Node
 from oracle.search.space import Space
+from oracle.search.strategy import Problem
 from oracle.types import Allocation, Outcome
 
 TINY = replace(DRLLM, random=0.0, widening=1.0)

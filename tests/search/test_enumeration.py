@@ -8,7 +8,7 @@ from search.landscapes import METRIC, additive, outcome, plateaus, run
 
 from oracle.families import early_exit, unified
 from oracle.search import Archive, Problem, Space, make
-from oracle.search.structured import evenly
+from oracle.search.enumeration import evenly
 from oracle.types import Allocation, Proposal
 
 FIXED = Space(units=9, free=(1, 2, 3, 5, 6, 7), costs=(1.0,) * 9)

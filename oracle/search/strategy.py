@@ -8,7 +8,7 @@ from functools import cached_property
 from typing import ClassVar
 
 from oracle.search.archive import Archive
-from oracle.search.hints import Hints, Memory
+from oracle.search.guidance import Hints, Memory
 from oracle.search.space import Space
 from oracle.types import Allocation, Outcome, Proposal
 

@@ -6,7 +6,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from oracle.search.base import Problem, Rounds, Strategy
+from oracle.search.strategy import Problem, Rounds, Strategy
 from oracle.types import Allocation
 
 __all__ = ["Beam", "Greedy", "Local"]

@@ -7,10 +7,11 @@ from itertools import chain, combinations
 import numpy as np
 
 from oracle.families import early_exit, unified
-from oracle.search.base import Problem, Rounds
+from oracle.search.enumeration import Families, Random
+from oracle.search.strategy import Problem, Rounds
 from oracle.types import Allocation
 
-__all__ = ["ByBudget", "Exhaustive", "Families", "Random", "evenly"]
+__all__ = ["ByBudget", "Exhaustive", "Families", "Random", "Spread", "evenly"]
 
 
 class Exhaustive(Rounds):
@@ -107,3 +108,24 @@ def evenly(count: int) -> list[int]:
     """0..count-1 in bit-reversed order, whose every beginning is spread over the range."""
     bits = max(1, (count - 1).bit_length())
     return [r for i in range(2**bits) if (r := int(f"{i:0{bits}b}"[::-1], 2)) < count]
+
+
+class Spread(Rounds):
+    """Unified skipping and early exit at every budget, then random masks, the same number a budget.
+
+    Learns nothing from outcomes: what it finds is what trying so many allocations finds by itself.
+    """
+
+    name = "spread"
+    hint = "families, then random masks: learns nothing, so that luck can be measured fairly"
+
+    def __init__(self, problem: Problem) -> None:
+        super().__init__(problem)
+        self._families, self._random = Families(problem), Random(problem)
+        self._named = {mask for round_ in self._families._rounds() for mask in round_}
+
+    def _rounds(self) -> Iterator[Iterable[Allocation]]:
+        return chain(self._families._rounds(), self._random._rounds())
+
+    def _family(self, allocation: Allocation) -> str:
+        return self._families._family(allocation) if allocation in self._named else "random"

@@ -8,7 +8,7 @@ from itertools import chain
 import numpy as np
 
 from oracle.search.archive import SLACK
-from oracle.search.base import Problem
+from oracle.search.strategy import Problem
 from oracle.search.surrogate import Floats, Masks, Surrogate
 from oracle.types import Allocation
 

@@ -6,7 +6,7 @@ import pytest
 from search.landscapes import METRIC, additive, outcome, pairs, plateaus, run
 
 from oracle.search import Archive, Problem, Space, Strategy, make
-from oracle.search.climbing import Beam
+from oracle.search.local_search import Beam
 from oracle.types import Allocation
 
 Quality = Callable[[frozenset[int]], float]

@@ -8,8 +8,8 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from oracle.errors import InputError
-from oracle.search.base import Problem
-from oracle.search.structured import Random
+from oracle.search.enumeration import Random
+from oracle.search.strategy import Problem
 from oracle.types import Allocation, Outcome
 
 # Importing optuna takes as long as importing numpy; it waits until a sampler is used.

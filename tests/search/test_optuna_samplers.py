@@ -16,10 +16,10 @@ from search.landscapes import METRIC, Landscape, additive, outcome, pairs, plate
 
 from oracle.errors import InputError
 from oracle.search.archive import Archive
-from oracle.search.base import Problem
-from oracle.search.samplers import HEARD, OPEN, MultiTpe, Nsga2, Sampler, Tpe
+from oracle.search.enumeration import Random
+from oracle.search.optuna_samplers import HEARD, OPEN, MultiTpe, Nsga2, Sampler, Tpe
 from oracle.search.space import Space
-from oracle.search.structured import Random
+from oracle.search.strategy import Problem
 from oracle.types import Allocation, Outcome, Proposal
 
 SAMPLERS = [Tpe, MultiTpe, Nsga2]
@@ -295,5 +295,5 @@ def test_optuna_is_quiet_and_its_settings_are_left_alone(
 
 
 def test_optuna_is_not_imported_until_it_is_used() -> None:
-    code = "import sys, oracle.search, oracle.search.samplers; sys.exit('optuna' in sys.modules)"
+    code = "import sys, oracle.search, oracle.search.optuna_samplers; sys.exit('optuna' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
