@@ -7,7 +7,6 @@ from itertools import chain, combinations
 import numpy as np
 
 from oracle.families import early_exit, unified
-from oracle.search.enumeration import Families, Random
 from oracle.search.strategy import Problem, Rounds
 from oracle.types import Allocation
 
