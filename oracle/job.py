@@ -10,7 +10,7 @@ import numpy as np
 
 from oracle.config import SearchConfig
 from oracle.costs import Costs
-from oracle.costs.choice import search_costs
+from oracle.costs.resolve import search_costs
 from oracle.engine import Engine
 from oracle.errors import InputError
 from oracle.executors import Item

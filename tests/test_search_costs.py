@@ -9,8 +9,8 @@ from tiny import LAYERS
 import analysis
 from oracle.config import SearchConfig
 from oracle.costs import Conditions, Costs, read_costs, write_costs
-from oracle.costs.choice import search_costs
 from oracle.costs.flops import count_flops
+from oracle.costs.resolve import search_costs
 from oracle.errors import InputError
 from oracle.models import load_model
 from oracle.runner import resume_search

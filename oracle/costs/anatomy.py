@@ -8,12 +8,13 @@ from typing import Any, NamedTuple, Self
 
 from torch import Tensor, nn
 
+from oracle.costs.costs import Conditions
 from oracle.errors import InputError
-from oracle.models import Decoder
+from oracle.models import Decoder, LanguageModel
 from oracle.models.introspection import find_layers, knows_its_place
 from oracle.models.layer_call import Part
 
-__all__ = ["Experts", "Kind", "attention_of", "decoder_layers", "kinds", "multiplied", "shapes"]
+__all__ = ["Experts", "Kind", "attention_of", "decoder_layers", "kinds", "multiplied", "provenance", "shapes"]
 
 EXPERTS = ("num_local_experts", "num_experts", "n_routed_experts")
 ACTIVE_EXPERTS = ("num_experts_per_tok", "num_experts_per_token", "top_k_experts")
@@ -122,3 +123,17 @@ def shapes(layer: nn.Module, part: Part) -> tuple[tuple[str, tuple[int, ...], st
         for name, weight in layer.named_parameters()
         if part == Part.WHOLE or (name.split(".")[0] in attention) == (part == Part.ATTENTION)
     )
+
+
+def provenance(model: LanguageModel, conditions: Conditions) -> dict[str, Any]:
+    """The entries of `Costs` that say so."""
+    machine = model.machine
+    return {
+        "unit": conditions.unit,
+        "context": conditions.context,
+        "batch": conditions.batch,
+        "dtype": machine.dtype,
+        "device": machine.place,
+        "model": model.name,
+        "fingerprint": model.fingerprint,
+    }

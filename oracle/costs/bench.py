@@ -11,7 +11,7 @@ from typing import Self
 import torch
 from torch import Tensor
 
-from oracle.costs.conditions import Conditions
+from oracle.costs.costs import Conditions
 from oracle.models import Decoder
 from oracle.models.gated_kv_cache import Stored
 from oracle.models.kv_cache import RowCache, States

@@ -11,10 +11,8 @@ import re
 
 from torch import nn
 
-from oracle.costs.anatomy import Experts, attention_of, decoder_layers, kinds, multiplied
-from oracle.costs.conditions import Conditions
-from oracle.costs.costs import Costs
-from oracle.costs.provenance import provenance
+from oracle.costs.anatomy import Experts, attention_of, decoder_layers, kinds, multiplied, provenance
+from oracle.costs.costs import Conditions, Costs
 from oracle.engine.prompts import prompt_pass
 from oracle.engine.schedule import Units
 from oracle.errors import InputError

@@ -13,16 +13,16 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from oracle.costs.anatomy import decoder_layers, kinds, provenance, shapes
 from oracle.costs.bench import Bench
-from oracle.costs.conditions import Conditions
-from oracle.costs.costs import Costs
-from oracle.costs.groups import Group, group_units
-from oracle.costs.provenance import provenance
+from oracle.costs.costs import Conditions, Costs
+from oracle.engine.schedule import Units
 from oracle.models import LanguageModel
-from oracle.models.layer_call import Part
+from oracle.models.layer_call import Call, Part
+from oracle.types import Allocation
 from oracle.utils.progress import Watch, silent
 
-__all__ = ["Latency", "Spread", "measure_latency"]
+__all__ = ["Group", "Latency", "Spread", "group_units", "measure_latency"]
 
 WARM_UP = 3
 """Rounds that do not count: memory is allocated, kernels are chosen."""
@@ -129,3 +129,46 @@ def _pooled(
         whole=Spread.of(whole),
         rounds=conditions.rounds,
     )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Group:
+    """Units whose parameters have the same names, shapes and dtypes, and whose attention is of the same kind.
+
+    Attributes:
+        units: their indices, rising.
+        calls: the layer execution of each.
+    """
+
+    units: Allocation
+    calls: tuple[Call, ...]
+
+    @property
+    def part(self) -> Part:
+        """What of its layer a unit is."""
+        return self.calls[0].part
+
+    @property
+    def layers(self) -> tuple[int, ...]:
+        """The layers that they belong to."""
+        return tuple(call.layer for call in self.calls)
+
+
+def group_units(model: LanguageModel, conditions: Conditions) -> list[Group]:
+    """The groups of a model's units, in order of their first.
+
+    Raises:
+        InputError: if attention and MLP cannot be skipped apart and the unit is `sublayer`.
+    """
+    units = Units(model.decoder, conditions.unit)
+    layers = decoder_layers(model.decoder)[1]
+    kind = kinds(model.network.config.get_text_config(), len(layers))
+    alike: dict[object, list[tuple[int, Call]]] = {}
+    for unit in range(units.count):
+        (call,) = units.calls((unit,))
+        attends = None if call.part == Part.MLP else kind[call.layer]
+        alike.setdefault((call.part, shapes(layers[call.layer], call.part), attends), []).append((unit, call))
+    return [
+        Group(units=tuple(unit for unit, _ in members), calls=tuple(call for _, call in members))
+        for members in alike.values()
+    ]

@@ -18,8 +18,7 @@ from oracle.costs import Conditions
 from oracle.costs.anatomy import Experts, multiplied
 from oracle.costs.bench import Bench
 from oracle.costs.flops import count_flops
-from oracle.costs.groups import group_units
-from oracle.costs.latency import measure_latency
+from oracle.costs.latency import group_units, measure_latency
 from oracle.engine.schedule import Units
 from oracle.errors import InputError
 from oracle.models import LanguageModel

@@ -5,8 +5,7 @@ from collections.abc import Sequence as Seq
 from typing import Any
 
 from oracle.config import SearchConfig
-from oracle.costs.conditions import Conditions
-from oracle.costs.costs import Costs
+from oracle.costs.costs import Conditions, Costs
 from oracle.costs.files import costs_of_file
 from oracle.costs.flops import count_flops
 from oracle.costs.latency import measure_latency
