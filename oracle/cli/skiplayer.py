@@ -15,8 +15,8 @@ from oracle.errors import InputError, Interrupted
 from oracle.utils.text import printable
 
 if TYPE_CHECKING:
-    from oracle.skiplayer.compare import Results
     from oracle.skiplayer.config import SkipConfig
+    from oracle.skiplayer.results import Results
 
 __all__ = ["add_skiplayer"]
 
@@ -58,8 +58,8 @@ def _run_skiplayer(arguments: argparse.Namespace) -> int:
     config = _config(arguments)
 
     from oracle.skiplayer.figure import draw_study
-    from oracle.skiplayer.folder import Folder
     from oracle.skiplayer.study import resume_study, run_study
+    from oracle.skiplayer.study_folder import Folder
     from oracle.utils.progress import silent, terminal
 
     folder = arguments.out or arguments.resume

@@ -8,10 +8,10 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from oracle.skiplayer.benchmark import trial
     from oracle.skiplayer.config import PRESETS, SkipConfig
     from oracle.skiplayer.retrofitting import RetrofitConfig, RoutedGate, retrofit
     from oracle.skiplayer.study import resume_study, run_study
-    from oracle.skiplayer.trials import trial
 
 __all__ = [
     "PRESETS",
@@ -32,7 +32,7 @@ _HOME = {
     "resume_study": "study",
     "retrofit": "retrofitting",
     "run_study": "study",
-    "trial": "trials",
+    "trial": "benchmark",
 }
 
 

@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from analysis.formatting import plain
 from analysis.plots.files import save
 from analysis.plots.style import GREY, frame, look_of, styled
-from oracle.skiplayer.compare import Results
+from oracle.skiplayer.results import Results
 
 __all__ = ["draw_study"]
 

@@ -5,13 +5,13 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-from oracle.skiplayer.compare import Done, Results, tables
 from oracle.skiplayer.config import SkipConfig
-from oracle.skiplayer.exits import Confidence
-from oracle.skiplayer.folder import Folder
+from oracle.skiplayer.early_exit import Confidence
 from oracle.skiplayer.measure import MakeGates, answers, flops_per_token, measure
 from oracle.skiplayer.model import Model
+from oracle.skiplayer.results import Done, Results, tables
 from oracle.skiplayer.router import Chance
+from oracle.skiplayer.study_folder import Folder
 from oracle.skiplayer.tasks import Question, questions
 from oracle.skiplayer.text import Corpus, Tokens, load_corpus
 from oracle.skiplayer.train import Learner, seeded, train

@@ -17,7 +17,7 @@ from torch.nn import functional
 
 from oracle.errors import InputError, Interrupted
 from oracle.skiplayer.config import SkipConfig
-from oracle.skiplayer.exits import exit_loss
+from oracle.skiplayer.early_exit import exit_loss
 from oracle.skiplayer.model import Model
 from oracle.skiplayer.router import Chance, Gates, Learned
 from oracle.skiplayer.text import Corpus

@@ -11,10 +11,10 @@ from skiplayer.small import SMALL
 from oracle.errors import InputError, Interrupted
 from oracle.skiplayer import SkipConfig, resume_study, run_study, trial
 from oracle.skiplayer.config import ARMS
-from oracle.skiplayer.exits import Confidence
+from oracle.skiplayer.early_exit import Confidence
 from oracle.skiplayer.figure import draw_study
-from oracle.skiplayer.folder import Folder
 from oracle.skiplayer.measure import answers, measure
+from oracle.skiplayer.study_folder import Folder
 from oracle.skiplayer.tasks import Question
 from oracle.skiplayer.text import Bytes, load_corpus
 from oracle.skiplayer.train import Learner

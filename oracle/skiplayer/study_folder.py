@@ -10,8 +10,8 @@ from typing import Any
 import pyarrow as pa
 
 from oracle.errors import InputError
-from oracle.skiplayer.compare import Results
 from oracle.skiplayer.config import SkipConfig
+from oracle.skiplayer.results import Results
 from oracle.skiplayer.text import Corpus
 from oracle.store import check_free, git_commit, versions
 from oracle.store.files import write_json, write_table
