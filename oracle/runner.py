@@ -17,7 +17,7 @@ from oracle.campaign import Campaign, Stop, never
 from oracle.config import SearchConfig
 from oracle.engine import Difference, Engine
 from oracle.errors import InputError, Interrupted
-from oracle.executors import HERE, Workers, hire
+from oracle.executors import HERE, Workers, create_executor
 from oracle.job import Job
 from oracle.store import Run, RunWriter, check_free, versions
 from oracle.store.hidden import HiddenStore
@@ -133,7 +133,7 @@ class _Session:
         model_mib = psutil.Process().memory_info().rss / MIB
         about = {"versions": versions(), "machine": job.model.machine.to_dict()}
         writer.log.info("began", process=os.getpid(), ended=len(campaign.ended), **about)
-        executor = hire(self._workers, job.engine, campaign.config, campaign.space)
+        executor = create_executor(self._workers, job.engine, campaign.config, campaign.space)
         search_began = time.monotonic()
         try:
             campaign.run(executor, writer, self._watch, self._stop)

@@ -27,7 +27,7 @@ TIMES = {"hidden_states", "seconds", "search_seconds", "peak_memory_mib", "memor
 def small_steps() -> Iterator[None]:
     """Small rounds and parts."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("oracle.rounds.ASK", 5)
+        patch.setattr("oracle.executors.search_loop.ASK", 5)
         patch.setattr("oracle.campaign.ROWS_PER_PART", 12)
         yield
 

@@ -239,7 +239,7 @@ def test_results_do_not_depend_on_how_they_are_cut_into_parts(
     search: Search, base: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("oracle.campaign.ROWS_PER_PART", 30)
-    monkeypatch.setattr("oracle.rounds.ASK", 5)
+    monkeypatch.setattr("oracle.executors.search_loop.ASK", 5)
     cut = search(batch_rows=16)
     parts = [path.name[: len("part-00000")] for path in sorted(cut.folder.glob("evaluations/*"))]
     assert parts == [f"part-{i:05d}" for i in range(4)]

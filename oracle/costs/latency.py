@@ -47,6 +47,29 @@ class Spread:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Group:
+    """Units whose parameters have the same names, shapes and dtypes, and whose attention is of the same kind.
+
+    Attributes:
+        units: their indices, rising.
+        calls: the layer execution of each.
+    """
+
+    units: Allocation
+    calls: tuple[Call, ...]
+
+    @property
+    def part(self) -> Part:
+        """What of its layer a unit is."""
+        return self.calls[0].part
+
+    @property
+    def layers(self) -> tuple[int, ...]:
+        """The layers that they belong to."""
+        return tuple(call.layer for call in self.calls)
+
+
+@dataclass(frozen=True, kw_only=True)
 class Latency:
     """What was measured.
 
@@ -129,29 +152,6 @@ def _pooled(
         whole=Spread.of(whole),
         rounds=conditions.rounds,
     )
-
-
-@dataclass(frozen=True, kw_only=True)
-class Group:
-    """Units whose parameters have the same names, shapes and dtypes, and whose attention is of the same kind.
-
-    Attributes:
-        units: their indices, rising.
-        calls: the layer execution of each.
-    """
-
-    units: Allocation
-    calls: tuple[Call, ...]
-
-    @property
-    def part(self) -> Part:
-        """What of its layer a unit is."""
-        return self.calls[0].part
-
-    @property
-    def layers(self) -> tuple[int, ...]:
-        """The layers that they belong to."""
-        return tuple(call.layer for call in self.calls)
 
 
 def group_units(model: LanguageModel, conditions: Conditions) -> list[Group]:

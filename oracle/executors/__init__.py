@@ -1,9 +1,9 @@
 """Where sequences are searched: in this process, or on the workers of a Ray cluster."""
 
-from oracle.executors.hire import HERE, Workers, hire
+from oracle.executors.base import HERE, Ended, Event, Executor, Found, Item, Note, SetAside, Workers
+from oracle.executors.factory import create_executor
 from oracle.executors.local import Local
 from oracle.executors.searcher import SIDE_BY_SIDE, Evaluating, Searcher
-from oracle.executors.work import Ended, Event, Executor, Found, Item, Note, SetAside
 
 __all__ = [
     "HERE",
@@ -19,5 +19,5 @@ __all__ = [
     "Searcher",
     "SetAside",
     "Workers",
-    "hire",
+    "create_executor",
 ]

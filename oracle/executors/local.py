@@ -3,8 +3,8 @@
 from collections.abc import Iterator
 from collections.abc import Sequence as Seq
 
+from oracle.executors.base import Event, Item, Note
 from oracle.executors.searcher import SIDE_BY_SIDE, Searcher
-from oracle.executors.work import Event, Item, Note
 from oracle.search import Memory
 
 __all__ = ["Local"]

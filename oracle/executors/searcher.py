@@ -9,8 +9,8 @@ import numpy as np
 
 from oracle.config import SearchConfig
 from oracle.engine import Engine, Evaluator
-from oracle.executors.work import Ended, Event, Found, Item, Note
-from oracle.rounds import SequenceSearch, open_search, search_together
+from oracle.executors.base import Ended, Event, Found, Item, Note
+from oracle.executors.search_loop import SequenceSearch, open_search, search_together
 from oracle.search import Memory, Space
 from oracle.types import Allocation, Outcome, Sequence
 

@@ -119,8 +119,8 @@ def against_mcts(sequences: int = 24, simulations: int = 200) -> dict[str, Any]:
     from oracle.config import SearchConfig
     from oracle.engine import Engine
     from oracle.executors import SIDE_BY_SIDE, Evaluating
+    from oracle.executors.search_loop import open_search, search_together
     from oracle.models import load_model
-    from oracle.rounds import open_search, search_together
     from oracle.sequences import load_sequences
 
     config = SearchConfig(evaluations=100_000, max_new_tokens=8)

@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 
 import oracle.campaign
-import oracle.rounds
+import oracle.executors.search_loop
 import oracle.runner
 from oracle.cli import main
 from oracle.engine import Engine
@@ -21,7 +21,7 @@ PARTS = ("evaluations", "certificates")
 def small_steps() -> None:
     """As in a search that is much longer."""
     torch.set_num_threads(1)
-    oracle.rounds.ASK = 5
+    oracle.executors.search_loop.ASK = 5
     oracle.campaign.ROWS_PER_PART = 12
 
 

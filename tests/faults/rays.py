@@ -20,7 +20,7 @@ from faults import child
 from faults.ground import Fault, Ground, Tries, one_line
 from oracle.errors import InputError
 from oracle.executors import Event, Item, Note
-from oracle.executors.cluster import Cluster, Worker
+from oracle.executors.ray_cluster import Cluster, Worker
 from oracle.search import Memory
 
 __all__ = ["FAULTS"]
@@ -62,7 +62,7 @@ class Poor(Small):
                 raise InputError("there is no memory left for a single row")
 
 
-def hire(worker: type[Worker], **environment: str) -> None:
+def create_executor(worker: type[Worker], **environment: str) -> None:
     """In the process of a search: who its workers are."""
     os.environ.update(environment)
     Cluster.worker = worker
@@ -75,7 +75,7 @@ def worker_killed(ground: Ground, times: int) -> Tries:
         place = ground.place()
         (place / "bullet").write_text(str(ground.random.randrange(1, 20)))
         search = [*ground.search(place / "run"), "--executor", "ray", "--workers", "2"]
-        process = ground.start(search, partial(hire, Deadly, **{BULLET: str(place / "bullet")}))
+        process = ground.start(search, partial(create_executor, Deadly, **{BULLET: str(place / "bullet")}))
         if code := process.wait():
             yield f"exit code {code}: {process.output[-1500:]}"
         elif (place / "bullet").exists():
@@ -88,7 +88,9 @@ def worker_refuses(ground: Ground, times: int) -> Tries:
     """A worker cannot go on, and says why: the user reads that, and resumes the run elsewhere."""
     for _ in range(times):
         out = ground.place() / "run"
-        process = ground.start([*ground.search(out), "--executor", "ray", "--workers", "1"], partial(hire, Poor))
+        process = ground.start(
+            [*ground.search(out), "--executor", "ray", "--workers", "1"], partial(create_executor, Poor)
+        )
         code = process.wait()
         yield one_line(process, code) or ground.resumed(out)
 
@@ -130,7 +132,7 @@ def head_stopped(ground: Ground, times: int) -> Tries:
     """The whole cluster goes down in the middle of a search; the run is resumed on another one."""
     # A token of its own, wherever Ray wants one.
     access = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
-    breaking = partial(hire, Small, **access)
+    breaking = partial(create_executor, Small, **access)
     for _ in range(times):
         out, port = ground.place() / "run", free_port()
         cluster = ["--executor", "ray", "--workers", "2", "--address", f"127.0.0.1:{port}"]

@@ -17,7 +17,7 @@ from oracle.store import Run
 
 ray = pytest.importorskip("ray", reason="Ray has no wheel for this platform")
 
-from oracle.executors.cluster import Cluster, Worker, count_here, shares  # noqa: E402
+from oracle.executors.ray_cluster import Cluster, Worker, count_here, shares  # noqa: E402
 
 Search = Callable[..., Run]
 

@@ -14,9 +14,8 @@ import torch
 
 from oracle.config import SearchConfig
 from oracle.errors import InputError
-from oracle.executors.hire import Workers
+from oracle.executors.base import Event, Found, Item, Note, SetAside, Workers
 from oracle.executors.searcher import SIDE_BY_SIDE, Searcher
-from oracle.executors.work import Event, Found, Item, Note, SetAside
 from oracle.search import Memory, Space
 from oracle.store.hidden import HiddenStore
 from oracle.utils.machine import resolve_device

@@ -3,12 +3,13 @@
 from collections.abc import Iterator
 from collections.abc import Sequence as Seq
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol, get_args
 
+from oracle.errors import InputError
 from oracle.search import Memory
 from oracle.types import Outcome, Sequence
 
-__all__ = ["Ended", "Event", "Executor", "Found", "Item", "Note", "SetAside"]
+__all__ = ["HERE", "Ended", "Event", "Executor", "Found", "Item", "Note", "SetAside", "Workers"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -99,3 +100,34 @@ class Executor(Protocol):
 
     def close(self) -> None:
         """Lets go of whatever is held."""
+
+
+Kind = Literal["local", "ray"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Workers:
+    """Where sequences are searched.
+
+    Attributes:
+        kind: `local`, in this process, or `ray`.
+        count: number of workers; None for one per processor core, or one per GPU. One if local.
+        address: of a Ray cluster, such as `auto` or `ray://host:10001`; None to start one on this machine.
+        threads: number of threads of each Ray worker.
+    """
+
+    kind: Kind = "local"
+    count: int | None = None
+    address: str | None = None
+    threads: int = 1
+
+    def __post_init__(self) -> None:
+        if self.kind not in get_args(Kind):
+            raise InputError(f"--executor needs one of {', '.join(get_args(Kind))}, not '{self.kind}'")
+        if self.kind == "local" and (self.count not in (None, 1) or self.address is not None):
+            raise InputError("--workers and --address need --executor ray: the local executor is this process")
+        if min(1 if self.count is None else self.count, self.threads) < 1:
+            raise InputError(f"--workers needs at least 1, not {self.count}")
+
+
+HERE = Workers()
