@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from oracle.controllers import OracleController
     from oracle.errors import InputError
     from oracle.models import LanguageModel, load_model
-    from oracle.runner import resume_search, run_search
+    from oracle.pipeline.run import resume_search, run_search
     from oracle.sequences import Columns, load_sequences
     from oracle.store import Run
     from oracle.types import Allocation, Outcome, Sequence
@@ -44,8 +44,8 @@ _HOME = {
     "Sequence": "types",
     "load_model": "models",
     "load_sequences": "sequences",
-    "resume_search": "runner",
-    "run_search": "runner",
+    "resume_search": "pipeline.run",
+    "run_search": "pipeline.run",
 }
 
 

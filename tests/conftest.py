@@ -67,7 +67,7 @@ def search(tiny_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> "Call
     from tiny import jsonl
 
     from oracle.config import SearchConfig
-    from oracle.runner import run_search
+    from oracle.pipeline.run import run_search
 
     rows = [{"id": f"s{i}", "prompt": f"Question {i}?", "references": [f"Answer {i}", f"{i}"]} for i in range(6)]
     data = jsonl(tmp_path_factory.mktemp("data") / "sequences.jsonl", *rows)

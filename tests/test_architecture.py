@@ -82,11 +82,11 @@ def _packages(names: set[str]) -> set[str]:
 
 def test_the_imports_are_seen() -> None:
     assert len(SOURCES) > 40
-    assert "oracle.campaign" in importers("oracle.search")
+    assert "oracle.pipeline.scheduler" in importers("oracle.search")
     assert "oracle.search.enumeration.Spread" in imports("oracle.search")
     assert {"torch", "oracle.models"} <= _packages(reached("oracle.engine"))
-    assert "oracle.runner" not in imports("oracle"), "only type checkers follow these"
-    assert "oracle.runner" in imports("oracle.cli.search") - imports("oracle.cli.search", deferred=False)
+    assert "oracle.pipeline.run" not in imports("oracle"), "only type checkers follow these"
+    assert "oracle.pipeline.run" in imports("oracle.cli.search") - imports("oracle.cli.search", deferred=False)
 
 
 def test_search_knows_no_model_and_no_files() -> None:
@@ -126,9 +126,9 @@ def test_nothing_imports_the_command_line() -> None:
 
 def test_search_and_engine_meet_where_sequences_are_searched() -> None:
     both = importers("oracle.search") & importers("oracle.engine")
-    assert both <= {"oracle.job", *within("oracle.executors")}
+    assert both <= {"oracle.pipeline.setup", *within("oracle.executors")}
     assert "oracle.executors.searcher" in both
-    assert importers("oracle.job") == {"oracle.runner"}
+    assert importers("oracle.pipeline.setup") == {"oracle.pipeline.run"}
 
 
 def test_only_the_adapter_touches_the_model_library() -> None:

@@ -216,7 +216,7 @@ def _add_drawing(run: Any) -> None:
 
 def _run_demo(arguments: argparse.Namespace) -> None:
     from oracle.config import SearchConfig
-    from oracle.runner import run_search
+    from oracle.pipeline.run import run_search
 
     config = SearchConfig(limit=DEMO_SEQUENCES, **_given(arguments, SearchConfig()))
     out = arguments.out or _new_folder(Path("runs") / "demo")
@@ -227,7 +227,7 @@ def _run_search(arguments: argparse.Namespace) -> None:
     from oracle.config import SearchConfig
     from oracle.errors import InputError
     from oracle.executors import Workers
-    from oracle.runner import resume_search, run_search
+    from oracle.pipeline.run import resume_search, run_search
     from oracle.store import Run
 
     workers = Workers(kind=arguments.executor, count=arguments.workers, address=arguments.address)

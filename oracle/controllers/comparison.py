@@ -20,8 +20,8 @@ from oracle.controllers.speed import BATCHES, Stopwatch
 from oracle.controllers.subject import Subject
 from oracle.controllers.trial import Result, Trials
 from oracle.errors import InputError
-from oracle.measure.subject import model_of
 from oracle.models import LanguageModel
+from oracle.pipeline.reload import model_of
 from oracle.store import Run
 from oracle.utils.progress import Advance, Watch, silent
 

@@ -9,8 +9,8 @@ from oracle.controllers.base import SequenceController
 from oracle.controllers.lessons import Opened
 from oracle.engine import Engine
 from oracle.errors import InputError
-from oracle.measure.subject import model_of
 from oracle.models import LanguageModel
+from oracle.pipeline.reload import model_of
 from oracle.store import Run
 from oracle.types import Allocation
 

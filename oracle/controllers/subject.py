@@ -13,9 +13,9 @@ from oracle.controllers.base import Controller, Output, Scored
 from oracle.controllers.lessons import Lesson, Opened
 from oracle.engine import Engine
 from oracle.errors import InputError
-from oracle.measure.subject import model_of, spread, subjects_of
 from oracle.metrics import agreement, get_metric, score_text
 from oracle.models import LanguageModel
+from oracle.pipeline.reload import model_of, spread, subjects_of
 from oracle.store import Run
 from oracle.types import Sequence
 from oracle.utils.progress import Watch, note, silent

@@ -7,7 +7,7 @@ from oracle.measure.sizes import Sizes
 
 if TYPE_CHECKING:
     from oracle.measure.measure import due, measure_run
-    from oracle.measure.subject import model_of
+    from oracle.pipeline.reload import model_of
 
 __all__ = ["Sizes", "due", "measure_run", "model_of"]
 

@@ -12,8 +12,9 @@ from torch import Tensor
 
 from oracle.engine import Engine
 from oracle.families import full
-from oracle.measure.subject import HEAD_ROWS, Subject, predicting, states_of
 from oracle.measure.tables import FEATURES
+from oracle.measure.teacher_forced import HEAD_ROWS, predicting, states_of
+from oracle.pipeline.reload import Subject
 from oracle.utils.progress import Advance
 
 __all__ = ["measure_features"]

@@ -13,10 +13,10 @@ from oracle.errors import InputError
 from oracle.measure.features import measure_features
 from oracle.measure.similarity import budget_grid, measure_similarity
 from oracle.measure.sizes import Sizes
-from oracle.measure.subject import Subject, model_of, spread, subjects_of
 from oracle.measure.tables import TABLES, key_of, path_of, still_valid, write
 from oracle.measure.throughput import measure_throughput, steps
 from oracle.models import LanguageModel
+from oracle.pipeline.reload import Subject, model_of, spread, subjects_of
 from oracle.store import Run
 from oracle.store.hidden import HiddenStore
 from oracle.store.lock import Lock

@@ -16,8 +16,9 @@ from torch import Tensor
 
 from oracle.engine import Engine
 from oracle.families import full, unified
-from oracle.measure.subject import Subject, best_tokens, predicting, states_of
 from oracle.measure.tables import SIMILARITY
+from oracle.measure.teacher_forced import best_tokens, predicting, states_of
+from oracle.pipeline.reload import Subject
 from oracle.utils.progress import Advance
 
 __all__ = ["budget_grid", "measure_similarity"]

@@ -16,9 +16,9 @@ from oracle.costs import Costs
 from oracle.engine import Engine, Evaluator, PromptState
 from oracle.families import full, unified
 from oracle.measure.sizes import Sizes
-from oracle.measure.subject import Subject
 from oracle.measure.tables import THROUGHPUT
 from oracle.models import LanguageModel
+from oracle.pipeline.reload import Subject
 from oracle.types import Allocation, Proposal
 from oracle.utils.progress import Advance
 

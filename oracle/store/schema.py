@@ -1,5 +1,6 @@
 """The tables of a run folder, and what an outcome looks like as a row."""
 
+from collections.abc import Hashable, Mapping
 from collections.abc import Sequence as Seq
 from typing import Any
 
@@ -16,6 +17,7 @@ __all__ = [
     "certificates_table",
     "evaluations_table",
     "outcomes_of",
+    "sequence_of",
     "sequences_table",
 ]
 
@@ -129,3 +131,15 @@ def outcomes_of(evaluations: pd.DataFrame) -> list[tuple[int, Outcome]]:
         )
         for row in evaluations.to_dict("records")
     ]
+
+
+def sequence_of(row: Mapping[Hashable, Any]) -> Sequence:
+    """The sequence in a row of `SEQUENCES`, read as a dict."""
+    return Sequence(
+        id=row["sequence"],
+        prompt=row["prompt"],
+        references=tuple(row["references"]),
+        choices=tuple(row["choices"]),
+        answer=None if pd.isna(row["answer"]) else int(row["answer"]),
+        task=row["task"],
+    )

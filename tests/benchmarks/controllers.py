@@ -36,7 +36,7 @@ from oracle.costs import Conditions
 from oracle.costs.latency import measure_latency
 from oracle.engine import Engine, TableGate
 from oracle.models import LanguageModel, load_model
-from oracle.runner import run_search
+from oracle.pipeline.run import run_search
 from oracle.sequences import load_sequences
 from oracle.store import Run
 

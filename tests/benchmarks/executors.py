@@ -13,7 +13,7 @@ from unittest import mock
 
 from oracle.config import SearchConfig
 from oracle.executors import Workers
-from oracle.runner import run_search
+from oracle.pipeline.run import run_search
 from oracle.store import Run
 
 

@@ -164,7 +164,7 @@ def against_mcts(sequences: int = 24, simulations: int = 200) -> dict[str, Any]:
 def certified(out: Path = Path("runs/certified")) -> dict[str, Any]:
     """Default effort on the demo's sequences; the runs are kept for as long as the source is the same."""
     from oracle.config import SearchConfig
-    from oracle.runner import run_search
+    from oracle.pipeline.run import run_search
     from oracle.store import Run
     from oracle.store.provenance import git_commit
 

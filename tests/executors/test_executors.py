@@ -11,7 +11,7 @@ import pytest
 from oracle.config import SearchConfig
 from oracle.errors import InputError
 from oracle.executors import Event, Item, Workers
-from oracle.runner import run_search
+from oracle.pipeline.run import run_search
 from oracle.search import Memory
 from oracle.store import Run
 

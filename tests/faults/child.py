@@ -7,9 +7,9 @@ from pathlib import Path
 
 import torch
 
-import oracle.campaign
 import oracle.executors.search_loop
-import oracle.runner
+import oracle.pipeline.run
+import oracle.pipeline.scheduler
 from oracle.cli import main
 from oracle.engine import Engine
 
@@ -22,7 +22,7 @@ def small_steps() -> None:
     """As in a search that is much longer."""
     torch.set_num_threads(1)
     oracle.executors.search_loop.ASK = 5
-    oracle.campaign.ROWS_PER_PART = 12
+    oracle.pipeline.scheduler.ROWS_PER_PART = 12
 
 
 def play(arguments: list[str], output: Path, count: Path, breaking: Callable[[], None] | None) -> None:

@@ -45,7 +45,7 @@ def quick(ground: Ground) -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch, contextlib.chdir(ground.place()):
         patch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
         patch.setattr("datasets.config.HF_HUB_OFFLINE", True)
-        patch.setattr("oracle.job.load_model", load)
+        patch.setattr("oracle.pipeline.setup.load_model", load)
         yield
 
 

@@ -8,7 +8,7 @@ import pytest
 
 from faults.ground import Fault, Ground, Tries
 from oracle.config import SearchConfig
-from oracle.runner import run_search
+from oracle.pipeline.run import run_search
 from oracle.store import RunWriter
 from oracle.store.hidden import HiddenStore
 

@@ -21,7 +21,7 @@ from oracle.config import EMBEDDED, SearchConfig
 from oracle.engine import Engine
 from oracle.errors import InputError
 from oracle.models import LanguageModel, load_model
-from oracle.runner import run_search
+from oracle.pipeline.run import run_search
 
 MASKS = [(), (2,), (0, 4), (1, 2, 3), (0, 1, 3, 4), tuple(range(LAYERS))]
 TEXTS = ("A longer prompt, wider than a window.", "x")

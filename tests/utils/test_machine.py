@@ -11,7 +11,7 @@ from tiny import LAYERS, tiny_llama, tiny_tokenizer
 from oracle.config import SearchConfig
 from oracle.errors import InputError, Interrupted
 from oracle.models import load_model
-from oracle.runner import resume_search, run_search
+from oracle.pipeline.run import resume_search, run_search
 from oracle.skiplayer.config import SkipConfig
 from oracle.skiplayer.study import run_study
 from oracle.store import Run
@@ -39,7 +39,7 @@ def with_two_gpus(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def unloaded(monkeypatch: pytest.MonkeyPatch) -> None:
     """No model may be loaded."""
-    for place in ("oracle.job", "oracle.measure.subject", "oracle.models"):
+    for place in ("oracle.pipeline.setup", "oracle.pipeline.reload", "oracle.models"):
         monkeypatch.setattr(f"{place}.load_model", lambda *args, **kwargs: pytest.fail("a model was loaded"))
 
 
@@ -293,7 +293,7 @@ def test_the_demo_runs_as_it_is_told(command: Command, monkeypatch: pytest.Monke
     def searched(config: SearchConfig, out: Path, **how: object) -> None:
         raise InputError(f"{config.dtype} on {config.device}, seed {config.seed}")
 
-    monkeypatch.setattr("oracle.runner.run_search", searched)
+    monkeypatch.setattr("oracle.pipeline.run.run_search", searched)
     for options, answer in {
         "": "auto on auto, seed 0",
         "--dtype bf16 --device cpu --seed 3": "bfloat16 on cpu, seed 3",

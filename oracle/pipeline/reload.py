@@ -1,27 +1,18 @@
 """What is measured: the sequences of a run with the full model's outputs, and the model that gave them."""
 
-from collections.abc import Hashable, Mapping
 from collections.abc import Sequence as Seq
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
-import pandas as pd
-import torch
-from torch import Tensor
 
 from oracle.config import SearchConfig
-from oracle.engine import Engine
-from oracle.engine.hidden_states import States
 from oracle.errors import InputError
 from oracle.models import LanguageModel, load_model
 from oracle.store import Run
-from oracle.types import Allocation, Sequence
+from oracle.store.schema import sequence_of
+from oracle.types import Sequence
 
-__all__ = ["Subject", "best_tokens", "model_of", "predicting", "spread", "states_of", "subjects_of"]
-
-HEAD_ROWS = 64
-"""Positions that pass through the vocabulary head at once."""
+__all__ = ["Subject", "model_of", "spread", "subjects_of"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,49 +66,11 @@ def subjects_of(run: Run) -> list[Subject]:
     for row in run.sequences().to_dict("records"):
         if row["sequence"] in known:
             tokens, quality = known[row["sequence"]]
-            subjects.append(Subject(sequence=_sequence(row), tokens=tuple(tokens.tolist()), quality=float(quality)))
+            subjects.append(Subject(sequence=sequence_of(row), tokens=tuple(tokens.tolist()), quality=float(quality)))
     return subjects
-
-
-def _sequence(row: Mapping[Hashable, Any]) -> Sequence:
-    return Sequence(
-        id=row["sequence"],
-        prompt=row["prompt"],
-        references=tuple(row["references"]),
-        choices=tuple(row["choices"]),
-        answer=None if pd.isna(row["answer"]) else int(row["answer"]),
-        task=row["task"],
-    )
 
 
 def spread(subjects: Seq[Subject], most: int) -> list[Subject]:
     """At most so many, evenly spread."""
     places = np.linspace(0, len(subjects) - 1, min(most, len(subjects)))
     return [subjects[place] for place in np.rint(places).astype(int)]
-
-
-def states_of(engine: Engine, subject: Subject, allocation: Allocation) -> States:
-    """The states of the full model's output under an allocation, out of the engine's store where it has them.
-
-    All tokens are fed, the last one too, as searches do: so they find each other's states.
-    """
-    return engine.hidden.states(engine.encode(subject.sequence.prompt), subject.tokens, allocation)
-
-
-def predicting(states: States, depth: int, *, from_prompt: bool) -> Tensor:
-    """The states after so many units at the positions that predict the tokens of the output (T D).
-
-    Args:
-        states: of all tokens of the output.
-        depth: units passed, skipped ones included.
-        from_prompt: whether to begin with the prompt's last position, which predicts the first token; in scope `decode`
-            that is the full model's whatever the allocation.
-    """
-    generated_TD = states.generated.after(depth)[:-1]
-    return torch.cat([states.prompt.after(depth)[-1:], generated_TD]) if from_prompt else generated_TD
-
-
-def best_tokens(engine: Engine, hidden_TD: Tensor) -> Tensor:
-    """The likeliest token after each state (T)."""
-    finish = engine.model.decoder.finish
-    return torch.cat([finish(some_TD[:, None])[:, 0].argmax(-1) for some_TD in hidden_TD.split(HEAD_ROWS)])

@@ -1,11 +1,10 @@
 """The one composition root: sequences -> engine <-> search -> store -> analysis -> verification."""
 
-import math
 import os
 import resource
 import sys
 import time
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,23 +12,20 @@ import pandas as pd
 import psutil
 
 import analysis
-from oracle.campaign import Campaign, Stop, never
 from oracle.config import SearchConfig
-from oracle.engine import Difference, Engine
 from oracle.errors import InputError, Interrupted
 from oracle.executors import HERE, Workers, create_executor
-from oracle.job import Job
+from oracle.pipeline.resume import Stored, differences, with_dtype_of
+from oracle.pipeline.scheduler import Campaign, Stop, never
+from oracle.pipeline.setup import Job
+from oracle.pipeline.verify import explain, verify
 from oracle.store import Run, RunWriter, check_free, versions
 from oracle.store.hidden import HiddenStore
-from oracle.stored import Stored, differences, with_dtype_of
 from oracle.utils.progress import Watch, note, silent
 
 __all__ = ["resume_search", "run_search"]
 
 MIB = 2**20
-
-FAR = 100
-"""Leads beyond this many near-tie thresholds are not put down to rounding."""
 
 
 def run_search(
@@ -145,10 +141,10 @@ class _Session:
         search_seconds = time.monotonic() - search_began
         experiment = analysis.load(writer.folder)
         summary = analysis.summarise(experiment)
-        verification = _verify(job.engine, experiment, summary, self._watch)
+        verification = verify(job.engine, experiment, summary, self._watch)
         for name, table in {"minimal_budgets": summary.minimal, "assignment": summary.assignment}.items():
             writer.write_result(name, table)
-        unverified = _explain(job.engine, experiment, verification)
+        unverified = explain(job.engine, experiment, verification)
         for entry in unverified:
             writer.log.info("not verified", **entry)
         writer.write_result("verification", verification)
@@ -172,79 +168,6 @@ class _Session:
         )
         writer.log.info("completed", seconds=round(time.monotonic() - self._began, 2))
         return Run.open(writer.folder)
-
-
-def _verify(engine: Engine, experiment: analysis.Experiment, summary: analysis.Summary, watch: Watch) -> pd.DataFrame:
-    """Runs every allocation that is reported again, alone, by plain generation on the cut model.
-
-    Reported are the full model (the threshold), the minimal allocation and the oracle's choice of each sequence.
-    """
-    evaluations = experiment.evaluations
-    reported = pd.concat(
-        [
-            summary.minimal[["sequence", "number"]],
-            summary.assignment[["sequence", "number"]],
-            evaluations.loc[evaluations["number"] == 0, ["sequence", "number"]],
-        ]
-    ).drop_duplicates()
-    recorded = reported.merge(evaluations, on=["sequence", "number"], validate="one_to_one")
-    prompts = experiment.sequences.set_index("sequence")["prompt"]
-    agrees = []
-    with watch("Verifying", len(recorded)) as advance:
-        for name, group in recorded.groupby("sequence", sort=False):
-            prompt = engine.open(prompts[name])
-            for allocation, tokens in zip(group["allocation"], group["tokens"], strict=True):
-                agrees.append(engine.alone(prompt, tuple(allocation.tolist())) == tuple(tokens.tolist()))
-                advance(1, str(name))
-    ordered = pd.concat([group for _, group in recorded.groupby("sequence", sort=False)])
-    return ordered[["sequence", "number", "allocation", "cost"]].assign(agrees=agrees)
-
-
-def _explain(engine: Engine, experiment: analysis.Experiment, verification: pd.DataFrame) -> list[dict[str, Any]]:
-    """For each allocation that did not verify: the token, the margin, the rounding it is held against, and a remedy."""
-    failed = verification.loc[~verification["agrees"], ["sequence", "number"]]
-    recorded = failed.merge(experiment.evaluations, on=["sequence", "number"], validate="one_to_one")
-    prompts = experiment.sequences.set_index("sequence")["prompt"]
-    entries = []
-    for row in recorded.to_dict("records"):
-        prompt = engine.open(prompts[row["sequence"]])
-        found = engine.difference(prompt, tuple(row["allocation"].tolist()), row["tokens"].tolist())
-        texts = (
-            {
-                f"{name}_text": None if token is None else engine.model.text([token])
-                for name, token in (("recorded", found.recorded), ("plain", found.plain))
-            }
-            if found
-            else {}
-        )
-        entries.append(
-            {
-                "sequence": row["sequence"],
-                "number": int(row["number"]),
-                "cost": float(row["cost"]),
-                **(asdict(found) if found else {}),
-                **texts,
-                "near_tie": engine.rounding()["near_tie"],
-                "rounding": engine.rounding()["logits"],
-                "remedy": _remedy(engine, found),
-            }
-        )
-    return entries
-
-
-def _remedy(engine: Engine, found: Difference | None) -> str:
-    """What the user of a run can do about an allocation that did not verify."""
-    if found is None:
-        return (
-            "a second plain generation agrees with the recorded output, so that this machine does not repeat its own "
-            "results: search again with OMP_NUM_THREADS=1"
-        )
-    if found.lead is not None and found.lead <= FAR * engine.tie < math.inf:
-        return f"rounding turned the lead round: search again with --near-tie {max(4 * found.lead, 2 * engine.tie):.2g}"
-    return (
-        "rounding does not explain that: the stored output or the engine is wrong for this model; do not use this "
-        "allocation, and report the run"
-    )
 
 
 def _peak_mib() -> float:

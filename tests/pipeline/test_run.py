@@ -25,7 +25,7 @@ from oracle.store import Run
 from oracle.terminal import show_summary
 from oracle.types import Allocation
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 
 Search = Callable[..., Run]
 
@@ -238,7 +238,7 @@ def exact(evaluations: pd.DataFrame) -> pd.DataFrame:
 def test_results_do_not_depend_on_how_they_are_cut_into_parts(
     search: Search, base: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("oracle.campaign.ROWS_PER_PART", 30)
+    monkeypatch.setattr("oracle.pipeline.scheduler.ROWS_PER_PART", 30)
     monkeypatch.setattr("oracle.executors.search_loop.ASK", 5)
     cut = search(batch_rows=16)
     parts = [path.name[: len("part-00000")] for path in sorted(cut.folder.glob("evaluations/*"))]
@@ -250,7 +250,7 @@ def test_results_do_not_depend_on_how_they_are_cut_into_parts(
 def test_a_folder_that_is_there_is_refused_before_the_model_is_loaded(
     search: Search, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("oracle.job.load_model", lambda *args, **kwargs: pytest.fail("the model was loaded"))
+    monkeypatch.setattr("oracle.pipeline.setup.load_model", lambda *args, **kwargs: pytest.fail("the model was loaded"))
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "mine").touch()
     with pytest.raises(InputError, match="is there already"):

@@ -12,10 +12,10 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from oracle.campaign import waves
 from oracle.engine import Engine
 from oracle.errors import InputError, Interrupted
-from oracle.runner import resume_search
+from oracle.pipeline.run import resume_search
+from oracle.pipeline.scheduler import waves
 from oracle.store import Run
 
 Search = Callable[..., Run]
@@ -28,7 +28,7 @@ def small_steps() -> Iterator[None]:
     """Small rounds and parts."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("oracle.executors.search_loop.ASK", 5)
-        patch.setattr("oracle.campaign.ROWS_PER_PART", 12)
+        patch.setattr("oracle.pipeline.scheduler.ROWS_PER_PART", 12)
         yield
 
 
@@ -100,7 +100,7 @@ def test_nothing_that_was_written_is_computed_again(
 def test_a_run_that_is_complete_is_left_as_it_is(search: Search, monkeypatch: pytest.MonkeyPatch) -> None:
     run = search(limit=2)
     before = {path: path.read_bytes() for path in run.folder.rglob("*.parquet")}
-    monkeypatch.setattr("oracle.job.load_model", lambda *args, **kwargs: pytest.fail("the model was loaded"))
+    monkeypatch.setattr("oracle.pipeline.setup.load_model", lambda *args, **kwargs: pytest.fail("the model was loaded"))
     assert resume_search(run.folder).summary() == run.summary()
     assert {path: path.read_bytes() for path in run.folder.rglob("*.parquet")} == before
 

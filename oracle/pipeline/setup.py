@@ -16,11 +16,11 @@ from oracle.errors import InputError
 from oracle.executors import Item
 from oracle.metrics import get_metric
 from oracle.models import LanguageModel, load_model
+from oracle.pipeline.resume import Stored
 from oracle.search import Space
 from oracle.sequences import check_sequences, data_hash, load_sequences
 from oracle.store import RunWriter, git_commit, versions
 from oracle.store.hidden import HiddenStore
-from oracle.stored import Stored
 from oracle.types import Sequence
 from oracle.utils.machine import resolve_device
 

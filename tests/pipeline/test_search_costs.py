@@ -13,7 +13,7 @@ from oracle.costs.flops import count_flops
 from oracle.costs.resolve import search_costs
 from oracle.errors import InputError
 from oracle.models import load_model
-from oracle.runner import resume_search
+from oracle.pipeline.run import resume_search
 from oracle.store import Run
 
 GOAL = {"criterion": "agreement", "tolerance": 0.67}

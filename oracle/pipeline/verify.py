@@ -1,0 +1,90 @@
+"""Verification: reported allocations run again by plain generation on the cut model; failures are explained."""
+
+import math
+from dataclasses import asdict
+from typing import Any
+
+import pandas as pd
+
+import analysis
+from oracle.engine import Difference, Engine
+from oracle.utils.progress import Watch
+
+__all__ = ["explain", "verify"]
+
+
+FAR = 100
+"""Leads beyond this many near-tie thresholds are not put down to rounding."""
+
+
+def verify(engine: Engine, experiment: analysis.Experiment, summary: analysis.Summary, watch: Watch) -> pd.DataFrame:
+    """Runs every allocation that is reported again, alone, by plain generation on the cut model.
+
+    Reported are the full model (the threshold), the minimal allocation and the oracle's choice of each sequence.
+    """
+    evaluations = experiment.evaluations
+    reported = pd.concat(
+        [
+            summary.minimal[["sequence", "number"]],
+            summary.assignment[["sequence", "number"]],
+            evaluations.loc[evaluations["number"] == 0, ["sequence", "number"]],
+        ]
+    ).drop_duplicates()
+    recorded = reported.merge(evaluations, on=["sequence", "number"], validate="one_to_one")
+    prompts = experiment.sequences.set_index("sequence")["prompt"]
+    agrees = []
+    with watch("Verifying", len(recorded)) as advance:
+        for name, group in recorded.groupby("sequence", sort=False):
+            prompt = engine.open(prompts[name])
+            for allocation, tokens in zip(group["allocation"], group["tokens"], strict=True):
+                agrees.append(engine.alone(prompt, tuple(allocation.tolist())) == tuple(tokens.tolist()))
+                advance(1, str(name))
+    ordered = pd.concat([group for _, group in recorded.groupby("sequence", sort=False)])
+    return ordered[["sequence", "number", "allocation", "cost"]].assign(agrees=agrees)
+
+
+def explain(engine: Engine, experiment: analysis.Experiment, verification: pd.DataFrame) -> list[dict[str, Any]]:
+    """For each allocation that did not verify: the token, the margin, the rounding it is held against, and a remedy."""
+    failed = verification.loc[~verification["agrees"], ["sequence", "number"]]
+    recorded = failed.merge(experiment.evaluations, on=["sequence", "number"], validate="one_to_one")
+    prompts = experiment.sequences.set_index("sequence")["prompt"]
+    entries = []
+    for row in recorded.to_dict("records"):
+        prompt = engine.open(prompts[row["sequence"]])
+        found = engine.difference(prompt, tuple(row["allocation"].tolist()), row["tokens"].tolist())
+        texts = (
+            {
+                f"{name}_text": None if token is None else engine.model.text([token])
+                for name, token in (("recorded", found.recorded), ("plain", found.plain))
+            }
+            if found
+            else {}
+        )
+        entries.append(
+            {
+                "sequence": row["sequence"],
+                "number": int(row["number"]),
+                "cost": float(row["cost"]),
+                **(asdict(found) if found else {}),
+                **texts,
+                "near_tie": engine.rounding()["near_tie"],
+                "rounding": engine.rounding()["logits"],
+                "remedy": _remedy(engine, found),
+            }
+        )
+    return entries
+
+
+def _remedy(engine: Engine, found: Difference | None) -> str:
+    """What the user of a run can do about an allocation that did not verify."""
+    if found is None:
+        return (
+            "a second plain generation agrees with the recorded output, so that this machine does not repeat its own "
+            "results: search again with OMP_NUM_THREADS=1"
+        )
+    if found.lead is not None and found.lead <= FAR * engine.tie < math.inf:
+        return f"rounding turned the lead round: search again with --near-tie {max(4 * found.lead, 2 * engine.tie):.2g}"
+    return (
+        "rounding does not explain that: the stored output or the engine is wrong for this model; do not use this "
+        "allocation, and report the run"
+    )
