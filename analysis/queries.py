@@ -17,7 +17,6 @@ __all__ = [
     "at_most",
     "budgets",
     "by_task",
-    "compact",
     "measure",
     "oracle_at",
     "proven",
@@ -44,18 +43,6 @@ SERVING = """
     ORDER BY sequences DESC, cost, allocation LIMIT $count
 """
 """What was dropped failed the run's own criterion; nothing else is known of it."""
-
-
-def compact(allocation: Any) -> str:
-    """An allocation for people: runs of layers as ranges, such as `0-3,7,9-29`; `none` without layers."""
-    layers = [int(layer) for layer in allocation]
-    parts: list[list[int]] = []
-    for layer in layers:
-        if parts and layer == parts[-1][-1] + 1:
-            parts[-1].append(layer)
-        else:
-            parts.append([layer])
-    return ",".join(f"{p[0]}-{p[-1]}" if len(p) > 1 else f"{p[0]}" for p in parts) or "none"
 
 
 def budgets(folder: Path, criterion: str | None = None, costs: str | None = None) -> list[dict[str, Any]]:

@@ -7,7 +7,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from analysis.queries import by_task, compact
+from analysis.queries import by_task
+from oracle.allocations import compact
 from oracle.utils.text import printable
 
 __all__ = ["show_budgets", "show_oracle", "show_sequence", "show_summary"]

@@ -7,21 +7,11 @@ import pandas as pd
 
 from analysis.experiment import Experiment
 from analysis.summary import Summary
+from oracle.allocations import compact
 
-__all__ = ["compact", "details", "rounded", "table"]
+__all__ = ["details", "rounded", "table"]
 
 Details = list[list[Any]]
-
-
-def compact(allocation: Any) -> str:
-    """The layers as ranges, such as `0-3,7,9-29`; empty without layers."""
-    layers = np.asarray(allocation, dtype=np.int64)
-    if not len(layers):
-        return ""
-    ends = np.flatnonzero(np.diff(layers) != 1)
-    first, last = layers[np.append(0, ends + 1)], layers[np.append(ends, len(layers) - 1)]
-    pairs = zip(first.tolist(), last.tolist(), strict=True)
-    return ",".join(f"{a}-{b}" if a != b else f"{a}" for a, b in pairs)
 
 
 def rounded(values: Any, digits: int = 5) -> list[float | None]:
@@ -60,7 +50,7 @@ def table(experiment: Experiment, summary: Summary, part: pd.Series, verified: p
         "zero": rows["zero_quality"].astype(int).tolist(),
         "proven": rows["certified"].astype(int).tolist(),
         "proof": rows["proof"].tolist(),
-        "layers": [compact(allocation) for allocation in rows["allocation"]],
+        "layers": [compact(allocation, none="") for allocation in rows["allocation"]],
         "agrees": [None if pd.isna(value) else int(value) for value in agrees],
     }
 
@@ -91,5 +81,5 @@ def details(experiment: Experiment, summary: Summary) -> Details:
     ):
         mark = int(number == minimal[n]) + 2 * int(number == assigned[n])
         output = None if text == found[n][0] else text
-        found[n].append([*rounded([cost], 7), *rounded([value]), compact(layers), family, output, mark])
+        found[n].append([*rounded([cost], 7), *rounded([value]), compact(layers, none=""), family, output, mark])
     return found

@@ -121,7 +121,7 @@ def _details(flops: "Costs", latency: "Latency") -> dict[str, Any]:
 
 
 def _name(part: int, layers: tuple[int, ...]) -> str:
-    from analysis.queries import compact
+    from oracle.allocations import compact
 
     return f"{PARTS[part]} {compact(layers)}"
 

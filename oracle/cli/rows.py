@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from analysis.queries import compact
+from oracle.allocations import compact
 from oracle.utils.text import printable
 
 __all__ = ["plain", "show_csv", "show_line", "show_rows"]

@@ -6,12 +6,12 @@ from typing import Any
 
 import numpy as np
 
+from oracle.allocations import early_exit, full, random_mask, unified
 from oracle.controllers.base import SequenceController, TokenController
 from oracle.controllers.lessons import Opened
 from oracle.engine import Engine
 from oracle.engine.gates import Gate, TableGate
 from oracle.errors import InputError
-from oracle.families import early_exit, full, random_mask, unified
 from oracle.types import Allocation
 
 __all__ = ["DepthDecay", "EarlyExit", "Full", "RandomMask", "Unified", "decayed", "levels", "published_unified"]

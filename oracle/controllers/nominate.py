@@ -8,7 +8,7 @@ from collections.abc import Sequence as Seq
 import numpy as np
 from numpy.typing import NDArray
 
-from oracle.families import unified
+from oracle.allocations import unified
 from oracle.search import Hints, Memory, Space
 from oracle.search.archive import Archive
 from oracle.types import Allocation, Outcome

@@ -10,8 +10,8 @@ import pyarrow as pa
 import torch
 from torch import Tensor
 
+from oracle.allocations import full
 from oracle.engine import Engine
-from oracle.families import full
 from oracle.measure.tables import FEATURES
 from oracle.measure.teacher_forced import HEAD_ROWS, predicting, states_of
 from oracle.pipeline.reload import Subject

@@ -14,8 +14,8 @@ import pyarrow as pa
 import torch
 from torch import Tensor
 
+from oracle.allocations import full, unified
 from oracle.engine import Engine
-from oracle.families import full, unified
 from oracle.measure.tables import SIMILARITY
 from oracle.measure.teacher_forced import best_tokens, predicting, states_of
 from oracle.pipeline.reload import Subject

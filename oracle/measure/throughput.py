@@ -12,9 +12,9 @@ from itertools import cycle, islice
 
 import pyarrow as pa
 
+from oracle.allocations import full, unified
 from oracle.costs import Costs
 from oracle.engine import Engine, Evaluator, PromptState
-from oracle.families import full, unified
 from oracle.measure.sizes import Sizes
 from oracle.measure.tables import THROUGHPUT
 from oracle.models import LanguageModel

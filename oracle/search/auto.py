@@ -6,7 +6,7 @@ from itertools import chain, combinations, islice
 
 import numpy as np
 
-from oracle.families import unified
+from oracle.allocations import unified
 from oracle.search.acquisition import Promising
 from oracle.search.enumeration import evenly
 from oracle.search.local_search import Local

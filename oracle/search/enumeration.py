@@ -6,7 +6,7 @@ from itertools import chain, combinations
 
 import numpy as np
 
-from oracle.families import early_exit, unified
+from oracle.allocations import early_exit, unified
 from oracle.search.strategy import Problem, Rounds
 from oracle.types import Allocation
 

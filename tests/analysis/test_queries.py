@@ -17,6 +17,7 @@ from tiny import LAYERS, jsonl
 
 from analysis import queries as query
 from analysis.comparison import compare_two
+from oracle.allocations import compact
 from oracle.cli.read import EXAMPLES
 from oracle.errors import InputError
 from oracle.metrics import METRICS
@@ -229,7 +230,7 @@ def test_sql_gives_a_table_or_json_or_csv(command: Command, run: Run) -> None:
     code, out, _ = command("query", run.folder, "--sql", SQL)
     assert code == 0
     assert [line.split() for line in out.splitlines()[1:]] == [
-        [name, str(upper), "yes" if certified else "no", query.compact(allocation)]
+        [name, str(upper), "yes" if certified else "no", compact(allocation)]
         for name, upper, certified, allocation in expected
     ]
     assert out.splitlines()[0].split() == found["columns"]

@@ -20,10 +20,10 @@ import numpy as np
 import psutil
 import torch
 
+from oracle.allocations import random_mask
 from oracle.config import SearchConfig
 from oracle.engine import Engine, Generation, PromptState
 from oracle.engine.schedule import as_masks
-from oracle.families import random_mask
 from oracle.metrics import bound_for, score_text
 from oracle.models import load_model, truncated
 from oracle.sequences import load_sequences

@@ -7,6 +7,7 @@ import pytest
 import torch
 from tiny import LAYERS
 
+from oracle.allocations import unified
 from oracle.controllers.ledger import Ledger
 from oracle.controllers.lessons import Lessons
 from oracle.controllers.nominate import code_book, nominate
@@ -14,7 +15,6 @@ from oracle.controllers.registry import make
 from oracle.controllers.router import class_weights, focal_loss
 from oracle.controllers.static import pool
 from oracle.controllers.subject import Subject
-from oracle.families import unified
 from oracle.metrics import agreement
 from oracle.types import Outcome
 

@@ -11,9 +11,9 @@ from tiny import LAYERS
 from transformers import DynamicCache
 
 from analysis import measurements as measures
+from oracle.allocations import unified
 from oracle.config import SearchConfig
 from oracle.engine import Engine
-from oracle.families import unified
 from oracle.measure import Sizes, measure_run
 from oracle.measure.similarity import budget_grid
 from oracle.metrics import score_text

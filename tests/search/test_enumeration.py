@@ -6,7 +6,7 @@ from itertools import chain, combinations
 import pytest
 from search.landscapes import METRIC, additive, outcome, plateaus, run
 
-from oracle.families import early_exit, unified
+from oracle.allocations import early_exit, unified
 from oracle.search import Archive, Problem, Space, make
 from oracle.search.enumeration import evenly
 from oracle.types import Allocation, Proposal

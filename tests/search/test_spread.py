@@ -4,7 +4,7 @@ from collections import Counter
 
 import pytest
 
-from oracle.families import early_exit, unified
+from oracle.allocations import early_exit, unified
 from oracle.search import Archive, Problem, Space, make
 from oracle.types import Outcome, Proposal
 

@@ -16,7 +16,8 @@ import analysis
 from analysis.report import write_report
 from analysis.report.facts import facts, finding
 from analysis.report.parts import MOST_TASKS, parts_of, task_names
-from analysis.report.rows import compact, details
+from analysis.report.rows import details
+from oracle.allocations import compact
 from oracle.store import Run
 
 Command = Callable[..., tuple[int, str, str]]
@@ -135,7 +136,7 @@ def test_what_was_measured_is_shown_where_it_was(measured: Path, report: Path) -
     ("layers", "text"), [((), ""), ((3,), "3"), ((0, 1, 2, 5), "0-2,5"), ((0, 1, 1, 2, 0), "0-1,1-2,0")]
 )
 def test_layers_are_written_as_ranges(layers: tuple[int, ...], text: str) -> None:
-    assert compact(np.array(layers, dtype=np.int32)) == text
+    assert compact(np.array(layers, dtype=np.int32), none="") == text
 
 
 def test_the_smallest_of_many_tasks_are_read_together(stored: Path) -> None:

@@ -1,11 +1,13 @@
 """Named allocations: full depth, unified skipping, early exit, random masks for a budget."""
 
+from collections.abc import Iterable
+
 import numpy as np
 
 from oracle.errors import InputError
 from oracle.types import Allocation
 
-__all__ = ["early_exit", "full", "random_mask", "unified"]
+__all__ = ["compact", "early_exit", "full", "random_mask", "unified"]
 
 
 def full(layers: int) -> Allocation:
@@ -50,3 +52,15 @@ def random_mask(layers: int, budget: int, rng: np.random.Generator) -> Allocatio
 def _check(layers: int, budget: int) -> None:
     if not 0 <= budget <= layers:
         raise InputError(f"a budget of 0 to {layers} layers is required, but {budget} was given")
+
+
+def compact(allocation: Iterable[int], *, none: str = "none") -> str:
+    """An allocation as text: runs of layers as ranges, such as `0-3,7,9-29`; `none` without layers."""
+    layers = [int(layer) for layer in allocation]
+    parts: list[list[int]] = []
+    for layer in layers:
+        if parts and layer == parts[-1][-1] + 1:
+            parts[-1].append(layer)
+        else:
+            parts.append([layer])
+    return ",".join(f"{p[0]}-{p[-1]}" if len(p) > 1 else f"{p[0]}" for p in parts) or none

@@ -5,8 +5,8 @@ from itertools import combinations
 import numpy as np
 import pytest
 
+from oracle.allocations import early_exit, full, random_mask, unified
 from oracle.errors import InputError
-from oracle.families import early_exit, full, random_mask, unified
 from oracle.types import Allocation
 
 EVERY = [(layers, budget) for layers in range(1, 41) for budget in range(layers + 1)]
