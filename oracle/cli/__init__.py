@@ -10,10 +10,11 @@ from collections.abc import Sequence as Seq
 from oracle.cli.cache import add_cache
 from oracle.cli.compare import add_compare
 from oracle.cli.export import add_export
+from oracle.cli.figures import add_figures
 from oracle.cli.measure import add_measure
 from oracle.cli.parsing import Parser
 from oracle.cli.profile import add_profile
-from oracle.cli.read import add_figures, add_query
+from oracle.cli.query import add_query
 from oracle.cli.report import add_report
 from oracle.cli.search import add_demo, add_search
 from oracle.cli.skiplayer import add_skiplayer

@@ -79,7 +79,7 @@ def add_compare(commands: Any) -> None:
 
 
 def _run_compare(arguments: argparse.Namespace) -> None:
-    from oracle.cli.rows import plain, show_csv
+    from oracle.cli.tables import plain, show_csv
     from oracle.utils.progress import silent, terminal
 
     if arguments.json and arguments.csv:
@@ -110,7 +110,7 @@ def _run_compare(arguments: argparse.Namespace) -> None:
 
 
 def _show(found: "Comparison") -> None:
-    from oracle.cli.rows import show_line, show_rows
+    from oracle.cli.tables import show_line, show_rows
 
     rows = [{heading: _cell(row[name]) for name, heading in SHOWN.items()} for row in found.rows.to_dict("records")]
     show_rows(list(SHOWN.values()), rows)

@@ -6,7 +6,7 @@ from typing import Any, NoReturn
 from oracle.errors import InputError
 from oracle.utils.devices import DTYPES, check_device, dtype_name
 
-__all__ = ["Parser", "Settings", "add_device", "add_dtype", "add_quiet", "add_trust", "command", "loading"]
+__all__ = ["Parser", "Settings", "add_cost", "add_device", "add_dtype", "add_quiet", "add_trust", "command", "loading"]
 
 LOADING = ("model", "dtype", "device", "trust_remote_code")
 """Options that say how a model is loaded, by the names of `oracle.config.SearchConfig`."""
@@ -88,3 +88,13 @@ def loading(arguments: argparse.Namespace) -> dict[str, Any]:
 def add_quiet(parser: argparse.ArgumentParser) -> None:
     """Adds the option that turns progress off."""
     parser.add_argument("--quiet", action="store_true", help="no progress on standard error")
+
+
+def add_cost(parser: argparse.ArgumentParser) -> None:
+    """Adds the option that reads a stored run by other costs."""
+    parser.add_argument(
+        "--cost",
+        metavar="COST",
+        help="read the run by other costs than its own: layers, or a file of 'oracle profile --out' (FILE:flops or "
+        "FILE:ms chooses)",
+    )

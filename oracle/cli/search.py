@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from oracle.cli.cache import add_cache_options, open_store
+from oracle.cli.interrupts import stoppable
 from oracle.cli.parsing import Settings, add_device, add_dtype, add_quiet, add_trust, command
-from oracle.cli.stopping import stoppable
 from oracle.utils.text import printable
 
 __all__ = ["add_demo", "add_search"]
@@ -257,7 +257,7 @@ def _given(arguments: argparse.Namespace, base: Any) -> dict[str, Any]:
 def _show(arguments: argparse.Namespace, search: Any) -> None:
     """Searches, then draws and prints what was found."""
     from analysis.queries import budgets
-    from oracle.terminal import show_summary
+    from oracle.cli.tables import show_summary
     from oracle.utils.progress import silent, terminal
 
     watch = silent if arguments.quiet else terminal
@@ -279,7 +279,7 @@ def _show(arguments: argparse.Namespace, search: Any) -> None:
 
 def _draw(folder: Path, watch: Any) -> None:
     from analysis.plots.source import Source
-    from oracle.draw import draw_runs
+    from oracle.cli.figures import draw_runs
 
     draw_runs([Source.open(folder)], folder / "figures", watch=watch)
 

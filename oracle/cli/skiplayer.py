@@ -9,8 +9,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from oracle.cli.interrupts import stoppable
 from oracle.cli.parsing import Settings, add_device, add_quiet, command
-from oracle.cli.stopping import stoppable
 from oracle.errors import InputError, Interrupted
 from oracle.utils.text import printable
 
@@ -94,7 +94,7 @@ def _config(arguments: argparse.Namespace) -> "SkipConfig":
 
 
 def _show(results: "Results") -> None:
-    from oracle.cli.rows import show_rows
+    from oracle.cli.tables import show_rows
 
     arms = json.loads(results.arms.to_json(orient="records"))
     print("\nHeld out, at inference; intervals: 95 % bootstrap over held-out rows, one seed\n")

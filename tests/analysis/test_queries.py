@@ -18,7 +18,7 @@ from tiny import LAYERS, jsonl
 from analysis import queries as query
 from analysis.comparison import compare_two
 from oracle.allocations import compact
-from oracle.cli.read import EXAMPLES
+from oracle.cli.query import EXAMPLES
 from oracle.errors import InputError
 from oracle.metrics import METRICS
 from oracle.store import Run

@@ -15,6 +15,7 @@ from transformers import GPT2Config, GPT2LMHeadModel
 
 from analysis.queries import budgets
 from oracle.cli import main
+from oracle.cli.tables import show_summary
 from oracle.config import SearchConfig
 from oracle.engine import Difference, Engine
 from oracle.engine.reference import first_difference, plain_logits
@@ -22,7 +23,6 @@ from oracle.errors import InputError
 from oracle.metrics import METRICS
 from oracle.models import LanguageModel
 from oracle.store import Run
-from oracle.terminal import show_summary
 from oracle.types import Allocation
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -1,6 +1,12 @@
 """Tables for the terminal. Model output is untrusted: it is shown as text, never as markup or control codes."""
 
+import csv
+import json
+import math
+import sys
+from collections.abc import Mapping
 from collections.abc import Sequence as Seq
+from decimal import Decimal
 from typing import Any
 
 from rich.console import Console
@@ -11,10 +17,22 @@ from analysis.queries import by_task
 from oracle.allocations import compact
 from oracle.utils.text import printable
 
-__all__ = ["show_budgets", "show_oracle", "show_sequence", "show_summary"]
+__all__ = [
+    "plain",
+    "show_budgets",
+    "show_csv",
+    "show_line",
+    "show_oracle",
+    "show_rows",
+    "show_sequence",
+    "show_summary",
+]
 
 UNBROKEN = 10_000
 """Columns of a line that goes to a file or a pipe, where nothing is to be wrapped."""
+
+LONGEST = 120
+"""Characters of a text that a table shows; CSV and JSON have all of it."""
 
 PLAIN = ("layers", "sublayers")
 """Measures of cost that count."""
@@ -183,10 +201,11 @@ def _console() -> Console:
     return console if console.is_terminal else Console(width=UNBROKEN)
 
 
-def _table(first: str, numbers: Seq[str], *, strip: bool = False) -> Table:
+def _table(first: str | None = None, numbers: Seq[str] = (), *, strip: bool = False) -> Table:
     """Where room is short names and strips are folded, never numbers."""
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
-    table.add_column(first, overflow="fold")
+    if first is not None:
+        table.add_column(first, overflow="fold")
     for name in numbers:
         table.add_column(name, justify="right", no_wrap=True)
     if strip:
@@ -222,3 +241,58 @@ def _text(value: str, longest: int | None = None) -> Text:
     """Untrusted text on one line, without control characters, cut to a length."""
     line = printable(value.replace("\n", " / "))
     return Text(line if longest is None or len(line) <= longest else line[: longest - 1] + "…")
+
+
+def show_rows(columns: Seq[str], rows: Seq[Mapping[str, Any]]) -> None:
+    """A table: numbers to the right and never broken, allocations as ranges of layers."""
+    table = _table()
+    for name in columns:
+        numeric = all(row[name] is None or isinstance(row[name], (int, float, Decimal)) for row in rows)
+        table.add_column(
+            Text(printable(name)), justify="right" if numeric and rows else "left", no_wrap=numeric, overflow="fold"
+        )
+    for row in rows:
+        table.add_row(*(Text(_cell(name, row[name])) for name in columns))
+    _console().print(table)
+
+
+def show_line(text: str) -> None:
+    """A sentence, wrapped to the terminal."""
+    _console().print(Text(printable(text)))
+
+
+def _cell(name: str, value: Any) -> str:
+    if value is None:
+        return ""
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, (float, Decimal)):
+        return f"{value:.4g}"
+    if name == "allocation" and isinstance(value, (list, tuple)):
+        return compact(value)
+    text = value if isinstance(value, str) else json.dumps(plain(value), ensure_ascii=False)
+    return _text(text, LONGEST).plain
+
+
+def show_csv(columns: Seq[str], rows: Seq[Mapping[str, Any]]) -> None:
+    """CSV with a header; lists and structures as JSON, what is missing as nothing."""
+    writer = csv.writer(sys.stdout, lineterminator="\n")
+    shown = printable if sys.stdout.isatty() else str
+    writer.writerow([shown(name) for name in columns])
+    for row in rows:
+        values = [plain(row[name]) for name in columns]
+        cells = [json.dumps(value) if isinstance(value, (list, dict, bool)) else value for value in values]
+        writer.writerow([shown(cell) if isinstance(cell, str) else cell for cell in cells])
+
+
+def plain(value: Any) -> Any:
+    """The value as JSON can say it: None for what is no finite number, text for dates and the like."""
+    if value is None or isinstance(value, (bool, int, str)):
+        return value
+    if isinstance(value, (float, Decimal)):
+        return float(value) if math.isfinite(value) else None
+    if isinstance(value, Mapping):
+        return {str(key): plain(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [plain(item) for item in value]
+    return str(value)

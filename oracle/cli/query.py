@@ -1,16 +1,14 @@
-"""`oracle query` and `oracle figures`: everything that needs a stored run and no model."""
+"""`oracle query`: questions to a stored run, which need no model."""
 
 import argparse
 import json
-import sys
 from pathlib import Path
 from typing import Any
 
-from oracle.cli.parsing import add_quiet, command
+from oracle.cli.parsing import add_cost, command
 from oracle.errors import InputError
-from oracle.utils.text import printable
 
-__all__ = ["add_figures", "add_query"]
+__all__ = ["add_query"]
 
 
 EXAMPLES = """\
@@ -58,37 +56,13 @@ def add_query(commands: Any) -> None:
         help="the oracle's choice under a mean budget of F of the layers (0 to 1)",
     )
     parser.add_argument("--criterion", metavar="METRIC", help="read the run by another metric than its own")
-    _add_cost(parser)
+    add_cost(parser)
     parser.add_argument("--csv", action="store_true", help="print the rows as CSV instead of tables")
 
 
-def add_figures(commands: Any) -> None:
-    """Adds `oracle figures`."""
-    about = "Draw the figures of stored runs again, with their numbers as CSV; needs no model."
-    parser = command(commands, "figures", _run_figures, about)
-    parser.add_argument("folders", type=Path, nargs="+", metavar="RUN", help="run folders; several are compared too")
-    parser.add_argument(
-        "--out",
-        type=Path,
-        help="folder for the pictures (default for one run: RUN/figures, or RUN/figures-METRIC-COST)",
-    )
-    parser.add_argument("--criterion", metavar="METRIC", help="read the run by another metric than its own")
-    _add_cost(parser)
-    add_quiet(parser)
-
-
-def _add_cost(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--cost",
-        metavar="COST",
-        help="read the run by other costs than its own: layers, or a file of 'oracle profile --out' (FILE:flops or "
-        "FILE:ms chooses)",
-    )
-
-
 def _run_query(arguments: argparse.Namespace) -> None:
-    from oracle.cli.questions import ask
-    from oracle.cli.rows import plain, show_csv
+    from oracle.cli.query_answers import ask
+    from oracle.cli.tables import plain, show_csv
 
     if arguments.json and arguments.csv:
         raise InputError("one of --json and --csv is required, not both; leave one out")
@@ -99,26 +73,3 @@ def _run_query(arguments: argparse.Namespace) -> None:
         show_csv(answer.columns, answer.rows)
     else:
         answer.show()
-
-
-def _run_figures(arguments: argparse.Namespace) -> None:
-    from analysis.plots.source import Source
-    from oracle.draw import draw_runs
-    from oracle.utils.progress import silent, terminal
-
-    if arguments.out is None and len(arguments.folders) > 1:
-        raise InputError("several runs need --out, a folder for their pictures")
-    named = ("figures", arguments.criterion, arguments.cost and Path(arguments.cost).name.replace(":", "-"))
-    out = arguments.out or arguments.folders[0] / "-".join(filter(None, named))
-    options = {"criterion": arguments.criterion, "costs": arguments.cost}
-    sources = [Source.open(folder, **options) for folder in arguments.folders]
-    seen = sys.stderr.isatty() and not arguments.quiet
-    pictures = draw_runs(sources, out, watch=terminal if seen else silent)
-    files = [str(path) for picture in pictures for path in picture.files]
-    skipped = {picture.name: picture.skipped for picture in pictures if picture.skipped}
-    if arguments.json:
-        print(json.dumps({"figures": files, "skipped": skipped}))
-        return
-    print("\n".join(files))
-    for name, why in skipped.items():
-        print(f"{printable(name)}: {printable(why)}", file=sys.stderr)

@@ -8,10 +8,9 @@ from typing import Any
 
 from analysis import queries as query
 from analysis.comparison import compare_two
-from oracle.cli.rows import show_line, show_rows
+from oracle.cli.tables import show_budgets, show_line, show_oracle, show_rows, show_sequence
 from oracle.errors import InputError
 from oracle.store import Run
-from oracle.terminal import show_budgets, show_oracle, show_sequence
 
 __all__ = ["Answer", "ask"]
 
