@@ -6,22 +6,23 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from oracle.controllers.base import Controller, Output, SequenceController, TokenController
     from oracle.controllers.comparison import Comparison, compare_run
-    from oracle.controllers.lessons import Lesson, Lessons, Opened
+    from oracle.controllers.methods.oracle_replay import OracleController, Policy
+    from oracle.controllers.prompts import Example, Prompt
     from oracle.controllers.registry import CONTROLLERS
-    from oracle.controllers.replay import OracleController, Policy
+    from oracle.controllers.training_set import TrainingSet
 
 __all__ = [
     "CONTROLLERS",
     "Comparison",
     "Controller",
-    "Lesson",
-    "Lessons",
-    "Opened",
+    "Example",
     "OracleController",
     "Output",
     "Policy",
+    "Prompt",
     "SequenceController",
     "TokenController",
+    "TrainingSet",
     "compare_run",
 ]
 
@@ -29,12 +30,12 @@ _HOME = {
     "CONTROLLERS": "registry",
     "Comparison": "comparison",
     "Controller": "base",
-    "Lesson": "lessons",
-    "Lessons": "lessons",
-    "Opened": "lessons",
-    "OracleController": "replay",
+    "Example": "prompts",
+    "TrainingSet": "training_set",
+    "Prompt": "prompts",
+    "OracleController": "methods.oracle_replay",
     "Output": "base",
-    "Policy": "replay",
+    "Policy": "methods.oracle_replay",
     "SequenceController": "base",
     "TokenController": "base",
     "compare_run": "comparison",
@@ -42,7 +43,7 @@ _HOME = {
 
 
 def __getattr__(name: str) -> Any:
-    """Imports on first use: whoever replays an oracle must not wait for what trains."""
+    """Imports on first use: replaying an oracle does not import what trains."""
     if name not in _HOME:
         raise AttributeError(f"module 'oracle.controllers' has no attribute '{name}'")
     return getattr(import_module(f"oracle.controllers.{_HOME[name]}"), name)

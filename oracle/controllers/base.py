@@ -15,7 +15,8 @@ from typing import Any, ClassVar, Literal, NamedTuple, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from oracle.controllers.lessons import Lessons, Opened
+from oracle.controllers.prompts import Prompt
+from oracle.controllers.training_set import TrainingSet
 from oracle.costs import Conditions, Costs
 from oracle.costs.flops import count_flops
 from oracle.engine import Engine, Generation
@@ -109,7 +110,7 @@ class Controller(ABC):
         """
         return [{}]
 
-    def fit(self, lessons: Lessons) -> None:  # noqa: B027 - most learn nothing
+    def fit(self, training_set: TrainingSet) -> None:  # noqa: B027 - most learn nothing
         """Learns from sequences; called before anything is generated, if the controller `learns`."""
 
     def state(self) -> dict[str, NDArray[Any]]:
@@ -119,11 +120,11 @@ class Controller(ABC):
     def restore(self, state: Mapping[str, NDArray[Any]]) -> None:  # noqa: B027 - see fit
         """Takes over what another controller of the same settings has learned, as its `state` gave it."""
 
-    def open(self, prompts: Seq[str | Opened]) -> list[Opened]:
+    def open(self, prompts: Seq[str | Prompt]) -> list[Prompt]:
         """Runs the prompts that were not run yet, at full depth."""
-        return [Opened.of(self.engine, one) if isinstance(one, str) else one for one in prompts]
+        return [Prompt.of(self.engine, one) if isinstance(one, str) else one for one in prompts]
 
-    def generate(self, prompts: Seq[str | Opened]) -> list[Output]:
+    def generate(self, prompts: Seq[str | Prompt]) -> list[Output]:
         """Greedy outputs of some prompts, decoded as batches."""
         opened = self.open(prompts)
         if not opened:
@@ -135,10 +136,10 @@ class Controller(ABC):
         return [replace(output, seconds=seconds * len(output.tokens) / tokens) for output in outputs]
 
     @abstractmethod
-    def _generate(self, prompts: Seq[Opened]) -> list[Output]: ...
+    def _generate(self, prompts: Seq[Prompt]) -> list[Output]: ...
 
     @abstractmethod
-    def score(self, prompts: Seq[Opened], continuations: Seq[Seq[int]]) -> list[Scored]:
+    def score(self, prompts: Seq[Prompt], continuations: Seq[Seq[int]]) -> list[Scored]:
         """Reads a continuation of each prompt: its mean log-likelihood, in nats/token."""
 
     def decision_flops(self, ran_TL: NDArray[np.bool_]) -> float:
@@ -180,10 +181,10 @@ class SequenceController(Controller):
     kind: ClassVar[Kind] = "sequence"
 
     @abstractmethod
-    def allocations(self, prompts: Seq[Opened]) -> list[Allocation]:
+    def allocations(self, prompts: Seq[Prompt]) -> list[Allocation]:
         """The units that run for each prompt."""
 
-    def _generate(self, prompts: Seq[Opened]) -> list[Output]:
+    def _generate(self, prompts: Seq[Prompt]) -> list[Output]:
         allocations = self.allocations(prompts)
         requests = [(prompt.state, allocation) for prompt, allocation in zip(prompts, allocations, strict=True)]
         return [
@@ -204,7 +205,7 @@ class SequenceController(Controller):
         ran_TL[:, list(allocation)] = True
         return self.costs.of(allocation) + self.decision_flops(ran_TL) / fed
 
-    def score(self, prompts: Seq[Opened], continuations: Seq[Seq[int]]) -> list[Scored]:
+    def score(self, prompts: Seq[Prompt], continuations: Seq[Seq[int]]) -> list[Scored]:
         """Reads a continuation of each prompt: its mean log-likelihood, in nats/token."""
         return [
             Scored(self.engine.log_likelihoods(prompt.state, [allocation], ids)[0])
@@ -227,10 +228,10 @@ class TokenController(Controller):
             raise InputError(f"'{self.name}' decides about layers, but the run's unit is '{engine.config.unit}'")
 
     @abstractmethod
-    def gate(self, prompts: Seq[Opened]) -> Gate:
+    def gate(self, prompts: Seq[Prompt]) -> Gate:
         """The gate of some prompts, which it knows by their places."""
 
-    def _generate(self, prompts: Seq[Opened]) -> list[Output]:
+    def _generate(self, prompts: Seq[Prompt]) -> list[Output]:
         gate = self.gate(prompts)
         found = self.engine.generate_gated([prompt.state for prompt in prompts], gate)
         return [self._gated(one, gate) for one in found]
@@ -252,7 +253,7 @@ class TokenController(Controller):
         states = (~ran_TL @ np.array(self.costs.states)).mean() if propagates else 0.0
         return float(layers + states + self.costs.overhead + self.decision_flops(ran_TL) / len(ran_TL))
 
-    def score(self, prompts: Seq[Opened], continuations: Seq[Seq[int]]) -> list[Scored]:
+    def score(self, prompts: Seq[Prompt], continuations: Seq[Seq[int]]) -> list[Scored]:
         """Reads a continuation of each prompt: its mean log-likelihood, in nats/token."""
         gate = self.gate(prompts)
         scores = self.engine.score_gated([prompt.state for prompt in prompts], gate, continuations)

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Iterator
+from collections.abc import Sequence as Seq
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,22 +11,29 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pyarrow as pa
+from numpy.typing import NDArray
 
-from oracle.controllers.findings import Curves
+from analysis import mean_interval
+from oracle.controllers.cross_validation import CrossValidation, Result
 from oracle.controllers.headroom import Frontiers, captured
-from oracle.controllers.ledger import Ledger
+from oracle.controllers.methods.gates import SHAPES, GlavasFixed, GlavasHidden
+from oracle.controllers.quality_table import QualityTable
 from oracle.controllers.registry import CONTROLLERS, chosen, setting
-from oracle.controllers.shelf import Shelf
-from oracle.controllers.speed import BATCHES, Stopwatch
-from oracle.controllers.subject import Subject
-from oracle.controllers.trial import Result, Trials
+from oracle.controllers.run_context import RunContext
+from oracle.controllers.timing import BATCHES, Stopwatch
 from oracle.errors import InputError
 from oracle.models import LanguageModel
 from oracle.pipeline.reload import model_of
 from oracle.store import Run
+from oracle.store.derived import DerivedTables, key_of, origin_of
 from oracle.utils.progress import Advance, Watch, silent
 
-__all__ = ["SCHEMA", "Comparison", "compare_run"]
+__all__ = ["SCHEMA", "Comparison", "Curves", "compare_run"]
+
+FOLDER = "controllers"
+
+VERSION = 2
+"""Moves when results of the same settings would come out differently; those of another version are computed again."""
 
 TIMED = ("tokens_per_second", "speedup", "of_ideal")
 
@@ -76,6 +84,12 @@ class Comparison:
     path: Path
 
 
+def derived_tables(context: RunContext) -> DerivedTables:
+    """The tables of `RUN/controllers`, from which an interrupted comparison goes on."""
+    origin = origin_of(context.run.manifest)
+    return DerivedTables(context.run.folder / FOLDER, key=key_of(VERSION, origin, context.ids), origin=origin)
+
+
 def compare_run(
     folder: Path | str,
     *,
@@ -108,37 +122,37 @@ def compare_run(
     run = Run.open(folder)
     names, left_out = _suitable(chosen(controllers), run.manifest["config"]["unit"])
     model = model or model_of(run, device=device, trust_remote_code=trust_remote_code)
-    subject = Subject.open(folder, model=model, limit=limit, watch=watch)
-    shelf = Shelf(subject.run, subject.ids)
-    prompts = [lesson.prompt for lesson in subject.lessons.values()]
-    stopwatch = Stopwatch(subject.engine.model, subject.engine.config, prompts) if timed else None
-    wanted = [(name, settings) for name in names for settings in CONTROLLERS[name].sweep(subject.units)]
+    context = RunContext.open(folder, model=model, limit=limit, watch=watch)
+    tables = derived_tables(context)
+    prompts = [example.prompt for example in context.examples.values()]
+    stopwatch = Stopwatch(context.engine.model, context.engine.config, prompts) if timed else None
+    wanted = [(name, settings) for name in names for settings in CONTROLLERS[name].sweep(context.units)]
     # Everything is measured against these.
-    basis = [(name, settings) for name in ("full", "static") for settings in CONTROLLERS[name].sweep(subject.units)]
+    basis = [(name, settings) for name in ("full", "static") for settings in CONTROLLERS[name].sweep(context.units)]
     queue = [*basis, *(one for one in wanted if one not in basis)]
     results = {}
     with watch("controllers", len(queue)) as advance:
-        ledger = Ledger(subject, shelf, _within(advance))
-        trials = Trials(subject, ledger, shelf, stopwatch, _within(advance))
+        quality_table = QualityTable(context, tables, _within(advance))
+        cross_validation = CrossValidation(context, quality_table, tables, stopwatch, _within(advance))
         for name, settings in queue:
             advance(0, f"{name} {setting(settings)}")
-            results[name, setting(settings)] = trials.result(name, settings)
+            results[name, setting(settings)] = cross_validation.result(name, settings)
             advance(1, "")
-    curves = Curves(subject, ledger, list(results.values()))
-    frontiers = Frontiers(subject.experiment, subject.ids, curves.points("static"))
+    curves = Curves(context, quality_table, list(results.values()))
+    frontiers = Frontiers(context.experiment, context.ids, curves.points("static"))
     full = results["full", ""]
     rows = [
-        _row(results[name, setting(settings)], full, frontiers, subject.experiment.seed) for name, settings in wanted
+        _row(results[name, setting(settings)], full, frontiers, context.experiment.seed) for name, settings in wanted
     ]
     table = pa.Table.from_pylist(rows, schema=SCHEMA)
-    findings = curves.findings(subject.experiment.seed)
+    findings = curves.findings(context.experiment.seed)
     return Comparison(
         rows=table.to_pandas(),
         findings=findings,
         left_out=left_out,
-        metric=subject.metric,
-        sequences=len(subject.ids),
-        path=_keep(shelf, table, findings),
+        metric=context.metric,
+        sequences=len(context.ids),
+        path=_keep(tables, table, findings),
     )
 
 
@@ -155,15 +169,15 @@ def _suitable(names: list[str], unit: str) -> tuple[list[str], list[str]]:
     return suitable, unable
 
 
-def _keep(shelf: Shelf, table: pa.Table, findings: list[dict[str, Any]]) -> Path:
+def _keep(tables: DerivedTables, table: pa.Table, findings: list[dict[str, Any]]) -> Path:
     """Writes a comparison; of an earlier one, the controllers that were not asked for now stay."""
     rows, now = table.to_pylist(), set(table.column("controller").to_pylist())
-    if earlier := shelf.read("comparison", SCHEMA):
+    if earlier := tables.read("comparison", SCHEMA):
         rows += [row for row in earlier[0].to_pylist() if row["controller"] not in now]
         findings = findings or earlier[1].get("findings", [])
     places = {name: place for place, name in enumerate(CONTROLLERS)}
     rows.sort(key=lambda row: places[row["controller"]])
-    return shelf.write("comparison", pa.Table.from_pylist(rows, schema=SCHEMA), {"findings": findings})
+    return tables.write("comparison", pa.Table.from_pylist(rows, schema=SCHEMA), {"findings": findings})
 
 
 def _within(advance: Advance) -> Watch:
@@ -216,3 +230,74 @@ def _speeds(result: Result) -> dict[str, float | None]:
         found[f"speedup_{speed.batch}"] = speedup
         found[f"of_ideal_{speed.batch}"] = speedup * speed.fraction
     return found
+
+
+RESAMPLES = 2000
+
+
+class Curves:
+    """The sweeps of a comparison.
+
+    Args:
+        context: the run.
+        quality_table: knows the full model and the empty mask, where every curve ends.
+        results: of all controllers and settings.
+    """
+
+    def __init__(self, context: RunContext, quality_table: QualityTable, results: Seq[Result]) -> None:
+        self._results = results
+        full = tuple(range(context.units))
+        ends_N2 = quality_table.qualities(context.ids, [(), full])
+        self._ends = [(0.0, ends_N2[:, 0]), (1.0, ends_N2[:, 1])]
+
+    def points(self, controller: str, **settings: Any) -> list[tuple[float, NDArray[np.float64]]]:
+        """Mean fractions and qualities of each sequence, over the settings that agree with these, and both ends."""
+        return [*self._ends, *(_point(one) for one in self._matching(controller, settings))]
+
+    def _matching(self, controller: str, settings: dict[str, Any]) -> list[Result]:
+        return [
+            one for one in self._results if (one.controller == controller and settings.items() <= one.settings.items())
+        ]
+
+    def findings(self, seed: int) -> list[dict[str, Any]]:
+        """What a gate gains from seeing the hidden state: for each shape the mean difference in quality.
+
+        A gate with a fixed input is one learned mask; Glavas et al. 2024 (arXiv 2410.20022) found it about as good. At
+        the fraction of each gate that sees hidden states, the quality of the fixed ones is read off their curve, linear
+        between neighbours; the differences are averaged over the sweep and then over sequences.
+
+        Args:
+            seed: of the bootstrap over sequences.
+
+        Returns:
+            For each shape that both kinds were tried with: `shape`, `difference` (hidden minus fixed, in units of the
+            metric), `low` and `high` (95 % interval; None for a single sequence), `settings` (how many), `fraction`
+            (the mean over them).
+        """
+        found = []
+        for shape in SHAPES:
+            hidden = self._matching(GlavasHidden.name, {"shape": shape})
+            if not hidden or not self._matching(GlavasFixed.name, {"shape": shape}):
+                continue
+            fixed = sorted(self.points(GlavasFixed.name, shape=shape), key=lambda point: point[0])
+            at, qualities = [fraction for fraction, _ in fixed], np.stack([quality_N for _, quality_N in fixed])
+            differences = []
+            for fraction, quality_N in map(_point, hidden):
+                differences.append(quality_N - [np.interp(fraction, at, column) for column in qualities.T])
+            mean_N = np.mean(differences, axis=0)
+            low, high = mean_interval(mean_N, resamples=RESAMPLES, seed=seed) or (None, None)
+            found.append(
+                {
+                    "shape": shape,
+                    "difference": float(mean_N.mean()),
+                    "low": low,
+                    "high": high,
+                    "settings": len(hidden),
+                    "fraction": float(np.mean([_point(one)[0] for one in hidden])),
+                }
+            )
+        return found
+
+
+def _point(result: Result) -> tuple[float, NDArray[np.float64]]:
+    return float(result.rows["fraction"].mean()), result.rows["quality"].to_numpy(np.float64)

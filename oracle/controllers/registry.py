@@ -3,14 +3,14 @@
 from typing import Any
 
 from oracle.controllers.base import Controller
-from oracle.controllers.confidence import AdaInfer, Confidence
-from oracle.controllers.fixed import DepthDecay, EarlyExit, Full, RandomMask, Unified
-from oracle.controllers.glavas import GlavasFixed, GlavasHidden
-from oracle.controllers.replay import OracleController
-from oracle.controllers.router import Ridge, Router
-from oracle.controllers.states import BlockInfluence, Clasp
-from oracle.controllers.static import StaticBest
-from oracle.controllers.subject import Subject
+from oracle.controllers.methods.confidence import AdaInfer, Confidence
+from oracle.controllers.methods.fixed import DepthDecay, EarlyExit, Full, RandomMask, Unified
+from oracle.controllers.methods.gates import GlavasFixed, GlavasHidden
+from oracle.controllers.methods.hidden_state import BlockInfluence, Clasp
+from oracle.controllers.methods.oracle_replay import OracleController
+from oracle.controllers.methods.sequence_router import Ridge, Router
+from oracle.controllers.methods.static import StaticBest
+from oracle.controllers.run_context import RunContext
 from oracle.errors import InputError
 from oracle.utils.text import nearest_hint
 
@@ -55,12 +55,12 @@ def chosen(names: str) -> list[str]:
     return list(CONTROLLERS) if "all" in wanted else [name for name in CONTROLLERS if name in wanted]
 
 
-def make(name: str, subject: Subject, settings: dict[str, Any]) -> Controller:
+def make(name: str, context: RunContext, settings: dict[str, Any]) -> Controller:
     """A controller of a run's engine, by name and settings."""
     kind = CONTROLLERS[name]
     if issubclass(kind, OracleController):
-        return kind.of(subject.run, subject.engine, **settings)
-    return kind(subject.engine, **settings)
+        return kind.of(context.run, context.engine, **settings)
+    return kind(context.engine, **settings)
 
 
 def setting(settings: dict[str, Any]) -> str:

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Sizes", "due", "measure_run", "model_of"]
 
-_HOME = {"due": "measure", "measure_run": "measure", "model_of": "subject"}
+_HOME = {"due": "measure", "measure_run": "measure", "model_of": "searched"}
 
 
 def __getattr__(name: str) -> Any:

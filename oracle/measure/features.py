@@ -14,39 +14,39 @@ from oracle.allocations import full
 from oracle.engine import Engine
 from oracle.measure.tables import FEATURES
 from oracle.measure.teacher_forced import HEAD_ROWS, predicting, states_of
-from oracle.pipeline.reload import Subject
+from oracle.pipeline.reload import SearchedSequence
 from oracle.utils.progress import Advance
 
 __all__ = ["measure_features"]
 
 
 @torch.inference_mode()
-def measure_features(engine: Engine, subjects: Seq[Subject], advance: Advance) -> pa.Table:
+def measure_features(engine: Engine, originals: Seq[SearchedSequence], advance: Advance) -> pa.Table:
     """One row a sequence; see `oracle.measure.tables`.
 
     Args:
         engine: runs the model under the run's settings.
-        subjects: the sequences.
+        originals: the sequences.
         advance: told of each sequence.
     """
     rows = []
-    for subject in subjects:
-        rows.append(_of_one(engine, subject))
-        advance(1, subject.sequence.id)
+    for original in originals:
+        rows.append(_of_one(engine, original))
+        advance(1, original.sequence.id)
     return pa.Table.from_pylist(rows, schema=FEATURES)
 
 
-def _of_one(engine: Engine, subject: Subject) -> dict[str, Any]:
+def _of_one(engine: Engine, original: SearchedSequence) -> dict[str, Any]:
     units = engine.units.count
-    states = states_of(engine, subject, full(units))
+    states = states_of(engine, original, full(units))
     hidden_TD = predicting(states, units, from_prompt=True)
-    gold_T, entropy_T, first_V = _distributions(engine, hidden_TD, subject.tokens)
+    gold_T, entropy_T, first_V = _distributions(engine, hidden_TD, original.tokens)
     first, second = first_V.exp().topk(2).values.tolist()
     prompt_PD = states.prompt.after(units // 2)
     return {
-        "sequence": subject.sequence.id,
+        "sequence": original.sequence.id,
         "prompt_tokens": len(prompt_PD),
-        "output_tokens": len(subject.tokens),
+        "output_tokens": len(original.tokens),
         "log_likelihood": float(gold_T.mean()),
         "entropy": float(entropy_T.mean()),
         "first_entropy": float(entropy_T[0]),

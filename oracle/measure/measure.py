@@ -13,11 +13,12 @@ from oracle.errors import InputError
 from oracle.measure.features import measure_features
 from oracle.measure.similarity import budget_grid, measure_similarity
 from oracle.measure.sizes import Sizes
-from oracle.measure.tables import TABLES, key_of, path_of, still_valid, write
+from oracle.measure.tables import FOLDER, TABLES, VERSION
 from oracle.measure.throughput import measure_throughput, steps
 from oracle.models import LanguageModel
-from oracle.pipeline.reload import Subject, model_of, spread, subjects_of
+from oracle.pipeline.reload import SearchedSequence, model_of, searched_sequences, spread
 from oracle.store import Run
+from oracle.store.derived import DerivedTables, key_of, origin_of
 from oracle.store.hidden import HiddenStore
 from oracle.store.lock import Lock
 from oracle.utils.progress import Watch, note, silent
@@ -49,8 +50,8 @@ def due(run: Run, *, only: Seq[str] = (), again: bool = False, sizes: Sizes | No
         if name not in TABLES:
             raise InputError(f"unknown table '{name}': the tables are {', '.join(TABLES)}{nearest_hint(name, TABLES)}")
     wanted = [name for name in TABLES if name in only or not only]
-    subjects, sizes = subjects_of(run), sizes or Sizes()
-    return [name for name in wanted if again or not still_valid(run.folder, name, _key(run, name, subjects, sizes))]
+    originals, sizes = searched_sequences(run), sizes or Sizes()
+    return [name for name in wanted if again or _tables(run, name, originals, sizes).read(name, TABLES[name]) is None]
 
 
 def measure_run(
@@ -88,20 +89,22 @@ def measure_run(
             model = model_of(run, model)
             note(watch, model.headline())
             engine = Engine(model, SearchConfig.from_dict(run.manifest["config"]), store)
-            subjects = subjects_of(run)
+            originals = searched_sequences(run)
             for name in missing:
-                table = _measured(name, engine, subjects, sizes, run, watch)
-                write(run, name, table, _about(name, engine, _key(run, name, subjects, sizes), sizes))
+                table = _measured(name, engine, originals, sizes, run, watch)
+                _tables(run, name, originals, sizes).write(name, table, _about(name, engine, sizes))
         finally:
             lock.release()
-    return {name: path_of(run.folder, name) for name in TABLES if name in only or not only}
+    return {name: run.folder / FOLDER / f"{name}.parquet" for name in TABLES if name in only or not only}
 
 
-def _measured(name: str, engine: Engine, subjects: list[Subject], sizes: Sizes, run: Run, watch: Watch) -> pa.Table:
+def _measured(
+    name: str, engine: Engine, originals: list[SearchedSequence], sizes: Sizes, run: Run, watch: Watch
+) -> pa.Table:
     if name == "features":
-        with watch("Reading features", len(subjects)) as advance:
-            return measure_features(engine, subjects, advance)
-    some = spread(subjects, sizes.sequences)
+        with watch("Reading features", len(originals)) as advance:
+            return measure_features(engine, originals, advance)
+    some = spread(originals, sizes.sequences)
     if name == "similarity":
         with watch("Comparing states", len(some)) as advance:
             return measure_similarity(engine, some, budget_grid(engine.units.count, sizes.budgets), advance)
@@ -110,13 +113,15 @@ def _measured(name: str, engine: Engine, subjects: list[Subject], sizes: Sizes, 
         return measure_throughput(engine, some, sizes, costs, advance)
 
 
-def _key(run: Run, name: str, subjects: Seq[Subject], sizes: Sizes) -> str:
-    ids = [subject.sequence.id for subject in subjects]
-    return key_of(run, ids, {size: getattr(sizes, size) for size in MATTERS[name]})
+def _tables(run: Run, name: str, originals: Seq[SearchedSequence], sizes: Sizes) -> DerivedTables:
+    """The store of a table, whose key has all that it depends on but the machine."""
+    ids = [original.sequence.id for original in originals]
+    matter = {size: getattr(sizes, size) for size in MATTERS[name]}
+    key = key_of(VERSION, run.manifest["model"], run.manifest["config"], run.manifest.get("data"), ids, matter)
+    return DerivedTables(run.folder / FOLDER, key=key, origin=origin_of(run.manifest))
 
 
-def _about(name: str, engine: Engine, key: str, sizes: Sizes) -> dict[str, object]:
+def _about(name: str, engine: Engine, sizes: Sizes) -> dict[str, object]:
     """What the metadata of a table says beside what the run says."""
     machine = engine.model.machine
-    about = {"table": name, "key": key, "sizes": asdict(sizes)}
-    return {**about, "device": machine.place, "machine": machine.to_dict()}
+    return {"table": name, "sizes": asdict(sizes), "device": machine.place, "machine": machine.to_dict()}

@@ -18,7 +18,7 @@ from oracle.allocations import full, unified
 from oracle.engine import Engine
 from oracle.measure.tables import SIMILARITY
 from oracle.measure.teacher_forced import best_tokens, predicting, states_of
-from oracle.pipeline.reload import Subject
+from oracle.pipeline.reload import SearchedSequence
 from oracle.utils.progress import Advance
 
 __all__ = ["budget_grid", "measure_similarity"]
@@ -30,14 +30,16 @@ def budget_grid(units: int, count: int) -> list[int]:
 
 
 @torch.inference_mode()
-def measure_similarity(engine: Engine, subjects: Seq[Subject], budgets: Seq[int], advance: Advance) -> pa.Table:
+def measure_similarity(
+    engine: Engine, originals: Seq[SearchedSequence], budgets: Seq[int], advance: Advance
+) -> pa.Table:
     """Cosine and relative error of the final hidden state, after the final norm, against the full model's.
 
     In scope `decode` the first token comes from the prompt's full-depth pass whatever the allocation and has no row.
 
     Args:
         engine: runs the model under the run's settings.
-        subjects: the sequences.
+        originals: the sequences.
         budgets: units that run.
         advance: told of each sequence.
 
@@ -45,29 +47,29 @@ def measure_similarity(engine: Engine, subjects: Seq[Subject], budgets: Seq[int]
         A row for each sequence, kind, budget and token; see `oracle.measure.tables`.
     """
     tables = []
-    for subject in subjects:
-        tables.append(_of_one(engine, subject, budgets))
-        advance(1, subject.sequence.id)
+    for original in originals:
+        tables.append(_of_one(engine, original, budgets))
+        advance(1, original.sequence.id)
     return pa.concat_tables([SIMILARITY.empty_table(), *tables])
 
 
-def _of_one(engine: Engine, subject: Subject, budgets: Seq[int]) -> pa.Table:
+def _of_one(engine: Engine, original: SearchedSequence, budgets: Seq[int]) -> pa.Table:
     units, from_prompt = engine.units.count, not engine.shared_prompt
-    whole = states_of(engine, subject, full(units))
+    whole = states_of(engine, original, full(units))
     full_TD = predicting(whole, units, from_prompt=from_prompt)
     if not len(full_TD):
         return SIMILARITY.empty_table()
     full_tokens_T = best_tokens(engine, full_TD)
     tables = []
     for budget in budgets:
-        skipped = states_of(engine, subject, unified(units, budget))
+        skipped = states_of(engine, original, unified(units, budget))
         for kind, hidden_TD in (
             ("skip", predicting(skipped, units, from_prompt=from_prompt)),
             ("exit", predicting(whole, budget, from_prompt=from_prompt)),
         ):
             cosine_T, error_T = _compare(engine, hidden_TD, full_TD)
             columns = {
-                "sequence": [subject.sequence.id] * len(full_TD),
+                "sequence": [original.sequence.id] * len(full_TD),
                 "kind": [kind] * len(full_TD),
                 "budget": [budget] * len(full_TD),
                 "token": np.arange(len(full_TD)) + (not from_prompt),

@@ -5,7 +5,7 @@ from torch import Tensor
 
 from oracle.engine import Engine
 from oracle.engine.hidden_states import States
-from oracle.pipeline.reload import Subject
+from oracle.pipeline.reload import SearchedSequence
 from oracle.types import Allocation
 
 __all__ = ["best_tokens", "predicting", "states_of"]
@@ -15,12 +15,12 @@ HEAD_ROWS = 64
 """Positions that pass through the vocabulary head at once."""
 
 
-def states_of(engine: Engine, subject: Subject, allocation: Allocation) -> States:
+def states_of(engine: Engine, original: SearchedSequence, allocation: Allocation) -> States:
     """The states of the full model's output under an allocation, out of the engine's store where it has them.
 
     All tokens are fed, the last one too, as searches do: so they find each other's states.
     """
-    return engine.hidden.states(engine.encode(subject.sequence.prompt), subject.tokens, allocation)
+    return engine.hidden.states(engine.encode(original.sequence.prompt), original.tokens, allocation)
 
 
 def predicting(states: States, depth: int, *, from_prompt: bool) -> Tensor:

@@ -18,7 +18,7 @@ from oracle.engine import Engine, Evaluator, PromptState
 from oracle.measure.sizes import Sizes
 from oracle.measure.tables import THROUGHPUT
 from oracle.models import LanguageModel
-from oracle.pipeline.reload import Subject
+from oracle.pipeline.reload import SearchedSequence
 from oracle.types import Allocation, Proposal
 from oracle.utils.progress import Advance
 
@@ -47,7 +47,7 @@ def steps(sizes: Sizes) -> int:
 
 
 def measure_throughput(
-    engine: Engine, subjects: Seq[Subject], sizes: Sizes, costs: Costs | None, advance: Advance
+    engine: Engine, originals: Seq[SearchedSequence], sizes: Sizes, costs: Costs | None, advance: Advance
 ) -> pa.Table:
     """Tokens a second and quality of the full model and of unified skipping; see `oracle.measure.tables`.
 
@@ -58,7 +58,7 @@ def measure_throughput(
 
     Args:
         engine: runs the model under the run's settings.
-        subjects: the sequences.
+        originals: the sequences.
         sizes: batches, speed-ups, rounds, tokens.
         costs: what the run minimised; None for units.
         advance: told of each step.
@@ -66,10 +66,10 @@ def measure_throughput(
     units = engine.units.count
     policies: list[Policy] = [("full", 1, full(units))]
     policies += [("unified", speedup, unified(units, units // speedup)) for speedup in sizes.speedups]
-    rates = _rates(engine, subjects, policies, sizes, advance)
+    rates = _rates(engine, originals, policies, sizes, advance)
     rows = []
     for policy, (name, speedup, allocation) in enumerate(policies):
-        quality = _quality(engine, subjects, allocation)
+        quality = _quality(engine, originals, allocation)
         advance(1, f"quality of {name} {speedup}x")
         cost = costs.of(allocation) if costs else len(allocation)
         rows += [
@@ -81,7 +81,7 @@ def measure_throughput(
                 "fraction": cost / (costs.total if costs else units),
                 "tokens_per_second": rates[policy, batch],
                 "quality": quality,
-                "sequences": len(subjects),
+                "sequences": len(originals),
             }
             for batch in sizes.batches
         ]
@@ -89,7 +89,7 @@ def measure_throughput(
 
 
 def _rates(
-    engine: Engine, subjects: Seq[Subject], policies: Seq[Policy], sizes: Sizes, advance: Advance
+    engine: Engine, originals: Seq[SearchedSequence], policies: Seq[Policy], sizes: Sizes, advance: Advance
 ) -> dict[tuple[int, int], float]:
     """Tokens a second by policy (its place) and batch, the median of the rounds."""
     endless = _Endless(name=engine.model.name, network=engine.model.network, tokenizer=engine.model.tokenizer)
@@ -97,7 +97,7 @@ def _rates(
     timed = Engine(endless, replace(engine.config, max_new_tokens=sizes.new_tokens))
     # Near-ties are run again alone to be exact: that is checking, and no part of the decoding that is timed.
     timed.tie = -1.0
-    prompts = [timed.open(subject.sequence.prompt) for subject in subjects[: max(sizes.batches)]]
+    prompts = [timed.open(original.sequence.prompt) for original in originals[: max(sizes.batches)]]
     counted = sizes.new_tokens - (1 if timed.shared_prompt else 0)
     found: dict[tuple[int, int], list[float]] = {}
     for _ in range(sizes.rounds):
@@ -120,23 +120,23 @@ def _seconds(engine: Engine, prompts: Seq[PromptState], batch: int, allocation: 
     return seconds
 
 
-def _quality(engine: Engine, subjects: Seq[Subject], allocation: Allocation) -> float:
+def _quality(engine: Engine, originals: Seq[SearchedSequence], allocation: Allocation) -> float:
     """Mean criterion of an allocation's outputs; the full model's are known."""
     if allocation == full(engine.units.count):
-        return statistics.fmean(subject.quality for subject in subjects)
+        return statistics.fmean(original.quality for original in originals)
     config = engine.config
     # The likelihood of another sequence's references, which comes with that metric, is of no use here.
-    same = {subject.sequence.id: subject.sequence for subject in subjects}
+    same = {original.sequence.id: original.sequence for original in originals}
     metrics = [config.criterion] if config.criterion in config.model_metrics else []
     evaluator = Evaluator(engine, metrics=metrics, shuffled=same)
     values: list[float] = []
-    for first in range(0, len(subjects), TOGETHER):
-        some = subjects[first : first + TOGETHER]
-        for subject in some:
-            evaluator.know_full(subject.sequence, subject.tokens)
+    for first in range(0, len(originals), TOGETHER):
+        some = originals[first : first + TOGETHER]
+        for original in some:
+            evaluator.know_full(original.sequence, original.tokens)
         proposal = Proposal(allocation=allocation, family="unified")
-        outcomes = evaluator.evaluate([(subject.sequence, [proposal]) for subject in some])
+        outcomes = evaluator.evaluate([(original.sequence, [proposal]) for original in some])
         values += [outcome.quality[config.criterion] for [outcome] in outcomes]
-        for subject in some:
-            evaluator.close(subject.sequence)
+        for original in some:
+            evaluator.close(original.sequence)
     return statistics.fmean(values)

@@ -12,15 +12,15 @@ from oracle.store import Run
 from oracle.store.schema import sequence_of
 from oracle.types import Sequence
 
-__all__ = ["Subject", "model_of", "spread", "subjects_of"]
+__all__ = ["SearchedSequence", "model_of", "searched_sequences", "spread"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Subject:
+class SearchedSequence:
     """One sequence of a run.
 
     Attributes:
-        sequence: as it was searched.
+        sequence: as it was original.
         tokens: the full model's output.
         quality: of that output, by the run's criterion.
     """
@@ -56,21 +56,23 @@ def model_of(
     return model
 
 
-def subjects_of(run: Run) -> list[Subject]:
+def searched_sequences(run: Run) -> list[SearchedSequence]:
     """The sequences whose full model has been evaluated, in the order of the run."""
     evaluations = run.evaluations()
     full = evaluations[evaluations["number"] == 0]
     values = zip(full["tokens"], full[run.manifest["config"]["criterion"]], strict=True)
     known = dict(zip(full["sequence"], values, strict=True))
-    subjects = []
+    originals = []
     for row in run.sequences().to_dict("records"):
         if row["sequence"] in known:
             tokens, quality = known[row["sequence"]]
-            subjects.append(Subject(sequence=sequence_of(row), tokens=tuple(tokens.tolist()), quality=float(quality)))
-    return subjects
+            originals.append(
+                SearchedSequence(sequence=sequence_of(row), tokens=tuple(tokens.tolist()), quality=float(quality))
+            )
+    return originals
 
 
-def spread(subjects: Seq[Subject], most: int) -> list[Subject]:
+def spread(originals: Seq[SearchedSequence], most: int) -> list[SearchedSequence]:
     """At most so many, evenly spread."""
-    places = np.linspace(0, len(subjects) - 1, min(most, len(subjects)))
-    return [subjects[place] for place in np.rint(places).astype(int)]
+    places = np.linspace(0, len(originals) - 1, min(most, len(originals)))
+    return [originals[place] for place in np.rint(places).astype(int)]

@@ -38,9 +38,9 @@ def never() -> bool:
 
 @dataclass(kw_only=True)
 class Campaign:
-    """What is searched, and what of it is known already.
+    """What is original, and what of it is known already.
 
-    Sequences are searched in waves, the first of 8, each later one as large as all before it together. All sequences of
+    Sequences are original in waves, the first of 8, each later one as large as all before it together. All sequences of
     a wave know what worked in the waves before it and nothing of one another: so what is found depends neither on how
     many workers there are nor on which of them is faster, nor on interruptions.
 

@@ -14,7 +14,8 @@ from oracle.skiplayer.config import SkipConfig
 from oracle.skiplayer.results import Results
 from oracle.skiplayer.text import Corpus
 from oracle.store import check_free, git_commit, versions
-from oracle.store.files import write_json, write_table
+from oracle.store.derived import DerivedTables, key_of
+from oracle.store.files import write_json
 from oracle.store.lock import Lock
 
 __all__ = ["Folder"]
@@ -113,9 +114,8 @@ class Folder:
 
     def write(self, results: Results) -> None:
         """Writes the tables, each with where it comes from, and a summary."""
-        origin = {b"layer-oracle": json.dumps(self.manifest).encode()}
+        tables = DerivedTables(self.path, key=key_of(self.manifest), origin=self.manifest)
         for name, frame in results.frames().items():
-            table = pa.Table.from_pandas(frame, preserve_index=False).replace_schema_metadata(origin)
-            write_table(self.path / f"{name}.parquet", table)
+            tables.write(name, pa.Table.from_pandas(frame, preserve_index=False))
         arms = json.loads(results.arms.to_json(orient="records"))
         write_json(self.path / SUMMARY, {"density_error": results.density_error, "arms": arms, **self.manifest})

@@ -1,10 +1,8 @@
 """A run as a notebook shows it: what it is and what it found, in a table. Every text is escaped."""
 
+from collections.abc import Mapping
 from html import escape
-from typing import TYPE_CHECKING, Any
-
-if TYPE_CHECKING:
-    from oracle.store.run import Run
+from typing import Any
 
 __all__ = ["card", "run_card"]
 
@@ -26,20 +24,26 @@ def card(title: str, rows: list[tuple[str, Any]], *, note: str = "") -> str:
     return f"<div><p><strong>{escape(title)}</strong></p><table><tbody>{lines}</tbody></table>{below}</div>"
 
 
-def run_card(run: "Run") -> str:
-    """What `Run` looks like in a notebook."""
-    config, model = run.manifest["config"], run.manifest["model"]
+def run_card(name: str, manifest: Mapping[str, Any], *, units: int, unit: str, summary: dict[str, Any] | None) -> str:
+    """What `Run` looks like in a notebook.
+
+    Args:
+        name: of the run folder.
+        manifest: of the run.
+        units: number of units of the model.
+        unit: `layer` or `sublayer`.
+        summary: of the run; None if its search has not ended.
+    """
+    config, model = manifest["config"], manifest["model"]
     tolerance = f" less {config['tolerance']:g}" if config["tolerance"] else ""
     known: list[tuple[str, Any]] = [
-        ("model", f"{model.get('id', 'unknown')}, {run.units} {run.unit}s"),
-        ("data", run.manifest.get("data", {}).get("source")),
+        ("model", f"{model.get('id', 'unknown')}, {units} {unit}s"),
+        ("data", manifest.get("data", {}).get("source")),
         ("criterion", f"{config['criterion']} of the full model{tolerance}, scope {config['scope']}"),
     ]
-    if not run.complete:
-        return card(f"Run {run.folder.name}", known, note="The search has not ended: there are no numbers yet.")
-    return card(
-        f"Run {run.folder.name}", [*known, *_numbers(run.summary())], note=".to_frame() gives a row a sequence."
-    )
+    if summary is None:
+        return card(f"Run {name}", known, note="The search has not ended: there are no numbers yet.")
+    return card(f"Run {name}", [*known, *_numbers(summary)], note=".to_frame() gives a row per sequence.")
 
 
 def _numbers(summary: dict[str, Any]) -> list[tuple[str, Any]]:

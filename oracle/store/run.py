@@ -11,15 +11,23 @@ import pyarrow.dataset as ds
 import pyarrow.fs as fs
 
 from oracle.errors import InputError
-from oracle.store.frame import frame_of
+from oracle.store.files import damage, damaged, read_metadata, read_table, require_columns
 from oracle.store.html import run_card
-from oracle.store.reading import damage, damaged, read_metadata, read_table, require_columns
 from oracle.store.schema import CERTIFICATE, EVALUATION, SCHEMA_VERSION, SEQUENCES
 
 if TYPE_CHECKING:
     from oracle.store.sql import Parameters
 
 __all__ = ["Run"]
+
+FRAME = """
+    SELECT sequence, task, prompt, "references", prompt_tokens, upper, lower, certified, budget.fraction, quality,
+        full_quality, zero_quality, budget.allocation, budget.family, found.text AS output, whole.text AS full_output
+    FROM minimal_budgets AS budget JOIN sequences USING (sequence)
+    JOIN (SELECT sequence, number, text FROM evaluations) AS found USING (sequence, number)
+    JOIN (SELECT sequence, text FROM evaluations WHERE number = 0) AS whole USING (sequence)
+"""
+"""One row per sequence, with the outputs of its minimal allocation and of the full model."""
 
 MANIFEST = "manifest.json"
 SUMMARY = "summary.json"
@@ -84,7 +92,8 @@ class Run:
         return cls(folder, manifest)
 
     def _repr_html_(self) -> str:
-        return run_card(self)
+        summary = self.summary() if self.complete else None
+        return run_card(self.folder.name, self.manifest, units=self.units, unit=self.unit, summary=summary)
 
     @property
     def unit(self) -> str:
@@ -144,7 +153,8 @@ class Run:
         Raises:
             InputError: if the search has not ended, or the run is damaged.
         """
-        return frame_of(self)
+        order = self.table("minimal_budgets")["sequence"]
+        return self.query(FRAME).set_index("sequence").loc[order].reset_index()
 
     def query(self, sql: str, parameters: "Parameters | None" = None) -> pd.DataFrame:
         """The answer to one SELECT of DuckDB's SQL. It reads this run and nothing else, and changes nothing.
@@ -173,17 +183,32 @@ class Run:
 
     def select(self, sql: str, parameters: "Parameters | None" = None) -> pa.Table:
         """What `query` gives, as an Arrow table."""
-        # DuckDB is loaded for those who ask it.
-        from oracle.store.sql import Stored, select
+        # DuckDB takes long to import, and most commands do not need it.
+        from oracle.store.sql import Queried, Table, select
 
-        stored: dict[str, Stored] = {}
+        stored: dict[str, Table] = {}
         if self.has("sequences"):
             stored["sequences"] = self._small("sequences", SEQUENCES)
         if self._part_paths(EVALUATIONS):
             stored["evaluations"] = self._scan()
         if self.has("minimal_budgets"):
             stored["minimal_budgets"] = self._small("minimal_budgets")
-        return select(self, stored, sql, parameters)
+        try:
+            prices = [float(price) for price in self.costs["units"]] if self.costs else None
+            overhead = float(self.costs["overhead"]) if self.costs else 0.0
+            criterion = str(self.manifest["config"]["criterion"])
+        except (KeyError, TypeError, ValueError) as error:
+            raise damaged(self.folder, error) from error
+        queried = Queried(
+            folder=self.folder,
+            tables=stored,
+            criterion=criterion,
+            units=self.units,
+            prices=prices,
+            overhead=overhead,
+            complete=self.complete,
+        )
+        return select(queried, sql, parameters)
 
     def _scan(self) -> ds.Dataset:
         """The evaluations in the order in which they were written, still on disk.

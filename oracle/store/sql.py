@@ -6,21 +6,20 @@ from collections.abc import Iterator, Mapping
 from collections.abc import Sequence as Seq
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, TypeAlias
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeAlias
 
 import duckdb
 import pyarrow as pa
 import pyarrow.dataset as ds
 
 from oracle.errors import InputError
-from oracle.store.reading import damaged
+from oracle.store.files import damaged
 
-if TYPE_CHECKING:
-    from oracle.store.run import Run
+__all__ = ["Parameters", "Queried", "Table", "select"]
 
-__all__ = ["Parameters", "select"]
-
-Stored: TypeAlias = pa.Table | ds.Dataset
+Table: TypeAlias = pa.Table | ds.Dataset
 """A table in memory, or one that is read as far as a query needs it."""
 
 Parameters = Seq[Any] | Mapping[str, Any]
@@ -58,19 +57,41 @@ FRONTIERS = """
 """Of each sequence the allocations that are better than all cheaper ones."""
 
 
-def select(run: "Run", stored: Mapping[str, Stored], sql: str, parameters: Parameters | None = None) -> pa.Table:
+@dataclass(frozen=True, kw_only=True)
+class Queried:
+    """What a query needs of a run.
+
+    Attributes:
+        folder: of the run, for messages.
+        tables: what there is of its `sequences`, `evaluations` and `minimal_budgets`.
+        criterion: column of the evaluations that is the quality of the view `frontiers`.
+        units: number of units of the model.
+        prices: cost of each unit; None where a unit costs 1 and nothing else does.
+        overhead: cost of an allocation without units.
+        complete: whether the search has ended.
+    """
+
+    folder: Path
+    tables: Mapping[str, Table]
+    criterion: str
+    units: int
+    prices: Seq[float] | None
+    overhead: float
+    complete: bool
+
+
+def select(run: Queried, sql: str, parameters: Parameters | None = None) -> pa.Table:
     """The answer to one SELECT over a run; decimals come as whole numbers or floats.
 
     Args:
         run: a run, complete or not.
-        stored: what there is of its `sequences`, `evaluations` and `minimal_budgets`.
         sql: see `Run.query`.
         parameters: what `?` or `$name` stand for.
 
     Raises:
         InputError: if it is no single SELECT or fails, or if the run is damaged.
     """
-    with _database(run, stored) as database:
+    with _database(run) as database:
         try:
             _check(database, sql)
             return _numbers(_fetch(database, sql, parameters))
@@ -79,13 +100,13 @@ def select(run: "Run", stored: Mapping[str, Stored], sql: str, parameters: Param
 
 
 @contextmanager
-def _database(run: "Run", stored: Mapping[str, Stored]) -> Iterator[duckdb.DuckDBPyConnection]:
+def _database(run: Queried) -> Iterator[duckdb.DuckDBPyConnection]:
     """The views of a run in a database that can reach nothing else: what is stored is handed to it by Arrow."""
     with tempfile.TemporaryDirectory(prefix="layer-oracle-") as scratch:
         database = duckdb.connect(":memory:", config={**LIMITS, **CLOSED, "temp_directory": scratch})
         with database:
             try:
-                _create_views(database, run, stored)
+                _create_views(database, run)
             except (duckdb.Error, KeyError, TypeError, ValueError) as error:
                 raise damaged(run.folder, _line(error)) from error
             # From here on there are no files and no network, and no way back.
@@ -94,7 +115,7 @@ def _database(run: "Run", stored: Mapping[str, Stored]) -> Iterator[duckdb.DuckD
             yield database
 
 
-def _create_views(database: duckdb.DuckDBPyConnection, run: "Run", stored: Mapping[str, Stored]) -> None:
+def _create_views(database: duckdb.DuckDBPyConnection, run: Queried) -> None:
     database.execute(f"CREATE MACRO cost_of(allocation) AS {_cost(run)}")
     full = f"cost_of(range({run.units}))"
     columns = {
@@ -102,20 +123,19 @@ def _create_views(database: duckdb.DuckDBPyConnection, run: "Run", stored: Mappi
         "evaluations": f"* REPLACE (cost_of(allocation) AS cost), cost_of(allocation) / {full} AS fraction",
         "minimal_budgets": f"*, upper / {full} AS fraction",
     }
-    for name, source in stored.items():
+    for name, source in run.tables.items():
         database.from_arrow(source).project(columns[name]).create_view(name)
-    if "evaluations" in stored:
-        database.execute(FRONTIERS.format(metric=_quoted(run.manifest["config"]["criterion"])))
+    if "evaluations" in run.tables:
+        database.execute(FRONTIERS.format(metric=_quoted(run.criterion)))
 
 
-def _cost(run: "Run") -> str:
+def _cost(run: Queried) -> str:
     """SQL for the cost of an allocation: as `oracle.costs.Costs.of_each` sums it up, price by price."""
-    if run.costs is None:
+    if run.prices is None:
         return "len(allocation)"
-    prices = [float(price) for price in run.costs["units"]]
-    terms = [f"'{float(run.costs['overhead'])!r}'::DOUBLE"]
-    for price in sorted(set(prices)):
-        units = [unit for unit, other in enumerate(prices) if other == price]
+    terms = [f"'{run.overhead!r}'::DOUBLE"]
+    for price in sorted(set(run.prices)):
+        units = [unit for unit, other in enumerate(run.prices) if other == price]
         terms.append(f"'{price!r}'::DOUBLE * len(list_filter(allocation, lambda unit: unit IN {units}))")
     return " + ".join(terms)
 
@@ -136,7 +156,7 @@ def _check(database: duckdb.DuckDBPyConnection, sql: str) -> None:
 
 
 def _fetch(database: duckdb.DuckDBPyConnection, sql: str, parameters: Parameters | None) -> pa.Table:
-    # While it waits for Arrow, DuckDB hears no Ctrl-C: so somebody else waits.
+    # DuckDB does not see Ctrl-C while it waits for Arrow: another thread waits.
     with ThreadPoolExecutor(1) as pool:
         answer = pool.submit(lambda: database.sql(sql, params=parameters).to_arrow_table())
         try:
@@ -161,7 +181,7 @@ def _numbers(table: pa.Table) -> pa.Table:
     return table
 
 
-def _refused(run: "Run", database: duckdb.DuckDBPyConnection, error: Exception) -> InputError:
+def _refused(run: Queried, database: duckdb.DuckDBPyConnection, error: Exception) -> InputError:
     """The first line of what went wrong, and what there is where a name is wrong."""
     line = _line(error)
     if not isinstance(error, duckdb.Error) or "Arrow source failed" in line:

@@ -29,9 +29,9 @@ import torch
 from transformers import DynamicCache
 
 from oracle.config import SearchConfig
-from oracle.controllers import Opened, OracleController, compare_run
-from oracle.controllers.fixed import Full, Unified
-from oracle.controllers.speed import Steady
+from oracle.controllers import OracleController, Prompt, compare_run
+from oracle.controllers.methods.fixed import Full, Unified
+from oracle.controllers.timing import Steady
 from oracle.costs import Conditions
 from oracle.costs.latency import measure_latency
 from oracle.engine import Engine, TableGate
@@ -66,7 +66,7 @@ def replay_exact(run: Run, model: LanguageModel) -> float:
     return sum(same) / len(same)
 
 
-def realised(engine: Engine, prompts: list[Opened]) -> dict[str, float]:
+def realised(engine: Engine, prompts: list[Prompt]) -> dict[str, float]:
     """Half the layers, evenly spread, against the full model."""
     half = Unified(engine, speedup=2.0)
     whole_s, half_s = alternating(lambda: Full(engine).generate(prompts), lambda: half.generate(prompts))
@@ -82,7 +82,7 @@ def realised(engine: Engine, prompts: list[Opened]) -> dict[str, float]:
 
 
 @torch.inference_mode()
-def prefilled(model: LanguageModel, prompts: list[Opened]) -> tuple[torch.Tensor, torch.Tensor, DynamicCache]:
+def prefilled(model: LanguageModel, prompts: list[Prompt]) -> tuple[torch.Tensor, torch.Tensor, DynamicCache]:
     """The library's own cache after the prompts, its mask, and the first tokens."""
     width = max(prompt.state.length for prompt in prompts)
     ids = torch.zeros((len(prompts), width), dtype=torch.long)
@@ -108,7 +108,7 @@ def plainly(model: LanguageModel, start: tuple[torch.Tensor, torch.Tensor, Dynam
     cache.crop(1 - NEW_TOKENS)
 
 
-def overhead(engine: Engine, prompts: list[Opened]) -> float:
+def overhead(engine: Engine, prompts: list[Prompt]) -> float:
     """Gates that keep every layer over the plain model."""
     states = [prompt.state for prompt in prompts]
     gate = TableGate([np.ones((1, engine.model.layers), dtype=np.bool_)] * len(prompts), policy="propagate")
@@ -146,7 +146,7 @@ def main() -> None:
     arguments = parser.parse_args()
     model = load_model()
     steady = Steady(model, SearchConfig(max_new_tokens=NEW_TOKENS))
-    prompts = [Opened.of(steady, sequence.prompt) for sequence in load_sequences("instruct", limit=BATCH)]
+    prompts = [Prompt.of(steady, sequence.prompt) for sequence in load_sequences("instruct", limit=BATCH)]
     figures: dict[str, Any] = {
         "machine": f"{platform.processor() or platform.machine()}, {torch.get_num_threads()} threads",
         **realised(steady, prompts),

@@ -4,9 +4,9 @@ from collections.abc import Callable
 
 import pytest
 
-from oracle.controllers.ledger import Ledger
-from oracle.controllers.lessons import Lessons
-from oracle.controllers.subject import Subject
+from oracle.controllers.quality_table import QualityTable
+from oracle.controllers.run_context import RunContext
+from oracle.controllers.training_set import TrainingSet
 from oracle.store import Run
 
 
@@ -17,16 +17,16 @@ def small_run(search: Callable[..., Run]) -> Run:
 
 
 @pytest.fixture(scope="session")
-def subject(small_run: Run) -> Subject:
-    return Subject.open(small_run.folder)
+def context(small_run: Run) -> RunContext:
+    return RunContext.open(small_run.folder)
 
 
 @pytest.fixture(scope="session")
-def ledger(subject: Subject) -> Ledger:
-    return Ledger(subject)
+def quality_table(context: RunContext) -> QualityTable:
+    return QualityTable(context)
 
 
 @pytest.fixture
-def lessons(subject: Subject, ledger: Ledger) -> Lessons:
+def training_set(context: RunContext, quality_table: QualityTable) -> TrainingSet:
     """The first four sequences; the last two are for judging."""
-    return Lessons(each=[subject.lessons[name] for name in subject.ids[:4]], ledger=ledger)
+    return TrainingSet(examples=[context.examples[name] for name in context.ids[:4]], quality_table=quality_table)

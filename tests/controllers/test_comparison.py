@@ -14,10 +14,10 @@ import analysis
 from oracle.controllers import compare_run, training
 from oracle.controllers.base import Controller
 from oracle.controllers.comparison import SCHEMA
+from oracle.controllers.cross_validation import parts
 from oracle.controllers.headroom import Frontiers, captured
 from oracle.controllers.registry import CONTROLLERS
-from oracle.controllers.subject import Subject
-from oracle.controllers.trial import parts
+from oracle.controllers.run_context import RunContext
 from oracle.errors import InputError
 from oracle.models import LanguageModel
 from oracle.store import Run
@@ -77,9 +77,9 @@ def test_nobody_is_judged_by_what_it_learned_from(copy: Path, monkeypatch: pytes
         if not kind.learns:
             continue
 
-        def spy(self: Controller, lessons, _fit=kind.fit) -> None:
-            self.taught = set(lessons.ids)
-            _fit(self, lessons)
+        def spy(self: Controller, training_set, _fit=kind.fit) -> None:
+            self.taught = set(training_set.ids)
+            _fit(self, training_set)
 
         monkeypatch.setattr(kind, "fit", spy)
     generate = Controller.generate
@@ -92,9 +92,9 @@ def test_nobody_is_judged_by_what_it_learned_from(copy: Path, monkeypatch: pytes
             assert len(texts) + len(seen[-1][1]) == 6
         return generate(self, prompts)
 
-    from oracle.controllers.subject import Subject
+    from oracle.controllers.run_context import RunContext
 
-    sequences = Subject.open(copy).sequences
+    sequences = RunContext.open(copy).sequences
     monkeypatch.setattr(Controller, "generate", watched)
     compare_run(copy, controllers="static,adainfer,ridge,router", timed=False)
     assert {name for name, _ in seen} == {"full", "static", "adainfer", "ridge", "router"}
@@ -110,9 +110,9 @@ def test_speeds_are_measured(copy: Path) -> None:
 
 
 def test_equal_prompts_are_timed_as_prompts_of_their_own(small_run: Run) -> None:
-    subject = Subject.open(small_run.folder, limit=2)
-    prompts = [lesson.prompt for lesson in subject.lessons.values()]
-    again = [prompt.forgetful(subject.engine) for prompt in [*prompts, *prompts]]
+    context = RunContext.open(small_run.folder, limit=2)
+    prompts = [example.prompt for example in context.examples.values()]
+    again = [prompt.forgetful(context.engine) for prompt in [*prompts, *prompts]]
     assert len({id(prompt.state) for prompt in again}) == 4
 
 

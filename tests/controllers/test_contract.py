@@ -10,10 +10,10 @@ from tiny import LAYERS
 
 from oracle.config import SearchConfig
 from oracle.controllers.base import Controller, TokenController
-from oracle.controllers.learned import load_learned, save_learned
-from oracle.controllers.lessons import Lessons
 from oracle.controllers.registry import CONTROLLERS, chosen, make
-from oracle.controllers.subject import Subject
+from oracle.controllers.run_context import RunContext
+from oracle.controllers.training_set import TrainingSet
+from oracle.controllers.weights import load_learned, save_learned
 from oracle.engine import Engine
 from oracle.errors import InputError
 from oracle.store import Run
@@ -24,25 +24,25 @@ def sequence_run(search: Callable[..., Run]) -> Run:
     return search(criterion="agreement", scope="sequence", max_new_tokens=4, evaluations=8)
 
 
-def build(name: str, subject: Subject, lessons: Lessons) -> Controller:
+def build(name: str, context: RunContext, training_set: TrainingSet) -> Controller:
     """A controller under the first setting of its sweep, taught if it learns."""
-    controller = make(name, subject, CONTROLLERS[name].sweep(LAYERS)[0])
+    controller = make(name, context, CONTROLLERS[name].sweep(LAYERS)[0])
     if controller.learns:
-        controller.fit(lessons)
+        controller.fit(training_set)
     return controller
 
 
 @pytest.mark.parametrize("name", CONTROLLERS)
-def test_outputs_report_what_ran(name: str, subject: Subject, lessons: Lessons) -> None:
-    controller = build(name, subject, lessons)
-    prompts = [sequence.prompt for sequence in subject.sequences]
+def test_outputs_report_what_ran(name: str, context: RunContext, training_set: TrainingSet) -> None:
+    controller = build(name, context, training_set)
+    prompts = [sequence.prompt for sequence in context.sequences]
     outputs = controller.generate(prompts)
     assert controller.costs is not None
     for output in outputs:
         assert output.family == name
         assert 0 <= output.fraction <= 1
         assert output.fraction == pytest.approx(output.cost / LAYERS)
-        assert output.text == subject.engine.model.text(output.tokens)
+        assert output.text == context.engine.model.text(output.tokens)
         assert output.seconds > 0
         assert output.flops >= controller.costs.overhead + output.cost * min(controller.costs.units) * (1 - 1e-9)
         assert (output.allocation is None) == isinstance(controller, TokenController)
@@ -54,9 +54,9 @@ def test_outputs_report_what_ran(name: str, subject: Subject, lessons: Lessons) 
 
 
 @pytest.mark.parametrize("name", CONTROLLERS)
-def test_likelihoods_are_those_of_the_outputs(name: str, subject: Subject, lessons: Lessons) -> None:
-    controller = build(name, subject, lessons)
-    prompts = controller.open([sequence.prompt for sequence in subject.sequences])
+def test_likelihoods_are_those_of_the_outputs(name: str, context: RunContext, training_set: TrainingSet) -> None:
+    controller = build(name, context, training_set)
+    prompts = controller.open([sequence.prompt for sequence in context.sequences])
     outputs = controller.generate(prompts)
     scores = controller.score(prompts, [output.tokens for output in outputs])
     worse = controller.score(prompts, [(*output.tokens[:-1], output.tokens[-1] ^ 1) for output in outputs])
@@ -69,13 +69,13 @@ def test_likelihoods_are_those_of_the_outputs(name: str, subject: Subject, lesso
 
 @pytest.mark.parametrize("name", [name for name, kind in CONTROLLERS.items() if kind.learns])
 def test_what_was_learned_can_be_stored_and_is_refused_before(
-    name: str, subject: Subject, lessons: Lessons, tmp_path: Path
+    name: str, context: RunContext, training_set: TrainingSet, tmp_path: Path
 ) -> None:
-    prompts = [subject.lessons[one].prompt for one in subject.ids]
-    blank = make(name, subject, CONTROLLERS[name].sweep(LAYERS)[0])
+    prompts = [context.examples[one].prompt for one in context.ids]
+    blank = make(name, context, CONTROLLERS[name].sweep(LAYERS)[0])
     with pytest.raises(InputError, match="first: call fit"):
         blank.generate(prompts)
-    learned = build(name, subject, lessons)
+    learned = build(name, context, training_set)
     path = tmp_path / "folder" / "x.safetensors"
     assert not load_learned(path, blank, "key")
     save_learned(path, learned, {"key": "key", "controller": name})
@@ -90,31 +90,31 @@ def test_what_was_learned_can_be_stored_and_is_refused_before(
 
 
 @pytest.mark.parametrize("name", [name for name, kind in CONTROLLERS.items() if kind.learns])
-def test_learning_is_repeatable(name: str, subject: Subject, lessons: Lessons) -> None:
-    first, second = (build(name, subject, lessons).state() for _ in range(2))
+def test_learning_is_repeatable(name: str, context: RunContext, training_set: TrainingSet) -> None:
+    first, second = (build(name, context, training_set).state() for _ in range(2))
     for key, value in first.items():
         np.testing.assert_array_equal(value, second[key])
 
 
-def test_full_is_the_full_model(subject: Subject, lessons: Lessons) -> None:
-    outputs = build("full", subject, lessons).generate([sequence.prompt for sequence in subject.sequences])
-    assert [output.tokens for output in outputs] == [subject.lessons[name].tokens for name in subject.ids]
+def test_full_is_the_full_model(context: RunContext, training_set: TrainingSet) -> None:
+    outputs = build("full", context, training_set).generate([sequence.prompt for sequence in context.sequences])
+    assert [output.tokens for output in outputs] == [context.examples[name].tokens for name in context.ids]
     assert {output.fraction for output in outputs} == {1.0}
 
 
-def test_gates_that_decide_about_layers_refuse_sublayers(subject: Subject) -> None:
-    engine = Engine(subject.engine.model, replace(subject.engine.config, unit="sublayer"))
+def test_gates_that_decide_about_layers_refuse_sublayers(context: RunContext) -> None:
+    engine = Engine(context.engine.model, replace(context.engine.config, unit="sublayer"))
     with pytest.raises(InputError, match="decides about layers, but the run's unit is 'sublayer'"):
-        make("d3", replace(subject, engine=engine), {"alpha": 0.9})
+        make("d3", replace(context, engine=engine), {"alpha": 0.9})
 
 
 @pytest.mark.parametrize("name", ["d3", "confidence", "gate-hidden", "unified"])
 def test_in_scope_sequence_prompts_are_not_counted(name: str, sequence_run: Run) -> None:
-    subject = Subject.open(sequence_run.folder)
-    controller = make(name, subject, CONTROLLERS[name].sweep(LAYERS)[0])
+    context = RunContext.open(sequence_run.folder)
+    controller = make(name, context, CONTROLLERS[name].sweep(LAYERS)[0])
     if controller.learns:
-        controller.fit(Lessons(each=[subject.lessons[one] for one in subject.ids[:4]], ledger=None))  # type: ignore[arg-type]
-    for output in controller.generate([sequence.prompt for sequence in subject.sequences]):
+        controller.fit(TrainingSet(examples=[context.examples[one] for one in context.ids[:4]], quality_table=None))  # type: ignore[arg-type]
+    for output in controller.generate([sequence.prompt for sequence in context.sequences]):
         assert 0 < output.fraction <= 1
         assert len(output.tokens) <= 4
 
@@ -130,8 +130,8 @@ def test_names() -> None:
 
 def test_one_sequence_cannot_be_compared(small_run: Run) -> None:
     with pytest.raises(InputError, match="at least 2 sequences"):
-        Subject.open(small_run.folder, limit=1)
+        RunContext.open(small_run.folder, limit=1)
 
 
-def test_the_config_of_the_run_is_the_engines(subject: Subject, small_run: Run) -> None:
-    assert subject.engine.config == SearchConfig.from_dict(small_run.manifest["config"])
+def test_the_config_of_the_run_is_the_engines(context: RunContext, small_run: Run) -> None:
+    assert context.engine.config == SearchConfig.from_dict(small_run.manifest["config"])

@@ -11,8 +11,8 @@ import numpy as np
 from faults.ground import Fault, Ground, Tries
 from oracle.errors import InputError
 from oracle.store import Run
+from oracle.store.files import read_table
 from oracle.store.hidden import HiddenStore, Key
-from oracle.store.reading import read_table
 
 __all__ = ["FAULTS"]
 

@@ -18,7 +18,7 @@ from oracle.skiplayer.study_folder import Folder
 from oracle.skiplayer.tasks import Question
 from oracle.skiplayer.text import Bytes, load_corpus
 from oracle.skiplayer.train import Learner
-from oracle.store.reading import read_table
+from oracle.store.files import read_table
 
 pytestmark = pytest.mark.slow
 
@@ -75,7 +75,7 @@ def test_what_is_written_is_what_was_found_and_says_where_it_comes_from(study):
     for name, frame in results.frames().items():
         table = read_table(folder / f"{name}.parquet")
         pd.testing.assert_frame_equal(table.to_pandas(), frame, check_dtype=False)
-        assert json.loads(table.schema.metadata[b"layer-oracle"])["text"]["digest"]
+        assert json.loads(table.schema.metadata[b"provenance"])["text"]["digest"]
     summary = json.loads((folder / "summary.json").read_text())
     assert summary["density_error"] == results.density_error
     assert summary["versions"]["torch"]

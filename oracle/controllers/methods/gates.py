@@ -14,9 +14,10 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from oracle.controllers.base import TokenController
-from oracle.controllers.confidence import generated
-from oracle.controllers.lessons import Lessons, Opened
-from oracle.controllers.training import Deciding, train
+from oracle.controllers.methods.confidence import generated
+from oracle.controllers.methods.gate_training import Deciding, train
+from oracle.controllers.prompts import Prompt
+from oracle.controllers.training_set import TrainingSet
 from oracle.engine import Engine, Fed, Gate
 from oracle.errors import InputError
 
@@ -129,14 +130,14 @@ class GlavasHidden(TokenController):
             self.engine.model.decoder.device
         )
 
-    def fit(self, lessons: Lessons) -> None:
+    def fit(self, training_set: TrainingSet) -> None:
         """Trains the deciders on the full model's outputs."""
         with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(lessons.seed)
+            torch.manual_seed(training_set.seed)
             self._deciders = self._blank()
-        train(self._deciders, self.engine.model.decoder, lessons, alpha=self.alpha)
+        train(self._deciders, self.engine.model.decoder, training_set, alpha=self.alpha)
 
-    def gate(self, prompts: Seq[Opened]) -> Gate:
+    def gate(self, prompts: Seq[Prompt]) -> Gate:
         """One gate for all."""
         if self._deciders is None:
             raise InputError(f"'{self.name}' is trained on sequences first: call fit")

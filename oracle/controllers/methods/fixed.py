@@ -8,7 +8,7 @@ import numpy as np
 
 from oracle.allocations import early_exit, full, random_mask, unified
 from oracle.controllers.base import SequenceController, TokenController
-from oracle.controllers.lessons import Opened
+from oracle.controllers.prompts import Prompt
 from oracle.engine import Engine
 from oracle.engine.gates import Gate, TableGate
 from oracle.errors import InputError
@@ -46,7 +46,7 @@ class Full(SequenceController):
 
     name = "full"
 
-    def allocations(self, prompts: Seq[Opened]) -> list[Allocation]:
+    def allocations(self, prompts: Seq[Prompt]) -> list[Allocation]:
         """Every layer."""
         return [full(self.engine.units.count)] * len(prompts)
 
@@ -73,7 +73,7 @@ class Unified(SequenceController):
         """Speed-ups of 1.25 to 5."""
         return [{"speedup": speedup} for speedup in SPEEDUPS]
 
-    def allocations(self, prompts: Seq[Opened]) -> list[Allocation]:
+    def allocations(self, prompts: Seq[Prompt]) -> list[Allocation]:
         """The same layers for all."""
         return [self.kept] * len(prompts)
 
@@ -108,7 +108,7 @@ class EarlyExit(SequenceController):
         """Budgets from most of the layers to half of them."""
         return [{"layers": budget} for budget in levels(layers)]
 
-    def allocations(self, prompts: Seq[Opened]) -> list[Allocation]:
+    def allocations(self, prompts: Seq[Prompt]) -> list[Allocation]:
         """The same layers for all."""
         return [self.kept] * len(prompts)
 
@@ -133,7 +133,7 @@ class RandomMask(SequenceController):
         """Budgets from most of the layers to half of them."""
         return [{"layers": budget} for budget in levels(layers)]
 
-    def allocations(self, prompts: Seq[Opened]) -> list[Allocation]:
+    def allocations(self, prompts: Seq[Prompt]) -> list[Allocation]:
         """A mask for each prompt."""
         return [self._draw(prompt.text) for prompt in prompts]
 
@@ -164,7 +164,7 @@ class DepthDecay(TokenController):
         """Decays that leave most, half and a fifth of the layers at token 32."""
         return [{"alpha": alpha} for alpha in DECAYS]
 
-    def gate(self, prompts: Seq[Opened]) -> Gate:
+    def gate(self, prompts: Seq[Prompt]) -> Gate:
         """One table for all. What a token skips every later one skips too, so that nobody misses its states."""
         layers, tokens = self.engine.units.count, self.engine.config.max_new_tokens
         # The first generated token comes out of the prompt's pass; feeding token i produces token i + 1.

@@ -10,17 +10,17 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from oracle.controllers.lessons import Lesson, Lessons
-from oracle.controllers.shelf import Shelf
-from oracle.controllers.subject import Subject
+from oracle.controllers.prompts import Example
+from oracle.controllers.run_context import RunContext
 from oracle.engine import Evaluator
 from oracle.engine.layer_importance import HiddenStates
 from oracle.metrics import get_metric
 from oracle.store import outcomes_of
+from oracle.store.derived import DerivedTables
 from oracle.types import Allocation, Outcome, Proposal
 from oracle.utils.progress import Watch, silent
 
-__all__ = ["Ledger"]
+__all__ = ["QualityTable"]
 
 SCHEMA = pa.schema(
     [("sequence", pa.string()), ("allocation", pa.list_(pa.int16())), ("quality", pa.float64())],
@@ -32,42 +32,42 @@ TOGETHER = 256
 """Outputs evaluated between two writes to disk."""
 
 
-class Ledger:
+class QualityTable:
     """What controllers may know about allocations.
 
     Args:
-        subject: the run.
-        shelf: keeps what was evaluated beside the run's own; None for nowhere.
+        context: the run.
+        tables: keeps what was evaluated beside the run's own; None for nowhere.
         watch: shows progress.
     """
 
-    def __init__(self, subject: Subject, shelf: Shelf | None = None, watch: Watch = silent) -> None:
-        self.subject, self._shelf, self._watch = subject, shelf, watch
+    def __init__(self, context: RunContext, tables: DerivedTables | None = None, watch: Watch = silent) -> None:
+        self.context, self._tables, self._watch = context, tables, watch
         self._influence: dict[str, tuple[float, ...]] = {}
-        rows = subject.experiment.evaluations[["sequence", "allocation", subject.metric]]
+        rows = context.experiment.evaluations[["sequence", "allocation", context.metric]]
         self._known = {(name, tuple(mask.tolist())): float(value) for name, mask, value in rows.to_numpy()}
         self._own: dict[tuple[str, Allocation], float] = {}
-        kept = shelf.read(NAME, SCHEMA) if shelf else None
+        kept = tables.read(NAME, SCHEMA) if tables else None
         for row in kept[0].to_pylist() if kept else []:
             self._own[row["sequence"], tuple(row["allocation"])] = row["quality"]
 
     def history(self, sequence: str) -> list[Outcome]:
         """What the run's search found for a sequence."""
-        rows = self.subject.experiment.evaluations
+        rows = self.context.experiment.evaluations
         return [outcome for _, outcome in outcomes_of(rows[rows["sequence"] == sequence])]
 
-    def influence(self, lessons: Lessons) -> tuple[float, ...]:
+    def influence(self, examples: Seq[Example]) -> tuple[float, ...]:
         """Block influence of each unit over the full model's outputs, the mean over sequences.
 
         Source: ShortGPT, Men et al. 2024 (arXiv 2403.03853), equation 1.
         """
-        return tuple(np.mean([self._influence_of(lesson) for lesson in lessons.each], axis=0).tolist())
+        return tuple(np.mean([self._influence_of(example) for example in examples], axis=0).tolist())
 
-    def _influence_of(self, lesson: Lesson) -> tuple[float, ...]:
-        if lesson.id not in self._influence:
-            states = HiddenStates(self.subject.engine, lesson.prompt.state, lesson.tokens)
-            self._influence[lesson.id] = states.influence()
-        return self._influence[lesson.id]
+    def _influence_of(self, example: Example) -> tuple[float, ...]:
+        if example.id not in self._influence:
+            states = HiddenStates(self.context.engine, example.prompt.state, example.tokens)
+            self._influence[example.id] = states.influence()
+        return self._influence[example.id]
 
     def qualities(self, sequences: Seq[str], masks: Seq[Allocation]) -> NDArray[np.float64]:
         """Quality of every mask on every sequence (N M); what is not known is run by the engine, and kept."""
@@ -85,16 +85,16 @@ class Ledger:
         pairs = [(name, mask) for name, masks in wanted.items() for mask in masks]
         if not pairs:
             return
-        metric, sequences = self.subject.metric, {one.id: one for one in self.subject.sequences}
+        metric, sequences = self.context.metric, {one.id: one for one in self.context.sequences}
         passes = [metric] if get_metric(metric).kind in ("likelihood", "choice") else []
-        evaluator = Evaluator(self.subject.engine, metrics=passes, shuffled=sequences)
+        evaluator = Evaluator(self.context.engine, metrics=passes, shuffled=sequences)
         with self._watch("masks", len(pairs)) as advance:
             for some in _cut(pairs):
                 by_sequence: dict[str, list[Allocation]] = {}
                 for name, mask in some:
                     by_sequence.setdefault(name, []).append(mask)
                 for name in by_sequence:
-                    evaluator.know_full(sequences[name], self.subject.lessons[name].tokens)
+                    evaluator.know_full(sequences[name], self.context.examples[name].tokens)
                 work = [
                     (sequences[name], [Proposal(allocation=mask, family="") for mask in masks])
                     for name, masks in by_sequence.items()
@@ -107,12 +107,12 @@ class Ledger:
                 advance(len(some), "")
 
     def _keep(self) -> None:
-        if self._shelf is not None:
+        if self._tables is not None:
             rows = [
                 {"sequence": name, "allocation": list(mask), "quality": value}
                 for (name, mask), value in self._own.items()
             ]
-            self._shelf.write(NAME, pa.Table.from_pylist(rows, schema=SCHEMA))
+            self._tables.write(NAME, pa.Table.from_pylist(rows, schema=SCHEMA))
 
 
 def _cut(pairs: list[tuple[str, Allocation]]) -> Iterable[list[tuple[str, Allocation]]]:

@@ -8,13 +8,13 @@ import torch
 from tiny import LAYERS
 
 from oracle.allocations import unified
-from oracle.controllers.ledger import Ledger
-from oracle.controllers.lessons import Lessons
-from oracle.controllers.nominate import code_book, nominate
+from oracle.controllers.candidates import code_book, nominate
+from oracle.controllers.methods.sequence_router import class_weights, focal_loss
+from oracle.controllers.methods.static import pool
+from oracle.controllers.quality_table import QualityTable
 from oracle.controllers.registry import make
-from oracle.controllers.router import class_weights, focal_loss
-from oracle.controllers.static import pool
-from oracle.controllers.subject import Subject
+from oracle.controllers.run_context import RunContext
+from oracle.controllers.training_set import TrainingSet
 from oracle.metrics import agreement
 from oracle.types import Outcome
 
@@ -40,12 +40,12 @@ def test_nominations_hold_what_is_known_to_work() -> None:
     assert masks == sorted(masks, key=lambda mask: (len(mask), mask))
 
 
-def test_the_ledger_runs_what_the_run_did_not(subject: Subject, ledger: Ledger) -> None:
-    names, full = subject.ids, tuple(range(LAYERS))
-    rows = subject.experiment.evaluations
+def test_the_ledger_runs_what_the_run_did_not(context: RunContext, quality_table: QualityTable) -> None:
+    names, full = context.ids, tuple(range(LAYERS))
+    rows = context.experiment.evaluations
     known = {(row.sequence, tuple(row.allocation.tolist())): row.agreement for row in rows.itertuples()}
     every = [full, (), (0, 2), (0, 4), (1, 3, 4)]
-    quality_NM = ledger.qualities(names, every)
+    quality_NM = quality_table.qualities(names, every)
     assert quality_NM[:, 0].tolist() == [1.0] * len(names)
     missing = 0
     for name, row in zip(names, quality_NM, strict=True):
@@ -54,17 +54,17 @@ def test_the_ledger_runs_what_the_run_did_not(subject: Subject, ledger: Ledger) 
                 assert value == known[name, mask]
             else:
                 missing += 1
-                [(found, _)] = subject.engine.generate([(subject.lessons[name].prompt.state, mask)])
-                assert value == agreement(found.tokens, subject.lessons[name].tokens)
+                [(found, _)] = context.engine.generate([(context.examples[name].prompt.state, mask)])
+                assert value == agreement(found.tokens, context.examples[name].tokens)
     assert missing
 
 
-def test_the_best_static_mask_is_best_on_the_training_part(subject: Subject, lessons: Lessons) -> None:
-    masks, quality_NM = pool(lessons)
+def test_the_best_static_mask_is_best_on_the_training_part(context: RunContext, training_set: TrainingSet) -> None:
+    masks, quality_NM = pool(training_set)
     for budget in (LAYERS, 3, 0):
-        controller = make("static", subject, {"layers": budget})
-        controller.fit(lessons)
-        [kept] = set(controller.allocations([subject.lessons["s5"].prompt]))
+        controller = make("static", context, {"layers": budget})
+        controller.fit(training_set)
+        [kept] = set(controller.allocations([context.examples["s5"].prompt]))
         means = {mask: mean for mask, mean in zip(masks, quality_NM.mean(0), strict=True) if len(mask) <= budget}
         assert means[kept] == max(means.values())
 
@@ -85,25 +85,27 @@ def test_rare_classes_weigh_more() -> None:
 
 
 @pytest.mark.parametrize("name", ["ridge", "router"])
-def test_choosers_learn_what_can_be_told_from_the_prompt(name: str, subject: Subject, lessons: Lessons) -> None:
+def test_choosers_learn_what_can_be_told_from_the_prompt(
+    name: str, context: RunContext, training_set: TrainingSet
+) -> None:
     """Each sequence has one mask that serves it: on what was learned the choice is right."""
-    controller = make(name, subject, {"price": 0.0})
-    quality_NM = np.eye(len(lessons.each))
+    controller = make(name, context, {"price": 0.0})
+    quality_NM = np.eye(len(training_set.examples))
     controller.book = [(0,), (1,), (2,), (3,)]  # type: ignore[attr-defined]
-    controller._learn(lessons, quality_NM, np.zeros(4))  # type: ignore[attr-defined]
-    right = controller.choose([lesson.prompt for lesson in lessons.each])  # type: ignore[attr-defined]
+    controller._learn(training_set, quality_NM, np.zeros(4))  # type: ignore[attr-defined]
+    right = controller.choose([example.prompt for example in training_set.examples])  # type: ignore[attr-defined]
     assert right == [0, 1, 2, 3]
 
 
 @pytest.mark.parametrize("name", ["ridge", "router"])
-def test_a_high_price_buys_nothing(name: str, subject: Subject, lessons: Lessons) -> None:
-    controller = make(name, subject, {"price": 1000.0})
-    controller.fit(lessons)
-    assert set(controller.allocations([subject.lessons[one].prompt for one in subject.ids])) == {()}
+def test_a_high_price_buys_nothing(name: str, context: RunContext, training_set: TrainingSet) -> None:
+    controller = make(name, context, {"price": 1000.0})
+    controller.fit(training_set)
+    assert set(controller.allocations([context.examples[one].prompt for one in context.ids])) == {()}
 
 
-def test_ridge_on_one_sequence_predicts_a_constant(subject: Subject, lessons: Lessons) -> None:
-    controller = make("ridge", subject, {"price": 0.0})
+def test_ridge_on_one_sequence_predicts_a_constant(context: RunContext, training_set: TrainingSet) -> None:
+    controller = make("ridge", context, {"price": 0.0})
     controller.book = [(0,), (1,)]  # type: ignore[attr-defined]
-    controller._learn(replace(lessons, each=lessons.each[:1]), np.array([[0.2, 0.7]]), np.zeros(2))  # type: ignore[attr-defined]
-    assert set(controller.allocations([subject.lessons[one].prompt for one in subject.ids])) == {(1,)}
+    controller._learn(replace(training_set, examples=training_set.examples[:1]), np.array([[0.2, 0.7]]), np.zeros(2))  # type: ignore[attr-defined]
+    assert set(controller.allocations([context.examples[one].prompt for one in context.ids])) == {(1,)}

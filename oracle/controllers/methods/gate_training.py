@@ -24,7 +24,8 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, gumbel_softmax
 
-from oracle.controllers.lessons import Lesson, Lessons
+from oracle.controllers.prompts import Example
+from oracle.controllers.training_set import TrainingSet
 from oracle.models.decoder import Decoder
 from oracle.models.kv_cache import RowCache
 from oracle.models.layer_call import Call
@@ -70,7 +71,9 @@ class Plan:
     keep_every: int = 10
 
 
-def train(net: Deciding, decoder: Decoder, lessons: Lessons, *, alpha: float, plan: Plan | None = None) -> list[float]:
+def train(
+    net: Deciding, decoder: Decoder, training_set: TrainingSet, *, alpha: float, plan: Plan | None = None
+) -> list[float]:
     """Trains gates; returns the loss of every step that was taken.
 
     Each step draws its sequences and its noise from the seed and its own number: training that was interrupted and goes
@@ -79,20 +82,22 @@ def train(net: Deciding, decoder: Decoder, lessons: Lessons, *, alpha: float, pl
     Args:
         net: what is trained, in place.
         decoder: the model, which stays as it is.
-        lessons: the sequences.
+        training_set: the sequences.
         alpha: weight of the executed fraction in the loss, in nats per whole model.
         plan: how.
     """
     plan = plan or Plan()
-    taught = [replace(one, tokens=one.tokens[: plan.tokens + 1]) for one in lessons.each if len(one.tokens) > 1]
+    taught = [
+        replace(one, tokens=one.tokens[: plan.tokens + 1]) for one in training_set.examples if len(one.tokens) > 1
+    ]
     if not list(net.parameters()):
         return []  # the model has no layer that may be skipped
     optimizer = torch.optim.Adam(net.parameters(), lr=plan.rate)
-    done, losses = _resume(lessons.checkpoint, net, optimizer), list[float]()
-    with lessons.watch("gates", plan.steps) as advance, _frozen(decoder.model), torch.random.fork_rng(devices=[]):
+    done, losses = _resume(training_set.checkpoint, net, optimizer), list[float]()
+    with training_set.watch("gates", plan.steps) as advance, _frozen(decoder.model), torch.random.fork_rng(devices=[]):
         advance(done, "")
         for step in range(done, plan.steps if taught else 0):
-            torch.manual_seed(int(np.random.SeedSequence([lessons.seed, step]).generate_state(1)[0]))
+            torch.manual_seed(int(np.random.SeedSequence([training_set.seed, step]).generate_state(1)[0]))
             chosen = [taught[place] for place in torch.randperm(len(taught))[: plan.batch].tolist()]
             for group in optimizer.param_groups:
                 group["lr"] = plan.rate * (0.55 + 0.45 * math.cos(math.pi * step / plan.steps))
@@ -102,8 +107,8 @@ def train(net: Deciding, decoder: Decoder, lessons: Lessons, *, alpha: float, pl
             loss.backward()
             optimizer.step()
             losses.append(loss.item())
-            if lessons.checkpoint and (step + 1) % plan.keep_every == 0:
-                _keep(lessons.checkpoint, net, optimizer, step + 1)
+            if training_set.checkpoint and (step + 1) % plan.keep_every == 0:
+                _keep(training_set.checkpoint, net, optimizer, step + 1)
             advance(1, f"{surprise.item():.2f} nats/token at {100 * executed.item():.0f} %")
     return losses
 
@@ -119,23 +124,23 @@ def _sampling(net: Deciding, temperature: float) -> Decide:
     return decide
 
 
-def gated_loss(decoder: Decoder, lessons: Seq[Lesson], decide: Decide) -> tuple[Tensor, Tensor]:
+def gated_loss(decoder: Decoder, training_set: Seq[Example], decide: Decide) -> tuple[Tensor, Tensor]:
     """Cross-entropy of the outputs in nats/token, and the mean executed fraction of their fed tokens.
 
     The first token of an output comes out of the prompt's pass, so that it is not predicted here.
 
     Args:
         decoder: the model, its weights frozen.
-        lessons: sequences whose outputs have at least two tokens; one batch.
+        training_set: sequences whose outputs have at least two tokens; one batch.
         decide: the gate.
     """
-    tokens_RT, fed_RT, targets_K = _teacher(lessons, decoder.device)
-    count, width = tokens_RT.shape[1], max(lesson.prompt.state.length for lesson in lessons)
+    tokens_RT, fed_RT, targets_K = _teacher(training_set, decoder.device)
+    count, width = tokens_RT.shape[1], max(example.prompt.state.length for example in training_set)
     cache = RowCache(decoder.layers, width + count)
     for layer in range(decoder.layers):
-        cache.fill_prompts(layer, [lesson.prompt.state.cache[layer] for lesson in lessons], width)
+        cache.fill_prompts(layer, [example.prompt.state.cache[layer] for example in training_set], width)
     cache.advance(width)
-    padding_R = torch.tensor([width - lesson.prompt.state.length for lesson in lessons], device=decoder.device)
+    padding_R = torch.tensor([width - example.prompt.state.length for example in training_set], device=decoder.device)
     slots_S = torch.arange(width + count, device=decoder.device)
     real_RS = slots_S >= padding_R[:, None]
     with torch.no_grad():
@@ -162,15 +167,15 @@ def gated_loss(decoder: Decoder, lessons: Seq[Lesson], decide: Decide) -> tuple[
     return cross_entropy(logits_KV.float(), targets_K), executed / decoder.layers
 
 
-def _teacher(lessons: Seq[Lesson], device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
+def _teacher(training_set: Seq[Example], device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
     """Tokens that are fed, padded at the end (R T); which of them are real (R T); what follows each of these (K)."""
-    count = max(len(lesson.tokens) for lesson in lessons) - 1
-    tokens_RT = torch.zeros((len(lessons), count), dtype=torch.long)
+    count = max(len(example.tokens) for example in training_set) - 1
+    tokens_RT = torch.zeros((len(training_set), count), dtype=torch.long)
     fed_RT = torch.zeros_like(tokens_RT, dtype=torch.bool)
-    for row, lesson in enumerate(lessons):
-        fed = len(lesson.tokens) - 1
-        tokens_RT[row, :fed], fed_RT[row, :fed] = torch.tensor(lesson.tokens[:-1]), True
-    targets = [token for lesson in lessons for token in lesson.tokens[1:]]
+    for row, example in enumerate(training_set):
+        fed = len(example.tokens) - 1
+        tokens_RT[row, :fed], fed_RT[row, :fed] = torch.tensor(example.tokens[:-1]), True
+    targets = [token for example in training_set for token in example.tokens[1:]]
     return tokens_RT.to(device), fed_RT.to(device), torch.tensor(targets, device=device)
 
 

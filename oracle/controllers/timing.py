@@ -6,8 +6,8 @@ from itertools import cycle, islice
 
 from oracle.config import SearchConfig
 from oracle.controllers.base import Controller
-from oracle.controllers.fixed import Full
-from oracle.controllers.lessons import Opened
+from oracle.controllers.methods.fixed import Full
+from oracle.controllers.prompts import Prompt
 from oracle.engine import Engine
 from oracle.engine.decode import Settings
 from oracle.models import LanguageModel
@@ -56,7 +56,7 @@ class Stopwatch:
         prompts: as many as there are; they are repeated where a batch has more.
     """
 
-    def __init__(self, model: LanguageModel, config: SearchConfig, prompts: Seq[Opened]) -> None:
+    def __init__(self, model: LanguageModel, config: SearchConfig, prompts: Seq[Prompt]) -> None:
         self._engine = Steady(model, replace(config, max_new_tokens=NEW_TOKENS))
         self._prompts = prompts
         self._full = Full(self._engine)
@@ -71,7 +71,7 @@ class Stopwatch:
             found.append(Speed(batch=batch, tokens_per_second=own[0], full=full[0], fraction=own[1]))
         return found
 
-    def _rate(self, controller: Controller, prompts: Seq[Opened]) -> tuple[float, float]:
+    def _rate(self, controller: Controller, prompts: Seq[Prompt]) -> tuple[float, float]:
         """Tokens a second, and the fraction of the layers that ran."""
         outputs = controller.generate([prompt.forgetful(self._engine) for prompt in prompts])
         tokens = sum(len(output.tokens) - 1 for output in outputs)

@@ -18,7 +18,8 @@ from sklearn.linear_model import LogisticRegression
 from torch import Tensor
 
 from oracle.controllers.base import TokenController
-from oracle.controllers.lessons import Lesson, Lessons, Opened
+from oracle.controllers.prompts import Example, Prompt
+from oracle.controllers.training_set import TrainingSet
 from oracle.engine import Engine, Fed, Gate
 from oracle.errors import InputError
 from oracle.models.decoder import Decoder
@@ -97,7 +98,7 @@ class _Exiting(TokenController):
     def leaves(self, features_EF: Tensor) -> Tensor:
         """Which of some tokens leave (E)."""
 
-    def gate(self, prompts: Seq[Opened]) -> Gate:
+    def gate(self, prompts: Seq[Prompt]) -> Gate:
         """One gate for all."""
         return Exits(self.engine.model.decoder, self.checks, self.leaves)
 
@@ -166,15 +167,15 @@ class AdaInfer(_Exiting):
         """Thresholds from sure to rash."""
         return [{"threshold": threshold} for threshold in (0.9, 0.7, 0.5)]
 
-    def fit(self, lessons: Lessons) -> None:
+    def fit(self, training_set: TrainingSet) -> None:
         """Learns from the full model's outputs."""
         if not self.checks:  # nobody asks
             self._weights = np.array([0.0, 0.0, -CERTAIN])
             return
-        with lessons.watch("adainfer", len(lessons.each)) as advance:
+        with training_set.watch("adainfer", len(training_set.examples)) as advance:
             parts = []
-            for lesson in lessons.each:
-                parts.append(lesson.prompt.once(("adainfer", self.checks), partial(self._examples, lesson)))
+            for example in training_set.examples:
+                parts.append(example.prompt.once(("adainfer", self.checks), partial(self._examples, example)))
                 advance(1, "")
         x_EF, y_E = (np.concatenate(column) for column in zip(*parts, strict=True))
         if len(np.unique(y_E)) < 2:
@@ -184,12 +185,12 @@ class AdaInfer(_Exiting):
         model = LogisticRegression(class_weight="balanced", max_iter=1000).fit(x_EF, y_E)
         self._weights = np.append(model.coef_[0], model.intercept_)
 
-    def _examples(self, lesson: Lesson) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+    def _examples(self, example: Example) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
         """Features at every check over one output, and whether the token there is the final one."""
         every = tuple(range(self.engine.units.count))
         decoder = self.engine.model.decoder
-        fed = lesson.tokens[:-1] or lesson.tokens
-        states = self.engine.hidden.states(lesson.prompt.state, fed, every).generated.every()
+        fed = example.tokens[:-1] or example.tokens
+        states = self.engine.hidden.states(example.prompt.state, fed, every).generated.every()
         final_T = decoder.finish(states[-1][:, None])[:, 0].argmax(-1)
         found, labels = [], []
         for check in self.checks:

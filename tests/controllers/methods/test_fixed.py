@@ -8,11 +8,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tiny import LAYERS
 
-from oracle.controllers.confidence import Exits, features
-from oracle.controllers.fixed import DepthDecay, RandomMask, Unified, decayed, published_unified
-from oracle.controllers.lessons import Lessons
+from oracle.controllers.methods.confidence import Exits, features
+from oracle.controllers.methods.fixed import DepthDecay, RandomMask, Unified, decayed, published_unified
 from oracle.controllers.registry import make
-from oracle.controllers.subject import Subject
+from oracle.controllers.run_context import RunContext
+from oracle.controllers.training_set import TrainingSet
 from oracle.engine import Fed, TableGate
 from oracle.errors import InputError
 
@@ -48,12 +48,12 @@ def test_a_speedup_below_one_is_refused(speedup: float) -> None:
         published_unified(24, speedup)
 
 
-def test_unified_skipping_is_the_same_under_its_cache_policy(subject: Subject) -> None:
+def test_unified_skipping_is_the_same_under_its_cache_policy(context: RunContext) -> None:
     """Skipped layers take the states of the nearest lower one; nobody who skips them too ever looks."""
-    controller = Unified(subject.engine, speedup=LAYERS / 3)
+    controller = Unified(context.engine, speedup=LAYERS / 3)
     runs_1L = np.isin(np.arange(LAYERS), controller.kept)[None]
-    prompts = [lesson.prompt for lesson in subject.lessons.values()]
-    copied = subject.engine.generate_gated(
+    prompts = [example.prompt for example in context.examples.values()]
+    copied = context.engine.generate_gated(
         [prompt.state for prompt in prompts], TableGate([runs_1L] * len(prompts), policy="copy")
     )
     assert [one.generation.tokens for one in copied] == [one.tokens for one in controller.generate(prompts)]
@@ -68,36 +68,36 @@ def test_depth_decay_leaves_out_the_middle(layers: int, budget: int) -> None:
     assert sum(b - a > 1 for a, b in pairwise(kept)) <= 1, "one gap at most"
 
 
-def test_depth_decay_follows_the_published_formula(subject: Subject) -> None:
-    prompts = [lesson.prompt for lesson in subject.lessons.values()]
-    [first, *_] = subject.engine.generate_gated(
-        [prompt.state for prompt in prompts], DepthDecay(subject.engine, alpha=0.8).gate(prompts)
+def test_depth_decay_follows_the_published_formula(context: RunContext) -> None:
+    prompts = [example.prompt for example in context.examples.values()]
+    [first, *_] = context.engine.generate_gated(
+        [prompt.state for prompt in prompts], DepthDecay(context.engine, alpha=0.8).gate(prompts)
     )
     expected = [max(2, int(LAYERS * 0.8 ** (place + 1))) for place in range(len(first.ran_TL))]
     assert first.ran_TL.sum(1).tolist() == expected
 
 
-def test_random_masks_belong_to_their_prompts(subject: Subject) -> None:
-    prompts = [lesson.prompt for lesson in subject.lessons.values()]
-    masks = RandomMask(subject.engine, layers=2).allocations(prompts)
-    assert masks == RandomMask(subject.engine, layers=2).allocations(prompts[::-1])[::-1]
+def test_random_masks_belong_to_their_prompts(context: RunContext) -> None:
+    prompts = [example.prompt for example in context.examples.values()]
+    masks = RandomMask(context.engine, layers=2).allocations(prompts)
+    assert masks == RandomMask(context.engine, layers=2).allocations(prompts[::-1])[::-1]
     assert len(set(masks)) > 1
     assert {len(mask) for mask in masks} == {2}
-    assert masks != RandomMask(subject.engine, layers=2, seed=1).allocations(prompts)
+    assert masks != RandomMask(context.engine, layers=2, seed=1).allocations(prompts)
 
 
-def test_clasp_at_full_budget_is_the_full_model(subject: Subject) -> None:
-    prompts = [lesson.prompt for lesson in subject.lessons.values()]
-    assert make("clasp", subject, {"layers": LAYERS}).allocations(prompts) == [tuple(range(LAYERS))] * len(prompts)
-    masks = make("clasp", subject, {"layers": 3}).allocations(prompts)
+def test_clasp_at_full_budget_is_the_full_model(context: RunContext) -> None:
+    prompts = [example.prompt for example in context.examples.values()]
+    assert make("clasp", context, {"layers": LAYERS}).allocations(prompts) == [tuple(range(LAYERS))] * len(prompts)
+    masks = make("clasp", context, {"layers": 3}).allocations(prompts)
     assert {len(mask) for mask in masks} == {3}
 
 
-def test_block_influence_drops_the_least_influential(subject: Subject, lessons: Lessons) -> None:
-    controller = make("influence", subject, {"layers": 3})
-    controller.fit(lessons)
-    worth = np.array(lessons.ledger.influence(lessons))
-    [kept] = set(controller.allocations([subject.lessons["s5"].prompt]))
+def test_block_influence_drops_the_least_influential(context: RunContext, training_set: TrainingSet) -> None:
+    controller = make("influence", context, {"layers": 3})
+    controller.fit(training_set)
+    worth = np.array(training_set.quality_table.influence(training_set.examples))
+    [kept] = set(controller.allocations([context.examples["s5"].prompt]))
     dropped = sorted(set(range(LAYERS)) - set(kept))
     assert len(kept) == 3
     assert worth[list(kept)].min() >= worth[dropped].max()
@@ -117,15 +117,15 @@ def test_block_influence_drops_the_least_influential(subject: Subject, lessons: 
         ("gate-hidden", {"alpha": -1.0}, "a weight alpha of at least 0"),
     ],
 )
-def test_wrong_settings_are_refused(subject: Subject, name: str, settings: dict, message: str) -> None:
+def test_wrong_settings_are_refused(context: RunContext, name: str, settings: dict, message: str) -> None:
     with pytest.raises(InputError, match=message):
-        make(name, subject, settings)
+        make(name, context, settings)
 
 
-def test_who_leaves_does_not_come_back(subject: Subject) -> None:
+def test_who_leaves_does_not_come_back(context: RunContext) -> None:
     import torch
 
-    decoder, asked = subject.engine.model.decoder, []
+    decoder, asked = context.engine.model.decoder, []
 
     def leaves(features_EF: torch.Tensor) -> torch.Tensor:
         asked.append(len(features_EF))
@@ -149,21 +149,21 @@ def test_features_of_a_distribution() -> None:
 
 
 @pytest.mark.parametrize("threshold", [0.0, 2.0])
-def test_confidence_at_its_ends(subject: Subject, threshold: float) -> None:
+def test_confidence_at_its_ends(context: RunContext, threshold: float) -> None:
     """A gap of 0 is always reached, one above 1 never."""
-    controller = make("confidence", subject, {"measure": "gap", "threshold": threshold, "stride": 2})
-    outputs = controller.generate([lesson.prompt for lesson in subject.lessons.values()])
+    controller = make("confidence", context, {"measure": "gap", "threshold": threshold, "stride": 2})
+    outputs = controller.generate([example.prompt for example in context.examples.values()])
     assert {output.cost for output in outputs} == {2.0 if threshold == 0 else float(LAYERS)}
     if threshold:
-        assert [output.tokens for output in outputs] == [lesson.tokens for lesson in subject.lessons.values()]
+        assert [output.tokens for output in outputs] == [example.tokens for example in context.examples.values()]
     checks = 1 if threshold == 0 else 2
     assert controller.costs is not None
     ran = controller.costs.of(tuple(range(int(outputs[0].cost))), propagate=True)
     assert outputs[0].flops == pytest.approx(ran + checks * controller.costs.overhead)
 
 
-def test_without_a_check_on_the_way_nobody_leaves(subject: Subject, lessons: Lessons) -> None:
-    controller = make("adainfer", subject, {"threshold": 0.5, "stride": LAYERS})
-    controller.fit(lessons)
-    outputs = controller.generate([lesson.prompt for lesson in lessons.each])
-    assert [output.tokens for output in outputs] == [lesson.tokens for lesson in lessons.each]
+def test_without_a_check_on_the_way_nobody_leaves(context: RunContext, training_set: TrainingSet) -> None:
+    controller = make("adainfer", context, {"threshold": 0.5, "stride": LAYERS})
+    controller.fit(training_set)
+    outputs = controller.generate([example.prompt for example in training_set.examples])
+    assert [output.tokens for output in outputs] == [example.tokens for example in training_set.examples]

@@ -8,8 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from oracle.controllers.base import SequenceController
-from oracle.controllers.fixed import check_budget, levels
-from oracle.controllers.lessons import Lessons, Opened
+from oracle.controllers.methods.fixed import check_budget, levels
+from oracle.controllers.prompts import Prompt
+from oracle.controllers.training_set import TrainingSet
 from oracle.engine import Engine, PromptState
 from oracle.engine.layer_importance import HiddenStates
 from oracle.errors import InputError
@@ -44,9 +45,9 @@ class BlockInfluence(SequenceController):
         """Budgets from most of the layers to half of them."""
         return [{"layers": budget} for budget in levels(layers)]
 
-    def fit(self, lessons: Lessons) -> None:
+    def fit(self, training_set: TrainingSet) -> None:
         """Ranks the layers."""
-        ranked = np.argsort(-np.array(lessons.ledger.influence(lessons)), kind="stable")
+        ranked = np.argsort(-np.array(training_set.quality_table.influence(training_set.examples)), kind="stable")
         self.kept = tuple(sorted(ranked[: self.budget].tolist()))
 
     def state(self) -> dict[str, NDArray[Any]]:
@@ -57,7 +58,7 @@ class BlockInfluence(SequenceController):
         """Takes over what another one has learned."""
         self.kept = tuple(state["kept"].tolist())
 
-    def allocations(self, prompts: Seq[Opened]) -> list[Allocation]:
+    def allocations(self, prompts: Seq[Prompt]) -> list[Allocation]:
         """The same layers for all."""
         if self.kept is None:
             raise InputError("block influence is calibrated on sequences first: call fit")
@@ -87,11 +88,11 @@ class Clasp(SequenceController):
         """Budgets of most of the layers: deciding takes time."""
         return [{"layers": budget} for budget in levels(layers)[:2]]
 
-    def allocations(self, prompts: Seq[Opened]) -> list[Allocation]:
+    def allocations(self, prompts: Seq[Prompt]) -> list[Allocation]:
         """A mask for each prompt."""
         return [self._allocation(prompt) for prompt in prompts]
 
-    def _allocation(self, prompt: Opened) -> Allocation:
+    def _allocation(self, prompt: Prompt) -> Allocation:
         units, length = self.engine.units.count, prompt.state.length
         looked = min(WINDOW, length - 1)
         if looked < 1:

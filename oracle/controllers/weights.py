@@ -10,12 +10,10 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
 from oracle.controllers.base import Controller
-from oracle.errors import InputError
+from oracle.store.derived import PROVENANCE, writable
 from oracle.store.files import write_whole
 
 __all__ = ["load_learned", "save_learned"]
-
-NAME = "provenance"
 
 
 def save_learned(path: Path, controller: Controller, about: Mapping[str, Any]) -> None:
@@ -30,12 +28,9 @@ def save_learned(path: Path, controller: Controller, about: Mapping[str, Any]) -
         InputError: if it cannot be written.
     """
     tensors = {name: np.ascontiguousarray(value) for name, value in controller.state().items()}
-    metadata = {NAME: json.dumps(dict(about))}
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+    metadata = {PROVENANCE.decode(): json.dumps(dict(about))}
+    with writable(path):
         write_whole(path, lambda scratch: save_file(tensors, scratch, metadata=metadata))
-    except OSError as error:
-        raise InputError(f"cannot write '{path}' ({error.strerror}); make room or make it writable") from error
 
 
 def load_learned(path: Path, controller: Controller, key: str) -> bool:
@@ -44,7 +39,7 @@ def load_learned(path: Path, controller: Controller, key: str) -> bool:
         return False
     try:
         with safe_open(path, "np") as file:
-            if json.loads((file.metadata() or {})[NAME])["key"] != key:
+            if json.loads((file.metadata() or {})[PROVENANCE.decode()])["key"] != key:
                 return False
             state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - no dictionary
         controller.restore(state)

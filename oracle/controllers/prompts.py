@@ -4,27 +4,24 @@ Shapes: P prompt tokens, D hidden width, W windows.
 """
 
 from collections.abc import Callable, Hashable
-from collections.abc import Sequence as Seq
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 import torch
 from torch import Tensor
 
 from oracle.engine import Engine, PromptState
-from oracle.utils.progress import Watch, silent
 
 if TYPE_CHECKING:
-    from oracle.controllers.ledger import Ledger
+    pass
 
-__all__ = ["Lesson", "Lessons", "Opened"]
+__all__ = ["Example", "Prompt"]
 
 Result = TypeVar("Result")
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Opened:
+class Prompt:
     """A prompt after one pass at full depth.
 
     Attributes:
@@ -52,13 +49,13 @@ class Opened:
             self._kept[key] = compute()
         return self._kept[key]
 
-    def forgetful(self, engine: Engine) -> "Opened":
+    def forgetful(self, engine: Engine) -> "Prompt":
         """The same prompt with what its pass gives, hidden states included, and nothing else: for measuring time.
 
         It is a prompt of its own, for of equal rows the engine would run one.
         """
         middle = self.once("middle", lambda: self._middle(engine))
-        return Opened(text=self.text, state=replace(self.state), _kept={"middle": middle})
+        return Prompt(text=self.text, state=replace(self.state), _kept={"middle": middle})
 
     def windows(self, engine: Engine, count: int) -> Tensor:
         """Means of the full model's states at half depth over so many windows of the prompt, in float32 (W D).
@@ -75,7 +72,7 @@ class Opened:
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Lesson:
+class Example:
     """A sequence to learn from.
 
     Attributes:
@@ -85,29 +82,5 @@ class Lesson:
     """
 
     id: str
-    prompt: Opened
+    prompt: Prompt
     tokens: tuple[int, ...]
-
-
-@dataclass(frozen=True, kw_only=True, eq=False)
-class Lessons:
-    """The training part of a run; no controller is evaluated on what it was given here.
-
-    Attributes:
-        each: the sequences.
-        ledger: qualities of allocations on them.
-        seed: of every random choice.
-        checkpoint: a file from which training goes on if it was interrupted; None for none.
-        watch: shows progress.
-    """
-
-    each: Seq[Lesson]
-    ledger: "Ledger"
-    seed: int = 0
-    checkpoint: Path | None = None
-    watch: Watch = silent
-
-    @property
-    def ids(self) -> list[str]:
-        """Of the sequences."""
-        return [lesson.id for lesson in self.each]

@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 from oracle.config import SearchConfig
 from oracle.controllers.base import SequenceController
-from oracle.controllers.lessons import Opened
+from oracle.controllers.prompts import Prompt
 from oracle.engine import Engine
 from oracle.errors import InputError
 from oracle.models import LanguageModel
@@ -95,13 +95,13 @@ class OracleController(SequenceController):
             )
         return self._allocations[prompt]
 
-    def open(self, prompts: Seq[str | Opened]) -> list[Opened]:
+    def open(self, prompts: Seq[str | Prompt]) -> list[Prompt]:
         """Runs the prompts, once it is clear that the oracle knows them."""
         for prompt in prompts:
             self.allocation(prompt if isinstance(prompt, str) else prompt.text)
         return super().open(prompts)
 
-    def allocations(self, prompts: Seq[Opened]) -> list[Allocation]:
+    def allocations(self, prompts: Seq[Prompt]) -> list[Allocation]:
         """What the oracle chose."""
         return [self.allocation(prompt.text) for prompt in prompts]
 

@@ -8,10 +8,10 @@ import pytest
 import torch
 from tiny import LAYERS
 
-from oracle.controllers.glavas import Deciders, GlavasFixed, GlavasHidden, LearnedGate
-from oracle.controllers.lessons import Lessons
-from oracle.controllers.subject import Subject
-from oracle.controllers.training import Plan, gated_loss, train
+from oracle.controllers.methods.gate_training import Plan, gated_loss, train
+from oracle.controllers.methods.gates import Deciders, GlavasFixed, GlavasHidden, LearnedGate
+from oracle.controllers.run_context import RunContext
+from oracle.controllers.training_set import TrainingSet
 from oracle.engine import Gate, TableGate
 
 pytestmark = pytest.mark.slow
@@ -24,7 +24,7 @@ def deciders(shape: str = "linear", *, fixed: bool = False) -> Deciders:
     return Deciders(32, LAYERS, shape, fixed=fixed)
 
 
-def test_the_loss_is_that_of_the_engine_under_the_same_gate(subject: Subject, lessons: Lessons) -> None:
+def test_the_loss_is_that_of_the_engine_under_the_same_gate(context: RunContext, training_set: TrainingSet) -> None:
     """Teacher-forced with gates of 0 and 1: the engine's own scores under the policy `propagate`, prompt and all."""
     runs_TL = np.random.default_rng(0).random((12, LAYERS)) < 0.6
 
@@ -32,10 +32,12 @@ def test_the_loss_is_that_of_the_engine_under_the_same_gate(subject: Subject, le
         count = hidden_RTD.shape[1]
         return torch.from_numpy(runs_TL[:count, layer]).float().expand(len(hidden_RTD), count)
 
-    loss, executed = gated_loss(subject.engine.model.decoder, lessons.each, decide)
-    gate = TableGate([runs_TL] * len(lessons.each), policy="propagate")
-    scores = subject.engine.score_gated(
-        [lesson.prompt.state for lesson in lessons.each], gate, [lesson.tokens for lesson in lessons.each]
+    loss, executed = gated_loss(context.engine.model.decoder, training_set.examples, decide)
+    gate = TableGate([runs_TL] * len(training_set.examples), policy="propagate")
+    scores = context.engine.score_gated(
+        [example.prompt.state for example in training_set.examples],
+        gate,
+        [example.tokens for example in training_set.examples],
     )
     expected = np.concatenate([score.log_likelihoods_T[1:] for score in scores])
     assert loss.item() == pytest.approx(-expected.mean(), rel=1e-5)
@@ -44,17 +46,19 @@ def test_the_loss_is_that_of_the_engine_under_the_same_gate(subject: Subject, le
 
 @pytest.mark.parametrize("shape", ["linear", "mlp"])
 @pytest.mark.parametrize("fixed", [False, True])
-def test_a_price_on_layers_has_them_skipped(subject: Subject, lessons: Lessons, shape: str, fixed: bool) -> None:
-    decoder, weights = subject.engine.model.decoder, subject.engine.model.network.state_dict()
+def test_a_price_on_layers_has_them_skipped(
+    context: RunContext, training_set: TrainingSet, shape: str, fixed: bool
+) -> None:
+    decoder, weights = context.engine.model.decoder, context.engine.model.network.state_dict()
     before = {name: value.clone() for name, value in weights.items()}
     wanted = [weight.requires_grad for weight in decoder.model.parameters()]
     executed = {}
     for alpha in (0.0, 1000.0):
         net = deciders(shape, fixed=fixed)
-        train(net, decoder, lessons, alpha=alpha, plan=replace(FAST, steps=25))
-        states = [lesson.prompt.state for lesson in lessons.each]
+        train(net, decoder, training_set, alpha=alpha, plan=replace(FAST, steps=25))
+        states = [example.prompt.state for example in training_set.examples]
         executed[alpha] = np.mean(
-            [one.ran_TL.mean() for one in subject.engine.generate_gated(states, LearnedGate(net))]
+            [one.ran_TL.mean() for one in context.engine.generate_gated(states, LearnedGate(net))]
         )
     assert executed[1000.0] == pytest.approx(2 / LAYERS), "the first and the last layer always run"
     assert executed[0.0] > executed[1000.0]
@@ -63,13 +67,13 @@ def test_a_price_on_layers_has_them_skipped(subject: Subject, lessons: Lessons, 
     assert all(weight.grad is None for weight in decoder.model.parameters())
 
 
-def test_gradients_reach_the_gates_through_the_layers_above(subject: Subject, lessons: Lessons) -> None:
+def test_gradients_reach_the_gates_through_the_layers_above(context: RunContext, training_set: TrainingSet) -> None:
     weight_L = torch.ones(LAYERS, requires_grad=True)
 
     def decide(layer: int, hidden_RTD: torch.Tensor) -> torch.Tensor:
         return weight_L[layer].expand(hidden_RTD.shape[:2])
 
-    loss, _ = gated_loss(subject.engine.model.decoder, lessons.each, decide)
+    loss, _ = gated_loss(context.engine.model.decoder, training_set.examples, decide)
     loss.backward()
     assert weight_L.grad is not None
     step = torch.zeros(LAYERS)
@@ -79,8 +83,8 @@ def test_gradients_reach_the_gates_through_the_layers_above(subject: Subject, le
         with torch.no_grad():
             moved_L = torch.ones(LAYERS) + sign * step
             value, _ = gated_loss(
-                subject.engine.model.decoder,
-                lessons.each,
+                context.engine.model.decoder,
+                training_set.examples,
                 lambda layer, h: moved_L[layer].expand(h.shape[:2]),  # noqa: B023
             )
             shifted.append(float(value))
@@ -89,12 +93,12 @@ def test_gradients_reach_the_gates_through_the_layers_above(subject: Subject, le
 
 @pytest.mark.parametrize("stopped", [2, 5])
 def test_interrupted_training_ends_with_the_same_weights(
-    subject: Subject, lessons: Lessons, tmp_path: Path, stopped: int
+    context: RunContext, training_set: TrainingSet, tmp_path: Path, stopped: int
 ) -> None:
-    decoder, path = subject.engine.model.decoder, tmp_path / "gates.training"
+    decoder, path = context.engine.model.decoder, tmp_path / "gates.training"
     whole = deciders()
-    losses = train(whole, decoder, lessons, alpha=1.0, plan=FAST)
-    kept = replace(lessons, checkpoint=path)
+    losses = train(whole, decoder, training_set, alpha=1.0, plan=FAST)
+    kept = replace(training_set, checkpoint=path)
 
     class StopError(Exception):
         pass
@@ -117,23 +121,25 @@ def test_interrupted_training_ends_with_the_same_weights(
         assert torch.equal(value, again.state_dict()[name])
 
 
-def test_a_checkpoint_of_something_else_is_left_alone(subject: Subject, lessons: Lessons, tmp_path: Path) -> None:
-    decoder, path = subject.engine.model.decoder, tmp_path / "gates.training"
-    train(deciders("mlp"), decoder, replace(lessons, checkpoint=path), alpha=1.0, plan=FAST)
+def test_a_checkpoint_of_something_else_is_left_alone(
+    context: RunContext, training_set: TrainingSet, tmp_path: Path
+) -> None:
+    decoder, path = context.engine.model.decoder, tmp_path / "gates.training"
+    train(deciders("mlp"), decoder, replace(training_set, checkpoint=path), alpha=1.0, plan=FAST)
     assert path.is_file()
     net, fresh = deciders(), deciders()
-    losses = train(net, decoder, replace(lessons, checkpoint=path), alpha=1.0, plan=FAST)
-    assert losses == train(fresh, decoder, lessons, alpha=1.0, plan=FAST)
+    losses = train(net, decoder, replace(training_set, checkpoint=path), alpha=1.0, plan=FAST)
+    assert losses == train(fresh, decoder, training_set, alpha=1.0, plan=FAST)
 
 
-def test_a_fixed_input_decides_alike_for_all(subject: Subject, lessons: Lessons) -> None:
-    states = [lesson.prompt.state for lesson in lessons.each]
+def test_a_fixed_input_decides_alike_for_all(context: RunContext, training_set: TrainingSet) -> None:
+    states = [example.prompt.state for example in training_set.examples]
     for kind, alike in ((GlavasFixed, True), (GlavasHidden, False)):
-        controller = kind(subject.engine, alpha=5.0)
-        controller.fit(lessons)
-        gate: Gate = controller.gate([lesson.prompt for lesson in lessons.each])
+        controller = kind(context.engine, alpha=5.0)
+        controller.fit(training_set)
+        gate: Gate = controller.gate([example.prompt for example in training_set.examples])
         assert isinstance(gate, LearnedGate)
-        ran_TL = np.concatenate([one.ran_TL for one in subject.engine.generate_gated(states, gate)])
+        ran_TL = np.concatenate([one.ran_TL for one in context.engine.generate_gated(states, gate)])
         if alike:
             assert (ran_TL == ran_TL[0]).all()
     hidden = deciders()

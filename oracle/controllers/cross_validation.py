@@ -14,16 +14,17 @@ import pandas as pd
 import pyarrow as pa
 
 from oracle.controllers.base import Controller, Kind, Output
-from oracle.controllers.learned import load_learned, save_learned
-from oracle.controllers.ledger import Ledger
-from oracle.controllers.lessons import Lessons
+from oracle.controllers.quality_table import QualityTable
 from oracle.controllers.registry import CONTROLLERS, make, setting
-from oracle.controllers.shelf import Shelf
-from oracle.controllers.speed import Speed, Stopwatch
-from oracle.controllers.subject import Subject
+from oracle.controllers.run_context import RunContext
+from oracle.controllers.scoring import quality_of
+from oracle.controllers.timing import Speed, Stopwatch
+from oracle.controllers.training_set import TrainingSet
+from oracle.controllers.weights import load_learned, save_learned
+from oracle.store.derived import DerivedTables
 from oracle.utils.progress import Watch, silent
 
-__all__ = ["Result", "Trials", "parts"]
+__all__ = ["CrossValidation", "Result", "parts"]
 
 SCHEMA = pa.schema(
     [
@@ -47,7 +48,7 @@ class Result:
         controller: its name.
         settings: its settings.
         kind: `sequence` or `token`.
-        rows: one a sequence, in the order of the subject: the columns of `SCHEMA`.
+        rows: one a sequence, in the order of the context: the columns of `SCHEMA`.
         speeds: as measured; empty if they were not.
     """
 
@@ -58,28 +59,33 @@ class Result:
     speeds: Seq[Speed]
 
 
-class Trials:
+class CrossValidation:
     """Tries controllers on a run.
 
     Args:
-        subject: the run.
-        ledger: what they may learn from.
-        shelf: keeps what is finished.
+        context: the run.
+        quality_table: what they may learn from.
+        tables: keeps what is finished.
         stopwatch: times them; None for no timing.
         watch: shows progress.
     """
 
     def __init__(
-        self, subject: Subject, ledger: Ledger, shelf: Shelf, stopwatch: Stopwatch | None, watch: Watch = silent
+        self,
+        context: RunContext,
+        quality_table: QualityTable,
+        tables: DerivedTables,
+        stopwatch: Stopwatch | None,
+        watch: Watch = silent,
     ) -> None:
-        self._subject, self._ledger, self._shelf = subject, ledger, shelf
+        self._context, self._quality_table, self._tables = context, quality_table, tables
         self._stopwatch, self._watch = stopwatch, watch
-        self._seed = int(subject.run.manifest["seed"])
+        self._seed = int(context.run.manifest["seed"])
 
     def result(self, name: str, settings: dict[str, Any]) -> Result:
-        """What a controller does, from the shelf if it is there."""
+        """What a controller does, from the tables if it is there."""
         stem = _stem(name, settings)
-        kept = self._shelf.read(stem, SCHEMA)
+        kept = self._tables.read(stem, SCHEMA)
         if kept and (kept[1]["speeds"] or self._stopwatch is None):
             speeds = [Speed(**values) for values in kept[1]["speeds"]]
             return self._result(name, settings, kept[0], speeds)
@@ -87,42 +93,42 @@ class Trials:
         speeds = self._stopwatch.measure(controller) if self._stopwatch else []
         table = pa.Table.from_pylist(rows, schema=SCHEMA)
         about = {"controller": name, "settings": settings, "speeds": [asdict(speed) for speed in speeds]}
-        self._shelf.write(stem, table, about)
+        self._tables.write(stem, table, about)
         return self._result(name, settings, table, speeds)
 
     def _result(self, name: str, settings: dict[str, Any], table: pa.Table, speeds: Seq[Speed]) -> Result:
-        rows = table.to_pandas().set_index("sequence").loc[self._subject.ids].reset_index()
+        rows = table.to_pandas().set_index("sequence").loc[self._context.ids].reset_index()
         return Result(controller=name, settings=settings, kind=CONTROLLERS[name].kind, rows=rows, speeds=speeds)
 
     def _run(self, name: str, settings: dict[str, Any]) -> tuple[list[dict[str, Any]], Controller]:
-        kind, subject = CONTROLLERS[name], self._subject
-        sequences = {sequence.id: sequence for sequence in subject.sequences}
-        split = parts(subject.ids, kind.folds, self._seed) if kind.learns else [subject.ids]
+        kind, context = CONTROLLERS[name], self._context
+        sequences = {sequence.id: sequence for sequence in context.sequences}
+        split = parts(context.ids, kind.folds, self._seed) if kind.learns else [context.ids]
         rows: list[dict[str, Any]] = []
         for fold, held in enumerate(split):
-            controller = make(name, subject, settings)
+            controller = make(name, context, settings)
             if kind.learns:
-                self._teach(controller, _stem(name, settings, fold), [one for one in subject.ids if one not in held])
-            outputs = controller.generate([subject.lessons[one].prompt for one in held])
-            judged = subject.quality(controller, [sequences[one] for one in held], outputs)
+                self._train(controller, _stem(name, settings, fold), [one for one in context.ids if one not in held])
+            outputs = controller.generate([context.examples[one].prompt for one in held])
+            judged = quality_of(context, controller, [sequences[one] for one in held], outputs)
             for one, output, found in zip(held, outputs, judged, strict=True):
                 row = {"sequence": one, "fold": fold, "quality": found.value, **_columns(output)}
                 if found.cost is not None:  # the quality is that of other texts than the output
-                    row |= {"fraction": found.cost / subject.units, "flops": found.flops}
+                    row |= {"fraction": found.cost / context.units, "flops": found.flops}
                 rows.append(row)
         return rows, controller
 
-    def _teach(self, controller: Controller, stem: str, ids: list[str]) -> None:
+    def _train(self, controller: Controller, stem: str, ids: list[str]) -> None:
         """Has it learn from some sequences, unless that was done before."""
-        path = self._shelf.folder / "learned" / f"{stem}.safetensors"
-        about = {**self._shelf.provenance, "controller": controller.name, "sequences": ids}
+        path = self._tables.folder / "learned" / f"{stem}.safetensors"
+        about = {**self._tables.provenance, "controller": controller.name, "sequences": ids}
         if load_learned(path, controller, about["key"]):
             return
-        checkpoint = path.with_suffix(f".{self._shelf.key}.training")
+        checkpoint = path.with_suffix(f".{self._tables.key}.training")
         controller.fit(
-            Lessons(
-                each=[self._subject.lessons[one] for one in ids],
-                ledger=self._ledger,
+            TrainingSet(
+                examples=[self._context.examples[one] for one in ids],
+                quality_table=self._quality_table,
                 seed=self._seed,
                 checkpoint=checkpoint,
                 watch=self._watch,

@@ -8,9 +8,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from oracle.controllers.base import SequenceController
-from oracle.controllers.fixed import check_budget
-from oracle.controllers.lessons import Lessons, Opened
-from oracle.controllers.nominate import nominate
+from oracle.controllers.candidates import nominate
+from oracle.controllers.methods.fixed import check_budget
+from oracle.controllers.prompts import Prompt
+from oracle.controllers.training_set import TrainingSet
 from oracle.engine import Engine
 from oracle.errors import InputError
 from oracle.types import Allocation
@@ -25,18 +26,18 @@ def budgets(units: int) -> list[int]:
     return sorted({round(share * units) for share in SHARES}, reverse=True)
 
 
-def pool(lessons: Lessons) -> tuple[list[Allocation], NDArray[np.float64]]:
+def pool(training_set: TrainingSet) -> tuple[list[Allocation], NDArray[np.float64]]:
     """Masks that the training part speaks for, by rising cost, and their qualities on it (N M)."""
-    ledger = lessons.ledger
-    influence = ledger.influence(lessons)
+    quality_table = training_set.quality_table
+    influence = quality_table.influence(training_set.examples)
     masks = nominate(
-        [ledger.history(name) for name in lessons.ids],
+        [quality_table.history(name) for name in training_set.ids],
         influence,
         budgets(len(influence)),
-        metric=ledger.subject.metric,
-        tolerance=ledger.subject.experiment.tolerance,
+        metric=quality_table.context.metric,
+        tolerance=quality_table.context.experiment.tolerance,
     )
-    return masks, ledger.qualities(lessons.ids, masks)
+    return masks, quality_table.qualities(training_set.ids, masks)
 
 
 class StaticBest(SequenceController):
@@ -60,9 +61,9 @@ class StaticBest(SequenceController):
         """Budgets from nearly all layers to a third of them."""
         return [{"layers": budget} for budget in budgets(layers)]
 
-    def fit(self, lessons: Lessons) -> None:
+    def fit(self, training_set: TrainingSet) -> None:
         """Chooses the mask; of equally good ones the cheapest."""
-        masks, quality_NM = pool(lessons)
+        masks, quality_NM = pool(training_set)
         within = [place for place, mask in enumerate(masks) if len(mask) <= self.budget]
         self.kept = masks[within[int(quality_NM[:, within].mean(0).argmax())]]
 
@@ -74,7 +75,7 @@ class StaticBest(SequenceController):
         """Takes over what another one has learned."""
         self.kept = tuple(state["kept"].tolist())
 
-    def allocations(self, prompts: Seq[Opened]) -> list[Allocation]:
+    def allocations(self, prompts: Seq[Prompt]) -> list[Allocation]:
         """The same layers for all."""
         if self.kept is None:
             raise InputError("the best static mask is chosen on sequences first: call fit")

@@ -17,9 +17,10 @@ from sklearn import linear_model
 from torch import Tensor, nn
 
 from oracle.controllers.base import SequenceController
-from oracle.controllers.lessons import Lessons, Opened
-from oracle.controllers.nominate import code_book
-from oracle.controllers.static import pool
+from oracle.controllers.candidates import code_book
+from oracle.controllers.methods.static import pool
+from oracle.controllers.prompts import Prompt
+from oracle.controllers.training_set import TrainingSet
 from oracle.engine import Engine
 from oracle.errors import InputError
 from oracle.types import Allocation
@@ -63,25 +64,25 @@ class _Choosing(SequenceController):
         """Prices from low to high."""
         return [{"price": price} for price in PRICES]
 
-    def fit(self, lessons: Lessons) -> None:
+    def fit(self, training_set: TrainingSet) -> None:
         """Takes the code book from the run's allocations, then learns to choose."""
-        masks, quality_NM = pool(lessons)
+        masks, quality_NM = pool(training_set)
         means_M = quality_NM.mean(0)
         price = self.price * float(means_M.max() - means_M.min())
         cost_M = np.array([len(mask) for mask in masks]) / self.engine.units.count
         chosen = code_book(quality_NM, cost_M, size=BOOK, price=price)
         self.book = [masks[place] for place in chosen]
-        self._learn(lessons, quality_NM[:, chosen], price * cost_M[chosen])
+        self._learn(training_set, quality_NM[:, chosen], price * cost_M[chosen])
 
     @abstractmethod
-    def _learn(self, lessons: Lessons, quality_NM: NDArray[np.float64], cost_M: NDArray[np.float64]) -> None:
+    def _learn(self, training_set: TrainingSet, quality_NM: NDArray[np.float64], cost_M: NDArray[np.float64]) -> None:
         """Learns from the quality of every allocation of the book and what each costs, in units of quality."""
 
     @abstractmethod
-    def choose(self, prompts: Seq[Opened]) -> list[int]:
+    def choose(self, prompts: Seq[Prompt]) -> list[int]:
         """The place in the book for each prompt."""
 
-    def allocations(self, prompts: Seq[Opened]) -> list[Allocation]:
+    def allocations(self, prompts: Seq[Prompt]) -> list[Allocation]:
         """An allocation of the book for each prompt."""
         if not self.book:
             raise InputError(f"'{self.name}' learns from sequences first: call fit")
@@ -113,15 +114,15 @@ class Router(_Choosing):
         super().__init__(engine, price=price)
         self._net: nn.Sequential | None = None
 
-    def _learn(self, lessons: Lessons, quality_NM: NDArray[np.float64], cost_M: NDArray[np.float64]) -> None:
+    def _learn(self, training_set: TrainingSet, quality_NM: NDArray[np.float64], cost_M: NDArray[np.float64]) -> None:
         label_N = torch.from_numpy((quality_NM - cost_M).argmax(1))
-        windows = [lesson.prompt.windows(self.engine, WINDOWS).cpu() for lesson in lessons.each]
+        windows = [example.prompt.windows(self.engine, WINDOWS).cpu() for example in training_set.examples]
         with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(lessons.seed)
+            torch.manual_seed(training_set.seed)
             net = self._net = _network(windows[0].shape[-1], len(self.book))
         optimizer = torch.optim.AdamW(net.parameters(), lr=RATE, weight_decay=DECAY)
         weight_M = class_weights(label_N, len(self.book))
-        with lessons.watch("router", STEPS) as advance:
+        with training_set.watch("router", STEPS) as advance:
             for _ in range(STEPS):
                 logits_NM = torch.stack([net(window_WD).mean(0) for window_WD in windows])
                 loss = focal_loss(logits_NM, label_N, weight_M)
@@ -131,7 +132,7 @@ class Router(_Choosing):
                 advance(1, "")
 
     @torch.no_grad()
-    def choose(self, prompts: Seq[Opened]) -> list[int]:
+    def choose(self, prompts: Seq[Prompt]) -> list[int]:
         """The likeliest label."""
         assert self._net is not None
         return [int(self._net(one.windows(self.engine, WINDOWS).cpu()).mean(0).argmax()) for one in prompts]
@@ -190,11 +191,11 @@ class Ridge(_Choosing):
         super().__init__(engine, price=price)
         self._weights: dict[str, NDArray[np.float64]] = {}
 
-    def _pooled(self, prompts: Seq[Opened]) -> NDArray[np.float64]:
+    def _pooled(self, prompts: Seq[Prompt]) -> NDArray[np.float64]:
         return np.stack([prompt.windows(self.engine, 1)[0].double().cpu().numpy() for prompt in prompts])
 
-    def _learn(self, lessons: Lessons, quality_NM: NDArray[np.float64], cost_M: NDArray[np.float64]) -> None:
-        state_ND = self._pooled([lesson.prompt for lesson in lessons.each])
+    def _learn(self, training_set: TrainingSet, quality_NM: NDArray[np.float64], cost_M: NDArray[np.float64]) -> None:
+        state_ND = self._pooled([example.prompt for example in training_set.examples])
         mean_D, scale_D = state_ND.mean(0), state_ND.std(0) + 1e-6
         # Leave-one-out needs two sequences; on one, the regression is constant under every penalty.
         several = len(state_ND) > 1
@@ -207,7 +208,7 @@ class Ridge(_Choosing):
             "offset": np.atleast_1d(found.intercept_) - cost_M,
         }
 
-    def choose(self, prompts: Seq[Opened]) -> list[int]:
+    def choose(self, prompts: Seq[Prompt]) -> list[int]:
         """The allocation that is predicted to be worth most."""
         weights = self._weights
         state_ND = (self._pooled(prompts) - weights["mean"]) / weights["scale"]

@@ -1,0 +1,54 @@
+"""The run's criterion applied to a controller: to its outputs, or to texts that it scores."""
+
+from collections.abc import Sequence as Seq
+
+import numpy as np
+
+from oracle.controllers.base import Controller, Output, Scored
+from oracle.controllers.run_context import RunContext
+from oracle.metrics import agreement, get_metric, score_text
+from oracle.types import Sequence
+
+__all__ = ["quality_of"]
+
+
+def quality_of(
+    context: RunContext, controller: Controller, sequences: Seq[Sequence], outputs: Seq[Output]
+) -> list[Scored]:
+    """The run's metric for each sequence: of the controller's output, or of the texts that it scored.
+
+    Args:
+        context: the run.
+        controller: gave the outputs; scores texts where the metric is a likelihood or a choice.
+        sequences: to judge.
+        outputs: one per sequence.
+    """
+    kind = get_metric(context.metric).kind
+    pairs = list(zip(sequences, outputs, strict=True))
+    if kind == "text":
+        return [Scored(score_text(context.metric, output.text, one.references)) for one, output in pairs]
+    if kind == "tokens":
+        return [Scored(agreement(output.tokens, context.examples[one.id].tokens)) for one, output in pairs]
+    if kind == "likelihood":
+        return [
+            max(_scores(context, controller, one, one.references), key=lambda score: score.value) for one in sequences
+        ]
+    return [_answered(_scores(context, controller, one, one.choices), one.answer) for one in sequences]
+
+
+def _scores(context: RunContext, controller: Controller, sequence: Sequence, texts: Seq[str]) -> list[Scored]:
+    tokenizer, prompt = context.engine.model.tokenizer, context.examples[sequence.id].prompt
+    ids = [tokenizer(text, add_special_tokens=False)["input_ids"] for text in texts]
+    return controller.score([prompt] * len(ids), ids)
+
+
+def _answered(scores: Seq[Scored], answer: int | None) -> Scored:
+    """Whether the likeliest choice is the right one; all are scored, and cost what they cost on average."""
+    chosen = int(np.argmax([score.value for score in scores]))
+    cost, flops = (_mean([getattr(score, name) for score in scores]) for name in ("cost", "flops"))
+    return Scored(float(chosen == answer), cost, flops)
+
+
+def _mean(values: Seq[float | None]) -> float | None:
+    known = [value for value in values if value is not None]
+    return float(np.mean(known)) if known else None

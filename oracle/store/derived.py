@@ -1,0 +1,96 @@
+"""Derived tables: computed from a run, kept beside it with their provenance, and computed again if anything changed.
+
+A table is valid while its key is: a digest of everything that it depends on. Reading gives None for a table that is
+missing, damaged or of another key; nothing of it is believed then.
+"""
+
+import hashlib
+import json
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+from oracle.errors import InputError
+from oracle.store.files import read_table, write_table
+from oracle.store.provenance import git_commit, versions
+
+__all__ = ["PROVENANCE", "DerivedTables", "key_of", "origin_of", "writable"]
+
+PROVENANCE = b"provenance"
+"""Entry of a table's metadata: where it comes from, as JSON."""
+
+
+def key_of(*parts: Any) -> str:
+    """Digest of plain values."""
+    return hashlib.sha256(json.dumps(list(parts), sort_keys=True).encode()).hexdigest()[:16]
+
+
+def origin_of(manifest: Mapping[str, Any]) -> dict[str, Any]:
+    """The entries of a run's manifest that what is derived from it depends on."""
+    return {name: manifest[name] for name in ("model", "data", "config", "seed") if name in manifest}
+
+
+@contextmanager
+def writable(path: Path) -> Iterator[None]:
+    """Makes the folder of a file; an `OSError` while the file is written becomes an `InputError` that names it."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        yield
+    except OSError as error:
+        raise InputError(f"cannot write '{path}' ({error.strerror}); make room or make it writable") from error
+
+
+class DerivedTables:
+    """A folder of derived tables that share a key.
+
+    Args:
+        folder: where the tables are.
+        key: digest of all that they depend on.
+        origin: written into each table, beside the key, the versions and the commit.
+
+    Attributes:
+        folder: as given.
+        key: as given.
+        provenance: what is written into each table.
+    """
+
+    def __init__(self, folder: Path, *, key: str, origin: Mapping[str, Any]) -> None:
+        self.folder = folder
+        self.key = key
+        self.provenance = {**origin, "key": key, "versions": versions(), "commit": git_commit()}
+
+    def path(self, name: str) -> Path:
+        """Path of a table."""
+        return self.folder / f"{name}.parquet"
+
+    def read(self, name: str, schema: pa.Schema) -> tuple[pa.Table, dict[str, Any]] | None:
+        """A table with its provenance; None if it is missing, damaged or of another key."""
+        path = self.path(name)
+        if not path.is_file():
+            return None
+        try:
+            table = read_table(path, schema)
+            found = json.loads((table.schema.metadata or {})[PROVENANCE])
+            return (table, found) if found["key"] == self.key else None
+        except (InputError, ValueError, KeyError, TypeError):
+            return None
+
+    def write(self, name: str, table: pa.Table, about: Mapping[str, Any] | None = None) -> Path:
+        """Writes a table whole or not at all.
+
+        Args:
+            name: of the table.
+            table: the values.
+            about: added to the provenance.
+
+        Raises:
+            InputError: if it cannot be written.
+        """
+        path = self.path(name)
+        provenance = json.dumps({**self.provenance, **(about or {})}).encode()
+        with writable(path):
+            write_table(path, table.replace_schema_metadata({PROVENANCE: provenance}))
+        return path
