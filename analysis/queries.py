@@ -6,9 +6,9 @@ from typing import Any
 import pandas as pd
 
 import analysis
-from analysis.per_sequence.savings import ROUNDING
 from oracle.costs import costs_of_file
 from oracle.errors import InputError
+from oracle.metrics import SLACK as CRITERION_SLACK
 from oracle.metrics import get_metric
 from oracle.store import Run
 
@@ -31,7 +31,7 @@ SERVING = """
     WITH full_model AS (SELECT sequence, {metric} AS full_quality FROM evaluations WHERE number = 0),
     tried AS (
         SELECT sequence, allocation, cost, fraction, full_quality > $floor AS above_zero,
-            NOT dropped AND {metric} >= full_quality - $tolerance - $rounding AS qualifies
+            NOT dropped AND {metric} >= full_quality - $tolerance - $slack AS qualifies
         FROM evaluations JOIN full_model USING (sequence) WHERE NOT dropped OR $own
     )
     SELECT allocation, any_value(cost) AS cost, any_value(fraction) AS fraction,
@@ -206,7 +206,7 @@ def allocations(folder: Path, count: int, criterion: str | None = None) -> list[
     values = {
         "floor": float("-inf") if metric.floor is None else metric.floor,
         "tolerance": float(config["tolerance"]) if own else 0.0,
-        "rounding": ROUNDING,
+        "slack": CRITERION_SLACK,
         "own": own,
         "count": count,
     }

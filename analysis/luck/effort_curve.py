@@ -22,8 +22,9 @@ from analysis.knapsack.dynamic_program import work
 from analysis.knapsack.frontier import EXACT_LIMIT, equal_quality
 from analysis.knapsack.items import Items, levels, quality_by_cost
 from analysis.luck.null_oracle import derangements
-from analysis.per_sequence.savings import ROUNDING, mean_fraction
+from analysis.per_sequence.savings import mean_fraction
 from analysis.stats import equal_quality_interval, mean_interval
+from oracle.metrics import qualifies
 
 __all__ = ["POINTS", "luck_curve", "progress_curve"]
 
@@ -105,7 +106,7 @@ def _read(experiment: Experiment, plan: _Plan, quality_E: FloatArray, bootstrap:
     rows = []
     for items, exact in zip(_known(experiment, plan, groups), plan.exact_G, strict=True):
         # The full model qualifies at its own cost, so that there always is a first one.
-        upper_N = items.costs((items.quality_NK >= (groups.full - tolerance - ROUNDING)[:, None]).argmax(axis=1))
+        upper_N = items.costs(qualifies(items.quality_NK, groups.full[:, None], tolerance).argmax(axis=1))
         oracle = equal_quality(items, groups.full, tolerance=tolerance, exact=exact).fraction
         found_interval = mean_interval(upper_N / full_cost, **resampled)
         oracle_interval = equal_quality_interval(items, groups.full, tolerance=tolerance, **resampled)
@@ -144,7 +145,7 @@ def progress_curve(experiment: Experiment) -> pd.DataFrame:
         where the full model scores above the metric's floor (NaN if nowhere).
     """
     groups = group(experiment.evaluations, experiment.metric)
-    qualifies_E = groups.quality >= groups.full[groups.code] - experiment.tolerance - ROUNDING
+    qualifies_E = qualifies(groups.quality, groups.full[groups.code], experiment.tolerance)
     found = pd.DataFrame({"code": groups.code, "number": groups.number, "cost": groups.cost})[qualifies_E]
     found = found.sort_values(["code", "number"], kind="stable")
     # The full model comes first, so that everything after it can only save.

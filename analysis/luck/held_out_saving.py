@@ -28,10 +28,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from analysis.experiment import Experiment
-from analysis.grouping import BoolArray, FloatArray
+from analysis.grouping import FloatArray
 from analysis.luck.held_out import SPLITS, Choices, held_out
-from analysis.per_sequence.savings import ROUNDING
 from analysis.stats import CONFIDENCE
+from oracle.metrics import qualifies
 
 __all__ = ["DEFINITION", "LuckAdjusted", "luck_adjusted"]
 
@@ -148,8 +148,8 @@ def _read(choices: Choices, price_M: FloatArray, tolerance: float) -> _Read:
     fraction_NK = items.cost_NK / items.full_cost
     # Of equals the first: the cheapest.
     chosen_NM = np.stack([(items.quality_NK - price * fraction_NK).argmax(axis=1) for price in price_M], axis=1)
-    minimal_N = _meets(items.quality_NK, choices.full_N[:, None], tolerance).argmax(axis=1)
-    holds_N = _meets(choices.reported_NK[row_N, minimal_N], choices.reported_full_N, tolerance)
+    minimal_N = qualifies(items.quality_NK, choices.full_N[:, None], tolerance).argmax(axis=1)
+    holds_N = qualifies(choices.reported_NK[row_N, minimal_N], choices.reported_full_N, tolerance)
     return _Read(
         cost_NM=fraction_NK[row_N[:, None], chosen_NM],
         quality_NM=items.quality_NK[row_N[:, None], chosen_NM],
@@ -160,10 +160,6 @@ def _read(choices: Choices, price_M: FloatArray, tolerance: float) -> _Read:
         confirmed_N=np.where(holds_N, fraction_NK[row_N, minimal_N], 1.0),
         holds_N=holds_N.astype(np.float64),
     )
-
-
-def _meets(quality: FloatArray, full: FloatArray, tolerance: float) -> BoolArray:
-    return quality >= full - tolerance - ROUNDING
 
 
 def _fractions(mean: _Read, weight_BN: FloatArray, experiment: Experiment) -> tuple[FloatArray, FloatArray, FloatArray]:

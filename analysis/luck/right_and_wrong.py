@@ -19,6 +19,7 @@ from scipy.special import gammaln
 from analysis.experiment import Experiment, InputError
 from analysis.grouping import FloatArray, IntArray
 from analysis.luck.null_oracle import derangements
+from oracle.metrics import qualifies
 
 __all__ = ["BAR", "Depth", "mended_after", "right_and_wrong"]
 
@@ -91,8 +92,7 @@ def mended_after(samples: pd.DataFrame, tries: IntArray) -> FloatArray:
 
 def _read(experiment: Experiment, quality_E: FloatArray, bar: float) -> pd.DataFrame:
     evaluations = experiment.evaluations
-    # Rounding may leave a score of just the bar a hair under it.
-    rows = evaluations[["sequence", "number", "cost"]].assign(right=quality_E >= bar - 1e-12)
+    rows = evaluations[["sequence", "number", "cost"]].assign(right=qualifies(quality_E, np.asarray(bar), 0.0))
     smaller = rows["cost"] < experiment.full_cost
     rows["least"] = (rows["cost"] / experiment.full_cost).where(rows["right"] & (smaller | (rows["number"] == 0)))
     rows["hit"] = rows["right"] & smaller

@@ -18,8 +18,9 @@ from analysis.knapsack.assignment import assignment
 from analysis.knapsack.frontier import equal_quality
 from analysis.knapsack.items import quality_by_cost
 from analysis.luck.held_out import SPLITS, held_out
-from analysis.per_sequence.savings import ROUNDING, budgets
+from analysis.per_sequence.savings import budgets
 from analysis.stats import mean_interval
+from oracle.metrics import qualifies
 
 __all__ = ["POLICIES", "metric_transfer", "reference_transfer"]
 
@@ -99,7 +100,7 @@ def reference_transfer(
     for split in range(splits):
         choices = held.choices(split, experiment.full_cost, experiment.step)
         items, full_N, row_N = choices.items, choices.full_N, np.arange(held.sequences)
-        minimal_N = (items.quality_NK >= (full_N - experiment.tolerance - ROUNDING)[:, None]).argmax(axis=1)
+        minimal_N = qualifies(items.quality_NK, full_N[:, None], experiment.tolerance).argmax(axis=1)
         costs_N = equal_quality(items, full_N, tolerance=experiment.tolerance).costs
         oracle_N = (items.cost_NK == costs_N[:, None]).argmax(axis=1)
         for policy, column_N in enumerate((minimal_N, oracle_N)):

@@ -10,6 +10,7 @@ import pandas as pd
 from analysis.experiment import METRICS, Experiment, InputError, load
 from analysis.grouping import BoolArray, CostArray, FloatArray, Groups, IntArray, allocation_keys, group
 from analysis.stats import intervals
+from oracle.metrics import qualifies
 
 __all__ = [
     "budgets",
@@ -22,15 +23,12 @@ __all__ = [
     "upper_budgets",
 ]
 
-ROUNDING = 1e-12
-"""Slack of the criterion, so that a tolerance of 0.1 admits a loss of 0.1 whatever the rounding."""
-
 STATISTICS = ("mean", "q25", "median", "q75")
 """Of the minimal fractions of a group."""
 
 
 def _qualifies(groups: Groups, tolerance: float) -> BoolArray:
-    return groups.quality >= groups.full[groups.code] - tolerance - ROUNDING
+    return qualifies(groups.quality, groups.full[groups.code], tolerance)
 
 
 def _least_cost(groups: Groups, qualifies_E: BoolArray) -> CostArray:

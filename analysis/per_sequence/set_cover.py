@@ -7,9 +7,13 @@ from scipy.sparse import csr_array, eye_array, hstack
 
 from analysis.experiment import Experiment, InputError
 from analysis.grouping import BoolArray, IntArray, allocation_keys, group
-from analysis.per_sequence.savings import ROUNDING, budgets
+from analysis.per_sequence.savings import budgets
+from oracle.metrics import qualifies
 
 __all__ = ["serving_allocations"]
+
+COST_ROUNDING = 1e-12
+"""Costs are sums of floats: up to this they are equal."""
 
 EXACT_SECONDS = 5.0
 """Time after which the search for the fewest allocations is given up, for each share."""
@@ -75,8 +79,8 @@ def _serves(experiment: Experiment, slack: float) -> tuple[BoolArray, list[tuple
     """Which allocation serves which sequence (A N), and the allocations; of those that serve the same the first."""
     minimal, evaluations = budgets(experiment), experiment.evaluations
     groups = group(evaluations, experiment.metric)
-    meets = groups.quality >= (groups.full - experiment.tolerance - ROUNDING)[groups.code]
-    near = groups.cost <= (minimal["upper"].to_numpy() + slack + ROUNDING)[groups.code]
+    meets = qualifies(groups.quality, groups.full[groups.code], experiment.tolerance)
+    near = groups.cost <= (minimal["upper"].to_numpy() + slack + COST_ROUNDING)[groups.code]
     counted_N = ~minimal["zero_quality"].to_numpy()
     rows = np.flatnonzero(meets & near & counted_N[groups.code])
     key_E, _ = allocation_keys(evaluations["allocation"].iloc[rows])

@@ -18,9 +18,6 @@ from oracle.types import Allocation, Outcome, Proposal, Sequence
 
 __all__ = ["Evaluator"]
 
-ROUNDING = 1e-9
-"""By how much an output may miss the least quality and still meet it, as searches and analyses reckon."""
-
 
 @dataclass(kw_only=True)
 class _Open:
@@ -55,7 +52,7 @@ class Evaluator:
 
         Args:
             work: sequences with what is proposed for them.
-            least: by sequence id the least quality that matters under the criterion. An output that cannot reach it
+            least: by sequence id the least quality that qualifies under the criterion. An output that cannot reach it
                 any more is dropped unfinished, says so, and has no quality. The full model's must be known.
         """
         opened = [self._open(sequence) for sequence, _ in work]
@@ -87,7 +84,7 @@ class Evaluator:
             if bound is None:
                 return None
             wanted = least.get(sequence.id, -float("inf"))
-            thresholds += [(bound, wanted - ROUNDING)] * len(proposals)
+            thresholds += [(bound, wanted)] * len(proposals)
         return thresholds
 
     def hidden_states(self, sequence: Sequence) -> HiddenStates:

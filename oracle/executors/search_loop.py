@@ -176,7 +176,7 @@ def _evaluate(
     """What was asked, out of what is known and from the evaluator."""
     new = [(search, [one for one in proposals if one.allocation not in search.known]) for search, proposals in asked]
     work = [(search, proposals) for search, proposals in new if proposals]
-    least = {search.sequence.id: search.archive.threshold for search, _ in work} if prune else {}
+    least = {search.sequence.id: search.archive.least for search, _ in work} if prune else {}
     results = evaluator.evaluate(
         [(search.sequence, proposals) for search, proposals in work],
         {name: quality for name, quality in least.items() if quality is not None},

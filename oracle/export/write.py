@@ -19,6 +19,7 @@ import pyarrow.parquet as pq
 from oracle.errors import InputError
 from oracle.export.cards import readme
 from oracle.export.labels import labels_of
+from oracle.metrics import least_quality
 from oracle.store import Run, check_free, versions
 from oracle.store.files import digest, write_json, write_whole
 
@@ -114,7 +115,7 @@ class _Results:
         if (labels := labels_of(row["allocation"], layers)) is not None:
             return row, labels
         config = self.run.manifest["config"]
-        metric, least = config["criterion"], row["full_quality"] - config["tolerance"]
+        metric, least = config["criterion"], least_quality(row["full_quality"], config["tolerance"])
         tried = self._evaluations[row["sequence"]]
         for other in _plain(tried[tried[metric] >= least].sort_values(["cost", "number"])):
             if (labels := labels_of(other["allocation"], layers)) is not None:

@@ -7,7 +7,7 @@ from itertools import chain
 
 import numpy as np
 
-from oracle.search.archive import SLACK
+from oracle.search.archive import COST_SLACK
 from oracle.search.strategy import Problem
 from oracle.search.surrogate import Floats, Masks, Surrogate
 from oracle.types import Allocation
@@ -37,7 +37,9 @@ class Promising:
 
     def __init__(self, problem: Problem, rng: np.random.Generator) -> None:
         space, archive = problem.space, problem.archive
-        assert archive.threshold is not None and archive.upper is not None, "the full allocation comes first"
+        assert archive.threshold is not None and archive.least is not None and archive.upper is not None, (
+            "the full allocation comes first"
+        )
         self._space, self._rng = space, rng
         self._free = np.array(space.free)
         self._cost_F = np.array(space.costs)[self._free]
@@ -50,8 +52,7 @@ class Promising:
         self._tested_NF = runs[:, self._free]
         self._quality_N = np.array([archive.quality(archive.outcomes[mask]) for mask in masks])
         near = np.argsort(np.abs(self._quality_N - archive.threshold), kind="stable")[:LIMIT]
-        threshold = archive.threshold - SLACK
-        self._model = Surrogate(self._tested_NF[near], self._quality_N[near], threshold, _worth(problem))
+        self._model = Surrogate(self._tested_NF[near], self._quality_N[near], archive.least, _worth(problem))
 
     def best(self, count: int) -> list[Allocation]:
         """At most `count` of them, each promising in its turn, if those before it are evaluated."""
@@ -71,11 +72,11 @@ class Promising:
     def _cheapest_best(self) -> Masks:
         """The evaluated masks of the highest quality that cost no more than the incumbent."""
         within_NF = self._tested_NF[np.argsort(-self._quality_N, kind="stable")]
-        return within_NF[within_NF @ self._cost_F <= self._room + SLACK][:4]
+        return within_NF[within_NF @ self._cost_F <= self._room + COST_SLACK][:4]
 
     def _new(self, kept_MF: Masks) -> Masks:
         """The untested masks among some that cost less than the incumbent, each once."""
-        cheaper_M = kept_MF @ self._cost_F < self._room - SLACK
+        cheaper_M = kept_MF @ self._cost_F < self._room - COST_SLACK
         kept_MF = kept_MF[cheaper_M & self._open_K[kept_MF.sum(axis=1)]]
         packed = np.packbits(np.vstack([self._tested_NF, kept_MF]), axis=1)
         first = np.unique(packed, axis=0, return_index=True)[1] - len(self._tested_NF)
@@ -110,4 +111,4 @@ def _worth(problem: Problem) -> Floats:
         opinions.append(np.array(problem.memory.usefulness))
     worth_TF = np.clip([one[free] for one in opinions], 0, None)
     total_T = worth_TF.sum(axis=1, keepdims=True)
-    return (worth_TF / np.maximum(total_T, SLACK))[total_T[:, 0] > 0]
+    return (worth_TF / np.maximum(total_T, COST_SLACK))[total_T[:, 0] > 0]

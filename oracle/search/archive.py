@@ -6,13 +6,14 @@ from collections.abc import Iterable, Mapping
 from types import MappingProxyType
 
 from oracle.errors import InputError
+from oracle.metrics.criterion import least_quality
 from oracle.search.space import Space
 from oracle.types import Allocation, Outcome
 
-__all__ = ["SLACK", "Archive", "free_count"]
+__all__ = ["COST_SLACK", "Archive", "free_count"]
 
-SLACK = 1e-9
-"""By how much a quality may miss the threshold and still meet it: rounding, as in the analysis of a run."""
+COST_SLACK = 1e-9
+"""Costs that differ by less are equal: they are sums of floats."""
 
 
 class Archive:
@@ -86,14 +87,19 @@ class Archive:
         """The quality that the criterion requires: the full model's less the tolerance; None before that is known."""
         return None if self.full is None else self.quality(self.full) - self.tolerance
 
+    @property
+    def least(self) -> float | None:
+        """The least quality that qualifies; None before the full model's is known."""
+        return None if self.full is None else least_quality(self.quality(self.full), self.tolerance)
+
     def quality(self, outcome: Outcome) -> float:
         """The outcome's quality; minus infinity if it was dropped, since then it cannot reach the threshold."""
         return -math.inf if outcome.dropped else outcome.quality[self.metric]
 
     def qualifies(self, outcome: Outcome) -> bool:
         """Whether the outcome meets the criterion; none does before the full model's quality is known."""
-        threshold = self.threshold
-        return threshold is not None and self.quality(outcome) >= threshold - SLACK
+        least = self.least
+        return least is not None and self.quality(outcome) >= least
 
     @property
     def upper(self) -> Outcome | None:
@@ -139,7 +145,7 @@ class Archive:
     @property
     def certified(self) -> bool:
         """Whether `upper` is proven to be the cheapest skip mask that qualifies."""
-        return self._upper is not None and self.lower >= self.space.cost(self._upper.allocation) - SLACK
+        return self._upper is not None and self.lower >= self.space.cost(self._upper.allocation) - COST_SLACK
 
     def frontier(self) -> list[Outcome]:
         """The best known outcome at each cost, as long as it beats all the cheaper ones: rising in cost and quality."""
