@@ -59,7 +59,8 @@ def add_measure(commands: Any) -> None:
 
 
 def _run_measure(arguments: argparse.Namespace) -> None:
-    from oracle.measure import Sizes, due, measure_run, model_of
+    from oracle.measure import Sizes, due, measure_run
+    from oracle.pipeline.reload import model_of
     from oracle.store import Run
     from oracle.utils.progress import silent, terminal
 

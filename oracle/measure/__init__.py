@@ -7,11 +7,10 @@ from oracle.measure.sizes import Sizes
 
 if TYPE_CHECKING:
     from oracle.measure.measure import due, measure_run
-    from oracle.pipeline.reload import model_of
 
-__all__ = ["Sizes", "due", "measure_run", "model_of"]
+__all__ = ["Sizes", "due", "measure_run"]
 
-_HOME = {"due": "measure", "measure_run": "measure", "model_of": "searched"}
+_HOME = {"due": "measure", "measure_run": "measure"}
 
 
 def __getattr__(name: str) -> Any:

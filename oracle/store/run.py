@@ -16,7 +16,7 @@ from oracle.store.html import run_card
 from oracle.store.schema import CERTIFICATE, EVALUATION, SCHEMA_VERSION, SEQUENCES
 
 if TYPE_CHECKING:
-    from oracle.store.sql import Parameters
+    from oracle.store.sql import Parameters, Queried
 
 __all__ = ["Run"]
 
@@ -184,31 +184,36 @@ class Run:
     def select(self, sql: str, parameters: "Parameters | None" = None) -> pa.Table:
         """What `query` gives, as an Arrow table."""
         # DuckDB takes long to import, and most commands do not need it.
-        from oracle.store.sql import Queried, Table, select
+        from oracle.store.sql import select
 
-        stored: dict[str, Table] = {}
+        return select(self.queried(), sql, parameters)
+
+    def queried(self) -> "Queried":
+        """What SQL sees of the run."""
+        from oracle.store.sql import Queried, Table
+
+        tables: dict[str, Table] = {}
         if self.has("sequences"):
-            stored["sequences"] = self._small("sequences", SEQUENCES)
+            tables["sequences"] = self._small("sequences", SEQUENCES)
         if self._part_paths(EVALUATIONS):
-            stored["evaluations"] = self._scan()
+            tables["evaluations"] = self._scan()
         if self.has("minimal_budgets"):
-            stored["minimal_budgets"] = self._small("minimal_budgets")
+            tables["minimal_budgets"] = self._small("minimal_budgets")
         try:
             prices = [float(price) for price in self.costs["units"]] if self.costs else None
             overhead = float(self.costs["overhead"]) if self.costs else 0.0
             criterion = str(self.manifest["config"]["criterion"])
         except (KeyError, TypeError, ValueError) as error:
             raise damaged(self.folder, error) from error
-        queried = Queried(
+        return Queried(
             folder=self.folder,
-            tables=stored,
+            tables=tables,
             criterion=criterion,
             units=self.units,
             prices=prices,
             overhead=overhead,
             complete=self.complete,
         )
-        return select(queried, sql, parameters)
 
     def _scan(self) -> ds.Dataset:
         """The evaluations in the order in which they were written, still on disk.

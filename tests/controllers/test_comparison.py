@@ -11,11 +11,12 @@ import pandas as pd
 import pytest
 
 import analysis
-from oracle.controllers import compare_run, training
+from oracle.controllers import compare_run
 from oracle.controllers.base import Controller
 from oracle.controllers.comparison import SCHEMA
 from oracle.controllers.cross_validation import parts
 from oracle.controllers.headroom import Frontiers, captured
+from oracle.controllers.methods import gate_training as training
 from oracle.controllers.registry import CONTROLLERS
 from oracle.controllers.run_context import RunContext
 from oracle.errors import InputError

@@ -282,7 +282,7 @@ def test_a_select_reaches_nothing_outside(run: Run, places: dict[str, str], sql:
 )
 def test_the_database_is_closed_even_to_other_statements(run: Run, places: dict[str, str], sql: str) -> None:
     """The second wall: were a statement not recognised, it would still find nothing open."""
-    with module._database(run, {}) as database, pytest.raises(duckdb.Error):
+    with module._database(replace(run.queried(), tables={})) as database, pytest.raises(duckdb.Error):
         database.execute(sql.format(**places))
 
 
