@@ -13,10 +13,10 @@ from oracle.search import Hints, Memory, Space
 from oracle.search.archive import Archive
 from oracle.types import Allocation, Outcome
 
-__all__ = ["code_book", "nominate"]
+__all__ = ["candidate_masks", "code_book"]
 
 
-def nominate(
+def candidate_masks(
     histories: Seq[Seq[Outcome]],
     influence: Seq[float],
     budgets: Seq[int],

@@ -14,7 +14,7 @@ from oracle.store import Run, outcomes_of
 from oracle.types import Outcome, Sequence
 from oracle.utils.devices import AUTO
 
-__all__ = ["Stored", "differences", "with_dtype_of"]
+__all__ = ["KnownOutcomes", "differences", "with_dtype_of"]
 
 FREE_TO_CHANGE = ("batch_rows", "memory", "device")
 """Settings that make no difference to what is found, rounding aside."""
@@ -25,7 +25,7 @@ kind."""
 
 
 @dataclass(frozen=True)
-class Stored:
+class KnownOutcomes:
     """The outcomes of a run, and how its searches ended.
 
     Attributes:
@@ -39,7 +39,7 @@ class Stored:
     certificates: pd.DataFrame
 
     @classmethod
-    def read(cls, run: Run) -> "Stored":
+    def read(cls, run: Run) -> "KnownOutcomes":
         """Reads all that is there and whole."""
         return cls(run, run.evaluations(whole=False), run.certificates())
 
@@ -64,7 +64,7 @@ class Stored:
         whole = counts.reindex(table["sequence"], fill_value=0).to_numpy() >= table["evaluations"].to_numpy()
         return dict(zip(table.loc[whole, "sequence"], table.loc[whole, "exhausted"].astype(int), strict=True))
 
-    def split(self) -> tuple["Stored | None", "Stored"]:
+    def split(self) -> tuple["KnownOutcomes | None", "KnownOutcomes"]:
         """The outcomes that came from an earlier run, and those of this one."""
         if not self.run.manifest.get("continues"):
             return None, self
@@ -72,11 +72,11 @@ class Stored:
         counts = prior["evaluations"].reindex(self.evaluations["sequence"]).to_numpy()
         early = self.evaluations["number"].to_numpy() < counts
         return (
-            Stored(self.run, self.evaluations[early], prior.reset_index()),
-            Stored(self.run, self.evaluations[~early], self.certificates),
+            KnownOutcomes(self.run, self.evaluations[early], prior.reset_index()),
+            KnownOutcomes(self.run, self.evaluations[~early], self.certificates),
         )
 
-    def begin(self, manifest: Mapping[str, Any], sequences: Seq[Sequence]) -> "Stored":
+    def begin(self, manifest: Mapping[str, Any], sequences: Seq[Sequence]) -> "KnownOutcomes":
         """What another run may begin with: the sequences that are the same.
 
         Raises:
@@ -99,7 +99,7 @@ class Stored:
         same = {one.id for one in sequences if (one.id, one.prompt, one.references) in there}
         proofs = (stored.criterion, stored.tolerance) == (theirs.criterion, theirs.tolerance)
         certificates = self.certificates[self.certificates["sequence"].isin(same) & proofs]
-        return Stored(self.run, self.evaluations[self.evaluations["sequence"].isin(same)], certificates)
+        return KnownOutcomes(self.run, self.evaluations[self.evaluations["sequence"].isin(same)], certificates)
 
     def _require(self, what: str, found: object, expected: object) -> None:
         if found != expected:

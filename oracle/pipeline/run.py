@@ -15,9 +15,9 @@ import analysis
 from oracle.config import SearchConfig
 from oracle.errors import InputError, Interrupted
 from oracle.executors import HERE, Workers, create_executor
-from oracle.pipeline.resume import Stored, differences, with_dtype_of
-from oracle.pipeline.scheduler import Campaign, Stop, never
-from oracle.pipeline.setup import Job
+from oracle.pipeline.resume import KnownOutcomes, differences, with_dtype_of
+from oracle.pipeline.scheduler import Scheduler, Stop, never
+from oracle.pipeline.setup import Setup
 from oracle.pipeline.verify import explain, verify
 from oracle.store import Run, RunWriter, check_free, versions
 from oracle.store.hidden import HiddenStore
@@ -56,22 +56,22 @@ def run_search(
     """
     session, out = _Session(workers, watch, stop), Path(out)
     check_free(out)
-    before = None if prior is None else Stored.read(Run.open(prior))
-    job = Job.load(with_dtype_of(before.run, config) if before else config, store)
-    manifest = job.manifest()
+    before = None if prior is None else KnownOutcomes.read(Run.open(prior))
+    setup = Setup.load(with_dtype_of(before.run, config) if before else config, store)
+    manifest = setup.manifest()
     if before:
-        before = before.begin(manifest, job.sequences)
+        before = before.begin(manifest, setup.sequences)
         manifest["continues"] = {"run": str(prior), **{name: before.run.manifest[name] for name in ("seed", "commit")}}
-    items = job.items(before)
+    items = setup.items(before)
     with RunWriter(out, manifest) as writer:
-        job.write_sequences(writer)
+        setup.write_sequences(writer)
         if before:
             rows = [(item.sequence.id, n, outcome) for item in items for n, outcome in enumerate(item.prior)]
-            writer.append(rows, job.config.quality_columns)
+            writer.append(rows, setup.config.quality_columns)
             counts = [(item.sequence.id, len(item.prior), item.exhausted) for item in items]
             writer.write_result("prior", pd.DataFrame(counts, columns=["sequence", "evaluations", "exhausted"]))
-        campaign = Campaign(config=job.config, space=job.space, items=items)
-        return session.search(job, campaign, writer)
+        scheduler = Scheduler(config=setup.config, space=setup.space, items=items)
+        return session.search(setup, scheduler, writer)
 
 
 def resume_search(
@@ -107,13 +107,15 @@ def resume_search(
     if differing := differences(config, wanted):
         raise InputError(f"'{folder}' cannot be resumed with {', '.join(differing)}; leave that out or begin a new run")
     with RunWriter.reopen(run.folder) as writer:
-        if Stored.read(run).complete:
+        if KnownOutcomes.read(run).complete:
             return run
-        job = Job.load(wanted, store, run.manifest)
-        job.write_sequences(writer)
-        prior, known = Stored.read(run).split()
-        campaign = Campaign(config=job.config, space=job.space, items=job.items(prior, known), ended=known.exhausted)
-        return session.search(job, campaign, writer)
+        setup = Setup.load(wanted, store, run.manifest)
+        setup.write_sequences(writer)
+        prior, known = KnownOutcomes.read(run).split()
+        scheduler = Scheduler(
+            config=setup.config, space=setup.space, items=setup.items(prior, known), ended=known.exhausted
+        )
+        return session.search(setup, scheduler, writer)
 
 
 class _Session:
@@ -123,16 +125,16 @@ class _Session:
         self._began = time.monotonic()
         self._workers, self._watch, self._stop = workers, watch, stop
 
-    def search(self, job: Job, campaign: Campaign, writer: RunWriter) -> Run:
+    def search(self, setup: Setup, scheduler: Scheduler, writer: RunWriter) -> Run:
         """Searches what is not known yet, then sums up and verifies."""
-        note(self._watch, job.model.headline())
+        note(self._watch, setup.model.headline())
         model_mib = psutil.Process().memory_info().rss / MIB
-        about = {"versions": versions(), "machine": job.model.machine.to_dict()}
-        writer.log.info("began", process=os.getpid(), ended=len(campaign.ended), **about)
-        executor = create_executor(self._workers, job.engine, campaign.config, campaign.space)
+        about = {"versions": versions(), "machine": setup.model.machine.to_dict()}
+        writer.log.info("began", process=os.getpid(), ended=len(scheduler.ended), **about)
+        executor = create_executor(self._workers, setup.engine, scheduler.config, scheduler.space)
         search_began = time.monotonic()
         try:
-            campaign.run(executor, writer, self._watch, self._stop)
+            scheduler.run(executor, writer, self._watch, self._stop)
         except Interrupted:
             writer.log.info("stopped")
             raise
@@ -141,17 +143,17 @@ class _Session:
         search_seconds = time.monotonic() - search_began
         experiment = analysis.load(writer.folder)
         summary = analysis.summarise(experiment)
-        verification = verify(job.engine, experiment, summary, self._watch)
+        verification = verify(setup.engine, experiment, summary, self._watch)
         for name, table in {"minimal_budgets": summary.minimal, "assignment": summary.assignment}.items():
             writer.write_result(name, table)
-        unverified = explain(job.engine, experiment, verification)
+        unverified = explain(setup.engine, experiment, verification)
         for entry in unverified:
             writer.log.info("not verified", **entry)
         writer.write_result("verification", verification)
         peak_mib, aside = _peak_mib(), Run.open(writer.folder).certificates().dropna(subset="set_aside")
         writer.write_summary(
             {
-                "strategy": campaign.config.strategy,
+                "strategy": scheduler.config.strategy,
                 **summary.to_dict(),
                 "set_aside": dict(zip(aside["sequence"], aside["set_aside"], strict=True)),
                 "verified": int(verification["agrees"].sum()),
@@ -159,7 +161,7 @@ class _Session:
                 "hidden_states": executor.hidden(),
                 "unverified": sorted(set(verification.loc[~verification["agrees"], "sequence"])),
                 "differences": unverified,
-                "rounding": job.engine.rounding(),
+                "rounding": setup.engine.rounding(),
                 "search_seconds": round(search_seconds, 2),
                 "seconds": round(time.monotonic() - self._began, 2),
                 "peak_memory_mib": round(peak_mib),

@@ -17,7 +17,7 @@ from oracle.store import RunWriter
 from oracle.types import Outcome
 from oracle.utils.progress import Advance, Watch
 
-__all__ = ["Campaign", "Stop", "never"]
+__all__ = ["Scheduler", "Stop", "never"]
 
 One = TypeVar("One")
 
@@ -37,7 +37,7 @@ def never() -> bool:
 
 
 @dataclass(kw_only=True)
-class Campaign:
+class Scheduler:
     """What is original, and what of it is known already.
 
     Sequences are original in waves, the first of 8, each later one as large as all before it together. All sequences of
@@ -146,14 +146,14 @@ class _Journal:
 class _Progress:
     """What the bar shows: evaluations, their rate, and the mean budget of the sequences so far."""
 
-    def __init__(self, campaign: Campaign, advance: Advance) -> None:
+    def __init__(self, scheduler: Scheduler, advance: Advance) -> None:
         self._advance = advance
-        self._each = campaign.config.evaluations
+        self._each = scheduler.config.evaluations
         self._seen: Counter[str] = Counter()
         self._best: dict[str, float] = {}
         self._found = 0
         self._began = time.monotonic()
-        done = sum(self._each for item in campaign.items if item.sequence.id in campaign.ended)
+        done = sum(self._each for item in scheduler.items if item.sequence.id in scheduler.ended)
         advance(done, "")
 
     def take(self, event: Event) -> None:

@@ -16,7 +16,7 @@ from oracle.errors import InputError
 from oracle.executors import Item
 from oracle.metrics import get_metric
 from oracle.models import LanguageModel, load_model
-from oracle.pipeline.resume import Stored
+from oracle.pipeline.resume import KnownOutcomes
 from oracle.search import Space
 from oracle.sequences import check_sequences, data_hash, load_sequences
 from oracle.store import RunWriter, git_commit, versions
@@ -24,11 +24,11 @@ from oracle.store.hidden import HiddenStore
 from oracle.types import Sequence
 from oracle.utils.machine import resolve_device
 
-__all__ = ["Job"]
+__all__ = ["Setup"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Job:
+class Setup:
     """Sequences to search and the model to search them with.
 
     Attributes:
@@ -48,7 +48,7 @@ class Job:
     @classmethod
     def load(
         cls, config: SearchConfig, store: HiddenStore | None = None, expected: Mapping[str, Any] | None = None
-    ) -> "Job":
+    ) -> "Setup":
         """Loads what the config names, and checks all that can be checked before anything is computed.
 
         Args:
@@ -72,9 +72,9 @@ class Job:
         engine = Engine(model, config, store)
         prompt_tokens = _check_prompts(engine, sequences)
         costs = search_costs(config, model, prompt_tokens, expected=expected)
-        job = cls(config=config, sequences=sequences, engine=engine, prompt_tokens=prompt_tokens, costs=costs)
-        _check_continuations(engine, sequences, prompt_tokens, job.partners)
-        return job
+        setup = cls(config=config, sequences=sequences, engine=engine, prompt_tokens=prompt_tokens, costs=costs)
+        _check_continuations(engine, sequences, prompt_tokens, setup.partners)
+        return setup
 
     @property
     def model(self) -> LanguageModel:
@@ -116,7 +116,7 @@ class Job:
         """Writes the sequences into a run."""
         writer.write_sequences(self.sequences, self.prompt_tokens)
 
-    def items(self, prior: Stored | None = None, known: Stored | None = None) -> list[Item]:
+    def items(self, prior: KnownOutcomes | None = None, known: KnownOutcomes | None = None) -> list[Item]:
         """The sequences as work.
 
         Args:

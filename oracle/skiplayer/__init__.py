@@ -1,14 +1,14 @@
 """SkipLayer (Zeng et al. 2023, arXiv 2311.15436): small models trained from scratch to skip, and the arms beside them.
 
-`run_study` trains and compares the arms, `trial` measures the two numbers of the benchmark, `retrofit` adds routers to
-a pretrained model.
+`run_study` trains and compares the arms, `benchmark_study` measures the two numbers of the benchmark, `retrofit` adds
+routers to a pretrained model.
 """
 
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from oracle.skiplayer.benchmark import trial
+    from oracle.skiplayer.benchmark import benchmark_study
     from oracle.skiplayer.config import PRESETS, SkipConfig
     from oracle.skiplayer.retrofitting import RetrofitConfig, RoutedGate, retrofit
     from oracle.skiplayer.study import resume_study, run_study
@@ -18,10 +18,10 @@ __all__ = [
     "RetrofitConfig",
     "RoutedGate",
     "SkipConfig",
+    "benchmark_study",
     "resume_study",
     "retrofit",
     "run_study",
-    "trial",
 ]
 
 _HOME = {
@@ -32,7 +32,7 @@ _HOME = {
     "resume_study": "study",
     "retrofit": "retrofitting",
     "run_study": "study",
-    "trial": "benchmark",
+    "benchmark_study": "benchmark",
 }
 
 

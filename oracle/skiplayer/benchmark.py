@@ -10,10 +10,12 @@ from oracle.skiplayer.text import load_corpus
 from oracle.skiplayer.train import Learner, train
 from oracle.utils.progress import Watch, silent
 
-__all__ = ["trial"]
+__all__ = ["benchmark_study"]
 
 
-def trial(seeds: Seq[int] = (0, 1, 2), config: SkipConfig | None = None, *, watch: Watch = silent) -> dict[str, Any]:
+def benchmark_study(
+    seeds: Seq[int] = (0, 1, 2), config: SkipConfig | None = None, *, watch: Watch = silent
+) -> dict[str, Any]:
     """Trains SkipLayer and the random router of the same density from each seed, and compares them on held-out text.
 
     Args:
@@ -27,7 +29,7 @@ def trial(seeds: Seq[int] = (0, 1, 2), config: SkipConfig | None = None, *, watc
         `density`, `density_by_unit`, `loss`, `random_density`, `random_loss`, `difference` under `seeds`; the target
         under `target`; the settings under `config`.
     """
-    config = config or PRESETS["trial"]
+    config = config or PRESETS["benchmark_study"]
     found = [_one(replace(config, seed=seed), watch) for seed in seeds]
     errors = [abs(one["density"] - config.density) for one in found]
     return {

@@ -131,9 +131,10 @@ def headroom(run: Run, model: LanguageModel) -> dict[str, Any]:
 
 def skiplayer() -> dict[str, float]:
     """SkipLayer against the random router, trained from scratch."""
-    from oracle.skiplayer import trial
 
-    found = trial()
+    from oracle.skiplayer import benchmark_study
+
+    found = benchmark_study()
     return {name: found[name] for name in ("skiplayer_density_error", "skiplayer_minus_random")}
 
 

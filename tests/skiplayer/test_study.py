@@ -9,7 +9,7 @@ import torch
 from skiplayer.small import SMALL
 
 from oracle.errors import InputError, Interrupted
-from oracle.skiplayer import SkipConfig, resume_study, run_study, trial
+from oracle.skiplayer import SkipConfig, benchmark_study, resume_study, run_study
 from oracle.skiplayer.config import ARMS
 from oracle.skiplayer.early_exit import Confidence
 from oracle.skiplayer.figure import draw_study
@@ -139,7 +139,7 @@ def test_the_likeliest_choice_is_the_answer(prompt, config):
 
 
 def test_the_trial_gives_the_numbers_of_the_benchmark(config):
-    found = trial(seeds=(0, 1), config=config)
+    found = benchmark_study(seeds=(0, 1), config=config)
     assert [one["seed"] for one in found["seeds"]] == [0, 1]
     errors = [abs(one["density"] - config.density) for one in found["seeds"]]
     assert found["skiplayer_density_error"] == pytest.approx(np.mean(errors))

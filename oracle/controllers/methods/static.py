@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from oracle.controllers.base import SequenceController
-from oracle.controllers.candidates import nominate
+from oracle.controllers.candidates import candidate_masks
 from oracle.controllers.methods.fixed import check_budget
 from oracle.controllers.prompts import Prompt
 from oracle.controllers.training_set import TrainingSet
@@ -30,7 +30,7 @@ def pool(training_set: TrainingSet) -> tuple[list[Allocation], NDArray[np.float6
     """Masks that the training part speaks for, by rising cost, and their qualities on it (N M)."""
     quality_table = training_set.quality_table
     influence = quality_table.influence(training_set.examples)
-    masks = nominate(
+    masks = candidate_masks(
         [quality_table.history(name) for name in training_set.ids],
         influence,
         budgets(len(influence)),

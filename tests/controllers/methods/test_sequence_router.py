@@ -8,7 +8,7 @@ import torch
 from tiny import LAYERS
 
 from oracle.allocations import unified
-from oracle.controllers.candidates import code_book, nominate
+from oracle.controllers.candidates import candidate_masks, code_book
 from oracle.controllers.methods.sequence_router import class_weights, focal_loss
 from oracle.controllers.methods.static import pool
 from oracle.controllers.quality_table import QualityTable
@@ -35,7 +35,7 @@ def test_nominations_hold_what_is_known_to_work() -> None:
         )
 
     history = [outcome(tuple(range(6)), 0.5), outcome((0, 3), 0.7), outcome((1, 2), 0.1)]
-    masks = nominate([history, history], [0.1, 0.9, 0.2, 0.8, 0.3, 0.7], [3, 4], metric="rougeL", tolerance=0.0)
+    masks = candidate_masks([history, history], [0.1, 0.9, 0.2, 0.8, 0.3, 0.7], [3, 4], metric="rougeL", tolerance=0.0)
     assert {(), tuple(range(6)), (0, 3), (1, 3, 5), unified(6, 3)} <= set(masks)
     assert masks == sorted(masks, key=lambda mask: (len(mask), mask))
 
