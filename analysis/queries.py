@@ -15,6 +15,7 @@ from oracle.store import Run
 __all__ = [
     "allocations",
     "at_most",
+    "budget_rows",
     "budgets",
     "by_task",
     "measure",
@@ -53,7 +54,8 @@ def budgets(folder: Path, criterion: str | None = None, costs: str | None = None
         criterion: metric to read the run by; its own by default.
         costs: what units cost, as `analysis.load` takes it; what the search minimised by default.
     """
-    return _budgets(analysis.load(folder, criterion, costs=costs))
+    experiment = analysis.load(folder, criterion, costs=costs)
+    return budget_rows(experiment, analysis.budgets(experiment))
 
 
 def measure(folder: Path, costs: str | None = None) -> str:
@@ -63,8 +65,9 @@ def measure(folder: Path, costs: str | None = None) -> str:
     return f"{Run.open(folder).unit}s" if costs == "layers" else costs_of_file(costs).unit_of_measure
 
 
-def _budgets(experiment: analysis.Experiment) -> list[dict[str, Any]]:
-    minimal = analysis.budgets(experiment).merge(experiment.sequences[["sequence", "task"]], on="sequence")
+def budget_rows(experiment: analysis.Experiment, minimal: pd.DataFrame) -> list[dict[str, Any]]:
+    """The rows of `budgets` for a table of minimal budgets that is known already."""
+    minimal = minimal.merge(experiment.sequences[["sequence", "task"]], on="sequence")
     minimal["fraction"] = minimal["upper"] / experiment.full_cost
     columns = ["sequence", "task", "upper", "lower", "certified", "proof", "fraction", "allocation", "family"]
     return _records(minimal[[*columns, "quality", "full_quality", "zero_quality"]])
@@ -118,8 +121,7 @@ def oracle_at(folder: Path, budget: float, criterion: str | None = None, costs: 
     metric = experiment.metric
     evaluations, full_cost = experiment.evaluations, experiment.full_cost
     items, number_NK = analysis.quality_by_cost(evaluations, full_cost, metric, step=experiment.step)
-    frontier = analysis.oracle_frontier(items)
-    chosen = analysis.assignment(evaluations, number_NK, frontier.costs(budget), metric)
+    chosen = analysis.assignment(evaluations, number_NK, analysis.oracle_at(items, budget).costs, metric)
     full = evaluations.loc[evaluations["number"] == 0, metric].mean()
     return {
         "criterion": metric,
@@ -165,7 +167,7 @@ def sequence_frontier(
     )
     points.insert(1, "fraction", points["cost"] / experiment.full_cost)
     full = mine[mine["number"] == 0].iloc[0]
-    [row] = [row for row in _budgets(experiment) if row["sequence"] == sequence]
+    [row] = [row for row in budget_rows(experiment, analysis.budgets(experiment)) if row["sequence"] == sequence]
     return {
         **row,
         "criterion": experiment.metric,

@@ -256,20 +256,29 @@ def _given(arguments: argparse.Namespace, base: Any) -> dict[str, Any]:
 
 def _show(arguments: argparse.Namespace, search: Any) -> None:
     """Searches, then draws and prints what was found."""
-    from analysis.queries import budgets
+    from analysis.queries import budget_rows
     from oracle.cli.tables import show_summary
     from oracle.utils.progress import silent, terminal
 
     watch = silent if arguments.quiet else terminal
+    found: list[tuple[Any, Any]] = []
     with stoppable() as stop:
-        run = search(store=open_store(arguments), watch=watch, stop=stop)
+        run = search(
+            store=open_store(arguments),
+            watch=watch,
+            stop=stop,
+            summarised=lambda experiment, summary: found.append((experiment, summary)),
+        )
     summary, out = run.summary(), run.folder
+    source = _source(out, found)
     if arguments.figures:
-        _draw(out, watch)
+        from oracle.cli.figures import draw_runs
+
+        draw_runs([source], out / "figures", watch=watch)
     if arguments.json:
         print(json.dumps({**summary, "machine": run.manifest.get("machine"), "run": str(out)}))
         return
-    show_summary(summary, budgets(out))
+    show_summary(summary, budget_rows(source.experiment, source.summary.minimal))
     first = shlex.quote(printable(run.sequences()["sequence"][0]))
     print(f"\nRun: {out}")
     if arguments.figures:
@@ -277,11 +286,14 @@ def _show(arguments: argparse.Namespace, search: Any) -> None:
     print(f"Next: oracle query {shlex.quote(str(out))} --sequence {first}")
 
 
-def _draw(folder: Path, watch: Any) -> None:
+def _source(folder: Path, found: list[tuple[Any, Any]]) -> Any:
+    """What figures and tables are made of: what the search computed, or the stored run if it had ended before."""
     from analysis.plots.source import Source
-    from oracle.cli.figures import draw_runs
 
-    draw_runs([Source.open(folder)], folder / "figures", watch=watch)
+    if not found:
+        return Source.open(folder)
+    [(experiment, summary)] = found
+    return Source(experiment=experiment, folder=folder, known=summary)
 
 
 def _new_folder(wanted: Path) -> Path:

@@ -4,6 +4,7 @@ import os
 import resource
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -27,6 +28,13 @@ __all__ = ["resume_search", "run_search"]
 
 MIB = 2**20
 
+Summarised = Callable[[analysis.Experiment, analysis.Summary], None]
+"""Takes the numbers of a finished run."""
+
+
+def unheard(experiment: analysis.Experiment, summary: analysis.Summary) -> None:
+    """Takes no notice."""
+
 
 def run_search(
     config: SearchConfig,
@@ -37,6 +45,7 @@ def run_search(
     store: HiddenStore | None = None,
     watch: Watch = silent,
     stop: Stop = never,
+    summarised: Summarised = unheard,
 ) -> Run:
     """Searches the layer allocations of every sequence and writes a run folder.
 
@@ -49,12 +58,13 @@ def run_search(
         store: keeps hidden states from search to search.
         watch: shows progress.
         stop: asked after every batch whether to stop.
+        summarised: called with the experiment and its summary, so that figures need not compute them again.
 
     Raises:
         InputError: for bad input; whatever can be checked is checked before anything is computed or written.
         Interrupted: if it was asked to stop; `resume_search` goes on.
     """
-    session, out = _Session(workers, watch, stop), Path(out)
+    session, out = _Session(workers, watch, stop, summarised), Path(out)
     check_free(out)
     before = None if prior is None else KnownOutcomes.read(Run.open(prior))
     setup = Setup.load(with_dtype_of(before.run, config) if before else config, store)
@@ -82,6 +92,7 @@ def resume_search(
     store: HiddenStore | None = None,
     watch: Watch = silent,
     stop: Stop = never,
+    summarised: Summarised = unheard,
 ) -> Run:
     """Goes on with a run that was interrupted, or that lost a part; it ends with what it would have ended with.
 
@@ -96,12 +107,13 @@ def resume_search(
         store: keeps hidden states from search to search.
         watch: shows progress.
         stop: asked after every batch whether to stop.
+        summarised: called with the experiment and its summary, so that figures need not compute them again.
 
     Raises:
         InputError: if the model, the data or a setting is not what the run began with, or somebody is writing it.
         Interrupted: if it was asked to stop again.
     """
-    session, run = _Session(workers, watch, stop), Run.open(folder)
+    session, run = _Session(workers, watch, stop, summarised), Run.open(folder)
     config = SearchConfig.from_dict(run.manifest["config"])
     wanted = with_dtype_of(run, replace(config, **settings or {}))
     if differing := differences(config, wanted):
@@ -121,9 +133,9 @@ def resume_search(
 class _Session:
     """One sitting at a run."""
 
-    def __init__(self, workers: Workers, watch: Watch, stop: Stop) -> None:
+    def __init__(self, workers: Workers, watch: Watch, stop: Stop, summarised: Summarised) -> None:
         self._began = time.monotonic()
-        self._workers, self._watch, self._stop = workers, watch, stop
+        self._workers, self._watch, self._stop, self._summarised = workers, watch, stop, summarised
 
     def search(self, setup: Setup, scheduler: Scheduler, writer: RunWriter) -> Run:
         """Searches what is not known yet, then sums up and verifies."""
@@ -168,6 +180,7 @@ class _Session:
                 "memory_above_model_mib": round(peak_mib - model_mib),
             }
         )
+        self._summarised(experiment, summary)
         writer.log.info("completed", seconds=round(time.monotonic() - self._began, 2))
         return Run.open(writer.folder)
 
