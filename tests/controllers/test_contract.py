@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -109,14 +110,31 @@ def test_gates_that_decide_about_layers_refuse_sublayers(context: RunContext) ->
 
 
 @pytest.mark.parametrize("name", ["d3", "confidence", "gate-hidden", "unified"])
-def test_in_scope_sequence_prompts_are_not_counted(name: str, sequence_run: Run) -> None:
+def test_in_scope_sequence_prompts_are_not_counted(
+    name: str, sequence_run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The fraction is the mean over the generated tokens that were fed, whatever the prompt's tokens ran."""
     context = RunContext.open(sequence_run.folder)
+    generate, gated = Engine.generate_gated, []
+
+    def seen(engine: Engine, *arguments: Any) -> Any:
+        gated.extend(generate(engine, *arguments))
+        return gated[-len(arguments[0]) :]
+
+    monkeypatch.setattr(Engine, "generate_gated", seen)
     controller = make(name, context, CONTROLLERS[name].sweep(LAYERS)[0])
     if controller.learns:
         controller.fit(TrainingSet(examples=[context.examples[one] for one in context.ids[:4]], quality_table=None))  # type: ignore[arg-type]
-    for output in controller.generate([sequence.prompt for sequence in context.sequences]):
-        assert 0 < output.fraction <= 1
-        assert len(output.tokens) <= 4
+    outputs = controller.generate([sequence.prompt for sequence in context.sequences])
+    if name == "unified":
+        assert {output.fraction for output in outputs} == {len(outputs[0].allocation or ()) / LAYERS}
+        assert not gated
+        return
+    for output, found, sequence in zip(outputs, gated, context.sequences, strict=True):
+        prompt = context.examples[sequence.id].prompt.state.length
+        fed = found.ran_TL[prompt:]
+        assert len(fed) == len(output.tokens) - 1
+        assert output.fraction == pytest.approx(fed.mean() if len(fed) else 1.0)
 
 
 def test_names() -> None:

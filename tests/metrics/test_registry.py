@@ -3,19 +3,31 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from oracle.errors import InputError
-from oracle.metrics import METRICS, agreement, get_metric
+from oracle.metrics import METRICS, agreement, get_metric, score_text
 
 _tokens = st.lists(st.integers(0, 3), max_size=8)
 
 
-def test_the_registry_agrees_with_itself() -> None:
-    assert all(get_metric(name) is metric and metric.name == name for name, metric in METRICS.items())
-    assert {metric.kind for metric in METRICS.values()} == {"text", "tokens", "likelihood", "choice"}
+@given(st.text(max_size=30), st.text(max_size=30))
+def test_text_metrics_lie_between_their_floor_and_the_score_of_a_copy(text: str, reference: str) -> None:
+    """What a floor promises: no output scores less, so that a full model at the floor lets every output qualify."""
+    for name, metric in METRICS.items():
+        assert get_metric(name) is metric
+        if metric.kind == "text":
+            assert metric.floor is not None
+            value = score_text(name, text, (reference,))
+            assert metric.floor <= value <= score_text(name, "one two three four", ("one two three four",))
 
 
-def test_only_log_likelihood_is_unbounded_below() -> None:
-    assert [name for name, metric in METRICS.items() if metric.floor is None] == ["log_likelihood"]
-    assert {metric.floor for metric in METRICS.values()} == {0.0, None}
+def test_a_floor_is_reached_by_an_output_that_shares_nothing() -> None:
+    for name, metric in METRICS.items():
+        if metric.kind == "text":
+            assert score_text(name, "xyz", ("one two three four",)) == metric.floor
+
+
+def test_log_likelihoods_have_no_floor() -> None:
+    """A text may be arbitrarily unlikely."""
+    assert get_metric("log_likelihood").floor is None
 
 
 @pytest.mark.parametrize(

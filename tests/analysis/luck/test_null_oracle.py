@@ -135,6 +135,17 @@ def test_shuffling_what_is_shuffled_already_changes_little(experiment):
     assert margin < 0.2
 
 
-def test_every_permutation_gives_a_fraction(experiment):
-    null = null_oracle(experiment, permutations=10)
-    assert len(null.equal_quality_fractions) == 10
+def test_every_permutation_is_a_run_of_its_own(experiment):
+    """Each fraction is that of a run whose references were shuffled by hand."""
+    null = null_oracle(experiment, permutations=3)
+    names = experiment.sequences["sequence"].tolist()
+    references = experiment.sequences["references"].tolist()
+    for place, partner_N in enumerate(derangements(len(names), 3, experiment.seed)):
+        theirs = {name: references[other] for name, other in zip(names, partner_N, strict=True)}
+        rows = experiment.evaluations[["sequence", "text"]].itertuples(index=False)
+        quality_E = [experiment.score(text, theirs[sequence]) for sequence, text in rows]
+        shuffled = replace(experiment, evaluations=experiment.evaluations.assign(rougeL=quality_E), exhausted={})
+        summary = summarise(shuffled, bootstrap=0, permutations=0)
+        assert null.equal_quality_fractions[place] == pytest.approx(summary.equal_quality_fraction)
+        assert null.per_sequence_fractions[place] == pytest.approx(summary.per_sequence_fraction)
+        assert null.full_qualities[place] == pytest.approx(summary.full_quality)
