@@ -1,4 +1,4 @@
-"""What an unfinished output can still reach: upper bounds by which a search drops it, exactly."""
+"""Upper bounds on the final quality of an unfinished output, by which a search drops outputs without loss."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence as Seq
@@ -10,33 +10,29 @@ __all__ = ["Bound", "bound_for"]
 
 
 class Bound(ABC):
-    """An upper bound of one metric on every output that continues an unfinished one.
+    """Upper bound of one metric over all continuations of an unfinished output.
 
-    The engine asks after each token; an output whose bound is below the threshold can never meet the criterion. One
-    bound serves all outputs of a sequence.
+    The engine evaluates it after each token: an output whose bound is below the threshold cannot meet the criterion.
+    One instance serves all outputs of a sequence.
     """
 
     @abstractmethod
     def upper(self, tokens: Seq[int], text: str, remaining: int) -> float:
-        """The bound.
+        """The bound, in units of the metric.
 
         Args:
-            tokens: what has been generated.
+            tokens: token ids generated so far.
             text: the same, decoded.
-            remaining: how many more tokens may follow.
+            remaining: maximum number of tokens still to come.
         """
 
 
 class RougeLBound(Bound):
-    """ROUGE-L: words to come match the rest of the reference at best, wherever that leads to the most.
+    """ROUGE-L: at best, the words to come match the rest of the reference from the most favourable position.
 
     With n words complete, R in the reference and at most J words to come, the F-measure is at most the maximum over i
     of 2 (c_i + j) / (n + j + R), where c_i is the longest common subsequence with the first i words of the reference
     and j = min(R - i, J). The last word may still grow, so it counts as one to come.
-
-    Args:
-        references: of the sequence.
-        words_per_token: the most words that one token can add.
     """
 
     def __init__(self, references: tuple[str, ...], words_per_token: int) -> None:
@@ -64,11 +60,7 @@ def _rouge_l_upper(reference: tuple[str, ...], complete: tuple[str, ...], coming
 
 
 class ExactMatchBound(Bound):
-    """Exact match: 1 while the output is the beginning of a reference, else 0.
-
-    Args:
-        references: of the sequence.
-    """
+    """Exact match: 1 while the output is a prefix of a reference, else 0."""
 
     def __init__(self, references: tuple[str, ...]) -> None:
         self._references = references
@@ -79,11 +71,7 @@ class ExactMatchBound(Bound):
 
 
 class AgreementBound(Bound):
-    """Token agreement: all positions to come agree.
-
-    Args:
-        full_tokens: token ids of the full model's output.
-    """
+    """Token agreement: all positions to come agree."""
 
     def __init__(self, full_tokens: Seq[int]) -> None:
         self._full = tuple(full_tokens)
@@ -96,13 +84,13 @@ class AgreementBound(Bound):
 
 
 def bound_for(metric: str, references: tuple[str, ...], full_tokens: Seq[int], words_per_token: int) -> Bound | None:
-    """The bound of a metric for one sequence; None for metrics that have none.
+    """The bound of a metric for one sequence; None for metrics without one.
 
     Args:
         metric: name of the metric.
-        references: of the sequence.
+        references: references of the sequence.
         full_tokens: token ids of the full model's output.
-        words_per_token: the most words that one token of the model's vocabulary can add.
+        words_per_token: maximum number of words that one token of the vocabulary can add.
     """
     if metric == "rougeL":
         return RougeLBound(references, words_per_token)

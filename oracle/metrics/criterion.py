@@ -1,7 +1,6 @@
 """The criterion: an allocation qualifies if its quality is at least the full model's, less a tolerance.
 
-Used wherever qualities are compared with the full model's: in the search, the engine, the store's SQL, the export and
-the analyses.
+Every comparison with the full model's quality uses it: search, engine, export and analyses.
 """
 
 from typing import TypeVar
@@ -12,11 +11,10 @@ from numpy.typing import NDArray
 __all__ = ["SLACK", "least_quality", "qualifies"]
 
 SLACK = 1e-9
-"""Shortfall of quality that is put down to rounding.
+"""Shortfall of quality that is attributed to rounding.
 
-Qualities are quotients and means in double precision: equal ones computed along different ways differ by some 1e-15.
-Qualities that really differ do so by far more: the smallest step of a text metric is about one over the product of two
-text lengths, 1e-6 for texts of a thousand words.
+Qualities are quotients and means in double precision: equal ones computed in different ways differ by about 1e-15. The
+smallest real difference of a text metric is about one over the product of two text lengths: 1e-6 at a thousand words.
 """
 
 Quality = TypeVar("Quality", float, NDArray[np.float64])

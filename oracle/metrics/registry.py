@@ -1,4 +1,4 @@
-"""The metrics by name: what each compares, and the least value it can take."""
+"""The metrics by name, with kind, lower bound and description."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -17,11 +17,10 @@ class Metric:
 
     Attributes:
         name: its key in `METRICS`.
-        kind: what it is computed from. `text`: the decoded output and the references
-            (`score_text`). `tokens`: the output's token ids and the full model's (`agreement`).
-            `likelihood` and `choice` need a pass of the references or the choices through the
-            model, so the engine computes them.
-        floor: the least value it can take; None if it is unbounded below.
+        kind: its inputs. `text`: the decoded output and the references (`score_text`). `tokens`: the token ids of the
+            output and of the full model's (`agreement`). `likelihood` and `choice`: a pass of the references or the
+            choices through the model, computed by the engine.
+        floor: lower bound; None if unbounded.
         description: one line for listings, with the unit.
     """
 
@@ -31,74 +30,34 @@ class Metric:
     description: str
 
 
-def _table(*metrics: Metric) -> dict[str, Metric]:
-    return {metric.name: metric for metric in metrics}
-
-
-METRICS: dict[str, Metric] = _table(
-    Metric(
-        name="rouge1",
-        kind="text",
-        floor=0.0,
-        description="F-measure of shared words (ROUGE-1, no stemming), best reference; 0 to 1",
+_METRICS: tuple[tuple[str, Kind, str], ...] = (
+    ("rouge1", "text", "F-measure of shared words (ROUGE-1, no stemming), best reference; 0 to 1"),
+    ("rouge2", "text", "F-measure of shared word pairs (ROUGE-2, no stemming), best reference; 0 to 1"),
+    (
+        "rougeL",
+        "text",
+        "F-measure of the longest common subsequence of words (ROUGE-L, no stemming), best reference; 0 to 1",
     ),
-    Metric(
-        name="rouge2",
-        kind="text",
-        floor=0.0,
-        description="F-measure of shared word pairs (ROUGE-2, no stemming), best reference; 0 to 1",
-    ),
-    Metric(
-        name="rougeL",
-        kind="text",
-        floor=0.0,
-        description="F-measure of the longest common subsequence of words (ROUGE-L, no stemming), "
-        "best reference; 0 to 1",
-    ),
-    Metric(
-        name="bleu",
-        kind="text",
-        floor=0.0,
-        description="sentence BLEU of sacrebleu with effective order, all references together; 0 to 1",
-    ),
-    Metric(
-        name="chrf",
-        kind="text",
-        floor=0.0,
-        description="sentence chrF2 of sacrebleu, best reference; 0 to 1",
-    ),
-    Metric(
-        name="exact_match",
-        kind="text",
-        floor=0.0,
-        description="1 if equal to a reference up to case, white space and final punctuation, else 0",
-    ),
-    Metric(
-        name="agreement",
-        kind="tokens",
-        floor=0.0,
-        description="share of positions with the full model's token, over the longer output; 0 to 1",
-    ),
-    Metric(
-        name="log_likelihood",
-        kind="likelihood",
-        floor=None,
-        description="mean log probability of the reference after the prompt, nats/token",
-    ),
-    Metric(
-        name="choice_accuracy",
-        kind="choice",
-        floor=0.0,
-        description="1 if the right choice is the likeliest of the choices, else 0",
-    ),
+    ("bleu", "text", "sentence BLEU of sacrebleu with effective order, all references together; 0 to 1"),
+    ("chrf", "text", "sentence chrF2 of sacrebleu, best reference; 0 to 1"),
+    ("exact_match", "text", "1 if equal to a reference up to case, white space and final punctuation, else 0"),
+    ("agreement", "tokens", "share of positions with the full model's token, over the longer output; 0 to 1"),
+    ("log_likelihood", "likelihood", "mean log probability of the reference after the prompt, nats/token"),
+    ("choice_accuracy", "choice", "1 if the right choice is the likeliest of the choices, else 0"),
 )
+
+METRICS = {
+    name: Metric(name=name, kind=kind, floor=None if kind == "likelihood" else 0.0, description=description)
+    for name, kind, description in _METRICS
+}
+"""The metrics by name."""
 
 
 def get_metric(name: str) -> Metric:
     """The metric of that name.
 
     Raises:
-        InputError: no metric has that name; lists the known ones and the nearest.
+        InputError: if it is unknown; lists the known ones and the nearest.
     """
     if name in METRICS:
         return METRICS[name]

@@ -1,8 +1,7 @@
 """ROUGE-N and ROUGE-L F-measures (Lin 2004), equal to package rouge-score without stemming.
 
-Scoring is called for every outcome of a search, mostly against the same few references, so what
-depends on one text alone (words, n-gram counts, bit masks) is cached, and the longest common
-subsequence is counted bit-parallel instead of in a table.
+A search scores every outcome, mostly against the same few references, so values that depend on one text (words, n-gram
+counts, bit masks) are cached, and the longest common subsequence is computed bit-parallel instead of by a table.
 """
 
 import re
@@ -14,7 +13,7 @@ __all__ = ["lcs_column", "lcs_length", "rouge_l", "rouge_n", "words"]
 
 _WORD = re.compile(r"[a-z0-9]+")
 
-# Texts to remember. Outputs pass through once or a few times; references stay in use.
+# Number of texts. Outputs are scored once or a few times; references stay in use.
 _CACHED_TEXTS = 8192
 
 NGrams = Mapping[tuple[str, ...], int]
@@ -34,7 +33,7 @@ def _ngrams(text: str, n: int) -> NGrams:
 
 @lru_cache(maxsize=_CACHED_TEXTS)
 def _masks(tokens: tuple[str, ...]) -> Mapping[str, int]:
-    """Per word, the positions it has in `tokens` as set bits."""
+    """Word -> its positions in `tokens`, as set bits."""
     masks: dict[str, int] = {}
     for position, token in enumerate(tokens):
         masks[token] = masks.get(token, 0) | 1 << position
@@ -44,16 +43,15 @@ def _masks(tokens: tuple[str, ...]) -> Mapping[str, int]:
 def lcs_length(reference: tuple[str, ...], output: tuple[str, ...]) -> int:
     """Length of the longest common subsequence, one big-integer step per word of `output`.
 
-    The bit-vector recurrence V' = (V + (V & M)) | (V & ~M) of Crochemore et al. (2001), "A fast and
-    practical bit-vector algorithm for the longest common subsequence problem", in the form of Hyyrö
-    (2004), "Bit-parallel LCS-length computation revisited": a zero bit of V marks a row at which the
-    column of the table increases.
+    The bit-vector recurrence V' = (V + (V & M)) | (V & ~M) of Crochemore et al. (2001), "A fast and practical
+    bit-vector algorithm for the longest common subsequence problem", in the form of Hyyrö (2004), "Bit-parallel
+    LCS-length computation revisited": a zero bit of V marks a row at which the column of the table increases.
     """
     return len(reference) - lcs_column(reference, output).bit_count()
 
 
 def lcs_column(reference: tuple[str, ...], output: tuple[str, ...]) -> int:
-    """The last column of the table behind `lcs_length`: bit i is 0 where word i of the reference adds to it."""
+    """Last column of the table of `lcs_length`: bit i is 0 where word i of the reference increases it."""
     masks = _masks(reference)
     ones = (1 << len(reference)) - 1
     column = ones
@@ -65,7 +63,7 @@ def lcs_column(reference: tuple[str, ...], output: tuple[str, ...]) -> int:
 
 
 def _f_measure(overlap: int, output_size: int, reference_size: int) -> float:
-    # In the order of operations of rouge-score, so that the values are the same floats.
+    # Same order of operations as rouge-score, so that the floats are identical.
     if overlap == 0:
         return 0.0
     precision = overlap / output_size

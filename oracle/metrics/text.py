@@ -14,7 +14,7 @@ __all__ = ["agreement", "score_text", "score_texts"]
 
 _FINAL_PUNCTUATION = ".,;:!?…。、，；：！？"  # noqa: RUF001
 
-# References remembered with their n-grams, in sacrebleu's own form.
+# Number of reference tuples cached with their n-grams, in sacrebleu's own form.
 _CACHED_REFERENCES = 1024
 
 
@@ -29,8 +29,8 @@ def _chrf_of(references: tuple[str, ...]) -> CHRF:
 
 
 def _bleu(text: str, references: tuple[str, ...]) -> float:
-    # A corpus of one text is what sacrebleu's sentence_score builds; this way the references stay
-    # counted. A perfect score comes out as 100.00000000000004.
+    # As sacrebleu's sentence_score does, but with the n-grams of the references cached. A perfect score is
+    # 100.00000000000004.
     return min(_bleu_of(references).corpus_score([text], None).score / 100, 1.0)
 
 
@@ -54,7 +54,7 @@ def _normalised(text: str) -> str:
 
 def exact_prefix(text: str, reference: str) -> bool:
     """Whether some continuation of a text could match a reference exactly."""
-    # The end of an unfinished text may be half a character, or punctuation that goes on or is dropped.
+    # An unfinished text may end in half a character, or in punctuation that continues or is dropped.
     begun = " ".join(text.casefold().split()).rstrip(_FINAL_PUNCTUATION + " \ufffd")
     return _normalised(reference).startswith(begun)
 
@@ -77,14 +77,11 @@ _SCORERS: dict[str, Callable[[str, tuple[str, ...]], float]] = {
 def score_text(name: str, text: str, references: tuple[str, ...]) -> float:
     """Quality of a text against its references by one text metric.
 
-    `rouge1`, `rouge2`, `rougeL`: F-measure without stemming, the best over the references, equal to
-    `RougeScorer.score_multi` of package rouge-score. `bleu`: sacrebleu's sentence BLEU with effective
-    order and exponential smoothing; n-grams may match any reference, as BLEU defines it (Papineni et
-    al. 2002). `chrf`: sacrebleu's sentence chrF2, the best reference. `exact_match`: 1.0 if the text
-    equals a reference after case folding, collapsing white space and dropping sentence punctuation at
-    the end (unless nothing else is there), else 0.0.
-
-    What depends on the references alone is computed once and kept.
+    `rouge1`, `rouge2`, `rougeL`: F-measure without stemming, best reference, equal to `RougeScorer.score_multi` of
+    package rouge-score. `bleu`: sacrebleu's sentence BLEU with effective order and exponential smoothing; n-grams may
+    match any reference (Papineni et al. 2002). `chrf`: sacrebleu's sentence chrF2, best reference. `exact_match`: 1.0
+    if the text equals a reference after case folding, collapsing white space and dropping final sentence punctuation
+    (unless the text has nothing else), else 0.0. Values that depend on the references alone are cached.
 
     Args:
         name: a metric of kind `text`.
@@ -95,41 +92,27 @@ def score_text(name: str, text: str, references: tuple[str, ...]) -> float:
         A value in [0, 1]; BLEU and chrF are divided by 100.
 
     Raises:
-        InputError: the metric is unknown or not of kind `text`, or there are no references.
+        InputError: if the metric is unknown or not of kind `text`, or there are no references.
     """
     scorer = _SCORERS.get(name)
     if scorer is None:
         kind = get_metric(name).kind
         raise InputError(f"metric {name!r} is computed from {kind}, not from a text: use one of {', '.join(_SCORERS)}")
     if not references:
-        raise InputError(f"metric {name!r} needs at least one reference, got none: give references")
+        raise InputError(f"metric {name!r} needs at least one reference, not none: give references")
     return scorer(text, references)
 
 
 def score_texts(text: str, references: tuple[str, ...]) -> dict[str, float]:
-    """Quality of a text by every metric of kind `text`, in the order of `METRICS`.
-
-    Args:
-        text: the decoded output; may be empty.
-        references: one or more right answers.
-
-    Raises:
-        InputError: there are no references.
-    """
+    """Quality of a text by every metric of kind `text`, in the order of `METRICS`; see `score_text`."""
     return {name: score_text(name, text, references) for name, metric in METRICS.items() if metric.kind == "text"}
 
 
 def agreement(tokens: Sequence[int], full_tokens: Sequence[int]) -> float:
-    """Share of positions at which an output has the full model's token.
+    """Share of positions, in [0, 1], at which an output has the full model's token.
 
-    Counted over the longer of the two, so that a cut-off output is not a perfect one.
-
-    Args:
-        tokens: token ids of the output.
-        full_tokens: token ids of the full model's output.
-
-    Returns:
-        A share in [0, 1]; 1.0 if and only if the two are identical (two empty outputs are).
+    Computed over the longer of the two, so that a truncated output does not score 1.0; 1.0 if and only if the two are
+    identical (two empty outputs are).
     """
     longer = max(len(tokens), len(full_tokens))
     if longer == 0:

@@ -1,4 +1,4 @@
-"""Sequences from anything: JSONL, CSV, Parquet, aligned text, `datasets` names, the bundled set."""
+"""Loading of sequences from JSONL, CSV, Parquet, aligned text, `datasets` names, or the bundled set."""
 
 from oracle.sequences.check import check_sequences, data_hash
 from oracle.sequences.columns import Columns

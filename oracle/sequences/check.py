@@ -1,4 +1,4 @@
-"""What a metric needs of the sequences, and a fingerprint of them."""
+"""Check that sequences have the fields a metric needs, and a hash of sequences."""
 
 import hashlib
 import json
@@ -11,9 +11,11 @@ from oracle.types import Sequence
 
 __all__ = ["check_sequences", "data_hash"]
 
+_REFERENCE = ("a reference that is not empty", "name their column with --reference-column")
+
 _NEEDS: dict[Kind, tuple[str, str]] = {
-    "text": ("a reference that is not empty", "name their column with --reference-column"),
-    "likelihood": ("a reference that is not empty", "name their column with --reference-column"),
+    "text": _REFERENCE,
+    "likelihood": _REFERENCE,
     "choice": ("choices and an answer", "name their columns with --choices-column and --answer-column"),
 }
 
@@ -25,13 +27,13 @@ def _suits(sequence: Sequence, kind: Kind) -> bool:
 
 
 def check_sequences(sequences: Iterable[Sequence], metric: Metric) -> None:
-    """Make sure that a metric can be computed for every sequence.
+    """Checks that a metric can be computed for every sequence.
 
-    Text and likelihood metrics need a reference that is not empty, choice metrics need choices and an
-    answer, token metrics need nothing.
+    Text and likelihood metrics need a reference that is not empty, choice metrics need choices and an answer, token
+    metrics need nothing.
 
     Raises:
-        InputError: some sequences lack it; names how many, the first one, and the remedy.
+        InputError: if sequences lack them; names their number, the first one, and the remedy.
     """
     if metric.kind not in _NEEDS:
         return
@@ -41,7 +43,7 @@ def check_sequences(sequences: Iterable[Sequence], metric: Metric) -> None:
         return
     needed, remedy = _NEEDS[metric.kind]
     suited = sorted({sequence.task for sequence in sequences} - {sequence.task for sequence in lacking} - {""})
-    others = f", or pick tasks that have them with --tasks {' '.join(suited)}" if suited else ""
+    others = f", or select tasks that have them with --tasks {' '.join(suited)}" if suited else ""
     raise InputError(
         f"metric {metric.name!r} needs {needed} for every sequence, {len(lacking)} of {len(sequences)} have "
         f"none, the first with id {lacking[0].id!r}: {remedy}{others}"
@@ -49,7 +51,7 @@ def check_sequences(sequences: Iterable[Sequence], metric: Metric) -> None:
 
 
 def data_hash(sequences: Iterable[Sequence]) -> str:
-    """SHA-256 (64 hex digits) over all fields of the sequences in their order, as canonical JSON."""
+    """SHA-256 (64 hexadecimal digits) over all fields of the sequences in order, as canonical JSON."""
     digest = hashlib.sha256()
     for sequence in sequences:
         line = json.dumps(asdict(sequence), sort_keys=True, separators=(",", ":"), ensure_ascii=True)

@@ -1,4 +1,4 @@
-"""Which columns of a data set make a sequence, and making it."""
+"""The columns of a data set that form a sequence, and the conversion of records to sequences."""
 
 import json
 import re
@@ -18,26 +18,24 @@ _PLACEHOLDER = re.compile(r"\{\{|\}\}|\{([^{}]+)\}|[{}]")
 
 @dataclass(frozen=True, kw_only=True)
 class Columns:
-    """The columns that hold what a sequence consists of.
+    """Names of the columns that form a sequence.
 
-    A name may be a path into nested values, such as `instances.0.output`: keys of dicts and indices of
-    lists, joined by dots. A key that itself contains the dot wins. A column that is named here must be
-    in every row; one that is left at its default is used where it is there.
+    A name may be a path into nested values, such as `instances.0.output`: keys of dicts and indices of lists, joined by
+    dots. A key that itself contains the dot takes precedence. A column named here must exist in every row; default
+    columns are used where they exist.
 
     Attributes:
-        prompt: column of the prompt; not used if there is a template.
-        template: text with columns in braces that makes the prompt out of several, such as
-            `"{instruction}\\n\\n{instances.0.input}"`. `{{` and `}}` stand for braces; a null is
-            empty text; white space at the end is stripped.
-        references: columns of the references, each a text or a list of texts; numbers become text,
-            empty texts are left out. Default: `references`, or else `reference`. In a CSV cell a list
-            may be given as JSON, starting with `[`.
+        prompt: column of the prompt; not used with a template.
+        template: prompt text with columns in braces, such as `"{instruction}\\n\\n{instances.0.input}"`. `{{` and `}}`
+            are literal braces; null is empty text; trailing white space is stripped.
+        references: columns of the references, each a text or a list of texts; numbers become text, empty texts are
+            omitted. Default: `references`, or else `reference`. A CSV cell may hold a list as JSON, starting with `[`.
         choices: column of the list of choices. Default: `choices`.
-        answer: column of the right choice: its text, its letter (`A` to `Z`) or its index from 0, read
-            in this order if it is text. Default: `answer`, where there are choices.
-        id: column of the id. Default: `id`, or else the zero-padded number of the row, from 0.
-            An empty string numbers the rows even if there is a column `id`.
-        task: column of the task's name. Default: `task`, or else no task.
+        answer: column of the right choice: its text, its letter (`A` to `Z`) or its index from 0, tried in this order
+            for text. Default: `answer`, where there are choices.
+        id: column of the id. Default: `id`, or else the zero-padded row number, from 0. An empty string numbers the
+            rows even if there is a column `id`.
+        task: column of the task name. Default: `task`, or else no task.
     """
 
     prompt: str = "prompt"
@@ -51,8 +49,7 @@ class Columns:
     def __post_init__(self) -> None:
         if isinstance(self.references, str):
             raise InputError(
-                f"references must be a tuple of columns, came the text {self.references!r}: "
-                f"write ({self.references!r},)"
+                f"references must be a tuple of columns, not the text {self.references!r}: write ({self.references!r},)"
             )
         check_types(self)
         if self.template is not None:
@@ -62,17 +59,17 @@ class Columns:
 def _check_template(template: str) -> None:
     matches = list(_PLACEHOLDER.finditer(template))
     if any(match[0] in ("{", "}") for match in matches):
-        raise InputError(f"template {template!r} has an unpaired brace: write {{{{ or }}}} for a brace that is text")
+        raise InputError(f"template {template!r} has an unpaired brace: write {{{{ or }}}} for a literal brace")
     if not any(match[1] for match in matches):
         raise InputError(f"template {template!r} must name a column in braces, such as {{instruction}}")
 
 
 def to_sequences(records: Iterable[Record], columns: Columns) -> list[Sequence]:
-    """A sequence per record.
+    """One sequence per record.
 
     Raises:
-        InputError: a record lacks a named column or has something else than text in it, or two
-            records have the same id; the message names the rows.
+        InputError: if a record lacks a named column or has no text in it, or two records have the same id; names the
+            rows.
     """
     sequences: list[Sequence] = []
     places: dict[str, str] = {}
@@ -81,7 +78,7 @@ def to_sequences(records: Iterable[Record], columns: Columns) -> list[Sequence]:
         if sequence.id in places:
             raise InputError(
                 f"ids must be unique, but {places[sequence.id]} and {record.where} both have id "
-                f"{sequence.id!r}: name another id column, or an empty one to number the rows"
+                f"{sequence.id!r}: name another id column, or an empty name to number the rows"
             )
         places[sequence.id] = record.where
         sequences.append(sequence)
@@ -107,7 +104,7 @@ def _prompt(record: Record, columns: Columns) -> str:
         value = record.require(columns.prompt)
         if isinstance(value, int | float):
             raise InputError(
-                f"{record.where}: prompt {columns.prompt!r} must be text, came {value!r}: name another column"
+                f"{record.where}: prompt {columns.prompt!r} must be text, not {value!r}: name another column"
             )
         prompt = as_text(value, f"prompt {columns.prompt!r}", record.where)
     if not prompt.strip():
@@ -126,13 +123,13 @@ def _fill(template: str, record: Record) -> str:
 
 
 def _unpacked(record: Record, value: object) -> object:
-    """The list that a CSV cell holds as JSON; anything else as it is."""
+    """The list in a CSV cell that holds JSON; any other value unchanged."""
     if not (record.cells and isinstance(value, str) and value.lstrip().startswith("[")):
         return value
     try:
         return json.loads(value)
     except (ValueError, RecursionError):
-        # "[1] Smith (2004)" is a text, not a broken list.
+        # "[1] Smith (2004)" is a text, not an invalid list.
         return value
 
 
@@ -152,33 +149,31 @@ def _references(record: Record, columns: Columns) -> tuple[str, ...]:
 
 
 def _choices(record: Record, columns: Columns) -> tuple[str, ...]:
-    name = columns.choices or "choices"
-    value = record.require(name) if columns.choices else record.get(name)
+    name, value = _value(record, columns.choices, "choices")
     if is_missing(value) or (record.cells and value == ""):
         return ()
     items = _unpacked(record, value)
     if not isinstance(items, list):
         raise InputError(
-            f"{record.where}: choices {name!r} must be a list of texts, came {type(items).__name__}: "
-            "name the column of the list, in a CSV cell as JSON"
+            f"{record.where}: choices {name!r} must be a list of texts, not {type(items).__name__}: "
+            "name a column of lists (as JSON in CSV cells)"
         )
     return tuple(as_text(item, f"choice in {name!r}", record.where) for item in items)
 
 
 def _answer(record: Record, columns: Columns, choices: tuple[str, ...]) -> int | None:
-    name = columns.answer or "answer"
-    value = record.require(name) if columns.answer else record.get(name)
+    name, value = _value(record, columns.answer, "answer")
     if is_missing(value) or (record.cells and value == ""):
         return None
     if not choices:
         if columns.answer:
-            raise InputError(f"{record.where}: answer {name!r} needs choices, and there are none")
+            raise InputError(f"{record.where}: answer {name!r} needs choices, but the row has none: add them")
         return None
     index = _index_of(value, choices)
     if index is None or not 0 <= index < len(choices):
         raise InputError(
             f"{record.where}: answer {name!r} must be one of the {len(choices)} choices, its letter or "
-            f"its index from 0, came {value!r:.80}"
+            f"its index from 0, not {value!r:.80}"
         )
     return index
 
@@ -198,9 +193,8 @@ def _index_of(value: object, choices: tuple[str, ...]) -> int | None:
 
 
 def _id(record: Record, row: int, columns: Columns) -> str:
-    name = "id" if columns.id is None else columns.id
-    if name:
-        value = record.require(name) if columns.id else record.get(name)
+    if columns.id != "":
+        name, value = _value(record, columns.id, "id")
         text = "" if is_missing(value) else as_text(value, f"id {name!r}", record.where)
         if text:
             return text
@@ -210,6 +204,10 @@ def _id(record: Record, row: int, columns: Columns) -> str:
 
 
 def _task(record: Record, columns: Columns) -> str:
-    name = columns.task or "task"
-    value = record.require(name) if columns.task else record.get(name)
+    name, value = _value(record, columns.task, "task")
     return "" if is_missing(value) else as_text(value, f"task {name!r}", record.where)
+
+
+def _value(record: Record, named: str | None, default: str) -> tuple[str, object]:
+    """A column's name and value: a named column is required, the default one optional."""
+    return (named, record.require(named)) if named else (default, record.get(default))

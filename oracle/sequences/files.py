@@ -1,9 +1,10 @@
-"""Records out of JSONL, CSV, TSV, Parquet and plain text files."""
+"""Records from JSONL, CSV, TSV, Parquet and plain text files."""
 
 import csv
 import io
 import json
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 import pyarrow as pa
@@ -19,11 +20,11 @@ def _decode(path: Path) -> str:
     try:
         raw = path.read_bytes()
     except OSError as error:
-        raise InputError(f"cannot read {path}: {error.strerror or error}") from None
+        raise InputError(f"cannot read {path}: {error.strerror or error}: make it readable, or name another") from None
     try:
         return raw.decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        # The error counts from the start of what follows a byte order mark, as error.object does.
+        # Positions exclude a byte order mark, as does error.object.
         line = error.object.count(b"\n", 0, error.start) + 1
         raise InputError(
             f"{path} line {line} must be UTF-8, but has byte 0x{error.object[error.start]:02x} "
@@ -32,7 +33,7 @@ def _decode(path: Path) -> str:
 
 
 def _lines(path: Path) -> list[str]:
-    """The lines of a text file; only line feeds end one, as in every tool that counts aligned files."""
+    """The lines of a text file, split at line feeds only, as tools for aligned files do."""
     lines = _decode(path).split("\n")
     if lines[-1] == "":
         lines.pop()
@@ -46,14 +47,11 @@ def _read_jsonl(path: Path) -> Iterator[Record]:
         where = f"{path} line {number}"
         try:
             fields = json.loads(line)
-        except json.JSONDecodeError as error:
-            raise InputError(
-                f"{where} must be one JSON object: {error.msg} at column {error.colno}: correct the line"
-            ) from None
         except (ValueError, RecursionError) as error:
-            raise InputError(f"{where} must be one JSON object: {error}: correct the line") from None
+            reason = f"{error.msg} at column {error.colno}" if isinstance(error, json.JSONDecodeError) else error
+            raise InputError(f"{where} must be one JSON object: {reason}: correct the line") from None
         if not isinstance(fields, dict):
-            raise InputError(f"{where} must be one JSON object, came {type(fields).__name__}: write one object a line")
+            raise InputError(f"{where} must be one JSON object, not {type(fields).__name__}: write one object per line")
         yield Record(where=where, fields=fields)
 
 
@@ -71,7 +69,7 @@ def _read_delimited(path: Path, delimiter: str) -> Iterator[Record]:
                 header = _checked_header(cells, where)
             elif len(cells) != len(header):
                 raise InputError(
-                    f"{where} must have {len(header)} cells as the header, has {len(cells)}: "
+                    f"{where} must have {len(header)} cells like the header, not {len(cells)}: "
                     "quote cells that contain the delimiter or a line break"
                 )
             else:
@@ -83,16 +81,8 @@ def _read_delimited(path: Path, delimiter: str) -> Iterator[Record]:
 def _checked_header(names: list[str], where: str) -> list[str]:
     repeated = sorted({name for name in names if names.count(name) > 1})
     if repeated:
-        raise InputError(f"{where}: column names must differ, but {repeated[0]!r} is there twice: rename one")
+        raise InputError(f"{where}: column names must differ, but {repeated[0]!r} occurs twice: rename one")
     return names
-
-
-def _read_csv(path: Path) -> Iterator[Record]:
-    return _read_delimited(path, ",")
-
-
-def _read_tsv(path: Path) -> Iterator[Record]:
-    return _read_delimited(path, "\t")
 
 
 def _read_parquet(path: Path) -> Iterator[Record]:
@@ -110,42 +100,42 @@ READERS: dict[str, Callable[[Path], Iterator[Record]]] = {
     ".jsonl": _read_jsonl,
     ".ndjson": _read_jsonl,
     ".json": _read_jsonl,
-    ".csv": _read_csv,
-    ".tsv": _read_tsv,
+    ".csv": partial(_read_delimited, delimiter=","),
+    ".tsv": partial(_read_delimited, delimiter="\t"),
     ".parquet": _read_parquet,
 }
 
 
 def read_file(path: Path) -> Iterator[Record]:
-    """The records of a file, by its suffix; any other suffix is plain text, one prompt a line.
+    """The records of a file, read according to its suffix; other suffixes are plain text, one prompt per line.
 
-    JSONL (`.jsonl`, `.ndjson`, `.json`): one object a line, blank lines skipped. CSV and TSV: a header
-    line, cells quoted with `"`. Parquet: any nested columns. Text files are UTF-8.
+    JSONL (`.jsonl`, `.ndjson`, `.json`): one object per line, blank lines skipped. CSV and TSV: a header line, cells
+    quoted with `"`. Parquet: nested columns allowed. Text files are UTF-8.
 
     Raises:
-        InputError: the file cannot be read; names the line or row and the reason.
+        InputError: if the file cannot be read; names the line or row and the reason.
     """
     reader = READERS.get(path.suffix.lower())
     return reader(path) if reader else read_aligned(path, ())
 
 
 def read_aligned(path: Path, references: tuple[Path, ...]) -> Iterator[Record]:
-    """The records of a plain text file with one prompt a line, and its references line by line.
+    """The records of a plain text file with one prompt per line, and of reference files aligned with it.
 
     Args:
-        path: the prompts; a record's column `prompt`.
-        references: files with as many lines; a record's column `references` has one text of each.
+        path: the prompts: column `prompt`.
+        references: files with the same number of lines: column `references` has one text from each.
 
     Raises:
-        InputError: a file cannot be read, or the numbers of lines differ.
+        InputError: if a file cannot be read, or the numbers of lines differ.
     """
     prompts = _lines(path)
     aligned = [_lines(reference) for reference in references]
     for reference, lines in zip(references, aligned, strict=True):
         if len(lines) != len(prompts):
             raise InputError(
-                f"{path} and {reference} must have as many lines as each other, have {len(prompts)} and "
-                f"{len(lines)}: align them line by line"
+                f"{path} and {reference} must have the same number of lines, not {len(prompts)} and {len(lines)}: "
+                "align them line by line"
             )
     for number, prompt in enumerate(prompts):
         texts = [lines[number] for lines in aligned]

@@ -1,4 +1,4 @@
-"""Records out of data sets of the `datasets` library: by name, or a local folder."""
+"""Records from data sets of the `datasets` library, by hub name or local folder."""
 
 import re
 from collections.abc import Iterator
@@ -19,10 +19,18 @@ _PREFIX = "hf://"
 _LONGEST_NAME = 96  # of a repository on the hub
 _SAVED = ("dataset_dict.json", "dataset_info.json")
 
+_REMEDIES: dict[type[Exception], str] = {
+    ConnectionError: "if it should be a file, no such file exists; else connect to the network or give a local file",
+    FileNotFoundError: "give a folder with data files, or one written by save_to_disk",
+    ValueError: "name a configuration it has, as name:config",
+    Exception: "export it to JSONL or Parquet and give that file",
+}
+"""Exception raised while loading -> remedy; the first match applies."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class HubName:
-    """A data set as the command line names it: `name`, `name:config` or `name:config:split`.
+    """Name of a data set on the command line: `name`, `name:config` or `name:config:split`.
 
     Attributes:
         name: name on the Hugging Face hub (`squad`, `allenai/ai2_arc`), or a local folder.
@@ -36,20 +44,20 @@ class HubName:
 
     @classmethod
     def parse(cls, text: str) -> "HubName":
-        """Read `[hf://]name[:[config][:[split]]]`; `name::split` leaves the configuration open.
+        """Parses `[hf://]name[:[config][:[split]]]`; `name::split` has no configuration.
 
         Raises:
-            InputError: there is no name, or more than three parts.
+            InputError: if there is no name, or more than three parts.
         """
         parts = text.removeprefix(_PREFIX).split(":")
         if not parts[0] or len(parts) > 3:
-            raise InputError(f"a datasets name must be name, name:config or name:config:split, came {text!r}")
+            raise InputError(f"a datasets name must be name, name:config or name:config:split, not {text!r}")
         name, config, split, *_ = [*parts, "", ""]
         return cls(name=name, config=config or None, split=split or None)
 
 
 def looks_like_hub_name(text: str) -> bool:
-    """Whether to look a text up on the hub: `hf://...`, or a name without a file suffix."""
+    """Whether a text names a data set on the hub: `hf://...`, or a name without a file suffix."""
     if text.startswith(_PREFIX):
         return True
     match = re.fullmatch(r"(\w[\w.-]*(?:/\w[\w.-]*)?)(?::[\w.-]*){0,2}", text)
@@ -57,16 +65,14 @@ def looks_like_hub_name(text: str) -> bool:
 
 
 def read_hub(text: str) -> Iterator[Record]:
-    """The records of a data set that `datasets` can load, downloaded if it is not there yet.
-
-    No code that comes with a data set is run.
+    """The records of a data set that `datasets` can load, downloaded if necessary. Runs no code of the data set.
 
     Args:
-        text: `name`, `name:config` or `name:config:split` with or without `hf://`; the name is one on
-            the hub, a folder written by `save_to_disk`, or a folder of data files.
+        text: `name`, `name:config` or `name:config:split`, with or without `hf://`; the name is a hub name, a folder
+            written by `save_to_disk`, or a folder of data files.
 
     Raises:
-        InputError: it cannot be loaded, or has several splits and none is named.
+        InputError: if it cannot be loaded, or has several splits and none is named.
     """
     wanted = HubName.parse(text)
     rows = _one_split(_load(wanted), wanted)
@@ -75,10 +81,10 @@ def read_hub(text: str) -> Iterator[Record]:
 
 
 def _is_saved(folder: Path) -> bool:
-    """Whether a folder is one that `save_to_disk` wrote."""
+    """Whether a folder was written by `save_to_disk`."""
     try:
         return any((folder / name).is_file() for name in _SAVED)
-    except OSError:  # too long for a path, or not to be read
+    except OSError:  # path too long, or unreadable
         return False
 
 
@@ -90,34 +96,21 @@ def _load(wanted: HubName) -> "Dataset | DatasetDict":
     saved = _is_saved(Path(wanted.name))
     if saved and wanted.config:
         raise InputError(
-            f"the saved data set {wanted.name} has no configurations, came {wanted.config!r}: "
+            f"the saved data set {wanted.name} must be named without a configuration, not with {wanted.config!r}: "
             f"write {wanted.name}::SPLIT to name a split"
         )
     try:
         if saved:
             return datasets.load_from_disk(wanted.name)
         return datasets.load_dataset(wanted.name, wanted.config, streaming=False)
-    except DatasetNotFoundError as error:
-        remedy = "check the name, or log in with `hf auth login` if it is private or gated"
-        raise _cannot_load(wanted, error, remedy) from None
-    except ConnectionError as error:
-        remedy = "if it should be a file, no such file exists; else connect to the network or give a local file"
-        raise _cannot_load(wanted, error, remedy) from None
-    except FileNotFoundError as error:
-        remedy = "give a folder with data files, or one written by save_to_disk"
-        raise _cannot_load(wanted, error, remedy) from None
-    except ValueError as error:
-        remedy = "name a configuration it has, as name:config"
-        raise _cannot_load(wanted, error, remedy) from None
-    except (DatasetsError, OSError, RuntimeError) as error:
-        remedy = "export it to JSONL or Parquet and give that file"
-        raise _cannot_load(wanted, error, remedy) from None
-
-
-def _cannot_load(wanted: HubName, error: Exception, remedy: str) -> InputError:
-    # Generation errors say nothing themselves; their cause does.
-    reason = " ".join(str(error.__cause__ or error).split()).rstrip(".")
-    return InputError(f"cannot load data set {wanted.name!r}: {reason}: {remedy}")
+    except (DatasetsError, OSError, RuntimeError, ValueError) as error:
+        if isinstance(error, DatasetNotFoundError):
+            remedy = "check the name, or log in with `hf auth login` if it is private or gated"
+        else:
+            remedy = next(text for kind, text in _REMEDIES.items() if isinstance(error, kind))
+        # Generation errors are explained by their cause only.
+        reason = " ".join(str(error.__cause__ or error).split()).rstrip(".")
+        raise InputError(f"cannot load data set {wanted.name!r}: {reason}: {remedy}") from None
 
 
 def _one_split(loaded: "Dataset | DatasetDict", wanted: HubName) -> "Dataset":
@@ -130,9 +123,9 @@ def _one_split(loaded: "Dataset | DatasetDict", wanted: HubName) -> "Dataset":
         return loaded[splits[0]]
     if wanted.split in splits:
         return loaded[wanted.split]
-    came = f"came {wanted.split!r}" if wanted.split else "came none"
+    given = repr(wanted.split) if wanted.split else "none"
     example = f"{wanted.name}:{wanted.config or ''}:{splits[-1] if splits else 'SPLIT'}"
     raise InputError(
-        f"data set {wanted.name!r} needs one of its splits {', '.join(splits)}, {came}"
+        f"data set {wanted.name!r} needs one of its splits {', '.join(splits)}, not {given}"
         f"{nearest_hint(wanted.split or '', splits)}: write {example}"
     )

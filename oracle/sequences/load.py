@@ -1,4 +1,4 @@
-"""From what the user names to the sequences of a run."""
+"""The sequences of a run from a data source named by the user."""
 
 from collections.abc import Iterable, Iterator
 from itertools import chain, islice, zip_longest
@@ -25,46 +25,45 @@ def load_sequences(
     tasks: tuple[str, ...] = (),
     limit: int | None = None,
 ) -> list[Sequence]:
-    """Sequences out of a file, a `datasets` name, or the bundled set.
+    """Sequences from a file, a `datasets` name, or the bundled set.
 
     Args:
-        data: `instruct` (the bundled sequences); a JSONL, CSV, TSV, Parquet or text file, told by its
-            suffix; a folder that `datasets` can load; or a `datasets` name (`name`, `name:config`,
-            `name:config:split`, with `hf://` in front if it has a dot or a file has the same name).
-        columns: which columns make a sequence.
-        reference_files: for a text file with one prompt a line, files aligned with it line by line.
+        data: `instruct` (the bundled sequences); a JSONL, CSV, TSV, Parquet or text file, by its suffix; a folder that
+            `datasets` can load; or a `datasets` name (`name`, `name:config`, `name:config:split`, prefixed with `hf://`
+            if it has a dot or a file has the same name).
+        columns: the columns that form a sequence.
+        reference_files: for a text file with one prompt per line, files aligned with it line by line.
         tasks: names of the tasks to keep; empty for all.
-        limit: the most sequences to take, evenly over the tasks (see `select`).
+        limit: maximum number of sequences, spread over the tasks (see `select`).
 
     Returns:
-        One or more sequences with different ids, in the order of the data.
+        One or more sequences with unique ids, in the order of the data.
 
     Raises:
-        InputError: the data cannot be found or read, lacks a column, or is empty.
+        InputError: if the data cannot be found or read, lacks a column, or is empty.
     """
     sequences = to_sequences(_records(data, reference_files), columns)
     if not sequences:
-        raise InputError(f"{data} must have at least one sequence, has none: give data with rows")
+        raise InputError(f"{data} must have at least one sequence, not none: give data with rows")
     return select(sequences, tasks, limit)
 
 
 def select(sequences: Iterable[Sequence], tasks: tuple[str, ...] = (), limit: int | None = None) -> list[Sequence]:
-    """Sequences of some tasks, at most `limit`, in the order they came.
+    """The sequences of `tasks` (empty for all), at most `limit`, in their original order.
 
-    The limit is filled round-robin: the first sequence of each task, then the second of each, so that
-    24 of 8 tasks are 3 of each if all have as many.
+    The limit is filled round-robin: the first sequence of each task, then the second of each, and so on.
 
     Raises:
-        InputError: a task is not there (lists those that are), or the limit is below 1.
+        InputError: if a task is unknown (lists the known ones), or the limit is below 1.
     """
     if limit is not None and limit < 1:
-        raise InputError(f"limit must be at least 1, came {limit}: leave it out to take all sequences")
+        raise InputError(f"limit must be at least 1, not {limit}: omit it to take all sequences")
     sequences = list(sequences)
     known = list(dict.fromkeys(sequence.task for sequence in sequences))
     for task in tasks:
         if task not in known:
-            there = ", ".join(repr(name) for name in known)
-            raise InputError(f"unknown task {task!r}: the tasks are {there}{nearest_hint(task, known)}")
+            names = ", ".join(repr(name) for name in known)
+            raise InputError(f"unknown task {task!r}: the tasks are {names}{nearest_hint(task, known)}")
     kept = [sequence for sequence in sequences if not tasks or sequence.task in tasks]
     return kept if limit is None else _round_robin(kept, limit)
 
@@ -93,12 +92,12 @@ def _records(data: str, reference_files: tuple[str, ...]) -> Iterator[Record]:
 def _is_file(data: str) -> bool:
     try:
         return Path(data).is_file()
-    except OSError:  # too long for a name, or in a folder that may not be read
+    except OSError:  # path too long, or in an unreadable folder
         return False
 
 
 def _is_folder(data: str) -> bool:
-    """Whether a text is a folder, with or without the `:config:split` of a datasets name."""
+    """Whether a text names a folder, with or without the `:config:split` of a datasets name."""
     name = data.partition(":")[0]
     try:
         return name != "" and Path(name).is_dir()
@@ -109,7 +108,7 @@ def _is_folder(data: str) -> bool:
 def _aligned_records(data: str, reference_files: tuple[str, ...]) -> Iterator[Record]:
     if data in BUNDLED or Path(data).suffix.lower() in READERS:
         raise InputError(
-            f"reference files go with a text file of one prompt a line, came {data}: name its reference column instead"
+            f"reference files need a text file with one prompt per line, not {data}: name its reference column instead"
         )
     for file in (data, *reference_files):
         if not _is_file(file):
@@ -121,7 +120,7 @@ def _no_such_file(data: str) -> InputError:
     path = Path(data)
     try:
         names = [entry.name for entry in path.parent.iterdir()]
-    except OSError:  # no such folder either
+    except OSError:  # the folder does not exist either
         names = []
     return InputError(
         f"no such file {data!r}{nearest_hint(path.name, names)}; give a JSONL, CSV, Parquet or text file, "
@@ -132,25 +131,23 @@ def _no_such_file(data: str) -> InputError:
 BUNDLED = ("instruct",)
 """Names of the bundled data sets."""
 
-
 _PACKAGE = Path(__file__).resolve().parents[1]
 
-
-# Inside a wheel; in a checkout.
+# In a wheel; in a checkout.
 _FOLDERS = (_PACKAGE / "_data", _PACKAGE.parent / "data")
 
 
 def bundled_path(name: str = "instruct") -> Path:
-    """The JSONL file of a bundled data set.
+    """Path of the JSONL file of a bundled data set.
 
     Raises:
-        InputError: there is no bundled data set of that name, or its file is missing.
+        InputError: if the name is unknown, or the file is missing.
     """
     if name not in BUNDLED:
-        raise InputError(f"unknown bundled data set {name!r}: there is {', '.join(BUNDLED)}")
+        raise InputError(f"unknown bundled data set {name!r}: available: {', '.join(BUNDLED)}")
     for folder in _FOLDERS:
         path = folder / f"{name}.jsonl"
         if path.is_file():
             return path
     places = " or ".join(str(folder) for folder in _FOLDERS)
-    raise InputError(f"the bundled {name}.jsonl must be in {places}, and is not: install layer-oracle again")
+    raise InputError(f"the bundled {name}.jsonl must be in {places}, but is missing: reinstall layer-oracle")

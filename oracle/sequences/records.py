@@ -1,4 +1,4 @@
-"""Rows of a data set as they were read, and looking up what they hold."""
+"""Rows of a data set, and lookup of their values by path."""
 
 import math
 from collections.abc import Iterator, Mapping
@@ -15,7 +15,7 @@ _ABSENT = object()
 
 
 def _resolve(value: object, path: str) -> Iterator[object]:
-    """What `path` leads to, the reading with the longest literal keys first."""
+    """The values at `path`, those under the longest literal keys first."""
     if isinstance(value, Mapping):
         cut = len(path)
         while cut >= 0:
@@ -37,7 +37,7 @@ def _resolve(value: object, path: str) -> Iterator[object]:
 
 
 def _paths(value: object, prefix: str = "", depth: int = 0) -> Iterator[str]:
-    """Paths of what a row holds, to some depth; of a list of dicts, those of its first item."""
+    """Paths of the values of a row, to a limited depth; for a list of dicts, those of its first item."""
     if isinstance(value, Mapping) and depth < _LISTED_DEPTH:
         for key, inner in value.items():
             yield from _paths(inner, f"{prefix}.{key}" if depth else str(key), depth + 1)
@@ -53,8 +53,8 @@ class Record:
 
     Attributes:
         where: file and line, or data set and row, for error messages.
-        fields: what the row holds, by column.
-        cells: whether every field is a text cell (CSV), so that a list comes as JSON text.
+        fields: values by column.
+        cells: whether every field is a text cell (CSV), where lists are JSON text.
     """
 
     where: str
@@ -62,36 +62,36 @@ class Record:
     cells: bool = False
 
     def get(self, path: str) -> object:
-        """What a path leads to; None if there is nothing."""
+        """The value at a path; None if there is none."""
         return next(_resolve(self.fields, path), None)
 
     def require(self, path: str) -> object:
-        """What a path leads to.
+        """The value at a path.
 
         Raises:
-            InputError: the row has no such column; lists those it has and the nearest.
+            InputError: if the row has no such column; lists the available ones and the nearest.
         """
         found = next(_resolve(self.fields, path), _ABSENT)
         if found is _ABSENT:
             known = list(_paths(self.fields))
             listed = ", ".join(known[:_LISTED_COLUMNS]) + (", ..." if len(known) > _LISTED_COLUMNS else "")
             raise InputError(
-                f"{self.where} has no column {path!r}: name one that it has: "
+                f"{self.where} has no column {path!r}; available columns: "
                 f"{listed or '(none)'}{nearest_hint(path, known)}"
             )
         return found
 
 
 def is_missing(value: object) -> bool:
-    """Whether a value stands for nothing: null, or the not-a-number of a table's empty cell."""
+    """Whether a value is missing: null, or the NaN of a table's empty cell."""
     return value is None or (isinstance(value, float) and math.isnan(value))
 
 
 def as_text(value: object, what: str, where: str) -> str:
-    """A string as it is, a number or truth value as JSON would write it.
+    """A string unchanged, a number or Boolean as in JSON.
 
     Raises:
-        InputError: it is something else, or text that no encoding can write.
+        InputError: if it is of another type, or text that no encoding can write.
     """
     if isinstance(value, bool):
         return "true" if value else "false"
@@ -99,12 +99,12 @@ def as_text(value: object, what: str, where: str) -> str:
         return str(value)
     if not isinstance(value, str):
         kind = "null" if value is None else type(value).__name__
-        raise InputError(f"{where}: {what} must be text, came {kind}: name the column that holds the text")
+        raise InputError(f"{where}: {what} must be text, not {kind}: name the column that holds the text")
     try:
         value.encode("utf-8")
     except UnicodeEncodeError as error:
         raise InputError(
-            f"{where}: {what} has half a surrogate pair at character {error.start}, which is no text: "
+            f"{where}: {what} has half a surrogate pair at character {error.start}, which is not text: "
             "correct or remove the row"
         ) from None
     return value

@@ -1,4 +1,4 @@
-"""The store: run folders on disk. Knows no algorithm."""
+"""The store: run folders on disk. Contains no algorithms."""
 
 from oracle.store.log import Log
 from oracle.store.provenance import git_commit, versions

@@ -1,7 +1,6 @@
-"""Derived tables: computed from a run, kept beside it with their provenance, and computed again if anything changed.
+"""Derived tables: computed from a run, stored with it and their provenance, and recomputed if an input changed.
 
-A table is valid while its key is: a digest of everything that it depends on. Reading gives None for a table that is
-missing, damaged or of another key; nothing of it is believed then.
+A table is valid only under its key, a digest of everything that it depends on.
 """
 
 import hashlib
@@ -20,41 +19,39 @@ from oracle.store.provenance import git_commit, versions
 __all__ = ["PROVENANCE", "DerivedTables", "key_of", "origin_of", "writable"]
 
 PROVENANCE = b"provenance"
-"""Entry of a table's metadata: where it comes from, as JSON."""
+"""Metadata entry of a table that holds its provenance as JSON."""
 
 
 def key_of(*parts: Any) -> str:
-    """Digest of plain values."""
+    """Digest of JSON values: 16 hexadecimal digits of SHA-256."""
     return hashlib.sha256(json.dumps(list(parts), sort_keys=True).encode()).hexdigest()[:16]
 
 
 def origin_of(manifest: Mapping[str, Any]) -> dict[str, Any]:
-    """The entries of a run's manifest that what is derived from it depends on."""
+    """The entries of a run's manifest on which derived tables depend."""
     return {name: manifest[name] for name in ("model", "data", "config", "seed") if name in manifest}
 
 
 @contextmanager
 def writable(path: Path) -> Iterator[None]:
-    """Makes the folder of a file; an `OSError` while the file is written becomes an `InputError` that names it."""
+    """Creates the folder of a file, and turns an `OSError` while writing it into an `InputError` that names it."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         yield
     except OSError as error:
-        raise InputError(f"cannot write '{path}' ({error.strerror}); make room or make it writable") from error
+        raise InputError(f"cannot write '{path}' ({error.strerror}); free space or make it writable") from error
 
 
 class DerivedTables:
     """A folder of derived tables that share a key.
 
     Args:
-        folder: where the tables are.
-        key: digest of all that they depend on.
-        origin: written into each table, beside the key, the versions and the commit.
+        folder: folder of the tables.
+        key: digest of everything that they depend on.
+        origin: stored in each table with the key, the versions and the commit.
 
     Attributes:
-        folder: as given.
-        key: as given.
-        provenance: what is written into each table.
+        provenance: provenance stored in each table.
     """
 
     def __init__(self, folder: Path, *, key: str, origin: Mapping[str, Any]) -> None:
@@ -63,11 +60,11 @@ class DerivedTables:
         self.provenance = {**origin, "key": key, "versions": versions(), "commit": git_commit()}
 
     def path(self, name: str) -> Path:
-        """Path of a table."""
+        """Path of a table's Parquet file."""
         return self.folder / f"{name}.parquet"
 
     def read(self, name: str, schema: pa.Schema) -> tuple[pa.Table, dict[str, Any]] | None:
-        """A table with its provenance; None if it is missing, damaged or of another key."""
+        """A table with its provenance; None if it is missing, damaged or has another key."""
         path = self.path(name)
         if not path.is_file():
             return None
@@ -79,12 +76,7 @@ class DerivedTables:
             return None
 
     def write(self, name: str, table: pa.Table, about: Mapping[str, Any] | None = None) -> Path:
-        """Writes a table whole or not at all.
-
-        Args:
-            name: of the table.
-            table: the values.
-            about: added to the provenance.
+        """Writes a table atomically, with `about` added to its provenance.
 
         Raises:
             InputError: if it cannot be written.

@@ -1,4 +1,4 @@
-"""Files that are there whole or not at all."""
+"""Atomic writes of files, and checks of their digests."""
 
 import hashlib
 import json
@@ -27,20 +27,20 @@ __all__ = [
 ]
 
 SIGNATURE = b"layer-oracle-blake2b:"
-"""What stands in a table's footer before the digest of the whole file, itself taken as zeros."""
+"""Marker in a table's footer, followed by the digest of the whole file computed with zeros in the digest's place."""
 
 DIGITS = 32
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Writes JSON, readable by people."""
+    """Writes indented JSON."""
     text = json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
-    # A file name may hold half a surrogate pair: its escape is JSON's own.
+    # A file name may hold half a surrogate pair; backslashreplace writes it as JSON's own escape.
     write_whole(path, lambda scratch: scratch.write_text(text, encoding="utf-8", errors="backslashreplace"))
 
 
 def write_table(path: Path, table: pa.Table) -> None:
-    """Writes a Parquet file that holds a digest of all of itself, so that any damage is noticed."""
+    """Writes a Parquet file that contains a digest of itself, so that any damage is detected."""
 
     def write(scratch: Path) -> None:
         metadata = {**(table.schema.metadata or {}), b"signature": SIGNATURE + b"0" * DIGITS}
@@ -53,7 +53,7 @@ def write_table(path: Path, table: pa.Table) -> None:
 
 
 def is_signed(data: bytes) -> bool | None:
-    """Whether the digest that a table holds is that of its bytes; None if it holds none."""
+    """Whether the digest in a table's bytes matches them; None if there is no digest."""
     place = data.rfind(SIGNATURE) + len(SIGNATURE)
     if place < len(SIGNATURE):
         return None
@@ -62,11 +62,11 @@ def is_signed(data: bytes) -> bool | None:
 
 
 def write_part(stem: Path, table: pa.Table) -> Path:
-    """Writes a Parquet file whose name ends with the digest of its content, so that any damage is noticed.
+    """Writes a Parquet file whose name ends with the digest of its content, so that any damage is detected.
 
     Args:
         stem: path of the file without digest and suffix.
-        table: what it holds.
+        table: its content.
 
     Returns:
         Path of the file.
@@ -79,7 +79,7 @@ def write_part(stem: Path, table: pa.Table) -> Path:
 
 
 def digest(path: Path) -> str:
-    """Short digest of a file's content: 16 hexadecimal digits of BLAKE2b."""
+    """Digest of a file's content: 16 hexadecimal digits of BLAKE2b."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=8)).hexdigest()
 
@@ -93,12 +93,12 @@ def _parquet(path: Path, table: pa.Table) -> None:
 
 
 def write_whole(path: Path, write: Callable[[Path], Any], name: Callable[[Path], Path] | None = None) -> Path:
-    """Writes beside the target, forces it to disk, then renames: readers see the old file or the new one.
+    """Writes a scratch file, syncs it to disk and renames it, so that readers see the old file or the new one.
 
     Args:
         path: the file.
-        write: writes the scratch file it is given.
-        name: gives the target where that depends on what was written.
+        write: writes the scratch file at the path it receives.
+        name: returns the target path, if it depends on the content of the scratch file.
 
     Returns:
         The path of the target.
@@ -117,7 +117,7 @@ def write_whole(path: Path, write: Callable[[Path], Any], name: Callable[[Path],
 
 
 def _sync_folder(folder: Path) -> None:
-    """Forces a renaming to disk."""
+    """Syncs a rename to disk."""
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -126,12 +126,12 @@ def _sync_folder(folder: Path) -> None:
 
 
 def read_table(path: Path, schema: pa.Schema | None = None) -> pa.Table:
-    """A table, if it is whole and has the columns it must have."""
+    """A table; raises `InputError` if it is damaged or lacks a column of the schema."""
     try:
         data = path.read_bytes()
-        # Tables of earlier versions hold no digest; parts have theirs in their names, and texts that may look like one.
+        # Tables of earlier versions contain no digest; parts have it in their names, and may contain similar text.
         if is_signed(data) is False and damage(path):
-            raise damaged(path, "it does not have the digest that it holds")
+            raise damaged(path, "its content does not match its digest")
         table = pq.read_table(pa.BufferReader(data), page_checksum_verification=True)
         require_columns(path, table.schema, schema or pa.schema([]))
     except (OSError, UnicodeError, pa.ArrowException) as error:
@@ -140,7 +140,7 @@ def read_table(path: Path, schema: pa.Schema | None = None) -> pa.Table:
 
 
 def read_metadata(path: Path) -> pq.FileMetaData:
-    """What a Parquet file says of itself."""
+    """Metadata of a Parquet file."""
     try:
         return pq.read_metadata(path)
     except (OSError, pa.ArrowException) as error:
@@ -148,14 +148,14 @@ def read_metadata(path: Path) -> pq.FileMetaData:
 
 
 def require_columns(path: Path, found: pa.Schema, needed: pa.Schema) -> None:
-    """Refuses a file that lacks columns, or has them of other types."""
+    """Raises `InputError` if a file lacks columns, or has them with other types."""
     for field in needed:
         if field.name not in found.names or found.field(field.name).type != field.type:
             raise damaged(path, f"no column {field.name}")
 
 
 def damage(part: Path) -> str | None:
-    """Why a part is not what was written: its name ends with the digest of its content."""
+    """Why a part is damaged; None if its content matches the digest at the end of its name."""
     try:
         found = digest(part)
     except OSError as error:
@@ -164,5 +164,5 @@ def damage(part: Path) -> str | None:
 
 
 def damaged(path: Path, reason: object) -> InputError:
-    """The error that says so."""
+    """The error for a damaged file."""
     return InputError(f"'{path}' is damaged ({' '.join(str(reason).split())}); delete the run and search again")

@@ -1,4 +1,4 @@
-"""A run as a notebook shows it: what it is and what it found, in a table. Every text is escaped."""
+"""HTML tables that represent runs and results in notebooks. Every text is escaped."""
 
 from collections.abc import Mapping
 from html import escape
@@ -8,13 +8,7 @@ __all__ = ["card", "run_card"]
 
 
 def card(title: str, rows: list[tuple[str, Any]], *, note: str = "") -> str:
-    """A titled table of names and values.
-
-    Args:
-        title: above it.
-        rows: a name and a value each; values of None are left out.
-        note: below it.
-    """
+    """HTML of a table of (name, value) rows under a title, with a note below; values of None are omitted."""
     lines = "".join(
         f'<tr><th style="text-align:left">{escape(name)}</th><td style="text-align:left">{escape(str(value))}</td></tr>'
         for name, value in rows
@@ -25,14 +19,14 @@ def card(title: str, rows: list[tuple[str, Any]], *, note: str = "") -> str:
 
 
 def run_card(name: str, manifest: Mapping[str, Any], *, units: int, unit: str, summary: dict[str, Any] | None) -> str:
-    """What `Run` looks like in a notebook.
+    """HTML of a run.
 
     Args:
-        name: of the run folder.
-        manifest: of the run.
+        name: name of the run folder.
+        manifest: manifest of the run.
         units: number of units of the model.
         unit: `layer` or `sublayer`.
-        summary: of the run; None if its search has not ended.
+        summary: summary of the run; None if its search has not ended.
     """
     config, model = manifest["config"], manifest["model"]
     tolerance = f" less {config['tolerance']:g}" if config["tolerance"] else ""
@@ -42,8 +36,8 @@ def run_card(name: str, manifest: Mapping[str, Any], *, units: int, unit: str, s
         ("criterion", f"{config['criterion']} of the full model{tolerance}, scope {config['scope']}"),
     ]
     if summary is None:
-        return card(f"Run {name}", known, note="The search has not ended: there are no numbers yet.")
-    return card(f"Run {name}", [*known, *_numbers(summary)], note=".to_frame() gives a row per sequence.")
+        return card(f"Run {name}", known, note="The search has not ended: no results yet.")
+    return card(f"Run {name}", [*known, *_numbers(summary)], note=".to_frame() returns one row per sequence.")
 
 
 def _numbers(summary: dict[str, Any]) -> list[tuple[str, Any]]:

@@ -1,4 +1,4 @@
-"""One writer at a time."""
+"""The lock that limits a run to one writer."""
 
 import fcntl
 import json
@@ -14,13 +14,13 @@ __all__ = ["Lock"]
 
 
 class Lock:
-    """A lock that names its holder. The system releases it when the holder ends, however it ends.
+    """A file lock that records its holder. The operating system releases it when the holding process ends.
 
     Args:
-        path: file of the lock, which stays behind.
+        path: the lock file, which is not deleted.
 
     Raises:
-        InputError: if somebody else holds it.
+        InputError: if another process holds the lock.
     """
 
     def __init__(self, path: Path) -> None:
@@ -34,17 +34,17 @@ class Lock:
             holder = _holder(self._file.read() if self._file.seek(0) == 0 else "")
             self._file.close()
             raise InputError(
-                f"the run '{path.parent}' is being written by {holder}; wait for it or end it first"
+                f"the run '{path.parent}' is being written by {holder}; wait until it ends, or stop it"
             ) from error
         since = datetime.now(UTC).isoformat(timespec="seconds")
         holder = json.dumps({"process": os.getpid(), "host": platform.node(), "since": since})
-        # Even where the disk is full: who holds it is worth less than the lock.
+        # The lock must work on a full disk too; the name of its holder is optional.
         with suppress(OSError):
             os.ftruncate(self._file.fileno(), 0)
             os.write(self._file.fileno(), holder.encode())
 
     def release(self) -> None:
-        """Lets others in."""
+        """Releases the lock."""
         self._file.close()
 
 

@@ -1,4 +1,4 @@
-"""The log beside a run: a JSON object a line."""
+"""The log of a run: one JSON object per line."""
 
 import json
 from contextlib import suppress
@@ -10,7 +10,7 @@ __all__ = ["Log"]
 
 
 class Log:
-    """Appends events to a file, each whole or not at all as far as the system writes short lines so.
+    """Appends events to a file, each line atomically as far as the operating system supports it for short lines.
 
     Args:
         path: the file.
@@ -20,16 +20,16 @@ class Log:
         self._path = path
 
     def info(self, event: str, **values: Any) -> None:
-        """Notes what happened."""
+        """Appends an event of level `info`."""
         self._write("info", event, values)
 
     def warning(self, event: str, **values: Any) -> None:
-        """Notes what somebody should know about."""
+        """Appends an event of level `warning`."""
         self._write("warning", event, values)
 
     def _write(self, level: str, event: str, values: dict[str, Any]) -> None:
         now = datetime.now(UTC).isoformat(timespec="milliseconds")
         line = json.dumps({"time": now, "level": level, "event": event, **values}, ensure_ascii=True)
-        # What the log is about is worth more than the log.
+        # A log that cannot be written must not stop the search.
         with suppress(OSError), self._path.open("a", encoding="ascii") as file:
             file.write(line + "\n")

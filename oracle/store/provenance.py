@@ -1,4 +1,4 @@
-"""Where a result came from: versions of what computed it."""
+"""Provenance of results: package versions and the git commit."""
 
 import platform
 import subprocess
@@ -7,21 +7,11 @@ from pathlib import Path
 
 __all__ = ["git_commit", "versions"]
 
-PACKAGES = (
-    "layer-oracle",
-    "torch",
-    "transformers",
-    "tokenizers",
-    "numpy",
-    "scipy",
-    "pandas",
-    "pyarrow",
-    "sacrebleu",
-)
+PACKAGES = ("layer-oracle", "torch", "transformers", "tokenizers", "numpy", "scipy", "pandas", "pyarrow", "sacrebleu")
 
 
 def versions() -> dict[str, str]:
-    """Version of Python and of each package that has a part in a run."""
+    """Versions of Python and of the packages that affect results."""
     found = {"python": platform.python_version()}
     for package in PACKAGES:
         try:
@@ -32,7 +22,7 @@ def versions() -> dict[str, str]:
 
 
 def git_commit() -> str | None:
-    """Commit of the source tree this runs from, `-dirty` if it was changed; None outside a checkout."""
+    """Commit of the source tree, with `-dirty` if it has changes; None outside a checkout."""
     root = Path(__file__).resolve().parents[2]
     if not (root / ".git").exists():
         return None

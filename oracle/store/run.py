@@ -1,4 +1,4 @@
-"""The run folder: everything one search wrote, enough to redraw every figure without the model."""
+"""Reading a run folder: everything one search wrote, enough to redraw every figure without the model."""
 
 import json
 from pathlib import Path
@@ -36,7 +36,7 @@ CERTIFICATES = "certificates"
 
 NUMBER = (int, float)
 
-NEEDED: dict[str, Any] = {
+REQUIRED: dict[str, Any] = {
     "seed": int,
     "config.criterion": str,
     "config.tolerance": NUMBER,
@@ -44,22 +44,23 @@ NEEDED: dict[str, Any] = {
     "model.fingerprint": str,
     "model.layers": int,
 }
-"""Entries of a manifest that reading a run depends on, and their types."""
+"""Required entries of a manifest -> their types."""
 
-IF_THERE: dict[str, Any] = {
+OPTIONAL: dict[str, Any] = {
     "config.unit": str,
     "data.hash": str,
     "costs.units": list,
     "costs.overhead": NUMBER,
     "costs.unit_of_measure": str,
 }
+"""Optional entries of a manifest -> their types."""
 
 
 class Run:
     """A stored run, for reading.
 
     Attributes:
-        folder: where it is.
+        folder: the run folder.
         manifest: schema version, config, model, data, versions, commit, seed.
     """
 
@@ -72,7 +73,7 @@ class Run:
         """Opens a run folder.
 
         Raises:
-            InputError: if it is no run, or one of another schema version.
+            InputError: if it is not a run, or has another schema version.
         """
         folder = Path(folder)
         try:
@@ -80,7 +81,7 @@ class Run:
         except (OSError, ValueError, RecursionError) as error:
             raise InputError(
                 f"a run folder is required, but '{folder}' has no readable {MANIFEST}; "
-                "give the folder that 'oracle search' or 'oracle demo' named"
+                "give a folder written by 'oracle search' or 'oracle demo'"
             ) from error
         if not isinstance(manifest, dict) or manifest.get("schema_version") != SCHEMA_VERSION:
             found = manifest.get("schema_version") if isinstance(manifest, dict) else None
@@ -97,57 +98,57 @@ class Run:
 
     @property
     def unit(self) -> str:
-        """What allocations are made of: `layer` or `sublayer`."""
+        """Unit of allocations: `layer` or `sublayer`."""
         return str(self.manifest["config"].get("unit", "layer"))
 
     @property
     def units(self) -> int:
-        """How many units the model has: L layers, or 2L sublayers."""
+        """Number of units of the model: L layers, or 2L sublayers."""
         return int(self.manifest["model"]["layers"]) * (2 if self.unit == "sublayer" else 1)
 
     @property
     def costs(self) -> dict[str, Any] | None:
-        """The costs that the search minimised, as `oracle.costs.Costs.to_dict` gave them; None for layers."""
+        """The costs that the search minimised, as from `oracle.costs.Costs.to_dict`; None for layers."""
         return self.manifest.get("costs")
 
     @property
     def measure(self) -> str:
-        """What costs are measured in: `layers` (or `sublayers`), `FLOPs/token` or `ms/token`."""
+        """Unit of the costs: `layers` (or `sublayers`), `FLOPs/token` or `ms/token`."""
         return str(self.costs["unit_of_measure"]) if self.costs else f"{self.unit}s"
 
     def sequences(self) -> pd.DataFrame:
-        """One row a sequence: `sequence`, `task`, `prompt`, `references`, `choices`, `answer`, `prompt_tokens`."""
-        return self._small("sequences", SEQUENCES).to_pandas()
+        """One row per sequence: `sequence`, `task`, `prompt`, `references`, `choices`, `answer`, `prompt_tokens`."""
+        return self._read("sequences", SEQUENCES).to_pandas()
 
     def evaluations(self, *, whole: bool = True) -> pd.DataFrame:
-        """One row an evaluation, with a column per metric; `number` 0 of a sequence is the full model.
+        """One row per evaluation, with one column per metric; `number` 0 of a sequence is the full model.
 
         Args:
-            whole: whether there have to be evaluations, and all those of sequences whose search has ended.
+            whole: whether to require evaluations, and all those of sequences whose search has ended.
 
         Raises:
-            InputError: if a part is damaged, or the evaluations are not whole and have to be.
+            InputError: if a part is damaged, or required evaluations are missing.
         """
         parts = self.parts(EVALUATIONS, EVALUATION)
         if whole and not parts:
-            raise InputError(f"the run '{self.folder}' has no evaluations yet; {self._go_on}")
+            raise InputError(f"the run '{self.folder}' has no evaluations yet; {self._resume_hint}")
         evaluations = pa.concat_tables(parts or [EVALUATION.empty_table()]).to_pandas()
         counts, ended = evaluations["sequence"].value_counts(), self.certificates().set_index("sequence")["evaluations"]
         lacking = ended.index[counts.reindex(ended.index, fill_value=0) < ended]
         if whole and len(lacking):
-            raise InputError(f"the run '{self.folder}' lacks evaluations of '{lacking[0]}'; {self._go_on}")
-        # Sequences are searched side by side, and so they are written.
+            raise InputError(f"the run '{self.folder}' lacks evaluations of '{lacking[0]}'; {self._resume_hint}")
+        # Parts interleave the sequences that were searched together.
         names = self.sequences()["sequence"] if self.has("sequences") else evaluations["sequence"].unique()
         place = pd.Index(names).get_indexer(evaluations["sequence"])
         return evaluations.iloc[np.lexsort((evaluations["number"], place))].reset_index(drop=True)
 
     def to_frame(self) -> pd.DataFrame:
-        """One row a sequence, in the order of the run: what it is, and the minimal budget that the search ended with.
+        """One row per sequence, in the order of the run, with its minimal budget.
 
         Columns: `sequence`, `task`, `prompt`, `references`, `prompt_tokens`; `upper`, the least cost found (in
-        `measure`), `lower`, what is proven, and `certified`, whether the two are equal; `fraction`, `upper` over the
-        full model's cost; `quality` there and `full_quality` by the run's criterion; `zero_quality`, whether the full
-        model scores no more than the metric's floor; `allocation`, the units that run, `family`, `output`, and
+        `measure`), `lower`, the proven bound, and `certified`, whether they are equal; `fraction`, `upper` over the
+        full model's cost; `quality` at `upper` and `full_quality`, by the run's criterion; `zero_quality`, whether the
+        full model scores no more than the metric's floor; `allocation`, the units that run, `family`, `output`, and
         `full_output`.
 
         Raises:
@@ -157,48 +158,48 @@ class Run:
         return self.query(FRAME).set_index("sequence").loc[order].reset_index()
 
     def query(self, sql: str, parameters: "Parameters | None" = None) -> pd.DataFrame:
-        """The answer to one SELECT of DuckDB's SQL. It reads this run and nothing else, and changes nothing.
+        """Result of one SELECT in DuckDB's SQL, read-only and restricted to this run.
 
-        Views, whose rows come in no particular order:
+        Views, with rows in no particular order:
 
         - `sequences`: the columns of `sequences()`.
-        - `evaluations`: the columns of `evaluations()`, where `cost` is what the search minimised; and `fraction`, the
-          cost over the full model's. Read from disk as far as the query needs it.
-        - `frontiers`: of each sequence the evaluations that are better, by the run's criterion, than all cheaper ones:
+        - `evaluations`: the columns of `evaluations()`, where `cost` is the cost that the search minimised; and
+          `fraction`, the cost over the full model's. Read from disk as far as the query needs it.
+        - `frontiers`: per sequence, the evaluations that are better, by the run's criterion, than all cheaper ones:
           `sequence`, `cost`, `fraction`, `quality`, `number`, `family`, `allocation`, `text`.
         - `minimal_budgets`: `sequence`, `upper`, `lower`, `certified`, `proof`, `fraction`, `allocation`, `family`,
-          `number`, `quality`, `full_quality`, `zero_quality`, as `analysis.minimal_budgets` explains them. There once
-          the search has ended.
+          `number`, `quality`, `full_quality`, `zero_quality`, as in `analysis.minimal_budgets`. Available once the
+          search has ended.
 
-        `cost_of(allocation)` is a function.
+        The function `cost_of(allocation)` returns the cost of an allocation.
 
         Args:
             sql: a SELECT, also as FROM, WITH, DESCRIBE, SHOW, SUMMARIZE or PIVOT.
-            parameters: what stands for each `?`, or by name for each `$name`.
+            parameters: values of `?` in order, or of `$name` by name.
 
         Raises:
-            InputError: if it is anything else or fails, or if the run is damaged.
+            InputError: if it is not a single SELECT, it fails, or the run is damaged.
         """
         return self.select(sql, parameters).to_pandas()
 
     def select(self, sql: str, parameters: "Parameters | None" = None) -> pa.Table:
-        """What `query` gives, as an Arrow table."""
-        # DuckDB takes long to import, and most commands do not need it.
+        """The result of `query` as an Arrow table."""
+        # DuckDB is slow to import, and most commands do not need it.
         from oracle.store.sql import select
 
         return select(self.queried(), sql, parameters)
 
     def queried(self) -> "Queried":
-        """What SQL sees of the run."""
+        """The data of the run that SQL can read."""
         from oracle.store.sql import Queried, Table
 
         tables: dict[str, Table] = {}
         if self.has("sequences"):
-            tables["sequences"] = self._small("sequences", SEQUENCES)
+            tables["sequences"] = self._read("sequences", SEQUENCES)
         if self._part_paths(EVALUATIONS):
             tables["evaluations"] = self._scan()
         if self.has("minimal_budgets"):
-            tables["minimal_budgets"] = self._small("minimal_budgets")
+            tables["minimal_budgets"] = self._read("minimal_budgets")
         try:
             prices = [float(price) for price in self.costs["units"]] if self.costs else None
             overhead = float(self.costs["overhead"]) if self.costs else 0.0
@@ -216,14 +217,14 @@ class Run:
         )
 
     def _scan(self) -> ds.Dataset:
-        """The evaluations in the order in which they were written, still on disk.
+        """The evaluations in the order in which they were written, as a data set on disk.
 
         Raises:
             InputError: if a part is damaged or parts are missing.
         """
         paths = self._part_paths(EVALUATIONS)
         for path, reason in self.damaged(EVALUATIONS):
-            raise InputError(f"'{path}' is damaged ({reason}); {self._go_on}")
+            raise InputError(f"'{path}' is damaged ({reason}); {self._resume_hint}")
         found = [read_metadata(path) for path in paths]
         schemas = [one.schema.to_arrow_schema() for one in found]
         for path, schema in zip(paths, schemas, strict=True):
@@ -231,35 +232,35 @@ class Run:
             if schema != schemas[0]:
                 raise InputError(f"'{path}' has other columns than the parts before it: it is of another run")
         if sum(one.num_rows for one in found) < self.certificates()["evaluations"].sum():
-            raise InputError(f"the run '{self.folder}' lacks evaluations; {self._go_on}")
+            raise InputError(f"the run '{self.folder}' lacks evaluations; {self._resume_hint}")
         return ds.dataset([str(path) for path in paths], schema=schemas[0], filesystem=fs.LocalFileSystem())
 
     def certificates(self) -> pd.DataFrame:
-        """One row a sequence whose search has ended.
+        """One row per sequence whose search has ended.
 
-        Columns: `sequence`, `evaluations`, `exhausted` (the least number of units of which not every mask was tested),
-        `executions` (layer x token units spent), `set_aside` (why it was given up, if it was).
+        Columns: `sequence`, `evaluations`, `exhausted` (least number of units of which not every mask was tested),
+        `executions` (layer x token units spent), `set_aside` (the reason, if it was set aside).
         """
         tables = self.parts(CERTIFICATES, CERTIFICATE)
         return pa.concat_tables([CERTIFICATE.empty_table(), *tables]).to_pandas().drop_duplicates("sequence")
 
     def parts(self, name: str, schema: pa.Schema) -> list[pa.Table]:
-        """The parts of a table that grows, in the order in which they were written.
+        """The parts of a table, in the order in which they were written.
 
         Raises:
-            InputError: if one of them is damaged.
+            InputError: if a part is damaged.
         """
         tables = []
         for path in self._part_paths(name):
             if reason := damage(path):
-                raise InputError(f"'{path}' is damaged ({reason}); {self._go_on}")
+                raise InputError(f"'{path}' is damaged ({reason}); {self._resume_hint}")
             tables.append(read_table(path, schema))
             if tables[-1].schema != tables[0].schema:
                 raise InputError(f"'{path}' has other columns than the parts before it: it is of another run")
         return tables
 
     def damaged(self, name: str) -> list[tuple[Path, str]]:
-        """Parts of a table that do not hold what was written, with the reason."""
+        """The damaged parts of a table, each with the reason."""
         return [(path, reason) for path in self._part_paths(name) if (reason := damage(path))]
 
     def _part_paths(self, name: str) -> list[Path]:
@@ -267,36 +268,36 @@ class Run:
 
     @property
     def complete(self) -> bool:
-        """Whether the search has ended, and its numbers are written."""
+        """Whether the search has ended and its summary is written."""
         return (self.folder / SUMMARY).is_file()
 
     @property
-    def _go_on(self) -> str:
-        return f"go on with 'oracle search --resume {self.folder}'"
+    def _resume_hint(self) -> str:
+        return f"continue with 'oracle search --resume {self.folder}'"
 
     def has(self, name: str) -> bool:
-        """Whether there is a table of results by this name."""
+        """Whether the run has a table of results of this name."""
         return (self.folder / f"{name}.parquet").is_file()
 
     def table(self, name: str) -> pd.DataFrame:
-        """One of the run's small tables, such as `minimal_budgets` or `assignment`.
+        """A table of results, such as `minimal_budgets` or `assignment`.
 
         Raises:
-            InputError: if the search did not get so far.
+            InputError: if the search ended before writing it.
         """
-        return self._small(name).to_pandas()
+        return self._read(name).to_pandas()
 
-    def _small(self, name: str, schema: pa.Schema | None = None) -> pa.Table:
+    def _read(self, name: str, schema: pa.Schema | None = None) -> pa.Table:
         path = self.folder / f"{name}.parquet"
         if not path.is_file():
-            raise InputError(f"the run '{self.folder}' has no {name}: its search did not end; {self._go_on}")
+            raise InputError(f"the run '{self.folder}' has no {name}: its search did not end; {self._resume_hint}")
         return read_table(path, schema)
 
     def summary(self) -> dict[str, Any]:
-        """The numbers that the search ended with."""
+        """The summary written at the end of the search."""
         path = self.folder / SUMMARY
         if not path.is_file():
-            raise InputError(f"the run '{self.folder}' has no summary: its search did not end; {self._go_on}")
+            raise InputError(f"the run '{self.folder}' has no summary: its search did not end; {self._resume_hint}")
         try:
             return json.loads(path.read_text(encoding="utf-8"))
         except (OSError, ValueError) as error:
@@ -304,12 +305,12 @@ class Run:
 
 
 def _check_manifest(manifest: dict[str, Any], path: Path) -> None:
-    for name, kinds in {**NEEDED, **IF_THERE}.items():
+    for name, kinds in {**REQUIRED, **OPTIONAL}.items():
         section, _, last = name.rpartition(".")
         inner = manifest.get(section) if section else manifest
         value = inner.get(last) if isinstance(inner, dict) else None
         absent = inner is None or (isinstance(inner, dict) and value is None)
-        if absent and name in IF_THERE:
+        if absent and name in OPTIONAL:
             continue
         if not isinstance(value, kinds) or isinstance(value, bool):
-            raise damaged(path, f"no {name}" if absent else f"{name} is something else")
+            raise damaged(path, f"no {name}" if absent else f"{name} has the wrong type")

@@ -1,4 +1,4 @@
-"""The tables of a run folder, and what an outcome looks like as a row."""
+"""Schemas of the tables of a run folder, and conversions between rows and values."""
 
 from collections.abc import Hashable, Mapping
 from collections.abc import Sequence as Seq
@@ -14,7 +14,6 @@ __all__ = [
     "EVALUATION",
     "SCHEMA_VERSION",
     "SEQUENCES",
-    "certificates_table",
     "evaluations_table",
     "outcomes_of",
     "sequence_of",
@@ -22,7 +21,7 @@ __all__ = [
 ]
 
 SCHEMA_VERSION = 3
-"""Moves when the meaning of a column or of a manifest entry does."""
+"""Changes when the meaning of a column or of a manifest entry changes."""
 
 SEQUENCES = pa.schema(
     [
@@ -51,7 +50,7 @@ EVALUATION = pa.schema(
         ("dropped", pa.bool_()),
     ]
 )
-"""The columns of every evaluation; a column per quality follows them."""
+"""Columns of every evaluation, followed by one column per quality."""
 
 CERTIFICATE = pa.schema(
     [
@@ -62,57 +61,31 @@ CERTIFICATE = pa.schema(
         ("set_aside", pa.string()),
     ]
 )
-"""How the search of a sequence ended: its evaluations, the least number of units of which not every mask was tested,
-the layer x token units spent, and why it was given up if it was."""
+"""End of a sequence's search: number of evaluations, least number of units of which not every mask was tested, layer x
+token units spent, and the reason if it was set aside."""
 
 
 def sequences_table(sequences: Seq[Sequence], prompt_tokens: Seq[int]) -> pa.Table:
-    """One row a sequence, with the length of its prompt in tokens."""
+    """One row per sequence, with the length of its prompt in tokens."""
     rows = [
-        {
-            "sequence": sequence.id,
-            "task": sequence.task,
-            "prompt": sequence.prompt,
-            "references": list(sequence.references),
-            "choices": list(sequence.choices),
-            "answer": sequence.answer,
-            "prompt_tokens": count,
-        }
+        {**vars(sequence), "sequence": sequence.id, "prompt_tokens": count}
         for sequence, count in zip(sequences, prompt_tokens, strict=True)
     ]
     return pa.Table.from_pylist(rows, schema=SEQUENCES)
 
 
 def evaluations_table(rows: Seq[tuple[str, int, Outcome]], qualities: Seq[str]) -> pa.Table:
-    """One row an evaluation: (sequence id, number within the sequence, outcome), a column per quality."""
+    """One row per evaluation (sequence id, number within the sequence, outcome), with one column per quality."""
     schema = pa.schema([*EVALUATION, *((name, pa.float64()) for name in qualities)])
-    return pa.Table.from_pylist([_row(*row) for row in rows], schema=schema)
-
-
-def _row(sequence: str, number: int, outcome: Outcome) -> dict[str, Any]:
-    return {
-        "sequence": sequence,
-        "number": number,
-        "family": outcome.family,
-        "allocation": list(outcome.allocation),
-        "cost": outcome.cost,
-        "tokens": list(outcome.tokens),
-        "text": outcome.text,
-        "finished": outcome.finished,
-        "margin": outcome.margin,
-        "rerun": outcome.rerun,
-        "dropped": outcome.dropped,
-        **outcome.quality,
-    }
-
-
-def certificates_table(rows: Seq[dict[str, Any]]) -> pa.Table:
-    """One row a sequence whose search has ended."""
-    return pa.Table.from_pylist(list(rows), schema=CERTIFICATE)
+    values = [
+        {**vars(outcome), "sequence": sequence, "number": number, "cost": outcome.cost, **outcome.quality}
+        for sequence, number, outcome in rows
+    ]
+    return pa.Table.from_pylist(values, schema=schema)
 
 
 def outcomes_of(evaluations: pd.DataFrame) -> list[tuple[int, Outcome]]:
-    """The outcomes that rows were made of, with their numbers."""
+    """The numbered outcomes stored in rows of evaluations."""
     qualities = [name for name in evaluations.columns if name not in EVALUATION.names]
     return [
         (

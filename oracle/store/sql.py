@@ -1,4 +1,4 @@
-"""A run as a database: one SELECT over its tables, and nothing else within reach."""
+"""A run as a read-only database: one SELECT over its tables, without access to anything else."""
 
 import re
 import tempfile
@@ -20,13 +20,13 @@ from oracle.store.files import damaged
 __all__ = ["Parameters", "Queried", "Table", "select"]
 
 Table: TypeAlias = pa.Table | ds.Dataset
-"""A table in memory, or one that is read as far as a query needs it."""
+"""A table in memory, or a data set read as far as a query needs it."""
 
 Parameters = Seq[Any] | Mapping[str, Any]
 """Values of `?` in order, or of `$name` by name."""
 
 LIMITS: dict[str, Any] = {"memory_limit": "2GB", "max_temp_directory_size": "16GB", "threads": 4}
-"""What a query may use; what does not fit the memory goes to a temporary folder meanwhile."""
+"""Resource limits of a query; data beyond the memory limit spills to a temporary folder."""
 
 CLOSED: dict[str, Any] = {
     "autoinstall_known_extensions": False,
@@ -34,10 +34,10 @@ CLOSED: dict[str, Any] = {
     "allow_community_extensions": False,
     "python_enable_replacements": False,
 }
-"""No extension is fetched or loaded, and no variable of the calling program is a table."""
+"""No extension is downloaded or loaded, and Python variables are not visible as tables."""
 
 SELECTS = (duckdb.StatementType.SELECT, duckdb.StatementType.MULTI)
-"""SELECT, also as FROM, WITH, VALUES, DESCRIBE, SHOW and SUMMARIZE; a PIVOT is several at once."""
+"""SELECT, also as FROM, WITH, VALUES, DESCRIBE, SHOW and SUMMARIZE; a PIVOT counts as several statements."""
 
 FRONTIERS = """
     CREATE VIEW frontiers AS
@@ -54,19 +54,19 @@ FRONTIERS = """
     SELECT sequence, better.cost, better.fraction, quality, number, family, allocation, text
     FROM better JOIN evaluations USING (sequence, number)
 """
-"""Of each sequence the allocations that are better than all cheaper ones."""
+"""Per sequence, the allocations that are better than all cheaper ones."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Queried:
-    """What a query needs of a run.
+    """The data of a run that a query needs.
 
     Attributes:
-        folder: of the run, for messages.
-        tables: what there is of its `sequences`, `evaluations` and `minimal_budgets`.
-        criterion: column of the evaluations that is the quality of the view `frontiers`.
+        folder: the run folder, for messages.
+        tables: those of `sequences`, `evaluations` and `minimal_budgets` that exist.
+        criterion: column of the evaluations that is the quality in the view `frontiers`.
         units: number of units of the model.
-        prices: cost of each unit; None where a unit costs 1 and nothing else does.
+        prices: cost of each unit; None if each costs 1, without overhead.
         overhead: cost of an allocation without units.
         complete: whether the search has ended.
     """
@@ -81,15 +81,15 @@ class Queried:
 
 
 def select(run: Queried, sql: str, parameters: Parameters | None = None) -> pa.Table:
-    """The answer to one SELECT over a run; decimals come as whole numbers or floats.
+    """Result of one SELECT over a run, complete or not; decimals are converted to integers or floats.
 
     Args:
-        run: a run, complete or not.
+        run: the run.
         sql: see `Run.query`.
-        parameters: what `?` or `$name` stand for.
+        parameters: values of `?` or `$name`.
 
     Raises:
-        InputError: if it is no single SELECT or fails, or if the run is damaged.
+        InputError: if it is not a single SELECT, it fails, or the run is damaged.
     """
     with _database(run) as database:
         try:
@@ -101,7 +101,7 @@ def select(run: Queried, sql: str, parameters: Parameters | None = None) -> pa.T
 
 @contextmanager
 def _database(run: Queried) -> Iterator[duckdb.DuckDBPyConnection]:
-    """The views of a run in a database that can reach nothing else: what is stored is handed to it by Arrow."""
+    """An isolated database with the views of a run, whose tables are passed in by Arrow."""
     with tempfile.TemporaryDirectory(prefix="layer-oracle-") as scratch:
         database = duckdb.connect(":memory:", config={**LIMITS, **CLOSED, "temp_directory": scratch})
         with database:
@@ -109,7 +109,7 @@ def _database(run: Queried) -> Iterator[duckdb.DuckDBPyConnection]:
                 _create_views(database, run)
             except (duckdb.Error, KeyError, TypeError, ValueError) as error:
                 raise damaged(run.folder, _line(error)) from error
-            # From here on there are no files and no network, and no way back.
+            # Closes access to files and network, irrevocably for this database.
             database.execute("SET enable_external_access = false")
             database.execute("SET lock_configuration = true")
             yield database
@@ -130,7 +130,7 @@ def _create_views(database: duckdb.DuckDBPyConnection, run: Queried) -> None:
 
 
 def _cost(run: Queried) -> str:
-    """SQL for the cost of an allocation: as `oracle.costs.Costs.of_each` sums it up, price by price."""
+    """SQL for the cost of an allocation, summed price by price in the order of `oracle.costs.Costs.of_each`."""
     if run.prices is None:
         return "len(allocation)"
     terms = [f"'{run.overhead!r}'::DOUBLE"]
@@ -148,15 +148,15 @@ def _check(database: duckdb.DuckDBPyConnection, sql: str) -> None:
     try:
         sql.encode()
     except UnicodeEncodeError as error:
-        raise InputError(f"the SQL must be text, but its character {error.start + 1} is none") from error
+        raise InputError(f"the SQL must be text, but its character {error.start + 1} is invalid; remove it") from error
     kinds = [statement.type for statement in database.extract_statements(sql)]
     if len(kinds) != 1 or kinds[0] not in SELECTS:
         found = " and ".join(kind.name for kind in kinds) or "none"
-        raise InputError(f"one SELECT statement is required, not {found}: a run can be read and nothing else")
+        raise InputError(f"one SELECT statement is required, not {found}: runs are read-only")
 
 
 def _fetch(database: duckdb.DuckDBPyConnection, sql: str, parameters: Parameters | None) -> pa.Table:
-    # DuckDB does not see Ctrl-C while it waits for Arrow: another thread waits.
+    # DuckDB does not handle Ctrl-C while it waits for Arrow, so another thread waits.
     with ThreadPoolExecutor(1) as pool:
         answer = pool.submit(lambda: database.sql(sql, params=parameters).to_arrow_table())
         try:
@@ -167,7 +167,7 @@ def _fetch(database: duckdb.DuckDBPyConnection, sql: str, parameters: Parameters
 
 
 def _numbers(table: pa.Table) -> pa.Table:
-    """The table with plain numbers, where DuckDB has decimals for sums of integers, and with distinct names."""
+    """The table with DuckDB's decimals (sums of integers) as plain numbers, and with distinct column names."""
     for place, field in enumerate(table.schema):
         name, kind, column = field.name, field.type, table.column(place)
         if pa.types.is_decimal(kind):
@@ -182,16 +182,16 @@ def _numbers(table: pa.Table) -> pa.Table:
 
 
 def _refused(run: Queried, database: duckdb.DuckDBPyConnection, error: Exception) -> InputError:
-    """The first line of what went wrong, and what there is where a name is wrong."""
+    """The error with its first line, and the available columns if a name is unknown."""
     line = _line(error)
     if not isinstance(error, duckdb.Error) or "Arrow source failed" in line:
         return InputError(f"the run '{run.folder}' cannot be read ({line}); is it complete and undamaged?")
     if not re.search(r"Table with name|[Cc]olumn|Table \"", line):
         return InputError(f"the SQL fails: {line}")
     views = [name for (name,) in database.sql("SHOW TABLES").fetchall()]
-    there = [f"{name} ({', '.join(database.view(name).columns)})" for name in views]
-    lacking = "" if run.complete else "; the rest comes when the search ends"
-    return InputError(f"the SQL fails: {line.rstrip('.!')}; there are {', '.join(there)}{lacking}")
+    available = [f"{name} ({', '.join(database.view(name).columns)})" for name in views]
+    lacking = "" if run.complete else "; more when the search has ended"
+    return InputError(f"the SQL fails: {line.rstrip('.!')}; available: {', '.join(available)}{lacking}")
 
 
 def _line(error: Exception) -> str:

@@ -1,4 +1,4 @@
-"""The run folder, for its one writer."""
+"""Writing a run folder."""
 
 from collections.abc import Iterator
 from collections.abc import Sequence as Seq
@@ -14,34 +14,27 @@ from oracle.store.files import write_json, write_part, write_table
 from oracle.store.lock import Lock
 from oracle.store.log import Log
 from oracle.store.run import CERTIFICATES, EVALUATIONS, MANIFEST, SUMMARY, Run
-from oracle.store.schema import (
-    SCHEMA_VERSION,
-    certificates_table,
-    evaluations_table,
-    sequences_table,
-)
+from oracle.store.schema import CERTIFICATE, SCHEMA_VERSION, evaluations_table, sequences_table
 from oracle.types import Outcome, Sequence
 
 __all__ = ["RunWriter", "check_free"]
 
 PARTS = (EVALUATIONS, CERTIFICATES)
-"""Tables that grow while a search goes on, in parts."""
+"""Tables written in parts during the search."""
 
 
 class RunWriter:
-    """A run folder, for its one writer.
-
-    Evaluations are appended in parts, each written whole or not at all. As long as it is open no other writer gets in.
+    """Writer of a run folder. Holds the folder's lock, so no other process can write until it is closed.
 
     Args:
         folder: must not exist yet, or be empty.
-        manifest: config, model, data and the rest.
+        manifest: all entries but the schema version.
 
     Attributes:
-        log: what happened, beside the run.
+        log: log of the run.
 
     Raises:
-        InputError: if something is there already; it is left as it is.
+        InputError: if the folder is not empty; it is left unchanged.
     """
 
     def __init__(self, folder: Path, manifest: dict[str, Any]) -> None:
@@ -52,14 +45,14 @@ class RunWriter:
             self._open(folder)
             write_json(folder / MANIFEST, {"schema_version": SCHEMA_VERSION, **manifest})
         except OSError as error:
-            raise InputError(f"cannot write to '{folder}' ({error.strerror}); give another --out") from error
+            raise InputError(f"cannot write to '{folder}' ({error.strerror}); choose another --out") from error
 
     @classmethod
     def reopen(cls, folder: Path) -> "RunWriter":
-        """Goes on with a run that was interrupted. Parts that are damaged are set aside, and the log names them.
+        """Reopens an interrupted run. Damaged parts are set aside and recorded in the log.
 
         Raises:
-            InputError: if there is no run, it has another schema version, or somebody is writing it.
+            InputError: if it is not a run, has another schema version, or another process is writing it.
         """
         run = Run.open(folder)
         writer = cls.__new__(cls)
@@ -86,21 +79,21 @@ class RunWriter:
         self.close()
 
     def close(self) -> None:
-        """Lets others write."""
+        """Releases the lock."""
         self._lock.release()
 
     def write_sequences(self, sequences: Seq[Sequence], prompt_tokens: Seq[int]) -> None:
-        """Writes the sequences, once."""
+        """Writes the table of sequences, with the lengths of their prompts in tokens."""
         with self._writing():
             write_table(self.folder / "sequences.parquet", sequences_table(sequences, prompt_tokens))
 
     def append(self, rows: Seq[tuple[str, int, Outcome]], qualities: Seq[str]) -> None:
-        """Writes one part: (sequence id, number within the sequence, outcome) a row."""
+        """Writes one part of evaluations, one row per (sequence id, number within the sequence, outcome)."""
         self._part(EVALUATIONS, evaluations_table(rows, qualities))
 
     def certify(self, rows: Seq[dict[str, Any]]) -> None:
-        """Writes how searches ended, whose evaluations are written: a row a sequence, see `CERTIFICATE`."""
-        self._part(CERTIFICATES, certificates_table(rows))
+        """Writes certificates, one row per sequence whose evaluations are written; columns of `CERTIFICATE`."""
+        self._part(CERTIFICATES, pa.Table.from_pylist(list(rows), schema=CERTIFICATE))
 
     def _part(self, name: str, table: pa.Table) -> None:
         folder = self.folder / name
@@ -110,12 +103,12 @@ class RunWriter:
         self.log.info("wrote", file=f"{name}/{path.name}", rows=len(table))
 
     def write_result(self, name: str, table: pd.DataFrame) -> None:
-        """Writes a small table of results."""
+        """Writes a table of results."""
         with self._writing():
             write_table(self.folder / f"{name}.parquet", pa.Table.from_pandas(table, preserve_index=False))
 
     def write_summary(self, summary: dict[str, Any]) -> None:
-        """Writes the numbers of the run; with them the run is complete."""
+        """Writes the summary, which completes the run."""
         with self._writing():
             write_json(self.folder / SUMMARY, summary)
 
@@ -125,20 +118,20 @@ class RunWriter:
             yield
         except OSError as error:
             raise InputError(
-                f"cannot write to '{self.folder}' ({error.strerror}); what was written is kept: see to it, then go on "
-                f"with 'oracle search --resume {self.folder}'"
+                f"cannot write to '{self.folder}' ({error.strerror}); results so far are stored: fix the cause, then "
+                f"continue with 'oracle search --resume {self.folder}'"
             ) from error
 
 
 def check_free(folder: Path) -> None:
-    """Refuses a folder that holds anything.
+    """Checks that a run can be written to a folder.
 
     Raises:
-        InputError: if something is there, or the path leads nowhere.
+        InputError: if it is not empty, or the path is invalid.
     """
     try:
         taken = folder.exists() and (not folder.is_dir() or any(folder.iterdir()))
     except OSError as error:
-        raise InputError(f"cannot write to '{folder}' ({error.strerror}); give another --out") from error
+        raise InputError(f"cannot write to '{folder}' ({error.strerror}); choose another --out") from error
     if taken:
-        raise InputError(f"'{folder}' is there already and is left as it is; give another --out or remove it")
+        raise InputError(f"'{folder}' already exists; choose another --out or delete it")

@@ -111,7 +111,7 @@ def test_an_answer_without_choices_counts_only_if_named() -> None:
 
 
 def test_choices_must_be_a_list() -> None:
-    with pytest.raises(InputError, match=r"row 0: choices 'choices' must be a list of texts, came str"):
+    with pytest.raises(InputError, match=r"row 0: choices 'choices' must be a list of texts, not str"):
         build({"prompt": "p", "choices": "red"})
 
 
@@ -152,7 +152,7 @@ def test_a_prompt_that_is_no_text_is_an_error(prompt: object) -> None:
     [("references", {"a": "b"}), ("references", [["a"]]), ("id", []), ("task", {}), ("choices", [{}])],
 )
 def test_values_that_are_no_text_are_errors(field: str, value: object) -> None:
-    with pytest.raises(InputError, match=r"row 0: .*must be text, came (dict|list)"):
+    with pytest.raises(InputError, match=r"row 0: .*must be text, not (dict|list)"):
         build({"prompt": "p", field: value})
 
 

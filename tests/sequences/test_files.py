@@ -79,14 +79,14 @@ def test_aligned_text(tmp_path: Path) -> None:
 
 def test_unequal_line_counts_name_both(tmp_path: Path) -> None:
     source, target = write(tmp_path / "a.txt", "1\n2\n3\n"), write(tmp_path / "b.txt", "1\n2\n")
-    with pytest.raises(InputError, match=r"a\.txt and .*b\.txt must have as many lines.*have 3 and 2"):
+    with pytest.raises(InputError, match=r"a\.txt and .*b\.txt must have the same number of lines, not 3 and 2"):
         load_sequences(source, reference_files=(target,))
 
 
 def test_reference_files_go_with_text_files_only(tmp_path: Path) -> None:
     file, target = write(tmp_path / "d.jsonl", jsonl(ROWS)), write(tmp_path / "b.txt", "1\n2\n")
     for data in (file, "instruct"):
-        with pytest.raises(InputError, match="reference files go with a text file"):
+        with pytest.raises(InputError, match="reference files need a text file"):
             load_sequences(data, reference_files=(target,))
 
 
@@ -98,7 +98,7 @@ def test_reference_files_go_with_text_files_only(tmp_path: Path) -> None:
             '{"prompt": "a"}\n\n{"prompt": \n',
             r"d\.jsonl line 3 must be one JSON object: Expecting value",
         ),
-        ("d.jsonl", '{"prompt": "a"}\n["b"]\n', r"d\.jsonl line 2 must be one JSON object, came list"),
+        ("d.jsonl", '{"prompt": "a"}\n["b"]\n', r"d\.jsonl line 2 must be one JSON object, not list"),
         (
             "d.jsonl",
             '{"a": ' + "9" * 5000 + "}",
@@ -109,13 +109,13 @@ def test_reference_files_go_with_text_files_only(tmp_path: Path) -> None:
         ("d.jsonl", b"\xef\xbb\xbf{}\n\n\xff", r"d\.jsonl line 3 must be UTF-8"),
         ("d.jsonl", '{"prompt": "\\ud800"}', r"d\.jsonl line 1: prompt 'prompt' has half a surrogate"),
         ("d.csv", b"prompt\na\n\xe4\n", r"d\.csv line 3 must be UTF-8"),
-        ("d.csv", 'prompt,id\n"two\nlines",1\nb\n', r"d\.csv line 4 must have 2 cells as the header, has 1"),
+        ("d.csv", 'prompt,id\n"two\nlines",1\nb\n', r"d\.csv line 4 must have 2 cells like the header, not 1"),
         ("d.csv", 'prompt\na\n"b', r"d\.csv line 3 is not valid CSV: unexpected end of data"),
         ("d.csv", 'prompt\n"b"c\n', r"d\.csv line 2 is not valid CSV"),
         ("d.csv", "prompt,id,prompt\n", r"d\.csv line 1: column names must differ, but 'prompt'"),
         ("d.parquet", b"PAR1 not really PAR1", r"d\.parquet must be a Parquet file"),
         ("d.txt", "a\n\nb\n", r"d\.txt line 2: the prompt is empty"),
-        ("d.jsonl", '{"q": "a"}\n', r"d\.jsonl line 1 has no column 'prompt': name one that it has: q"),
+        ("d.jsonl", '{"q": "a"}\n', r"d\.jsonl line 1 has no column 'prompt'; available columns: q"),
         ("d.jsonl", "\n", r"d\.jsonl must have at least one sequence"),
         ("d.csv", "", r"d\.csv must have at least one sequence"),
         ("d.csv", "prompt\n", r"d\.csv must have at least one sequence"),

@@ -69,11 +69,11 @@ def test_the_split_of_a_saved_data_set(tmp_path: Path) -> None:
     datasets.DatasetDict({"train": TRAIN, "test": TEST}).save_to_disk(folder)
     assert load_sequences(f"{folder}::train") == SEQUENCES
     assert load_sequences(f"{folder}::test") == [Sequence(id="00000", prompt="r", references=("c",))]
-    with pytest.raises(InputError, match=r"needs one of its splits train, test, came none: write .*::test"):
+    with pytest.raises(InputError, match=r"needs one of its splits train, test, not none: write .*::test"):
         load_sequences(folder)
-    with pytest.raises(InputError, match=r"came 'tset'; nearest: 'test'"):
+    with pytest.raises(InputError, match=r"not 'tset'; nearest: 'test'"):
         load_sequences(f"{folder}::tset")
-    with pytest.raises(InputError, match=r"has no configurations, came 'easy'"):
+    with pytest.raises(InputError, match=r"without a configuration, not with 'easy'"):
         load_sequences(f"{folder}:easy")
 
 

@@ -106,7 +106,7 @@ def test_the_bundled_set_in_a_wheel_comes_first(tmp_path: Path, monkeypatch: pyt
 
 
 def test_an_unknown_bundled_set_is_an_error() -> None:
-    with pytest.raises(InputError, match="unknown bundled data set 'other': there is instruct"):
+    with pytest.raises(InputError, match="unknown bundled data set 'other': available: instruct"):
         bundled_path("other")
 
 

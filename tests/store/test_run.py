@@ -133,7 +133,7 @@ def test_a_folder_that_is_there_is_refused_and_left_as_it_was(run: Path, tmp_pat
     before = content(tmp_path)
     for folder in (run, tmp_path / "file", tmp_path / "other"):
         for refuses in (check_free, lambda folder: RunWriter(folder, MANIFEST)):
-            with pytest.raises(InputError, match="is there already and is left as it is; give another --out"):
+            with pytest.raises(InputError, match="already exists; choose another --out"):
                 refuses(folder)
     assert content(tmp_path) == before
     assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "other", "run"]
@@ -142,7 +142,7 @@ def test_a_folder_that_is_there_is_refused_and_left_as_it_was(run: Path, tmp_pat
 @pytest.mark.parametrize("name", ["file/run", "file/a/run", "x" * 300])
 def test_a_place_that_cannot_be_is_refused(tmp_path: Path, name: str) -> None:
     (tmp_path / "file").write_bytes(b"mine")
-    with pytest.raises(InputError, match=r"cannot write to '.*' \(.*\); give another --out") as caught:
+    with pytest.raises(InputError, match=r"cannot write to '.*' \(.*\); choose another --out") as caught:
         RunWriter(tmp_path / name, MANIFEST)
     assert "\n" not in str(caught.value)
     assert content(tmp_path) == {"file": b"mine"}
@@ -199,7 +199,7 @@ def test_truncated_files_are_damaged(run: Path, name: str) -> None:
     whole = path.read_bytes()
     for size in (0, 3, len(whole) // 2, len(whole) - 9):
         path.write_bytes(whole[:size])
-        advice = "go on with 'oracle search --resume" if name == "evaluations" else "delete the run and search again"
+        advice = "continue with 'oracle search --resume" if name == "evaluations" else "delete the run and search again"
         with pytest.raises(InputError, match=rf"is damaged \(.*{advice}") as caught:
             READS[name](Run.open(run))
         assert "\n" not in str(caught.value)
@@ -237,7 +237,7 @@ def test_evaluations_that_went_missing_are_noticed(run: Path) -> None:
     writer.certify([{"sequence": "é/1", "evaluations": 2, "exhausted": 0}])
     assert len(Run.open(run).evaluations()) == 3
     min((run / "evaluations").iterdir()).unlink()
-    with pytest.raises(InputError, match="lacks evaluations of 'é/1'; go on with"):
+    with pytest.raises(InputError, match="lacks evaluations of 'é/1'; continue with"):
         Run.open(run).evaluations()
     assert len(Run.open(run).evaluations(whole=False)) == 1
 
@@ -265,7 +265,7 @@ def test_one_writer_at_a_time_and_a_dead_one_does_not_count(run: Path) -> None:
     holder = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
     try:
         assert holder.stdout is not None and holder.stdout.readline() == "in\n"
-        with pytest.raises(InputError, match=rf"is being written by process {holder.pid} on .* since .*; wait for it"):
+        with pytest.raises(InputError, match=rf"is being written by process {holder.pid} on .* since .*; wait"):
             RunWriter.reopen(run)
         assert len(Run.open(run).evaluations()) == 3
     finally:
@@ -279,7 +279,7 @@ def test_a_run_that_did_not_end_says_so(tmp_path: Path) -> None:
     RunWriter(tmp_path / "run", MANIFEST)
     run = Run.open(tmp_path / "run")
     for read in READS.values():
-        with pytest.raises(InputError, match=r"has no .*; go on with 'oracle search --resume"):
+        with pytest.raises(InputError, match=r"has no .*; continue with 'oracle search --resume"):
             read(run)
 
 

@@ -165,7 +165,7 @@ def test_a_run_that_goes_on_has_what_there_is(tmp_path: Path) -> None:
         assert run.query("SHOW TABLES")["name"].tolist() == ["sequences"]
         writer.append([("s0", 0, outcome(0, np.random.default_rng(0)))], ["rougeL"])
         assert run.query("SELECT count(*) AS n FROM evaluations JOIN sequences USING (sequence)")["n"].tolist() == [1]
-        with pytest.raises(InputError, match=r"minimal_budgets does not exist; there are evaluations \(.*; the rest"):
+        with pytest.raises(InputError, match=r"minimal_budgets does not exist; available: evaluations \(.*; more when"):
             run.query("FROM minimal_budgets")
 
 
@@ -297,14 +297,14 @@ def test_what_a_query_may_use_is_bounded(run: Run) -> None:
 
 
 WRONG = {
-    "FROM budgets": r"Table with name budgets does not exist; there are evaluations \(sequence, number, ",
+    "FROM budgets": r"Table with name budgets does not exist; available: evaluations \(sequence, number, ",
     "SELECT qualty FROM frontiers": r'column "qualty" not found in FROM clause; .*frontiers \(sequence, cost, ',
-    "SELECT f.qualty FROM frontiers f": r'column named "qualty"; there are ',
+    "SELECT f.qualty FROM frontiers f": r'column named "qualty"; available: ',
     "SELEC 1": 'Parser Error: syntax error at or near "SELEC"$',
     "SELECT median_of(cost) FROM evaluations": "Scalar Function with name median_of does not exist!$",
     "SELECT ?": "Values were not provided",
     "SELECT error('one\ntwo')": "Invalid Input Error: one$",
-    "SELECT '\udcff'": "the SQL must be text, but its character 9 is none",
+    "SELECT '\udcff'": "the SQL must be text, but its character 9 is invalid",
 }
 
 
@@ -313,7 +313,7 @@ def test_what_is_wrong_is_one_line(run: Run, sql: str) -> None:
     with pytest.raises(InputError, match=WRONG[sql]) as caught:
         run.query(sql)
     assert "\n" not in str(caught.value)
-    assert ("there are" in str(caught.value)) == ("there are" in WRONG[sql] or "frontiers" in WRONG[sql])
+    assert ("available: " in str(caught.value)) == ("available: " in WRONG[sql] or "frontiers" in WRONG[sql])
 
 
 def truncate(folder: Path) -> str:
@@ -324,7 +324,7 @@ def truncate(folder: Path) -> str:
 
 def remove(folder: Path) -> str:
     max((folder / "evaluations").iterdir()).unlink()
-    return "lacks evaluations; go on with"
+    return "lacks evaluations; continue with"
 
 
 def mix(folder: Path) -> str:

@@ -1,4 +1,4 @@
-"""Hidden states on disk: computed once, read layer by layer. Knows no model."""
+"""Hidden states on disk: computed once, read layer by layer. Independent of the model code."""
 
 from oracle.store.hidden.key import Key
 from oracle.store.hidden.shard import Entry

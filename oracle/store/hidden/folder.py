@@ -1,6 +1,6 @@
-"""The files of a store: which they are, when each was used last, and which of them have to go.
+"""The files of a store of hidden states: listing, time of last use, eviction.
 
-The time of a file is that of its last use. It comes from a clock of the folder's own, which never goes back.
+The modification time of a file is its last use, taken from a clock file in the folder, which is monotonic.
 """
 
 import os
@@ -17,19 +17,19 @@ __all__ = ["DAMAGED", "File", "damaged", "evict", "mark_used", "shards", "tidy"]
 
 DAMAGED = "damaged"
 CLOCK = "clock"
-OURS = re.compile(r"[0-9a-f]{40}" + re.escape(SUFFIX))
+SHARD_NAME = re.compile(r"[0-9a-f]{40}" + re.escape(SUFFIX))
 FOLDERS = "*/[0-9a-f][0-9a-f]"
-ABANDONED = 3600.0
-"""Seconds after which a file that was not finished is given up."""
+STALE_AFTER = 3600.0
+"""Age in seconds after which an unfinished file is deleted."""
 
 
 @dataclass(frozen=True, order=True)
 class File:
-    """A file as the system sees it; files sort by their last use.
+    """A stored file; files sort by their last use.
 
     Attributes:
-        used: when it was used last; 0 if it never will be again.
-        path: where it is.
+        used: time of its last use, in nanoseconds; 0 for damaged files.
+        path: its path.
         bytes: its size.
     """
 
@@ -39,28 +39,28 @@ class File:
 
     @property
     def model(self) -> str:
-        """The folder of its model."""
+        """Name of its model's folder."""
         return self.path.parents[1].name
 
 
 def shards(folder: Path) -> Iterator[File]:
-    """Every file of the store and no other, whatever else lies in the folder."""
+    """The shards of the store; other files in the folder are ignored."""
     for path in folder.glob(f"{FOLDERS}/*{SUFFIX}"):
-        if OURS.fullmatch(path.name):
+        if SHARD_NAME.fullmatch(path.name):
             with suppress(FileNotFoundError):
                 status = path.stat()
                 yield File(status.st_mtime_ns, path, status.st_size)
 
 
 def damaged(folder: Path) -> Iterator[File]:
-    """The files that were set aside."""
+    """The damaged files that were set aside."""
     for path in sorted((folder / DAMAGED).glob(f"*{SUFFIX}")):
         with suppress(FileNotFoundError):
             yield File(0, path, path.stat().st_size)
 
 
 def mark_used(folder: Path, path: Path) -> None:
-    """Notes that a file was used now: later than every use before, even if the machine's clock was set back."""
+    """Sets a file's last use to now; later than every earlier use, even if the system clock was set back."""
     clock = folder / CLOCK
     with suppress(OSError):  # the file may just have been evicted, and the folder may be read-only
         if not clock.exists():
@@ -71,9 +71,9 @@ def mark_used(folder: Path, path: Path) -> None:
 
 
 def evict(files: Iterable[File], limit: int) -> tuple[int, int]:
-    """Deletes what was not used for the longest time until the rest fits; how many files, and their bytes.
+    """Deletes the least recently used files until the rest fits `limit` bytes; returns their number and bytes.
 
-    A file that somebody has mapped stays readable for them.
+    A file stays readable for processes that have mapped it.
     """
     waiting = sorted(files)
     left = sum(file.bytes for file in waiting)
@@ -87,8 +87,8 @@ def evict(files: Iterable[File], limit: int) -> tuple[int, int]:
 
 
 def tidy(folder: Path) -> None:
-    """Deletes what processes that were killed did not finish."""
+    """Deletes the unfinished files of killed processes."""
     for path in folder.glob(f"{FOLDERS}/.*{SUFFIX}.*.tmp"):
         with suppress(FileNotFoundError):
-            if abs(time.time() - path.stat().st_mtime) > ABANDONED:
+            if abs(time.time() - path.stat().st_mtime) > STALE_AFTER:
                 path.unlink()

@@ -1,4 +1,4 @@
-"""What hidden states are known by."""
+"""The key of stored hidden states."""
 
 import hashlib
 import json
@@ -16,17 +16,17 @@ SUFFIX = ".safetensors"
 
 @dataclass(frozen=True, kw_only=True)
 class Key:
-    """Everything that the states of some tokens depend on.
+    """Everything on which hidden states depend.
 
     Attributes:
         model: fingerprint of the model.
-        dtype: of its weights.
-        unit: what the allocation is made of: `layer` or `sublayer`.
+        dtype: dtype of its weights.
+        unit: unit of the allocation: `layer` or `sublayer`.
         scope: `decode` if the prompt ran at full depth, `sequence` if it ran the allocation.
         prompt: token ids of the prompt.
-        generated: token ids after the prompt whose states these are; empty for the states of the prompt itself.
+        generated: token ids of the states, after the prompt; empty for the states of the prompt itself.
         allocation: the units that ran on these tokens, in order.
-        code: version of what computes the states: moves when the meaning of the numbers does.
+        code: version of the computing code; changes when the meaning of the numbers changes.
     """
 
     model: str
@@ -45,10 +45,10 @@ class Key:
 
     @classmethod
     def from_text(cls, text: str) -> "Key":
-        """The key whose text this is.
+        """The key of a text.
 
         Raises:
-            KeyError, TypeError, ValueError: if it is no key's.
+            KeyError, TypeError, ValueError: if the text is not a key.
         """
         values: dict[str, Any] = json.loads(text)
         lists = {name: tuple(values[name]) for name in ("prompt", "generated", "allocation")}
@@ -56,15 +56,15 @@ class Key:
 
     @property
     def digest(self) -> str:
-        """The key as a file name."""
+        """File name stem of the key: 40 hexadecimal digits of SHA-256."""
         return hashlib.sha256(self.text.encode()).hexdigest()[:40]
 
     @property
     def folder(self) -> str:
-        """Where the states of the same model lie."""
+        """Name of the folder of the model."""
         return re.sub(r"[^\w-]", "_", f"{self.model}-{self.dtype}", flags=re.ASCII)
 
     @property
     def path(self) -> str:
-        """Where the states lie: a folder a model, so that nothing must be opened to say what belongs to which."""
+        """Path of the states in the store; one folder per model, so that files can be attributed without opening."""
         return f"{self.folder}/{self.digest[:2]}/{self.digest}{SUFFIX}"

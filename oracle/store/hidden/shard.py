@@ -1,6 +1,6 @@
-"""One file of hidden states: plain safetensors, every byte of it under a checksum.
+"""One file of hidden states: plain safetensors with checksums over every byte.
 
-The header holds a checksum of itself and one of every state, so that the state after one layer is read and verified
+The header contains a checksum of itself and one per state, so that the state after one layer can be read and verified
 without the others.
 
 Shapes: S states (before the first execution and after each), T tokens, D hidden width.
@@ -24,34 +24,34 @@ from oracle.store.hidden.key import Key
 __all__ = ["DamagedError", "Entry", "States", "map_states", "pack", "read_entry", "write_shard"]
 
 States = NDArray[Any]
-"""S T D. Numpy has no bfloat16: such states are its bits, as unsigned integers of 16 bits."""
+"""(S, T, D). Numpy has no bfloat16: such states are stored as their bits, in 16-bit unsigned integers."""
 
 TYPES = {"F64": "<f8", "F32": "<f4", "F16": "<f2", "BF16": "<u2"}
-"""What safetensors calls them -> what numpy does."""
+"""Dtype names of safetensors -> of numpy."""
 
 TENSOR = "states"
 LENGTH = 8
 HEX = 32
 OPENING = b'{"__metadata__":{"checksum":"'
-"""How every header begins: so the checksum has a fixed place, and can be verified before anything is believed."""
+"""Start of every header: fixes the position of the checksum, which is verified before the header is parsed."""
 LONGEST = 2**26
 
 
 class DamagedError(Exception):
-    """A file is not what was written."""
+    """A file does not hold what was written."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Entry:
-    """What the header of one file says.
+    """Parsed header of one file.
 
     Attributes:
-        key: what the states are known by.
-        name: of the model, for people.
-        dtype: of the states, by its name in safetensors.
-        shape: S, T, D.
-        checksums: of every state.
-        start: byte at which the states begin.
+        key: key of the states.
+        name: display name of the model.
+        dtype: dtype of the states, by its name in safetensors.
+        shape: (S, T, D).
+        checksums: one per state.
+        start: byte offset of the states.
     """
 
     key: Key
@@ -63,7 +63,7 @@ class Entry:
 
     @property
     def state_bytes(self) -> int:
-        """Bytes of one state (T D)."""
+        """Bytes of one state (T, D)."""
         return prod(self.shape[1:]) * np.dtype(TYPES[self.dtype]).itemsize
 
     @property
@@ -73,7 +73,7 @@ class Entry:
 
 
 def pack(key: Key, name: str, states_STD: States) -> bytes:
-    """The header of a file for some states, which must be contiguous."""
+    """The header of a file of contiguous states."""
     [dtype] = [known for known, numpys in TYPES.items() if states_STD.dtype == np.dtype(numpys)]
     metadata = {
         "checksum": "0" * HEX,
@@ -83,28 +83,28 @@ def pack(key: Key, name: str, states_STD: States) -> bytes:
     }
     tensor = {"dtype": dtype, "shape": states_STD.shape, "data_offsets": [0, states_STD.nbytes]}
     header = json.dumps({"__metadata__": metadata, TENSOR: tensor}, separators=(",", ":")).encode()
-    header += b" " * (-(LENGTH + len(header)) % 64)  # so that the states begin where processors like it
+    header += b" " * (-(LENGTH + len(header)) % 64)  # aligns the states to 64 bytes
     header = len(header).to_bytes(LENGTH, "little") + header
     return _signed(header, _checksum(header))
 
 
 def write_shard(path: Path, header: bytes, states_STD: States) -> None:
-    """Writes a file, whole or not at all; others may write the same one meanwhile."""
+    """Writes a file atomically; other processes may write the same one concurrently."""
 
     def write(scratch: Path) -> None:
         with scratch.open("wb") as file:
             file.write(header)
             file.write(states_STD.data)
 
-    # Machines that share the folder may have equal process numbers: each writer needs a scratch file of its own.
+    # Process ids may repeat across machines that share the folder: each writer needs its own scratch file.
     write_whole(path.with_name(f"{path.name}.{secrets.token_hex(8)}"), write, lambda scratch: path)
 
 
 def read_entry(file: BinaryIO) -> Entry:
-    """The header of an open file, verified; its size is that of a whole file.
+    """The header of an open file, verified, including the size of the file.
 
     Raises:
-        DamagedError: if anything is wrong.
+        DamagedError: if the header is damaged or does not match the file's size.
     """
     size = os.fstat(file.fileno()).st_size
     head = file.read(LENGTH)
@@ -126,9 +126,9 @@ def read_entry(file: BinaryIO) -> Entry:
 
 
 def map_states(file: BinaryIO, entry: Entry, first: int, stop: int) -> States:
-    """States `first` to `stop`, mapped into memory and verified; nothing else of the file is read.
+    """States `first` to `stop` (exclusive), memory-mapped and verified; nothing else is read.
 
-    The memory is the reader's own: what is written there does not reach the file.
+    The mapping is copy-on-write: changes do not reach the file.
 
     Raises:
         DamagedError: if a checksum is wrong.
@@ -151,7 +151,7 @@ def _checksum(data: memoryview | bytes) -> str:
 
 
 def _signed(header: bytes, checksum: str) -> bytes:
-    """The header with a checksum in the place of the one that it holds."""
+    """The header with its checksum replaced."""
     place = LENGTH + len(OPENING)
     return header[:place] + checksum.encode() + header[place + HEX :]
 

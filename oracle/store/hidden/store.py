@@ -1,7 +1,7 @@
-"""Hidden states that many processes read and write, kept under a size limit.
+"""A size-limited store of hidden states that many processes read and write.
 
-One file a key, named by its hash: the folder is the index. Files appear whole (written aside, then renamed), so that
-nobody needs a lock.
+One file per key, named by its hash: the folder is the index. Files are written atomically (scratch file, then rename),
+so no lock is needed.
 """
 
 import os
@@ -23,24 +23,24 @@ from oracle.store.hidden.shard import DamagedError, Entry, States, map_states, p
 __all__ = ["LIMIT", "HiddenStore", "Usage"]
 
 LIMIT = 4 * 2**30
-"""Bytes kept, unless told otherwise."""
+"""Default size limit, in bytes."""
 
-ROOMY = 0.9
-"""Share of the limit that an eviction leaves, so that not every new file needs one."""
+EVICTION_TARGET = 0.9
+"""Share of the limit that an eviction leaves, so that not every new file causes one."""
 
-LOOK_AGAIN = 1 / 16
-"""Share of the limit that may be written before the folder is looked at again: others write there too."""
+RESCAN_AFTER = 1 / 16
+"""Share of the limit that may be written before the folder is scanned again, because other processes write too."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Usage:
-    """What is kept of one model.
+    """Stored states of one model.
 
     Attributes:
-        model: its fingerprint and dtype, as its folder is called.
-        name: of the model, for people.
-        shards: how many files.
-        bytes: in all of them.
+        model: name of its folder: fingerprint and dtype.
+        name: display name of the model.
+        shards: number of files.
+        bytes: their total size.
     """
 
     model: str
@@ -56,20 +56,20 @@ def _warn(message: str) -> None:
 class HiddenStore:
     """Hidden states by key.
 
-    Nothing that goes wrong here stops whoever computes states: what cannot be read is computed again, what cannot be
-    written is not kept, and a warning says so.
+    Failures never stop the computation: unreadable states are computed again, states that cannot be written are not
+    stored, and a warning is issued.
 
     Args:
-        folder: where they lie; made when it is needed.
-        limit: bytes at most; what was not used for the longest time goes first. Processes that write at the same time
-            may exceed it by a sixteenth each before they notice.
-        warn: is told of damaged files and failed writes.
+        folder: folder of the store; created when needed.
+        limit: maximum size in bytes; the least recently used files are deleted first. Concurrent writers may each
+            exceed it by a sixteenth.
+        warn: called with a message for damaged files and failed writes.
 
     Attributes:
-        damaged: files that this store found damaged so far.
+        damaged: damaged files found by this instance.
 
     Raises:
-        InputError: if the folder is something else.
+        InputError: if the path is a file.
     """
 
     def __init__(self, folder: Path | str, limit: int = LIMIT, warn: Callable[[str], None] = _warn) -> None:
@@ -77,41 +77,43 @@ class HiddenStore:
         self.limit = limit
         self.damaged: list[Path] = []
         self._warn = warn
-        self._said: set[str] = set()
+        self._warned: set[str] = set()
         self._bytes: int | None = None
         self._written = 0
         if self.folder.exists() and not self.folder.is_dir():
-            raise InputError(f"a folder is required for hidden states, but '{folder}' is a file; give another --cache")
+            raise InputError(
+                f"a folder is required for hidden states, but '{folder}' is a file; choose another --cache"
+            )
 
     def get(self, key: Key, states: slice = slice(None)) -> States | None:
-        """The states of a key (S T D), mapped into memory and verified; None if there are none.
+        """The states of a key (S, T, D), memory-mapped and verified; None if they are not stored.
 
-        A damaged file is set aside. What was returned stays readable, whatever becomes of its file.
+        A damaged file is set aside. The returned states stay readable even if the file is deleted.
 
         Args:
-            key: what they are known by.
-            states: which of them, in one piece; nothing else is read.
+            key: key of the states.
+            states: contiguous selection of states; nothing else is read.
         """
         path = self.folder / key.path
         try:
             with path.open("rb") as file, self._setting_aside(path, file):
                 entry = _read(file, key)
-                found = map_states(file, entry, *_piece(states, entry.shape[0]))
+                found = map_states(file, entry, *_bounds(states, entry.shape[0]))
         except (FileNotFoundError, DamagedError):
             return None
         except OSError as error:
-            self._failed("read", error)
+            self._warn_once("read", error)
             return None
         mark_used(self.folder, path)
         return found
 
     def put(self, key: Key, states: States, *, name: str = "") -> None:
-        """Keeps states (S T D); for a key that is there already they take the place of the old ones.
+        """Stores states (S, T, D), replacing those of the same key.
 
         Args:
-            key: what they are known by.
-            states: of float64, float32 or float16, or the bits of bfloat16 as uint16.
-            name: of the model, for people.
+            key: key of the states.
+            states: float64, float32 or float16, or the bits of bfloat16 as uint16.
+            name: display name of the model.
         """
         path = self.folder / key.path
         states = np.ascontiguousarray(states)
@@ -123,20 +125,20 @@ class HiddenStore:
             path.parent.mkdir(parents=True, exist_ok=True)
             write_shard(path, header, states)
         except OSError as error:
-            self._failed("keep", error)
+            self._warn_once("store", error)
             return
         self._bytes = (self._bytes or 0) + size
         self._written += size
         mark_used(self.folder, path)
 
     def entries(self) -> Iterator[Entry]:
-        """What is kept, as the headers say, the longest unused first; those that are damaged are set aside."""
+        """Headers of the stored files, least recently used first; damaged ones are set aside."""
         for file in sorted(shards(self.folder)):
             if (entry := self._check(file.path, whole=False)) is not None:
                 yield entry
 
     def usage(self) -> list[Usage]:
-        """What is kept of each model."""
+        """Stored states per model."""
         by_model: dict[str, list[File]] = defaultdict(list)
         for file in shards(self.folder):
             by_model[file.model].append(file)
@@ -146,28 +148,28 @@ class HiddenStore:
         ]
 
     def set_aside(self) -> list[Path]:
-        """Damaged files that were set aside, by whomever, and not deleted yet."""
+        """Damaged files that were set aside, by any process, and not deleted yet."""
         return [file.path for file in damaged(self.folder)]
 
     def verify(self) -> int:
-        """Reads everything and sets aside what is damaged (see `damaged`); how many files there were."""
+        """Reads every file and sets aside damaged ones (see `damaged`); returns the number of files."""
         files = list(shards(self.folder))
         for file in files:
             self._check(file.path, whole=True)
         return len(files)
 
     def prune(self, limit: int = 0, *, model: str | None = None) -> tuple[int, int]:
-        """Deletes what was not used for the longest time until no more than a limit is left; damaged files go first.
+        """Deletes files, damaged and then least recently used ones first, until at most `limit` bytes are left.
 
         Args:
-            limit: bytes.
-            model: only files of this model, by its name or the beginning of its fingerprint, count and are deleted.
+            limit: size in bytes.
+            model: name, or start of the fingerprint, of a model; only its files count and are deleted.
 
         Returns:
-            How many files were deleted, and their bytes.
+            Number of deleted files, and their bytes.
 
         Raises:
-            InputError: if nothing is kept of the model.
+            InputError: if no states of the model are stored.
         """
         self._bytes = None
         tidy(self.folder)
@@ -178,16 +180,16 @@ class HiddenStore:
         if not wanted:
             known = ", ".join(f"'{each.name}' ({each.model})" for each in usage) or "no model"
             raise InputError(
-                f"--model needs one whose hidden states are kept, not '{model}'; kept are those of {known}"
+                f"--model needs a model with stored hidden states, not '{model}'; stored are those of {known}"
             )
         return evict([file for file in shards(self.folder) if file.model in wanted], limit)
 
     def _check(self, path: Path, *, whole: bool) -> Entry | None:
-        """The entry of a file; None if it is gone, or damaged and set aside."""
+        """The header of a file; None if it was deleted, or is damaged and set aside."""
         with suppress(FileNotFoundError, DamagedError), path.open("rb") as file, self._setting_aside(path, file):
             entry = _read(file)
             if self.folder / entry.key.path != path:
-                raise DamagedError("it belongs under another name")
+                raise DamagedError("its name does not match its key")
             if whole:
                 map_states(file, entry, 0, entry.shape[0])
             return entry
@@ -195,7 +197,7 @@ class HiddenStore:
 
     @contextmanager
     def _setting_aside(self, path: Path, file: BinaryIO) -> Iterator[None]:
-        """Moves the file away if it turns out damaged, unless somebody has put another in its place by then."""
+        """Moves the file away on `DamagedError`, unless another process has replaced it."""
         try:
             yield
         except DamagedError as error:
@@ -208,43 +210,43 @@ class HiddenStore:
             self._warn(f"hidden states in '{path}' are damaged ({error}); the file is set aside in '{target.parent}'")
             raise
 
-    def _failed(self, what: str, error: OSError) -> None:
-        """Says once what does not work and why."""
-        message = f"cannot {what} hidden states in '{self.folder}' ({error.strerror}); the work goes on without them"
-        if message not in self._said:
-            self._said.add(message)
+    def _warn_once(self, what: str, error: OSError) -> None:
+        """Warns of a failed operation, once per message."""
+        message = f"cannot {what} hidden states in '{self.folder}' ({error.strerror}); continuing without them"
+        if message not in self._warned:
+            self._warned.add(message)
             self._warn(message)
 
     def _make_room(self, size: int) -> bool:
-        """Deletes old files until one more fits; False if it never will."""
+        """Deletes old files until `size` more bytes fit; False if `size` exceeds the limit."""
         if size > self.limit:
             return False
-        if self._bytes is None or self._written > self.limit * LOOK_AGAIN or self._bytes + size > self.limit:
+        if self._bytes is None or self._written > self.limit * RESCAN_AFTER or self._bytes + size > self.limit:
             files = [*damaged(self.folder), *shards(self.folder)]
             self._bytes, self._written = sum(file.bytes for file in files), 0
             if self._bytes + size > self.limit:
                 tidy(self.folder)
-                self._bytes -= evict(files, max(0, int(self.limit * ROOMY) - size))[1]
+                self._bytes -= evict(files, max(0, int(self.limit * EVICTION_TARGET) - size))[1]
         return True
 
 
 def _read(file: BinaryIO, key: Key | None = None) -> Entry:
     entry = read_entry(file)
     if key is not None and entry.key != key:
-        raise DamagedError("it holds the states of another key")
+        raise DamagedError("it contains the states of another key")
     return entry
 
 
 def _name(files: list[File]) -> str:
-    """The name of the model, off the first file that can be read."""
+    """The name of the model, from the first readable file."""
     for file in files:
         with suppress(OSError, DamagedError), file.path.open("rb") as opened:
             return read_entry(opened).name
     return ""
 
 
-def _piece(states: slice, count: int) -> tuple[int, int]:
+def _bounds(states: slice, count: int) -> tuple[int, int]:
     first, stop, step = states.indices(count)
     if step != 1 or first >= stop:
-        raise InputError(f"at least one of {count} states in one piece is required, not {states}")
+        raise InputError(f"a contiguous selection of at least one of {count} states is required, not {states}")
     return first, stop

@@ -85,9 +85,9 @@ def test_pruning(store) -> None:
     assert store.prune(model="third")[0] == 1
     assert store.prune(3 * size, model="0123")[0] == 3
     assert kept(store) == [3, 4]
-    with pytest.raises(InputError, match=r"not 'fifth'; kept are those of 'tiny' \(0123456789abcdef-float32\)"):
+    with pytest.raises(InputError, match=r"not 'fifth'; stored are those of 'tiny' \(0123456789abcdef-float32\)"):
         store.prune(model="fifth")
-    with pytest.raises(InputError, match="needs one"):
+    with pytest.raises(InputError, match="needs a model with stored hidden states"):
         store.prune(model="")
     assert store.prune()[0] == 3
     assert store.prune() == (0, 0) and store.usage() == []

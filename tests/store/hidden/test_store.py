@@ -141,7 +141,7 @@ def test_pieces(store) -> None:
     np.testing.assert_array_equal(store.get(key(0), slice(1, None)), states()[1:])
     np.testing.assert_array_equal(store.get(key(0), slice(-1, None)), states()[-1:])
     for wrong in (slice(3, 4), slice(0, 3, 2), slice(2, 1)):
-        with pytest.raises(InputError, match="in one piece"):
+        with pytest.raises(InputError, match="a contiguous selection"):
             store.get(key(0), wrong)
 
 
@@ -183,14 +183,14 @@ def test_a_good_file_is_not_set_aside_for_a_bad_one(store, said) -> None:
     assert store.get(key(0)) is not None and store.set_aside() == []
 
 
-def test_failed_writes_stop_nobody(tmp_path, said) -> None:
+def test_failed_writes_stop_no_computation(tmp_path, said) -> None:
     (tmp_path / "file").write_text("")
     store = HiddenStore(tmp_path / "file" / "hidden", warn=said.append)
     for number in range(3):
         put(store, number)
         assert store.get(key(number)) is None
-    assert [message.split(" hidden")[0] for message in said] == ["cannot keep", "cannot read"]
-    with pytest.raises(InputError, match="is a file; give another --cache"):
+    assert [message.split(" hidden")[0] for message in said] == ["cannot store", "cannot read"]
+    with pytest.raises(InputError, match="is a file; choose another --cache"):
         HiddenStore(tmp_path / "file")
 
 
