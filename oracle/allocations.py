@@ -1,4 +1,4 @@
-"""Named allocations: full depth, unified skipping, early exit, random masks for a budget."""
+"""Named allocations: full depth, unified skipping, early exit, random masks of a budget."""
 
 from collections.abc import Iterable
 
@@ -16,20 +16,16 @@ def full(layers: int) -> Allocation:
 
 
 def early_exit(layers: int, budget: int) -> Allocation:
-    """The first `budget` layers: everything above is skipped."""
+    """The first `budget` layers; all later ones are skipped."""
     _check(layers, budget)
     return tuple(range(budget))
 
 
 def unified(layers: int, budget: int) -> Allocation:
-    """Evenly spread layers, the first and the last among them (Liu et al. 2024, arXiv 2404.06954).
+    """Evenly spread layers, including the first and the last (Liu et al. 2024, arXiv 2404.06954).
 
-    With n layers to keep, the interval is int(L / (n - 1)); 0, L-1 and the rising multiples of the interval are kept
-    until there are n. Budgets that the published formula divides by zero on keep nothing (0) or layer 0 (1).
-
-    Args:
-        layers: L.
-        budget: n, the number of layers to keep.
+    For `layers` = L and `budget` = n the interval is int(L / (n - 1)); 0, L-1 and the rising multiples of the interval
+    are kept until there are n. Where the published formula divides by zero: no layer (n = 0) or layer 0 (n = 1).
     """
     _check(layers, budget)
     if budget <= 1 or layers == 1:
@@ -44,7 +40,7 @@ def unified(layers: int, budget: int) -> Allocation:
 
 
 def random_mask(layers: int, budget: int, rng: np.random.Generator) -> Allocation:
-    """A uniform draw among all masks of `budget` layers, fixed for a whole generation."""
+    """A uniform draw from all masks of `budget` layers."""
     _check(layers, budget)
     return tuple(sorted(int(layer) for layer in rng.choice(layers, size=budget, replace=False)))
 
@@ -55,10 +51,9 @@ def _check(layers: int, budget: int) -> None:
 
 
 def compact(allocation: Iterable[int], *, none: str = "none") -> str:
-    """An allocation as text: runs of layers as ranges, such as `0-3,7,9-29`; `none` without layers."""
-    layers = [int(layer) for layer in allocation]
+    """An allocation as text, with consecutive layers as ranges: `0-3,7,9-29`; `none` if it is empty."""
     parts: list[list[int]] = []
-    for layer in layers:
+    for layer in map(int, allocation):
         if parts and layer == parts[-1][-1] + 1:
             parts[-1].append(layer)
         else:

@@ -1,4 +1,4 @@
-"""Every setting of a search, its default and its check, in one place."""
+"""The settings of a search, with defaults and checks."""
 
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal, get_args
@@ -12,57 +12,57 @@ from oracle.utils.validation import check_types
 __all__ = ["EMBEDDED", "Scope", "SearchConfig", "Unit"]
 
 EMBEDDED = "smollm2-135m-instruct"
-"""Name of the default model, which comes out of a wheel: see `oracle.models.embedded`."""
+"""Name of the default model, which is read from a wheel: see `oracle.models.embedded`."""
 
 Scope = Literal["decode", "sequence"]
 
 Unit = Literal["layer", "sublayer"]
 
 SAMPLERS = ("tpe", "motpe", "nsga2")
-"""Strategies of optuna, which can store what they try in a study."""
+"""Strategies that use optuna's samplers and can store their trials in a study."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class SearchConfig:
-    """What a search does, from data to seed.
+    """Settings of a search.
 
     Attributes:
-        model: name of the model, as `oracle.load_model` takes it.
+        model: model name, as for `oracle.load_model`.
         data: a file, a `datasets` name, or the bundled `instruct`.
-        reference_files: text files aligned with `data`, one reference a line.
-        columns: where prompts and references stand in a record.
+        reference_files: text files aligned with `data`, one reference per line.
+        columns: columns of the prompts and references.
         tasks: only these tasks; empty for all.
-        limit: at most that many sequences, spread over the tasks.
-        criterion: the metric that decides whether an output is as good as the full model's.
-        tolerance: how far below the full model's quality an output may stay, in units of the metric.
+        limit: maximum number of sequences, spread over the tasks.
+        criterion: metric that decides whether an output is as good as the full model's.
+        tolerance: allowed loss of quality against the full model, in units of the metric.
         metrics: further metrics to compute that need a pass through the model.
-        scope: `decode` (the prompt runs at full depth, and with it the first generated token comes from the full
-            model) or `sequence` (the prompt runs the allocation too).
-        unit: what allocations are made of: `layer`, or `sublayer` (attention and MLP apart).
-        cost: what is minimised: `layers` (each unit costs 1), `flops`, `latency` (measured on this machine), or a file
+        scope: `decode` (the prompt runs at full depth, so the first generated token is the full model's) or `sequence`
+            (the prompt runs the allocation too).
+        unit: unit of allocations: `layer`, or `sublayer` (attention and MLP separately).
+        cost: cost to minimise: `layers` (each unit costs 1), `flops`, `latency` (measured on this machine), or a file
             of `oracle profile --out`, where `FILE:flops` or `FILE:ms` chooses if it holds both (ms by default).
-        max_new_tokens: the most tokens generated per output.
+        max_new_tokens: maximum number of generated tokens per output.
         paths: whether layers may repeat or change their order (strategies `mcts-*`, scope `sequence`).
         strategy: how allocations are chosen; see `oracle.search.STRATEGIES`.
-        study: where the samplers of optuna store a study per sequence, such as `sqlite:///trials.db`; None for nowhere.
-        evaluations: allocations evaluated per sequence at most.
-        seconds: time per sequence at most; None for no limit.
-        layer_executions: layer x token units per sequence at most, as if every output were decoded alone; None for no
-            limit.
-        prune: whether outputs that cannot meet the criterion any more are dropped unfinished. Faster, but then their
-            quality is unknown: other metrics and the null control see only the rest.
-        prove: masks per sequence that may be tested without decoding to raise the lower bound; only under the
+        study: storage of optuna's studies, one per sequence, such as `sqlite:///trials.db`; None for no storage.
+        evaluations: maximum number of allocations evaluated per sequence.
+        seconds: time limit per sequence; None for no limit.
+        layer_executions: maximum layer x token units per sequence, counted as if every output were decoded alone; None
+            for no limit.
+        prune: whether to drop outputs, unfinished, that can no longer meet the criterion. Faster, but their quality
+            stays unknown: other metrics and the null control see only the rest.
+        prove: maximum number of masks per sequence tested without decoding to raise the lower bound; only under the
             same-output criterion (`agreement`, tolerance 0).
-        batch_rows: allocations decoded as one batch.
-        near_tie: leads, in logits, up to which a token is settled alone, as plain generation settles it; None for a
-            multiple of the rounding that is measured when the model is loaded.
-        memory: MiB that the engine may add to the loaded model.
-        chat_template: whether prompts go through the tokenizer's chat template, if it has one.
-        seed: of every random choice.
-        dtype: of the weights, stored under torch's canonical name; `auto` is the checkpoint's own on a GPU and float32
-            on the CPU, and a run stores which of them it was.
-        device: `cpu`, `cuda`, `cuda:N`, or `auto` (a GPU if there is one, else the CPU).
-        trust_remote_code: whether code that comes with a model may run.
+        batch_rows: maximum number of allocations per decoding batch.
+        near_tie: lead in logits up to which a token is recomputed alone, as in plain generation; None for a multiple of
+            the rounding measured at loading.
+        memory: maximum memory of the engine beyond the loaded model, in MiB.
+        chat_template: whether to apply the tokenizer's chat template, if it has one.
+        seed: seed of every random choice.
+        dtype: of the weights, by torch's canonical name; `auto` is the checkpoint's own on a GPU and float32 on the
+            CPU, and a run stores the one used.
+        device: `cpu`, `cuda`, `cuda:N`, or `auto` (a GPU if available, else the CPU).
+        trust_remote_code: whether to run code shipped with the model.
     """
 
     model: str = EMBEDDED
@@ -104,36 +104,29 @@ class SearchConfig:
         for name, allowed in (("scope", get_args(Scope)), ("unit", get_args(Unit))):
             if getattr(self, name) not in allowed:
                 raise InputError(f"--{name} needs one of {', '.join(allowed)}, not '{getattr(self, name)}'")
-        for name in ("max_new_tokens", "evaluations", "batch_rows", "memory"):
-            if getattr(self, name) < 1:
-                raise InputError(f"--{name.replace('_', '-')} needs at least 1, not {getattr(self, name)}")
-        for name in ("limit", "layer_executions"):
-            if getattr(self, name) is not None and getattr(self, name) < 1:
-                raise InputError(f"--{name.replace('_', '-')} needs at least 1, not {getattr(self, name)}")
-        if self.near_tie is not None and not 0 <= self.near_tie < float("inf"):
-            raise InputError(f"--near-tie needs a number of at least 0, not {self.near_tie}")
+        at_least = dict.fromkeys(
+            ("max_new_tokens", "evaluations", "batch_rows", "memory", "limit", "layer_executions"), 1
+        ) | dict.fromkeys(("near_tie", "prove", "tolerance", "seed"), 0)
+        for name, least in at_least.items():
+            value = getattr(self, name)
+            if value is not None and not least <= value < float("inf"):
+                raise InputError(f"--{name.replace('_', '-')} needs at least {least}, not {value}")
         if self.seconds is not None and not self.seconds > 0:
             raise InputError(f"--seconds needs a number above 0, not {self.seconds}")
         if self.paths and self.scope != "sequence":
             raise InputError("--paths needs --scope sequence: in scope decode the prompt has run each layer once")
         if self.study and self.strategy not in SAMPLERS:
             raise InputError(f"--study needs one of the strategies {', '.join(SAMPLERS)}, not '{self.strategy}'")
-        if self.prove < 0:
-            raise InputError(f"--prove needs at least 0, not {self.prove}")
-        if not 0 <= self.tolerance < float("inf"):
-            raise InputError(f"--tolerance needs a number of at least 0, not {self.tolerance}")
-        if self.seed < 0:
-            raise InputError(f"--seed needs a number of at least 0, not {self.seed}")
 
     @property
     def model_metrics(self) -> tuple[str, ...]:
-        """Metrics that need a pass through the model, the criterion first if it is one."""
+        """Metrics that need a pass through the model; the criterion first if it is one of them."""
         wanted = dict.fromkeys((self.criterion, *self.metrics))
         return tuple(name for name in wanted if get_metric(name).kind in ("likelihood", "choice"))
 
     @property
     def quality_columns(self) -> list[str]:
-        """The columns of qualities that an evaluation has."""
+        """Names of an evaluation's quality columns."""
         extra = {
             "log_likelihood": ("log_likelihood", "null_log_likelihood"),
             "choice_accuracy": ("choice_accuracy", "choice"),
@@ -142,12 +135,12 @@ class SearchConfig:
         return always + [column for name in self.model_metrics for column in extra[name]]
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values, for a manifest."""
+        """The settings as JSON values, for a manifest."""
         return asdict(self)
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> "SearchConfig":
-        """The config that `to_dict` gave, after a way through JSON.
+        """The config that `to_dict` wrote, read back from JSON.
 
         Raises:
             InputError: if a setting is unknown or no longer allowed.
@@ -157,11 +150,11 @@ class SearchConfig:
             return cls(**{**_tuples(values), "columns": columns})
         except (AttributeError, KeyError, TypeError) as error:
             raise InputError(
-                f"the settings of the run are not those of this layer-oracle ({error}); search again, or use the "
+                f"the run's settings do not fit this version of layer-oracle ({error}); search again, or use the "
                 "version that wrote it"
             ) from error
 
 
 def _tuples(values: dict[str, Any]) -> dict[str, Any]:
-    """Lists as tuples: JSON knows no tuples."""
+    """The values with lists as tuples, which JSON lacks."""
     return {key: tuple(value) if isinstance(value, list) else value for key, value in values.items()}

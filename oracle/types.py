@@ -1,7 +1,4 @@
-"""The values that flow through the project: sequences in, allocations tried, outcomes out.
-
-Frozen, and nothing heavier than the standard library, so that every package may use them.
-"""
+"""Shared value types: sequences, allocations, proposals, outcomes. Imports the standard library only."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -9,20 +6,20 @@ from dataclasses import dataclass, field
 __all__ = ["Allocation", "Outcome", "Proposal", "Sequence"]
 
 Allocation = tuple[int, ...]
-"""The layers that run, in order: indices into the model's L decoder blocks."""
+"""Indices of the layers that run, in order, into the model's L decoder blocks."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Sequence:
-    """A prompt with what a good output looks like.
+    """A prompt with its references.
 
     Attributes:
         id: unique within a data set.
         prompt: the user's text, before any chat template.
-        references: the texts an output is compared with; any of them is a right answer.
-        choices: for multiple choice, the candidate answers.
-        answer: index into `choices` of the right one.
-        task: name of the kind of sequence, for breakdowns; may be empty.
+        references: texts that an output is compared with; each is a right answer.
+        choices: candidate answers, for multiple choice.
+        answer: index of the right one in `choices`.
+        task: task name, for breakdowns; may be empty.
     """
 
     id: str
@@ -35,7 +32,7 @@ class Sequence:
 
 @dataclass(frozen=True, kw_only=True)
 class Proposal:
-    """An allocation that a search wants evaluated, and the family it was drawn from."""
+    """An allocation to evaluate, and the family it was drawn from."""
 
     allocation: Allocation
     family: str
@@ -43,19 +40,18 @@ class Proposal:
 
 @dataclass(frozen=True, kw_only=True)
 class Outcome:
-    """What one evaluation of (sequence, allocation) returned.
+    """The result of one evaluation of (sequence, allocation).
 
     Attributes:
         allocation: the layers that ran for each generated token; in scope `decode` the first token is the full
-            model's, since it comes out of the prompt's pass.
-        family: where the allocation came from (`full`, `unified`, `early-exit`, `random`).
-        tokens: generated token ids, the end-of-sequence token included if it was produced.
-        text: the decoded tokens, special tokens left out.
+            model's, because the prompt pass computes it.
+        family: source of the allocation (`full`, `unified`, `early-exit`, `random`).
+        tokens: generated token ids, including the end-of-sequence token if it was generated.
+        text: the decoded tokens without special tokens.
         finished: whether the output ended by itself rather than at the token limit.
         margin: smallest difference between the best and the second-best logit over all steps.
-        rerun: whether a near-tie made the engine evaluate it again, alone.
-        dropped: whether it was given up unfinished, since it provably cannot meet the criterion any more; it then has
-            no quality.
+        rerun: whether it was evaluated again, alone, because of a near-tie.
+        dropped: whether it was dropped unfinished because it provably cannot meet the criterion; it has no quality.
         quality: value per metric, higher is better.
     """
 

@@ -1,4 +1,4 @@
-"""The command line: `oracle COMMAND`; each command is added by a module of its own."""
+"""The command line: `oracle COMMAND`; one module adds each command."""
 
 import argparse
 import io
@@ -36,15 +36,15 @@ COMMANDS = {
     "skiplayer": add_skiplayer,
     "cache": add_cache,
 }
-"""What adds each command, in the order of the help text."""
+"""Function that adds each command, in the order of the help text."""
 
 
 def main(argv: Seq[str] | None = None) -> int:
-    """Runs one command; returns the exit code: 0, 1 for damage found, 2 for bad input, 130 when interrupted."""
+    """Runs one command and returns the exit code: 0, 1 (damage found), 2 (bad input) or 130 (interrupted)."""
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     if isinstance(sys.stdout, io.TextIOWrapper):
-        # Standard error does so already: what an encoding lacks is escaped.
+        # Escape characters that the encoding lacks, as standard error does already.
         sys.stdout.reconfigure(errors="backslashreplace")
     try:
         arguments = _parser().parse_args(argv)
@@ -54,7 +54,7 @@ def main(argv: Seq[str] | None = None) -> int:
         print(f"oracle: error: {' '.join(printable(str(error)).split())}", file=sys.stderr)
         return 2
     except Interrupted as stopped:
-        print(f"oracle: stopped; go on with: oracle search --resume {shlex.quote(str(stopped))}", file=sys.stderr)
+        print(f"oracle: stopped; continue with: oracle search --resume {shlex.quote(str(stopped))}", file=sys.stderr)
         return 130
     except KeyboardInterrupt:
         print("oracle: interrupted", file=sys.stderr)

@@ -1,4 +1,4 @@
-"""`oracle cache`: the hidden states that searches keep on this machine. Needs no model."""
+"""`oracle cache`: hidden states stored on this machine by searches. Needs no model."""
 
 import argparse
 import json
@@ -28,40 +28,34 @@ UNITS |= {f"{letter}b": 1000**power for power, letter in enumerate("kmgt", 1)}
 
 def add_cache(commands: Any) -> None:
     """Adds `oracle cache info`, `verify` and `prune`."""
-    summary = "Hidden states that searches keep: how many, whether they are whole, and how to be rid of them."
+    summary = "Manage the hidden states that searches store: list, verify, delete."
     parser = commands.add_parser("cache", help=summary, description=summary)
     actions = parser.add_subparsers(dest="action", required=True, metavar="ACTION", parser_class=Parser)
-    info = command(actions, "info", _reporting(_info), "Folder, size and limit, and what is kept of which model.")
-    verify = command(
-        actions,
-        "verify",
-        _reporting(_verify),
-        "Read everything; set aside what is damaged, to be computed again. Exit code 1 if anything is.",
-    )
-    prune = command(
-        actions, "prune", _reporting(_prune), "Delete hidden states, those first that were not used for longest."
-    )
-    prune.add_argument("--to", type=size, metavar="SIZE", help="only until so much is left, such as 1GiB")
-    prune.add_argument("--model", metavar="NAME", help="only of this model: its name or fingerprint in 'info'")
-    prune.add_argument("--all", action="store_true", help="everything")
+    info = command(actions, "info", _reporting(_info), "Show folder, size, limit, and the size per model.")
+    about = "Verify every file; damaged ones are set aside and computed again when needed. Exit code 1 on damage."
+    verify = command(actions, "verify", _reporting(_verify), about)
+    prune = command(actions, "prune", _reporting(_prune), "Delete hidden states, least recently used first.")
+    prune.add_argument("--to", type=size, metavar="SIZE", help="stop once at most this much is left, such as 1GiB")
+    prune.add_argument("--model", metavar="NAME", help="only this model's: its name or fingerprint in 'info'")
+    prune.add_argument("--all", action="store_true", help="delete everything")
     for action in (info, verify, prune):
         _add_folder(action)
     _add_limit(info)
 
 
 def add_cache_options(group: Any) -> None:
-    """Adds the options of a command that reads and keeps hidden states; `open_store` reads them."""
+    """Adds the options of a command that reads and stores hidden states; `open_store` reads them."""
     which = group.add_mutually_exclusive_group()
     _add_folder(which)
-    which.add_argument("--no-cache", action="store_true", help="neither read nor keep hidden states")
+    which.add_argument("--no-cache", action="store_true", help="neither read nor store hidden states")
     _add_limit(group)
 
 
 def open_store(arguments: argparse.Namespace) -> "HiddenStore | None":
-    """The store that the options of `add_cache_options` name; None if none is wanted.
+    """The store that the options of `add_cache_options` name; None with `--no-cache`.
 
     Raises:
-        InputError: if it cannot be one.
+        InputError: if the path is not a folder.
     """
     if getattr(arguments, "no_cache", False):
         return None
@@ -74,7 +68,7 @@ def open_store(arguments: argparse.Namespace) -> "HiddenStore | None":
 
 
 def size(text: str) -> int:
-    """Bytes: a number, and a unit such as GiB (1024^3), GB (1000^3) or G (as GiB)."""
+    """Size in bytes, parsed from a number and a unit such as GiB (1024^3), GB (1000^3) or G (same as GiB)."""
     found = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([a-z]*)\s*", text.lower())
     if not found or found[2] not in UNITS:
         raise argparse.ArgumentTypeError(f"a size such as 500MiB or 4GiB is required, not '{text}'")
@@ -95,7 +89,7 @@ def _add_limit(parser: Any) -> None:
         "--cache-limit",
         type=size,
         metavar="SIZE",
-        help="of hidden states on disk; what was not used for longest goes first (default: 4GiB)",
+        help="maximum size of hidden states on disk; the least recently used are deleted first (default: 4GiB)",
     )
 
 
@@ -104,7 +98,7 @@ def _warn(message: str) -> None:
 
 
 def _reporting(act: Callable[["HiddenStore", argparse.Namespace], tuple[dict[str, Any], str, int]]) -> Any:
-    """A command that prints what an action returns: as JSON, or as text; the last value is the exit code."""
+    """A command that prints an action's (JSON object, text, exit code) as JSON or as text."""
 
     def run(arguments: argparse.Namespace) -> int:
         store = open_store(arguments)
@@ -112,7 +106,7 @@ def _reporting(act: Callable[["HiddenStore", argparse.Namespace], tuple[dict[str
         try:
             answer, text, code = act(store, arguments)
         except OSError as error:
-            raise InputError(f"cannot use '{store.folder}' ({error.strerror}); give another --cache") from error
+            raise InputError(f"cannot use '{store.folder}' ({error.strerror}); choose another --cache") from error
         print(json.dumps({"folder": str(store.folder), **answer}) if arguments.json else text)
         return code
 
@@ -120,15 +114,16 @@ def _reporting(act: Callable[["HiddenStore", argparse.Namespace], tuple[dict[str
 
 
 def _info(store: "HiddenStore", arguments: argparse.Namespace) -> tuple[dict[str, Any], str, int]:
-    usage, aside = sorted(store.usage(), key=lambda each: -each.bytes), store.set_aside()
+    usage, damaged = sorted(store.usage(), key=lambda each: -each.bytes), store.set_aside()
     models = [asdict(each) for each in usage]
     shards, count = sum(each.shards for each in usage), sum(each.bytes for each in usage)
-    answer = {"shards": shards, "bytes": count, "limit": store.limit, "damaged": len(aside), "models": models}
+    answer = {"shards": shards, "bytes": count, "limit": store.limit, "damaged": len(damaged), "models": models}
     lines = [
         f"{store.folder}: {shards} shards, {_shown(count)} of at most {_shown(store.limit)}",
         *(f"  {each.model}  {each.shards} shards, {_shown(each.bytes)}  {each.name}" for each in usage),
-        *([f"{len(aside)} damaged ones are set aside; 'oracle cache prune --all' deletes them too"] if aside else []),
     ]
+    if damaged:
+        lines.append(f"{len(damaged)} damaged shards set aside; 'oracle cache prune --all' deletes them too")
     return answer, "\n".join(printable(line) for line in lines), 0
 
 
@@ -141,9 +136,9 @@ def _verify(store: "HiddenStore", arguments: argparse.Namespace) -> tuple[dict[s
 
 def _prune(store: "HiddenStore", arguments: argparse.Namespace) -> tuple[dict[str, Any], str, int]:
     if arguments.to is None and arguments.model is None and not arguments.all:
-        raise InputError("prune needs --to SIZE, --model NAME, or --all for everything")
+        raise InputError("prune needs --to SIZE, --model NAME, or --all to delete everything")
     if arguments.all and (arguments.to is not None or arguments.model is not None):
-        raise InputError("prune --all deletes everything: leave out --to and --model, or --all")
+        raise InputError("prune --all deletes everything: omit --all, or omit --to and --model")
     count, freed = store.prune(arguments.to or 0, model=arguments.model)
     left = sum(each.bytes for each in store.usage())
     answer = {"deleted": count, "deleted_bytes": freed, "bytes": left}
@@ -151,7 +146,7 @@ def _prune(store: "HiddenStore", arguments: argparse.Namespace) -> tuple[dict[st
 
 
 def _shown(count: int) -> str:
-    """Bytes, as people read them."""
+    """Bytes with a binary unit, such as `1.5 GiB`."""
     value, unit = float(count), "bytes"
     for larger in ("KiB", "MiB", "GiB", "TiB"):
         if value < 1024:

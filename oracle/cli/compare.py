@@ -1,11 +1,11 @@
-"""`oracle compare`: what practical controllers make of a run, beside its oracle."""
+"""`oracle compare`: practical controllers against a run's oracle."""
 
 import argparse
 import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from oracle.cli.parsing import Settings, add_device, add_quiet, add_trust, command, loading
+from oracle.cli.parsing import Settings, add_device, add_quiet, add_trust, check_format, command, loading, progress
 from oracle.errors import InputError
 
 if TYPE_CHECKING:
@@ -16,26 +16,26 @@ __all__ = ["add_compare"]
 EPILOG = """\
 controllers:
   full         every layer
-  static       the one mask that is best on a training part, at each of several budgets
-  oracle       what the run found for each sequence (it has seen them: the upper end)
+  static       the single mask that is best on a training split, at each of several budgets
+  oracle       the allocation the run found per sequence (has seen the references: an upper bound)
   unified      evenly spread layers for a target speed-up
   early-exit   the first layers
-  random       a mask drawn for each prompt
-  d3           the later a token, the fewer layers
-  influence    without the layers that change the hidden state least
-  clasp        for each prompt the mask whose states stay closest to the full model's
-  confidence   a token leaves once the vocabulary head is sure: gap of probabilities, or entropy
-  adainfer     a token leaves once a classifier of gap and top probability says so
-  ridge        a mask for each prompt out of a small code book, by ridge regression on its states
-  router       the same by a small network
-  gate-hidden  a small network beside each layer decides for each token, by its hidden state
-  gate-fixed   the same networks on a fixed input: the control
+  random       one random mask per prompt
+  d3           fewer layers for later tokens
+  influence    all but the layers that change the hidden state least
+  clasp        per prompt, the mask whose hidden states stay closest to the full model's
+  confidence   per token, exits once the vocabulary head is confident: gap of probabilities, or entropy
+  adainfer     per token, exits when a classifier of gap and top probability says so
+  ridge        per prompt, a mask from a small code book, by ridge regression on hidden states
+  router       as ridge, by a small network
+  gate-hidden  per token, a small network at each layer decides from the hidden state
+  gate-fixed   as gate-hidden, on a fixed input: the control
 
-what learns is trained on some sequences and judged by others.
-columns: quality by the run's criterion; beside it at the same executed fraction the best static mask, the oracle, the
-oracle against shuffled references (null) and the best mixture of static masks by a coin (mixed). captured is the share
-of the way from the static mask to the oracle, with its 95 % interval over sequences. x1, x8, x32: measured speed-up
-over the full model at these batches, over the first 8 tokens of an output.
+Learned controllers are evaluated on sequences they were not trained on.
+columns: quality by the run's criterion, then at the same executed fraction: the best static mask, the oracle, the
+oracle against shuffled references (null) and the best random mixture of static masks (mixed). captured is the share
+of the gap from the static mask to the oracle, with its 95 % interval over sequences. x1, x8, x32: measured speed-up
+over the full model at these batch sizes, over the first 8 tokens of an output.
 """
 
 SHOWN = {
@@ -55,7 +55,7 @@ SHOWN = {
     "speedup_8": "x8",
     "speedup_32": "x32",
 }
-"""Columns of the table on the terminal, and their headings."""
+"""Columns of the terminal table -> their headings."""
 
 
 def add_compare(commands: Any) -> None:
@@ -68,9 +68,9 @@ def add_compare(commands: Any) -> None:
     )
     parser.epilog = EPILOG
     parser.add_argument("folder", type=Path, metavar="RUN", help="run folder")
-    parser.add_argument("--controllers", default="all", metavar="NAMES", help="all, or names with commas between them")
-    parser.add_argument("--limit", type=int, default=64, metavar="N", help="sequences at most, spread evenly")
-    parser.add_argument("--no-timing", action="store_true", help="measure no tokens a second")
+    parser.add_argument("--controllers", default="all", metavar="NAMES", help="all, or names separated by commas")
+    parser.add_argument("--limit", type=int, default=64, metavar="N", help="maximum number of sequences, evenly spread")
+    parser.add_argument("--no-timing", action="store_true", help="do not measure tokens per second")
     parser.add_argument("--csv", action="store_true", help="print the rows as CSV instead of a table")
     settings = Settings(parser)
     add_device(settings, " (default: the run's setting)")
@@ -80,13 +80,10 @@ def add_compare(commands: Any) -> None:
 
 def _run_compare(arguments: argparse.Namespace) -> None:
     from oracle.cli.tables import plain, show_csv
-    from oracle.utils.progress import silent, terminal
 
-    if arguments.json and arguments.csv:
-        raise InputError("one of --json and --csv is required, not both; leave one out")
+    check_format(arguments)
     if arguments.limit < 2:
         raise InputError(f"--limit needs at least 2, not {arguments.limit}")
-
     how = loading(arguments)
 
     from oracle.controllers import compare_run
@@ -96,7 +93,7 @@ def _run_compare(arguments: argparse.Namespace) -> None:
         controllers=arguments.controllers,
         limit=arguments.limit,
         timed=not arguments.no_timing,
-        watch=silent if arguments.quiet else terminal,
+        watch=progress(arguments),
         **how,
     )
     rows = [{str(name): value for name, value in row.items()} for row in found.rows.to_dict("records")]
@@ -110,15 +107,16 @@ def _run_compare(arguments: argparse.Namespace) -> None:
 
 
 def _show(found: "Comparison") -> None:
-    from oracle.cli.tables import show_line, show_rows
+    from oracle.cli.tables import plain, show_line, show_rows
 
-    rows = [{heading: _cell(row[name]) for name, heading in SHOWN.items()} for row in found.rows.to_dict("records")]
+    records = found.rows.to_dict("records")
+    rows = [{heading: plain(row[name]) for name, heading in SHOWN.items()} for row in records]
     show_rows(list(SHOWN.values()), rows)
     show_line(
         f"{found.sequences} sequences, quality by {found.metric}; captured is empty where the oracle adds nothing."
     )
     if found.left_out:
-        show_line(f"Left out, for they decide about whole layers: {', '.join(found.left_out)}.")
+        show_line(f"Left out because they act on whole layers: {', '.join(found.left_out)}.")
     for one in found.findings:
         interval = "" if one["low"] is None else f" (95 % interval {one['low']:+.3f} to {one['high']:+.3f})"
         show_line(
@@ -126,8 +124,3 @@ def _show(found: "Comparison") -> None:
             f"equal fraction{interval}."
         )
     show_line(f"Written: {found.path}")
-
-
-def _cell(value: Any) -> Any:
-    """What a table shows: nothing for what is missing."""
-    return None if isinstance(value, float) and value != value else value

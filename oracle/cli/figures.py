@@ -1,4 +1,4 @@
-"""`oracle query` and `oracle figures`: everything that needs a stored run and no model."""
+"""`oracle figures`: the figures of stored runs. Needs no model."""
 
 import argparse
 import json
@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from oracle.cli.parsing import add_cost, add_quiet, command
+from oracle.cli.parsing import add_quiet, add_view, command, progress, view_name
 from oracle.errors import InputError
 from oracle.utils.text import printable
 
@@ -21,31 +21,25 @@ __all__ = ["add_figures", "draw_runs"]
 
 def add_figures(commands: Any) -> None:
     """Adds `oracle figures`."""
-    about = "Draw the figures of stored runs again, with their numbers as CSV; needs no model."
+    about = "Redraw the figures of stored runs, with their numbers as CSV; needs no model."
     parser = command(commands, "figures", _run_figures, about)
-    parser.add_argument("folders", type=Path, nargs="+", metavar="RUN", help="run folders; several are compared too")
+    parser.add_argument("folders", type=Path, nargs="+", metavar="RUN", help="run folders; several are also compared")
     parser.add_argument(
-        "--out",
-        type=Path,
-        help="folder for the pictures (default for one run: RUN/figures, or RUN/figures-METRIC-COST)",
+        "--out", type=Path, help="output folder (default for one run: RUN/figures, or RUN/figures-METRIC-COST)"
     )
-    parser.add_argument("--criterion", metavar="METRIC", help="read the run by another metric than its own")
-    add_cost(parser)
+    add_view(parser)
     add_quiet(parser)
 
 
 def _run_figures(arguments: argparse.Namespace) -> None:
     from analysis.plots.source import Source
-    from oracle.utils.progress import silent, terminal
 
     if arguments.out is None and len(arguments.folders) > 1:
-        raise InputError("several runs need --out, a folder for their pictures")
-    named = ("figures", arguments.criterion, arguments.cost and Path(arguments.cost).name.replace(":", "-"))
-    out = arguments.out or arguments.folders[0] / "-".join(filter(None, named))
+        raise InputError("several runs need --out, a folder for their figures")
+    out = arguments.out or arguments.folders[0] / view_name("figures", arguments)
     options = {"criterion": arguments.criterion, "costs": arguments.cost}
     sources = [Source.open(folder, **options) for folder in arguments.folders]
-    seen = sys.stderr.isatty() and not arguments.quiet
-    pictures = draw_runs(sources, out, watch=terminal if seen else silent)
+    pictures = draw_runs(sources, out, watch=progress(arguments, only_terminal=True))
     files = [str(path) for picture in pictures for path in picture.files]
     skipped = {picture.name: picture.skipped for picture in pictures if picture.skipped}
     if arguments.json:
@@ -61,8 +55,8 @@ def draw_runs(sources: Sequence["Source"], out: Path, *, watch: "Watch") -> list
 
     Args:
         sources: the runs.
-        out: folder for the pictures.
-        watch: shows progress.
+        out: output folder.
+        watch: progress display.
 
     Returns:
         The figures, drawn or skipped with the reason.

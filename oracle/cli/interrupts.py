@@ -1,4 +1,4 @@
-"""Ctrl-C: once to stop after the batch in flight, twice to stop at once."""
+"""Ctrl-C: once stops after the current batch, twice stops immediately."""
 
 import signal
 import sys
@@ -14,21 +14,21 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 @contextmanager
 def stoppable() -> Iterator[Callable[[], bool]]:
-    """Yields whether the user has asked to stop."""
-    asked = threading.Event()
+    """Yields a function that returns whether SIGINT or SIGTERM has arrived."""
+    stop = threading.Event()
     if threading.current_thread() is not threading.main_thread():
-        yield asked.is_set
+        yield stop.is_set
         return
 
-    def ask(number: int, frame: FrameType | None) -> None:
-        if asked.is_set():
+    def handle(number: int, frame: FrameType | None) -> None:
+        if stop.is_set():
             raise KeyboardInterrupt
-        asked.set()
-        print("\noracle: stopping after the batch in flight; once more to stop at once", file=sys.stderr)
+        stop.set()
+        print("\noracle: stopping after the current batch; interrupt again to stop immediately", file=sys.stderr)
 
-    before = {number: signal.signal(number, ask) for number in SIGNALS}
+    before = {number: signal.signal(number, handle) for number in SIGNALS}
     try:
-        yield asked.is_set
+        yield stop.is_set
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)

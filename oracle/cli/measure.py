@@ -1,4 +1,4 @@
-"""`oracle measure`: what a stored run leaves open and its model answers once."""
+"""`oracle measure`: measurements of a stored run that need its model once."""
 
 import argparse
 import json
@@ -6,25 +6,25 @@ from pathlib import Path
 from typing import Any
 
 from oracle.cli.cache import add_cache_options, open_store
-from oracle.cli.parsing import Settings, add_device, add_quiet, add_trust, command, loading
+from oracle.cli.parsing import Settings, add_device, add_quiet, add_trust, command, loading, progress
 from oracle.utils.text import printable
 
 __all__ = ["add_measure"]
 
 EPILOG = """\
 tables, in RUN/measures:
-  similarity  cosine and relative error of the last hidden state against the full model's, token by token: unified
+  similarity  per token, cosine and relative error of the last hidden state against the full model's: unified
               skipping and early exit at each budget
-  features    how long, how likely and how uncertain the full model's output is, and what it makes of the prompt
-  throughput  tokens a second and quality of unified skipping at each speed-up and batch, beside the full model
+  features    length, likelihood and uncertainty of the full model's output, and features of the prompt
+  throughput  tokens per second and quality of unified skipping at each speed-up and batch size, against the full model
 """
 
 SIZES = {
-    "budgets": "budgets at which similarity is taken",
-    "sequences": "sequences that similarity and throughput look at, at most",
-    "new_tokens": "tokens that every row of a timed batch generates",
-    "rounds": "how often each batch is timed",
-    "batches": "rows that are decoded together",
+    "budgets": "budgets at which similarity is measured",
+    "sequences": "maximum number of sequences for similarity and throughput",
+    "new_tokens": "tokens generated per row of a timed batch",
+    "rounds": "number of timings per batch",
+    "batches": "batch sizes, in rows",
     "speedups": "nominal speed-ups of unified skipping",
 }
 
@@ -35,15 +35,14 @@ def add_measure(commands: Any) -> None:
         commands,
         "measure",
         _run_measure,
-        "Measure similarity, features and throughput of a run with its model; then nobody needs the model again.",
+        "Measure similarity, features and throughput of a run with its model, once; later commands need no model.",
     )
-    # The defaults live with the settings; help shows them.
     from oracle.measure import Sizes
 
     parser.epilog = EPILOG
     parser.add_argument("folder", type=Path, metavar="RUN", help="run folder")
     parser.add_argument("--only", nargs="+", metavar="TABLE", default=[], help="only these tables (default: all)")
-    parser.add_argument("--again", action="store_true", help="measure also what is there and still valid")
+    parser.add_argument("--again", action="store_true", help="repeat measurements that are still valid")
     for name, meaning in SIZES.items():
         default = getattr(Sizes(), name)
         option = f"--{name.replace('_', '-')}"
@@ -62,7 +61,6 @@ def _run_measure(arguments: argparse.Namespace) -> None:
     from oracle.measure import Sizes, due, measure_run
     from oracle.pipeline.reload import model_of
     from oracle.store import Run
-    from oracle.utils.progress import silent, terminal
 
     how = loading(arguments)
     values: dict[str, Any] = {name: getattr(arguments, name) for name in SIZES}
@@ -78,10 +76,10 @@ def _run_measure(arguments: argparse.Namespace) -> None:
         again=arguments.again,
         sizes=sizes,
         store=open_store(arguments),
-        watch=silent if arguments.quiet else terminal,
+        watch=progress(arguments),
     )
     if arguments.json:
         print(json.dumps({"tables": {name: str(path) for name, path in paths.items()}, "measured": measured}))
         return
     for name, path in paths.items():
-        print(f"{printable(str(path))}{'' if name in measured else '  (was there; --again measures it anew)'}")
+        print(f"{printable(str(path))}{'' if name in measured else '  (still valid; --again repeats it)'}")

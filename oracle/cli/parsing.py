@@ -1,38 +1,56 @@
-"""What all commands share."""
+"""Options and checks that all commands share."""
 
 import argparse
-from typing import Any, NoReturn
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from oracle.errors import InputError
 from oracle.utils.devices import DTYPES, check_device, dtype_name
 
-__all__ = ["Parser", "Settings", "add_cost", "add_device", "add_dtype", "add_quiet", "add_trust", "command", "loading"]
+if TYPE_CHECKING:
+    from oracle.utils.progress import Watch
+
+__all__ = [
+    "Parser",
+    "Settings",
+    "add_device",
+    "add_dtype",
+    "add_quiet",
+    "add_trust",
+    "add_view",
+    "check_format",
+    "command",
+    "loading",
+    "progress",
+    "view_name",
+]
 
 LOADING = ("model", "dtype", "device", "trust_remote_code")
-"""Options that say how a model is loaded, by the names of `oracle.config.SearchConfig`."""
+"""Settings of `oracle.config.SearchConfig` that determine how a model is loaded."""
 
 
 class Formatter(argparse.ArgumentDefaultsHelpFormatter, argparse.RawDescriptionHelpFormatter):
-    """Shows the defaults that say something."""
+    """Help formatter that omits the defaults None, False and []."""
 
     def _get_help_string(self, action: argparse.Action) -> str | None:
         return action.help if action.default in (None, False, []) else super()._get_help_string(action)
 
 
 class Parser(argparse.ArgumentParser):
-    """One clear line and exit code 2, like every other bad input."""
+    """Argument parser that raises `InputError` instead of exiting."""
 
     def error(self, message: str) -> NoReturn:
-        """Raises what every other bad input raises."""
+        """Raises `InputError`."""
         raise InputError(f"{message}; see '{self.prog} --help'")
 
 
 class Settings:
-    """Adds options that set something only if they are given, so that it shows which were.
+    """Adds options that set an attribute only if given, which tells given options from defaults.
 
     Args:
-        group: of a parser.
-        defaults: an object whose attributes are what holds otherwise; help shows them.
+        group: a parser or argument group.
+        defaults: an object whose attributes are the defaults shown in the help.
     """
 
     def __init__(self, group: Any, defaults: object = None) -> None:
@@ -40,7 +58,7 @@ class Settings:
         self._defaults = defaults
 
     def add(self, option: str, *, help: str, **settings: Any) -> None:
-        """Adds one option, as `add_argument` does."""
+        """Adds one option; arguments as in `add_argument`."""
         name = settings.get("dest") or option.removeprefix("--").replace("-", "_")
         default = getattr(self._defaults, name, None)
         shown = "" if default is None or default == () or isinstance(default, bool) else f" (default: {default})"
@@ -48,7 +66,7 @@ class Settings:
 
 
 def command(commands: Any, name: str, run: Any, summary: str) -> argparse.ArgumentParser:
-    """Adds a command, which prints tables or one JSON object."""
+    """Adds a command with the option `--json`."""
     parser = commands.add_parser(name, help=summary, description=summary, formatter_class=Formatter)
     parser.set_defaults(run=run)
     parser.add_argument("--json", action="store_true", help="print one JSON object instead of tables")
@@ -56,26 +74,26 @@ def command(commands: Any, name: str, run: Any, summary: str) -> argparse.Argume
 
 
 def add_dtype(settings: Settings) -> None:
-    """Adds the option of the precision of a model."""
+    """Adds `--dtype`."""
     names = ", ".join(f"{name} ({others[0]})" for name, others in DTYPES.items())
     settings.add("--dtype", help=f"of the weights: {names}, or auto: the checkpoint's own on a GPU, float32 on the CPU")
 
 
 def add_device(settings: Settings, note: str = "") -> None:
-    """Adds the option of where a model runs."""
-    settings.add("--device", help=f"cpu, cuda, cuda:N, or auto: a GPU if there is one{note}")
+    """Adds `--device`."""
+    settings.add("--device", help=f"cpu, cuda, cuda:N, or auto: a GPU if available{note}")
 
 
 def add_trust(settings: Settings) -> None:
-    """Adds the option that lets a model's own code run."""
-    settings.add("--trust-remote-code", action="store_true", help="let code that comes with the model run")
+    """Adds `--trust-remote-code`."""
+    settings.add("--trust-remote-code", action="store_true", help="run code shipped with the model")
 
 
 def loading(arguments: argparse.Namespace) -> dict[str, Any]:
-    """Those of the options of loading a model that were given.
+    """The model-loading settings given on the command line.
 
     Raises:
-        InputError: if a device or dtype is badly named.
+        InputError: if the name of the device or dtype is invalid.
     """
     given = {name: value for name, value in vars(arguments).items() if name in LOADING}
     if "dtype" in given:
@@ -86,15 +104,35 @@ def loading(arguments: argparse.Namespace) -> dict[str, Any]:
 
 
 def add_quiet(parser: argparse.ArgumentParser) -> None:
-    """Adds the option that turns progress off."""
+    """Adds `--quiet`."""
     parser.add_argument("--quiet", action="store_true", help="no progress on standard error")
 
 
-def add_cost(parser: argparse.ArgumentParser) -> None:
-    """Adds the option that reads a stored run by other costs."""
+def progress(arguments: argparse.Namespace, *, only_terminal: bool = False) -> "Watch":
+    """The progress display: silent with `--quiet`, and without a terminal if `only_terminal`."""
+    from oracle.utils.progress import silent, terminal
+
+    return silent if arguments.quiet or (only_terminal and not sys.stderr.isatty()) else terminal
+
+
+def add_view(parser: argparse.ArgumentParser) -> None:
+    """Adds `--criterion` and `--cost`, which re-read a stored run by another metric or cost."""
+    parser.add_argument("--criterion", metavar="METRIC", help="metric to read the run by (default: its own)")
     parser.add_argument(
         "--cost",
         metavar="COST",
-        help="read the run by other costs than its own: layers, or a file of 'oracle profile --out' (FILE:flops or "
-        "FILE:ms chooses)",
+        help="cost to read the run by: layers, or a file of 'oracle profile --out' (FILE:flops or FILE:ms chooses) "
+        "(default: its own)",
     )
+
+
+def view_name(stem: str, arguments: argparse.Namespace) -> str:
+    """The stem followed by the options of `add_view` that were given: STEM, or STEM-METRIC-COST."""
+    cost = arguments.cost and Path(arguments.cost).name.replace(":", "-")
+    return "-".join(filter(None, (stem, arguments.criterion, cost)))
+
+
+def check_format(arguments: argparse.Namespace) -> None:
+    """Raises `InputError` if both `--json` and `--csv` were given."""
+    if arguments.json and arguments.csv:
+        raise InputError("--json and --csv exclude each other; omit one")

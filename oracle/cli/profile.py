@@ -1,11 +1,11 @@
-"""`oracle profile`: what the units of a model cost, counted and measured."""
+"""`oracle profile`: the cost of a model's units in FLOPs (counted) and milliseconds (measured)."""
 
 import argparse
 import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from oracle.cli.parsing import Settings, add_device, add_dtype, add_quiet, add_trust, command, loading
+from oracle.cli.parsing import Settings, add_device, add_dtype, add_quiet, add_trust, command, loading, progress
 from oracle.errors import InputError
 from oracle.utils.text import printable
 
@@ -17,11 +17,11 @@ if TYPE_CHECKING:
 
 __all__ = ["add_profile"]
 
-FAR = 0.25
-"""How far the parts may be from a whole token before the measurement is doubted."""
+MAX_DEVIATION = 0.25
+"""Relative difference between the sum of the parts and a whole token above which a warning is printed."""
 
 PARTS = ("layers", "attention of layers", "MLP of layers")
-"""By `oracle.models.layer_call.Part`."""
+"""Names of `oracle.models.layer_call.Part`."""
 
 
 def add_profile(commands: Any) -> None:
@@ -30,19 +30,22 @@ def add_profile(commands: Any) -> None:
         commands,
         "profile",
         _run_profile,
-        "What each layer costs per generated token: FLOPs from the model's shapes, milliseconds on this machine.",
+        "Cost of each layer per generated token: FLOPs from the model's shapes, milliseconds on this machine.",
     )
     from oracle.config import SearchConfig
     from oracle.costs import Conditions
 
     settings, defaults = Settings(parser, SearchConfig()), Conditions()
     settings.add("--model", help="hub id, local folder, GGUF file, or the embedded model")
-    parser.add_argument("--unit", default=defaults.unit, help="layer, or sublayer: attention and MLP apart")
-    parser.add_argument("--batch", type=int, default=defaults.batch, help="sequences that are decoded together")
+    parser.add_argument("--unit", default=defaults.unit, help="layer, or sublayer: attention and MLP separately")
+    parser.add_argument("--batch", type=int, default=defaults.batch, help="number of sequences decoded together")
     parser.add_argument(
-        "--context", type=int, default=defaults.context, help="tokens that a generated token attends to, with itself"
+        "--context",
+        type=int,
+        default=defaults.context,
+        help="tokens that a generated token attends to, itself included",
     )
-    parser.add_argument("--rounds", type=int, default=defaults.rounds, help="how often everything is timed")
+    parser.add_argument("--rounds", type=int, default=defaults.rounds, help="number of timings")
     add_dtype(settings)
     add_device(settings)
     add_trust(settings)
@@ -63,9 +66,9 @@ def _run_profile(arguments: argparse.Namespace) -> None:
     from oracle.costs.flops import count_flops
     from oracle.costs.latency import measure_latency
     from oracle.models import load_model
-    from oracle.utils.progress import note, silent, terminal
+    from oracle.utils.progress import note
 
-    watch = silent if arguments.quiet else terminal
+    watch = progress(arguments)
     model = load_model(
         config.model, dtype=config.dtype, device=config.device, trust_remote_code=config.trust_remote_code
     )
@@ -84,19 +87,19 @@ def _run_profile(arguments: argparse.Namespace) -> None:
 
 
 def _check_free(path: Path) -> None:
-    """Before anything is computed: whether a new file can be there."""
+    """Raises `InputError`, before anything is computed, unless a new file can be written at the path."""
     try:
-        taken, homeless = path.exists(), not path.parent.is_dir()
+        exists, has_folder = path.exists(), path.parent.is_dir()
     except OSError as error:
-        raise InputError(f"cannot write to '{path}' ({error.strerror}); give another --out") from error
-    if taken:
-        raise InputError(f"'{path}' is there already and is left as it is; give another --out or remove it")
-    if homeless:
-        raise InputError(f"--out needs a file in a folder that is there, but '{path.parent}' is none; make it first")
+        raise InputError(f"cannot write to '{path}' ({error.strerror}); choose another --out") from error
+    if exists:
+        raise InputError(f"'{path}' already exists; choose another --out or delete it")
+    if not has_folder:
+        raise InputError(f"--out needs a file in an existing folder, but '{path.parent}' is not one; create it first")
 
 
 def _details(flops: "Costs", latency: "Latency") -> dict[str, Any]:
-    """What was measured beside the costs themselves, as plain values."""
+    """Measurements beyond the costs themselves, as JSON values."""
     from dataclasses import asdict
 
     from oracle.store import versions
@@ -127,37 +130,32 @@ def _name(part: int, layers: tuple[int, ...]) -> str:
 
 
 def _show(flops: "Costs", latency: "Latency") -> None:
-    """A line a group of equal units, then what every allocation pays."""
-    from rich.console import Console
+    """Prints one line per group of equal units, then the overhead that every allocation pays."""
+    from oracle.cli.tables import console
 
-    console = Console()
-    if not console.is_terminal:
-        console = Console(width=10_000)  # nothing is wrapped in a file or a pipe
     costs = latency.costs
     print(
         f"\n{printable(costs.model)}: one generated token at context {costs.context}, batch {costs.batch}, "
         f"{costs.dtype}, {costs.device}\n"
     )
-    console.print(_table(flops, latency))
+    console().print(_table(flops, latency))
     print(
-        f"\nA skipped layer's keys and values, where they are still computed: {max(flops.states) / 1e6:.2f} MFLOPs, "
+        f"\nKeys and values of a skipped layer, where still computed: {max(flops.states) / 1e6:.2f} MFLOPs, "
         f"{max(costs.states):.3f} ms\n"
         f"Times are medians of {latency.rounds} rounds; units of equal shapes share one. The parts add up to "
         f"{latency.parts_to_whole:.2f} of a whole token of the untouched model ({latency.whole.median:.3f} ms, "
         f"quartiles {latency.whole.low:.3f} - {latency.whole.high:.3f})."
     )
-    if abs(latency.parts_to_whole - 1) > FAR:
-        print("That is far from 1: a busy machine does not measure evenly; measure again when it is idle.")
+    if abs(latency.parts_to_whole - 1) > MAX_DEVIATION:
+        print("This is far from 1, as on a busy machine; measure again when it is idle.")
 
 
 def _table(flops: "Costs", latency: "Latency") -> "Table":
-    from rich.table import Table
     from rich.text import Text
 
-    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
-    table.add_column("Units", overflow="fold")
-    for heading in ("count", "MFLOPs each", "share", "ms each", "quartiles", "share"):
-        table.add_column(heading, justify="right", no_wrap=True)
+    from oracle.cli.tables import new_table
+
+    table = new_table("Units", ("count", "MFLOPs each", "share", "ms each", "quartiles", "share"))
     counted, measured = flops.total, latency.costs.total
     rows = [
         (_name(group.part, group.layers), len(group.units), flops.units[group.units[0]], spread)

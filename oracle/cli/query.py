@@ -1,62 +1,57 @@
-"""`oracle query`: questions to a stored run, which need no model."""
+"""`oracle query`: queries on a stored run. Needs no model."""
 
 import argparse
 import json
 from pathlib import Path
 from typing import Any
 
-from oracle.cli.parsing import add_cost, command
-from oracle.errors import InputError
+from oracle.cli.parsing import add_view, check_format, command
 
 __all__ = ["add_query"]
 
-
 EXAMPLES = """\
 examples:
-  oracle query runs/demo                        minimal budget of every sequence, and how many are proven
+  oracle query runs/demo                        minimal budget per sequence, and the number proven
   oracle query runs/demo --sequence facts-001   one sequence: its frontier and outputs
-  oracle query runs/demo --at-most 0.3          who needs at most 30 % of the layers
+  oracle query runs/demo --at-most 0.3          sequences that need at most 30 % of the layers
   oracle query runs/demo --by-task --csv        means per task, for a spreadsheet
-  oracle query runs/demo --allocations 10       which allocations serve the most sequences
+  oracle query runs/demo --allocations 10       the allocations that serve the most sequences
   oracle query runs/demo --against runs/demo-2  the same sequences in another run
   oracle query runs/demo --sql "SELECT task, avg(fraction) FROM minimal_budgets JOIN sequences USING (sequence)
                                 GROUP BY task"
 
-views for --sql (DuckDB; it can read these, change nothing and reach neither files nor network):
+views for --sql (DuckDB, read-only, without access to files or network):
   sequences        sequence, task, prompt, "references", choices, answer, prompt_tokens
   evaluations      sequence, number (0: the full model), family, allocation, cost, fraction, tokens, text, finished,
-                   margin, rerun, dropped, and a column per metric
-  frontiers        sequence, cost, fraction, quality, number, family, allocation, text: what beats all cheaper ones
+                   margin, rerun, dropped, and one column per metric
+  frontiers        sequence, cost, fraction, quality, number, family, allocation, text: allocations better than all
+                   cheaper ones
   minimal_budgets  sequence, upper, lower, certified, proof, fraction, allocation, family, number, quality,
-                   full_quality, zero_quality: there once the search has ended
+                   full_quality, zero_quality: available once the search has ended
 """
 
 
 def add_query(commands: Any) -> None:
     """Adds `oracle query`."""
-    parser = command(commands, "query", _run_query, "Ask a stored run for minimal budgets; needs no model.")
+    parser = command(commands, "query", _run_query, "Query the minimal budgets of a stored run; needs no model.")
     parser.epilog = EXAMPLES
     parser.add_argument("folder", type=Path, metavar="RUN", help="run folder")
-    questions = parser.add_argument_group("questions (without one: the minimal budget of every sequence)")
+    questions = parser.add_argument_group("queries (default: the minimal budget per sequence)")
     one = questions.add_mutually_exclusive_group()
     one.add_argument("--sequence", metavar="ID", help="one sequence: its frontier and outputs")
     one.add_argument(
-        "--at-most", type=float, metavar="F", help="sequences that need at most a fraction F of the layers (0 to 1)"
+        "--at-most", type=float, metavar="F", help="sequences that need at most the fraction F of the layers (0 to 1)"
     )
     one.add_argument("--by-task", action="store_true", help="means per task")
     one.add_argument(
         "--allocations", type=int, metavar="N", help="the N allocations that meet the criterion on the most sequences"
     )
     one.add_argument("--against", type=Path, metavar="RUN", help="compare with another run, sequence by sequence")
-    one.add_argument("--sql", metavar="SELECT", help="any SELECT over the views at the end")
+    one.add_argument("--sql", metavar="SELECT", help="any SELECT over the views listed below")
     parser.add_argument(
-        "--budget",
-        type=float,
-        metavar="F",
-        help="the oracle's choice under a mean budget of F of the layers (0 to 1)",
+        "--budget", type=float, metavar="F", help="the oracle's choice under a mean budget of F of the layers (0 to 1)"
     )
-    parser.add_argument("--criterion", metavar="METRIC", help="read the run by another metric than its own")
-    add_cost(parser)
+    add_view(parser)
     parser.add_argument("--csv", action="store_true", help="print the rows as CSV instead of tables")
 
 
@@ -64,8 +59,7 @@ def _run_query(arguments: argparse.Namespace) -> None:
     from oracle.cli.query_answers import ask
     from oracle.cli.tables import plain, show_csv
 
-    if arguments.json and arguments.csv:
-        raise InputError("one of --json and --csv is required, not both; leave one out")
+    check_format(arguments)
     answer = ask(arguments)
     if arguments.json:
         print(json.dumps(plain(answer.whole)))

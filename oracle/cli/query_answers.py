@@ -1,4 +1,4 @@
-"""The questions of `oracle query`: each gives an object for JSON, rows for CSV, and a way to show both."""
+"""The queries of `oracle query`: each returns a JSON object, rows for CSV, and a function that prints both."""
 
 import argparse
 from collections.abc import Callable
@@ -8,7 +8,7 @@ from typing import Any
 
 from analysis import queries as query
 from analysis.comparison import compare_two
-from oracle.cli.tables import show_budgets, show_line, show_oracle, show_rows, show_sequence
+from oracle.cli.tables import percent, show_budgets, show_line, show_oracle, show_rows, show_sequence
 from oracle.errors import InputError
 from oracle.store import Run
 
@@ -17,13 +17,13 @@ __all__ = ["Answer", "ask"]
 
 @dataclass(frozen=True, kw_only=True)
 class Answer:
-    """What was asked for.
+    """The answer to one query.
 
     Attributes:
-        whole: all of it, as one object.
+        whole: the complete answer as one JSON object.
         rows: its table.
         columns: of the table.
-        show: prints it for people.
+        show: prints it on the terminal.
     """
 
     whole: dict[str, Any]
@@ -33,20 +33,20 @@ class Answer:
 
 
 def ask(arguments: argparse.Namespace) -> Answer:
-    """Answers what the command line asks.
+    """The answer to the query on the command line.
 
     Raises:
-        InputError: for options that do not go together, and whatever the question refuses.
+        InputError: if options conflict, or the query rejects its values.
     """
-    # 0 is an answer, if a wrong one.
+    # 0 counts as given: the query rejects it.
     asked = [name for name in QUESTIONS if (value := getattr(arguments, name)) is not None and value is not False]
     name = asked[0] if asked else None
     if arguments.budget is not None and name not in (None, "sequence"):
-        raise InputError(f"--budget goes with --sequence or alone, not with {_option(name)}; leave one out")
+        raise InputError(f"--budget works alone or with --sequence, not with {_option(name)}; omit one")
     if arguments.criterion is not None and name == "sql":
-        raise InputError("--sql reads the metrics as columns of evaluations: name them there, without --criterion")
+        raise InputError("--sql reads metrics as columns of evaluations: name them in the SQL and omit --criterion")
     if arguments.cost is not None and name in ("allocations", "against", "sql"):
-        raise InputError(f"{_option(name)} reads the costs that the search minimised: leave --cost out")
+        raise InputError(f"{_option(name)} reads the costs that the search minimised: omit --cost")
     if name is None:
         return _budgets(arguments) if arguments.budget is None else _oracle(arguments)
     return QUESTIONS[name](arguments)
@@ -127,8 +127,8 @@ def _against(arguments: argparse.Namespace) -> Answer:
         ends = answer["interval"]
         interval = f" (95 % interval {_points(ends[0])} to {_points(ends[1])})" if ends else ""
         show_line(
-            f"Mean over {answer['shared']} shared sequences, by {answer['criterion']}: {_percent(answer['fraction'])} "
-            f"against {_percent(answer['against'])}, difference {_points(answer['difference'])} points{interval}."
+            f"Mean over {answer['shared']} shared sequences, by {answer['criterion']}: {percent(answer['fraction'])} "
+            f"against {percent(answer['against'])}, difference {_points(answer['difference'])} points{interval}."
         )
         show_line(
             f"Lower on {answer['lower']}, equal on {answer['equal']}, higher on {answer['higher']}; "
@@ -136,10 +136,6 @@ def _against(arguments: argparse.Namespace) -> Answer:
         )
 
     return Answer(whole=answer, rows=rows, columns=_names(rows), show=show)
-
-
-def _percent(value: float) -> str:
-    return f"{100 * value:.1f} %"
 
 
 def _points(value: float) -> str:
@@ -163,4 +159,4 @@ QUESTIONS: dict[str, Callable[[argparse.Namespace], Answer]] = {
     "against": _against,
     "sql": _sql,
 }
-"""By the option that asks them."""
+"""Queries by the option that selects them."""

@@ -2,12 +2,11 @@
 
 import argparse
 import json
-import sys
 import webbrowser
 from pathlib import Path
 from typing import Any
 
-from oracle.cli.parsing import add_quiet, command
+from oracle.cli.parsing import add_quiet, add_view, command, progress, view_name
 
 __all__ = ["add_report"]
 
@@ -21,10 +20,7 @@ def add_report(commands: Any) -> None:
         "--out", type=Path, metavar="FILE", help="the file (default: RUN/report.html, or RUN/report-METRIC-COST.html)"
     )
     parser.add_argument("--open", action="store_true", help="open it in the browser")
-    parser.add_argument("--criterion", metavar="METRIC", help="read the run by another metric than its own")
-    parser.add_argument(
-        "--cost", metavar="COST", help="read it by other costs: layers, or a file of 'oracle profile --out'"
-    )
+    add_view(parser)
     add_quiet(parser)
 
 
@@ -32,17 +28,15 @@ def _run_report(arguments: argparse.Namespace) -> None:
     from analysis import load
     from analysis.report import write_report
     from oracle.store import Run
-    from oracle.utils.progress import silent, terminal
 
-    named = ("report", arguments.criterion, arguments.cost and Path(arguments.cost).name.replace(":", "-"))
-    out = arguments.out or arguments.folder / f"{'-'.join(filter(None, named))}.html"
+    out = arguments.out or arguments.folder / f"{view_name('report', arguments)}.html"
     experiment = load(arguments.folder, arguments.criterion, costs=arguments.cost)
     run = Run.open(arguments.folder)
-    # What was verified was reported under the run's own criterion and cost.
+    # Verification covers the allocations reported under the run's own criterion and cost.
     own = experiment.metric == run.manifest["config"]["criterion"] and arguments.cost is None
     verified = run.table("verification") if own and run.has("verification") else None
-    seen = sys.stderr.isatty() and not arguments.quiet
-    with (terminal if seen else silent)("Reading", experiment.sequences["task"].nunique() + 2) as advance:
+    watch = progress(arguments, only_terminal=True)
+    with watch("Reading", experiment.sequences["task"].nunique() + 2) as advance:
         path = write_report(arguments.folder, out, experiment=experiment, verified=verified, advance=advance)
     print(json.dumps({"report": str(path)}) if arguments.json else path)
     if arguments.open:

@@ -1,4 +1,4 @@
-"""`oracle demo` and `oracle search`: everything that needs a model."""
+"""`oracle demo` and `oracle search`."""
 
 import argparse
 import json
@@ -9,7 +9,7 @@ from typing import Any
 
 from oracle.cli.cache import add_cache_options, open_store
 from oracle.cli.interrupts import stoppable
-from oracle.cli.parsing import Settings, add_device, add_dtype, add_quiet, add_trust, command
+from oracle.cli.parsing import Settings, add_device, add_dtype, add_quiet, add_trust, command, progress
 from oracle.utils.text import printable
 
 __all__ = ["add_demo", "add_search"]
@@ -25,7 +25,7 @@ def add_demo(commands: Any) -> None:
         commands,
         "demo",
         _run_demo,
-        f"Search {DEMO_SEQUENCES} bundled sequences on the embedded model, verify, draw: the whole tool in minutes.",
+        f"Search {DEMO_SEQUENCES} bundled sequences on the embedded model, verify and draw: the whole tool in minutes.",
     )
     from oracle.config import SearchConfig
 
@@ -45,9 +45,8 @@ def add_search(commands: Any) -> None:
         commands,
         "search",
         _run_search,
-        "Search how few layers each sequence needs to be answered as well as the full model answers it.",
+        "Search, per sequence, for the fewest layers whose output is as good as the full model's.",
     )
-    # The defaults of the settings live in the config; help shows them.
     from oracle.config import SearchConfig
     from oracle.search import STRATEGIES
 
@@ -56,17 +55,11 @@ def add_search(commands: Any) -> None:
     parser.epilog = "\n".join(["strategies:", *lines])
     defaults = SearchConfig()
     _add_data(Settings(parser.add_argument_group("what to search"), defaults))
-    _add_columns(
-        Settings(
-            parser.add_argument_group(
-                "columns of the data (nested ones with dots: instances.0.output; without these: prompt, references, "
-                "id, task)"
-            )
-        )
-    )
-    _add_goal(Settings(parser.add_argument_group("what counts"), defaults))
+    columns = "columns of the data (nested ones with dots: instances.0.output; default: prompt, references, id, task)"
+    _add_columns(Settings(parser.add_argument_group(columns)))
+    _add_goal(Settings(parser.add_argument_group("criterion and cost"), defaults))
     _add_effort(Settings(parser.add_argument_group("how to search"), defaults))
-    _add_machine(Settings(parser.add_argument_group("with what"), defaults))
+    _add_machine(Settings(parser.add_argument_group("hardware and precision"), defaults))
     _add_run(parser.add_argument_group("the run"))
     add_quiet(parser)
 
@@ -77,7 +70,7 @@ def _add_data(what: Settings) -> None:
         "--data",
         help="JSONL, CSV, TSV, Parquet or text file, a name for the datasets library, or the bundled 'instruct'",
     )
-    what.add("--limit", type=int, help="at most so many sequences, spread evenly over the tasks")
+    what.add("--limit", type=int, help="maximum number of sequences, spread evenly over the tasks")
     what.add("--tasks", nargs="+", metavar="TASK", help="only these tasks")
 
 
@@ -87,7 +80,7 @@ def _add_columns(columns: Settings) -> None:
         "--template",
         dest="column_template",
         metavar="TEMPLATE",
-        help=r"prompt made of several columns, such as '{instruction}\n\n{input}'",
+        help=r"prompt built from several columns, such as '{instruction}\n\n{input}'",
     )
     columns.add(
         "--reference-column",
@@ -101,17 +94,13 @@ def _add_columns(columns: Settings) -> None:
         dest="reference_files",
         action="append",
         metavar="FILE",
-        help="text file aligned with a text file of prompts, a reference a line; repeatable",
+        help="text file with one reference per line, aligned with a text file of prompts; repeatable",
     )
     columns.add("--choices-column", dest="column_choices", metavar="COLUMN", help="column of the list of choices")
-    columns.add(
-        "--answer-column",
-        dest="column_answer",
-        metavar="COLUMN",
-        help="column of the right choice: index, letter or text",
-    )
+    answer = "column of the right choice: index, letter or text"
+    columns.add("--answer-column", dest="column_answer", metavar="COLUMN", help=answer)
     columns.add("--id-column", dest="column_id", metavar="COLUMN", help="column of the id")
-    columns.add("--task-column", dest="column_task", metavar="COLUMN", help="column of the task's name")
+    columns.add("--task-column", dest="column_task", metavar="COLUMN", help="column of the task name")
 
 
 def _add_goal(goal: Settings) -> None:
@@ -122,67 +111,58 @@ def _add_goal(goal: Settings) -> None:
         metavar="METRIC",
         help=f"metric that must not fall below the full model's: {', '.join(METRICS)}",
     )
-    goal.add("--tolerance", type=float, help="how far below it may fall")
+    goal.add("--tolerance", type=float, help="allowed loss of quality, in units of the metric")
     goal.add("--metrics", nargs="+", metavar="METRIC", help="also compute log_likelihood, choice_accuracy")
     goal.add(
         "--scope",
-        help="decode: the prompt runs at full depth (so the first token is the full model's), the others use the "
-        "allocation; sequence: all use it",
+        help="decode: the prompt runs at full depth (so the first token is the full model's), generated tokens use the "
+        "allocation; sequence: all tokens use it",
     )
-    goal.add(
-        "--unit",
-        help="layer: an allocation is made of layers; sublayer: of attention and MLP apart, twice as many",
-    )
+    goal.add("--unit", help="layer: allocations of whole layers; sublayer: attention and MLP separately, twice as many")
     goal.add(
         "--cost",
-        help="what is minimised: layers, flops, latency (measured now, on this machine), or a file of 'oracle profile "
+        help="cost to minimise: layers, flops, latency (measured now, on this machine), or a file of 'oracle profile "
         "--out' (FILE:flops or FILE:ms chooses if it holds both, ms by default)",
     )
-    goal.add("--max-new-tokens", type=int, help="length of an output at most")
+    goal.add("--max-new-tokens", type=int, help="maximum length of an output, in tokens")
 
 
 def _add_effort(how: Settings) -> None:
-    how.add("--strategy", metavar="NAME", help="how allocations are chosen: see the end")
-    how.add("--evaluations", type=int, help="allocations evaluated per sequence at most")
-    how.add("--seconds", type=float, help="time per sequence at most")
+    how.add("--strategy", metavar="NAME", help="how allocations are chosen: listed below")
+    how.add("--evaluations", type=int, help="maximum number of allocations evaluated per sequence")
+    how.add("--seconds", type=float, help="time limit per sequence, in seconds")
     how.add(
         "--layer-executions",
         type=int,
         metavar="UNITS",
-        help="layer x token units per sequence at most, as if each output were decoded alone",
+        help="maximum layer x token units per sequence, counted as if each output were decoded alone",
     )
     how.add("--paths", action="store_true", help="let the mcts strategies repeat layers (needs --scope sequence)")
-    how.add(
-        "--study",
-        metavar="URL",
-        help="store what the samplers of optuna try, a study a sequence, such as sqlite:///trials.db",
-    )
-    how.add(
-        "--prune",
-        action="store_true",
-        help="drop outputs once they cannot meet the criterion: faster, but their quality stays unknown",
-    )
+    study = "store the trials of optuna's samplers, one study per sequence, such as sqlite:///trials.db"
+    how.add("--study", metavar="URL", help=study)
+    prune = "drop outputs that can no longer meet the criterion: faster, but their quality stays unknown"
+    how.add("--prune", action="store_true", help=prune)
     how.add(
         "--prove",
         type=int,
         metavar="MASKS",
-        help="under the same-output criterion (agreement, tolerance 0): masks per sequence that may be tested without "
-        "decoding, to raise the lower bound",
+        help="under the same-output criterion (agreement, tolerance 0): maximum number of masks per sequence tested "
+        "without decoding, to raise the lower bound",
     )
     how.add("--seed", type=int, help="seed of every random choice")
 
 
 def _add_machine(machine: Settings) -> None:
-    machine.add("--batch-rows", type=int, help="allocations decoded as one batch")
-    machine.add("--memory", type=int, help="MiB that may be added to the loaded model")
+    machine.add("--batch-rows", type=int, help="maximum number of allocations per decoding batch")
+    machine.add("--memory", type=int, help="maximum memory beyond the loaded model, in MiB")
     machine.add(
         "--near-tie",
         type=float,
         metavar="LOGITS",
-        help="leads of the best token up to which it is settled alone, as plain generation settles it (default: "
-        "8 times the rounding measured on this machine)",
+        help="tokens that lead by at most this are recomputed alone, as in plain generation (default: 8 times the "
+        "rounding measured on this machine)",
     )
-    machine.add("--no-chat-template", dest="chat_template", action="store_false", help="give the model the bare prompt")
+    machine.add("--no-chat-template", dest="chat_template", action="store_false", help="pass prompts unformatted")
     add_dtype(machine)
     add_device(machine)
     add_trust(machine)
@@ -191,23 +171,23 @@ def _add_machine(machine: Settings) -> None:
 def _add_run(run: Any) -> None:
     begin = run.add_mutually_exclusive_group()
     begin.add_argument("--out", type=Path, help="run folder to write (default: a new one under runs/)")
-    begin.add_argument("--resume", type=Path, metavar="RUN", help="go on with a run that was interrupted")
+    begin.add_argument("--resume", type=Path, metavar="RUN", help="continue an interrupted run")
     run.add_argument(
         "--from",
         dest="prior",
         type=Path,
         metavar="RUN",
-        help="begin with what RUN knows, and with its settings where none are given: another strategy, more effort",
+        help="start from the outcomes of RUN, and its settings where none are given: another strategy, more effort",
     )
     run.add_argument(
         "--executor", default="local", metavar="KIND", help="local: this process; ray: workers on a Ray cluster"
     )
     run.add_argument(
-        "--workers", type=int, metavar="N", help="Ray workers (default: one a processor core, or one a GPU)"
+        "--workers", type=int, metavar="N", help="number of Ray workers (default: one per processor core or GPU)"
     )
     _add_drawing(run)
     add_cache_options(run)
-    run.add_argument("--address", help="of the Ray cluster, such as auto (default: one is started here)")
+    run.add_argument("--address", help="of the Ray cluster, such as auto (default: start one on this machine)")
 
 
 def _add_drawing(run: Any) -> None:
@@ -232,7 +212,7 @@ def _run_search(arguments: argparse.Namespace) -> None:
 
     workers = Workers(kind=arguments.executor, count=arguments.workers, address=arguments.address)
     if arguments.resume and arguments.prior:
-        raise InputError("--resume goes on with a run and --from begins another one: give one of them")
+        raise InputError("--resume continues a run and --from starts another one: give only one of them")
     base = SearchConfig()
     if earlier := arguments.resume or arguments.prior:
         base = SearchConfig.from_dict(Run.open(earlier).manifest["config"])
@@ -245,7 +225,7 @@ def _run_search(arguments: argparse.Namespace) -> None:
 
 
 def _given(arguments: argparse.Namespace, base: Any) -> dict[str, Any]:
-    """The settings that were given; those that were not are absent."""
+    """The settings given on the command line."""
     found = {name: tuple(value) if isinstance(value, list) else value for name, value in vars(arguments).items()}
     columns: dict[str, Any] = {name: found[f"column_{name}"] for name in COLUMNS if f"column_{name}" in found}
     if "template" in columns:
@@ -255,12 +235,11 @@ def _given(arguments: argparse.Namespace, base: Any) -> dict[str, Any]:
 
 
 def _show(arguments: argparse.Namespace, search: Any) -> None:
-    """Searches, then draws and prints what was found."""
+    """Runs a search, then draws its figures and prints its summary."""
     from analysis.queries import budget_rows
     from oracle.cli.tables import show_summary
-    from oracle.utils.progress import silent, terminal
 
-    watch = silent if arguments.quiet else terminal
+    watch = progress(arguments)
     found: list[tuple[Any, Any]] = []
     with stoppable() as stop:
         run = search(
@@ -287,7 +266,7 @@ def _show(arguments: argparse.Namespace, search: Any) -> None:
 
 
 def _source(folder: Path, found: list[tuple[Any, Any]]) -> Any:
-    """What figures and tables are made of: what the search computed, or the stored run if it had ended before."""
+    """The source of figures and tables: the summary just computed, or the stored run if it had already ended."""
     from analysis.plots.source import Source
 
     if not found:
@@ -297,7 +276,7 @@ def _source(folder: Path, found: list[tuple[Any, Any]]) -> Any:
 
 
 def _new_folder(wanted: Path) -> Path:
-    """The wanted folder, or the first of its numbered siblings that is not there yet."""
+    """The wanted folder, or the first of its numbered siblings that does not exist yet."""
     folder, number = wanted, 1
     while folder.exists():
         number += 1

@@ -1,4 +1,4 @@
-"""`oracle skiplayer`: a small model trained from scratch to skip layers, and the arms beside it."""
+"""`oracle skiplayer`: a small model trained from scratch to skip layers, with its comparison arms."""
 
 import argparse
 import json
@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from oracle.cli.interrupts import stoppable
-from oracle.cli.parsing import Settings, add_device, add_quiet, command
+from oracle.cli.parsing import Settings, add_device, add_quiet, command, progress
 from oracle.errors import InputError, Interrupted
 from oracle.utils.text import printable
 
@@ -19,6 +19,18 @@ if TYPE_CHECKING:
     from oracle.skiplayer.results import Results
 
 __all__ = ["add_skiplayer"]
+
+SIZES = {
+    "width": "hidden width",
+    "layers": "number of layers",
+    "heads": "number of attention heads",
+    "feed-forward": "width of the feed-forward part",
+    "context": "tokens per row",
+    "steps": "number of training steps",
+    "batch": "rows per training step",
+    "validation": "number of held-out rows",
+    "questions": "number of questions per one-shot task",
+}
 
 
 def add_skiplayer(commands: Any) -> None:
@@ -29,41 +41,38 @@ def add_skiplayer(commands: Any) -> None:
         commands,
         "skiplayer",
         _run_skiplayer,
-        "Train a small model that learns which tokens skip which layers, and compare it with the arms beside it.",
+        "Train a small model that learns which tokens skip which layers, and compare it with its control arms.",
     )
     parser.add_argument("--out", type=Path, metavar="FOLDER", help="new folder to write")
-    parser.add_argument("--resume", type=Path, metavar="FOLDER", help="go on with a study that was interrupted")
-    parser.add_argument("--preset", choices=list(PRESETS), default="laptop", help="where the other settings start from")
-    settings = Settings(
-        parser.add_argument_group("settings (defaults are those of the preset laptop)"), PRESETS["laptop"]
-    )
-    settings.add("--arms", nargs="+", metavar="ARM", help=f"what is trained: {', '.join(ARMS)}")
-    settings.add("--text", nargs="+", metavar="FILE", help="text files to learn from (default: text that comes along)")
-    settings.add("--density", type=float, help="share of the layers that a token is to run")
-    settings.add("--unit", help="what a router decides over: layer, or module: attention and feed-forward apart")
+    parser.add_argument("--resume", type=Path, metavar="FOLDER", help="continue an interrupted study")
+    parser.add_argument("--preset", choices=list(PRESETS), default="laptop", help="defaults of the other settings")
+    settings = Settings(parser.add_argument_group("settings (defaults shown: preset laptop)"), PRESETS["laptop"])
+    settings.add("--arms", nargs="+", metavar="ARM", help=f"arms to train: {', '.join(ARMS)}")
+    settings.add("--text", nargs="+", metavar="FILE", help="text files to train on (default: bundled text)")
+    settings.add("--density", type=float, help="target share of layers that a token runs")
+    settings.add("--unit", help="unit of a router's decision: layer, or module (attention and feed-forward separately)")
     settings.add("--estimator", help="gradient of gates: executed (skips in training too) or all")
     settings.add("--density-weight", type=float, help="weight of the density loss")
-    for name in ("width", "layers", "heads", "feed-forward", "context", "steps", "batch", "validation", "questions"):
-        settings.add(f"--{name}", type=int, help="as it says")
-    settings.add("--learning-rate", type=float, help="the highest")
+    for name, meaning in SIZES.items():
+        settings.add(f"--{name}", type=int, help=meaning)
+    settings.add("--learning-rate", type=float, help="peak learning rate")
     settings.add("--tokenizer", help="bytes, or a tokenizer.json")
-    settings.add("--seed", type=int, help="of every random choice")
+    settings.add("--seed", type=int, help="seed of every random choice")
     add_device(settings)
     add_quiet(parser)
 
 
 def _run_skiplayer(arguments: argparse.Namespace) -> int:
     if (arguments.out is None) == (arguments.resume is None):
-        raise InputError("one of --out and --resume is required: a new folder, or that of an interrupted study")
+        raise InputError("exactly one of --out (new folder) and --resume (interrupted study) is required")
     config = _config(arguments)
 
     from oracle.skiplayer.figure import draw_study
     from oracle.skiplayer.study import resume_study, run_study
     from oracle.skiplayer.study_folder import Folder
-    from oracle.utils.progress import silent, terminal
 
     folder = arguments.out or arguments.resume
-    watch = terminal if sys.stderr.isatty() and not arguments.quiet else silent
+    watch = progress(arguments, only_terminal=True)
     try:
         with stoppable() as stop:
             if arguments.resume:
@@ -71,7 +80,7 @@ def _run_skiplayer(arguments: argparse.Namespace) -> int:
             else:
                 results = run_study(config, folder, watch=watch, stop=stop)
     except Interrupted:
-        print(f"oracle: stopped; go on with: oracle skiplayer --resume {shlex.quote(str(folder))}", file=sys.stderr)
+        print(f"oracle: stopped; continue with: oracle skiplayer --resume {shlex.quote(str(folder))}", file=sys.stderr)
         return 130
     figures = draw_study(results, folder / "skiplayer", Folder.open(folder).manifest)
     if arguments.json:
@@ -88,7 +97,7 @@ def _config(arguments: argparse.Namespace) -> "SkipConfig":
     names = SkipConfig.__dataclass_fields__
     given = {name: value for name, value in vars(arguments).items() if name in names}
     if given and arguments.resume:
-        raise InputError(f"--resume goes on with the study's own settings; leave --{next(iter(given))} out")
+        raise InputError(f"--resume uses the study's own settings; omit --{next(iter(given))}")
     lists = {name: tuple(value) for name, value in given.items() if isinstance(value, list)}
     return replace(PRESETS[arguments.preset], **{**given, **lists})
 

@@ -1,4 +1,4 @@
-"""Tables for the terminal. Model output is untrusted: it is shown as text, never as markup or control codes."""
+"""Terminal tables. Model output is untrusted: it is printed as text, never as markup or control codes."""
 
 import csv
 import json
@@ -18,6 +18,9 @@ from oracle.allocations import compact
 from oracle.utils.text import printable
 
 __all__ = [
+    "console",
+    "new_table",
+    "percent",
     "plain",
     "show_budgets",
     "show_csv",
@@ -28,66 +31,66 @@ __all__ = [
     "show_summary",
 ]
 
-UNBROKEN = 10_000
-"""Columns of a line that goes to a file or a pipe, where nothing is to be wrapped."""
+UNWRAPPED = 10_000
+"""Line width for files and pipes, where nothing is wrapped."""
 
-LONGEST = 120
-"""Characters of a text that a table shows; CSV and JSON have all of it."""
+MAX_TEXT = 120
+"""Maximum number of characters of a text in a table; CSV and JSON hold all of it."""
 
-PLAIN = ("layers", "sublayers")
-"""Measures of cost that count."""
+COUNTS = ("layers", "sublayers")
+"""Measures of cost that are whole numbers."""
 
 
 def show_summary(summary: dict[str, Any], rows: list[dict[str, Any]]) -> None:
-    """The numbers of a run, then a line a task."""
-    console = _console()
-    console.print(
+    """Prints the numbers of a run, then one line per task."""
+    out = console()
+    out.print(
         f"\n{summary['sequences']} sequences, {summary['allocations_per_sequence']} allocations each, "
         f"{summary['layers']} {summary['unit']}s; mean {summary['criterion']} of the full model "
         f"{summary['full_quality']:.3f}\n"
     )
-    console.print(_headline(summary))
-    console.print(_tasks(by_task(rows)))
+    out.print(_headline(summary))
+    out.print(_tasks(by_task(rows)))
     zero, n = summary["zero_quality_sequences"], summary["sequences"]
     gap = summary["mean_gap"]
     open_gap = "" if gap is None else f" (mean gap of the others {_mean_cost(gap, summary['cost'])} {summary['cost']})"
-    console.print(
+    out.print(
         f"Zero quality of the full model: {zero} of {n} (there every allocation qualifies); "
-        f"against shuffled references {_percent(summary['null_zero_quality_share']) or 'unknown'}.\n"
-        f"Budgets are the best found; proven minimal: {summary['certified_nonzero']} of the other {n - zero}"
+        f"against shuffled references {percent(summary['null_zero_quality_share']) or 'unknown'}.\n"
+        f"Budgets are the best found; {summary['certified_nonzero']} of the {n - zero} above zero proven minimal"
         f"{open_gap}.\n"
         f"Verified by plain generation: {summary['verified']} of {summary['verified_of']} reported allocations.\n"
-        f"Search {summary['search_seconds']:.0f} s, all {summary['seconds']:.0f} s, "
+        f"Search {summary['search_seconds']:.0f} s, total {summary['seconds']:.0f} s, "
         f"peak memory {summary['peak_memory_mib']} MiB ({summary['memory_above_model_mib']} above the model)."
     )
     if summary.get("equal_quality_gap"):
-        most = _percent(summary["equal_quality_gap"])
-        console.print(f"The oracle was not solved exactly: its fraction is at most {most} too high (certified).")
+        most = percent(summary["equal_quality_gap"])
+        out.print(f"The oracle was not solved exactly: its fraction is at most {most} too high (certified).")
     if summary["unverified"]:
         names = ", ".join(printable(name) for name in summary["unverified"])
-        console.print(_text(f"NOT VERIFIED, so not to be trusted: {names}; see verification.parquet in the run."))
+        out.print(_text(f"NOT VERIFIED, do not use: {names}; see verification.parquet in the run."))
         for entry in summary.get("differences", []):
-            console.print(_text(_difference(entry)))
+            out.print(_text(_difference(entry)))
 
 
 def _difference(entry: dict[str, Any]) -> str:
-    """One line for an allocation that did not verify: where it differs, by how much, and what to do."""
+    """One line for an allocation that failed verification: position, size of the difference, and remedy."""
     where = f"{printable(entry['sequence'])}, allocation of cost {entry['cost']:g}"
     if "position" not in entry:
         return f"  {where}: {entry['remedy']}."
     recorded, plain = (
         "the end" if entry[name] is None else repr(printable(entry[f"{name}_text"])) for name in ("recorded", "plain")
     )
-    held = "none, every token is settled alone" if entry["near_tie"] is None else f"{entry['near_tie']:.2g}"
+    near_tie = "none, every token is computed alone" if entry["near_tie"] is None else f"{entry['near_tie']:.2g}"
     lead = "" if entry["lead"] is None else f", which leads by {entry['lead']:.2g} logits"
     return (
         f"  {where}: token {entry['position'] + 1} is {recorded} in the run and {plain} in plain generation{lead} "
-        f"(rounding measured here {entry['rounding']:.2g}, near-tie rule {held}); {entry['remedy']}."
+        f"(rounding measured here {entry['rounding']:.2g}, near-tie rule {near_tie}); {entry['remedy']}."
     )
 
 
 def _headline(summary: dict[str, Any]) -> Table:
-    table = _table(f"Fraction of {summary['cost']} that suffices", ["mean", "95 % interval", "shuffled\nreferences"])
+    table = new_table(f"Fraction of {summary['cost']} that suffices", ["mean", "95 % interval", "shuffled\nreferences"])
     rows = {
         "minimal budget per sequence": "per_sequence",
         "  where the full model scores above zero": "per_sequence_fraction_nonzero",
@@ -98,61 +101,61 @@ def _headline(summary: dict[str, Any]) -> Table:
     for label, name in rows.items():
         mean, bounds = summary.get(name, summary.get(f"{name}_fraction")), summary.get(f"{name}_interval")
         if mean is None and name.startswith("end_to_end"):
-            continue  # time was not measured on prompts
+            continue  # latency was not measured on prompts
         table.add_row(
             label,
-            _percent(mean),
-            f"{_percent(bounds[0])} - {_percent(bounds[1])}" if bounds else "",
-            _percent(summary.get(f"null_{name}_fraction")),
+            percent(mean),
+            f"{percent(bounds[0])} - {percent(bounds[1])}" if bounds else "",
+            percent(summary.get(f"null_{name}_fraction")),
         )
     return table
 
 
 def _tasks(rows: list[dict[str, Any]]) -> Table:
-    table = _table("Task", ["sequences", "full quality", "minimal budget", "zero quality"])
+    table = new_table("Task", ["sequences", "full quality", "minimal budget", "zero quality"])
     for row in rows:
         table.add_row(
             _text(row["task"] or "(none)"),
             str(row["sequences"]),
             f"{row['full_quality']:.3f}",
-            _percent(row["fraction"]),
+            percent(row["fraction"]),
             str(row["zero_quality"]),
         )
     return table
 
 
 def show_budgets(rows: list[dict[str, Any]], layers: int, measure: str = "layers") -> None:
-    """A line a sequence: bounds of the minimal budget and the allocation as a strip of layers.
+    """Prints one line per sequence: bounds of the minimal budget and the allocation as a strip of layers.
 
     Args:
         rows: of `analysis.queries.budgets`.
-        layers: how many units there are.
-        measure: what costs are measured in.
+        layers: number of units.
+        measure: unit of the costs.
     """
-    budget = "budget" if measure in PLAIN else measure
-    table = _table("Sequence", [budget, "at least", "fraction", "quality", "full"], strip=True)
+    budget = "budget" if measure in COUNTS else measure
+    table = new_table("Sequence", [budget, "at least", "fraction", "quality", "full"], strip=True)
     for row in rows:
         zero = row["zero_quality"]
         table.add_row(
             _text(row["sequence"]),
             _cost(row["upper"], measure),
             _cost(row["lower"], measure),
-            _percent(row["fraction"]),
+            percent(row["fraction"]),
             f"{row['quality']:.3f}",
             f"{row['full_quality']:.3f}" + (" *" if zero else ""),
             _strip(row["allocation"], layers),
         )
-    console = _console()
-    console.print(table)
+    out = console()
+    out.print(table)
     if any(row["zero_quality"] for row in rows):
-        console.print("* the full model scores zero, so that every allocation qualifies")
+        out.print("* the full model scores zero, so every allocation qualifies")
 
 
 def show_sequence(answer: dict[str, Any], layers: int, measure: str = "layers") -> None:
-    """One sequence with its frontier; see `show_budgets`."""
-    console = _console()
+    """Prints one sequence with its frontier; see `show_budgets`."""
+    out = console()
     upper, lower = (_cost(answer[name], measure) for name in ("upper", "lower"))
-    of = f"of {layers} layers" if measure in PLAIN else f"{measure}, {_percent(answer['fraction'])}"
+    of = f"of {layers} layers" if measure in COUNTS else f"{measure}, {percent(answer['fraction'])}"
     proof = f"{upper} {of}; at least {lower} ({answer['proof']})"
     for label, value in [
         ("sequence", answer["sequence"]),
@@ -162,29 +165,29 @@ def show_sequence(answer: dict[str, Any], layers: int, measure: str = "layers") 
         ("minimal budget", proof),
         ("allocation", compact(answer["allocation"])),
     ]:
-        console.print(Text.assemble((f"{label:15}", "bold"), _text(value, 500)))
-    table = _table("Layers" if measure in PLAIN else measure, ["fraction", answer["criterion"]], strip=True)
+        out.print(Text.assemble((f"{label:15}", "bold"), _text(value, 500)))
+    table = new_table("Layers" if measure in COUNTS else measure, ["fraction", answer["criterion"]], strip=True)
     table.add_column("output", overflow="fold")
     for point in answer["frontier"]:
         table.add_row(
             _cost(point["cost"], measure),
-            _percent(point["fraction"]),
+            percent(point["fraction"]),
             f"{point['quality']:.3f}",
             _strip(point["allocation"], layers),
-            _text(point["text"], 120),
+            _text(point["text"], MAX_TEXT),
         )
-    console.print(table)
+    out.print(table)
 
 
 def show_oracle(answer: dict[str, Any], layers: int, measure: str = "layers") -> None:
-    """The oracle's choice under a mean budget; see `show_budgets`."""
-    of = "layers" if measure in PLAIN else measure
-    console = _console()
-    console.print(
-        f"\nOracle under a mean budget of {_percent(answer['budget'])}: uses {_percent(answer['fraction'])} of the "
+    """Prints the oracle's choice under a mean budget; see `show_budgets`."""
+    of = "layers" if measure in COUNTS else measure
+    out = console()
+    out.print(
+        f"\nOracle under a mean budget of {percent(answer['budget'])}: uses {percent(answer['fraction'])} of the "
         f"{of} at mean {answer['criterion']} {answer['quality']:.3f} (full model {answer['full_quality']:.3f})\n"
     )
-    table = _table("Sequence", [of, "quality"], strip=True)
+    table = new_table("Sequence", [of, "quality"], strip=True)
     for row in answer["assignment"]:
         table.add_row(
             _text(row["sequence"]),
@@ -192,17 +195,17 @@ def show_oracle(answer: dict[str, Any], layers: int, measure: str = "layers") ->
             f"{row['quality']:.3f}",
             _strip(row["allocation"], layers),
         )
-    console.print(table)
+    out.print(table)
 
 
-def _console() -> Console:
-    """As wide as the terminal; whole lines where there is none."""
-    console = Console()
-    return console if console.is_terminal else Console(width=UNBROKEN)
+def console() -> Console:
+    """A console as wide as the terminal; without a terminal, lines are not wrapped."""
+    found = Console()
+    return found if found.is_terminal else Console(width=UNWRAPPED)
 
 
-def _table(first: str | None = None, numbers: Seq[str] = (), *, strip: bool = False) -> Table:
-    """Where room is short names and strips are folded, never numbers."""
+def new_table(first: str | None = None, numbers: Seq[str] = (), *, strip: bool = False) -> Table:
+    """An empty table: a column of names, then columns of numbers; names and strips may wrap, numbers never do."""
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
     if first is not None:
         table.add_column(first, overflow="fold")
@@ -214,14 +217,14 @@ def _table(first: str | None = None, numbers: Seq[str] = (), *, strip: bool = Fa
 
 
 def _strip(allocation: Seq[int], layers: int) -> Text:
-    """A cell a layer: filled if it runs."""
+    """One cell per layer: filled if it runs."""
     kept = set(allocation)
     return Text("".join("█" if layer in kept else "·" for layer in range(layers)))
 
 
 def _cost(value: float, measure: str) -> str:
-    """Whole layers, milliseconds to the microsecond, or FLOPs with a prefix."""
-    if measure in PLAIN:
+    """A cost as text: whole layers, milliseconds to the microsecond, or FLOPs with a prefix."""
+    if measure in COUNTS:
         return str(value)
     if measure == "ms/token":
         return f"{value:.3f}"
@@ -230,22 +233,23 @@ def _cost(value: float, measure: str) -> str:
 
 
 def _mean_cost(value: float, measure: str) -> str:
-    return f"{value:.1f}" if measure in PLAIN else _cost(value, measure)
+    return f"{value:.1f}" if measure in COUNTS else _cost(value, measure)
 
 
-def _percent(value: float | None) -> str:
+def percent(value: float | None) -> str:
+    """A fraction as a percentage, such as `12.3 %`; empty for None."""
     return "" if value is None else f"{100 * value:.1f} %"
 
 
 def _text(value: str, longest: int | None = None) -> Text:
-    """Untrusted text on one line, without control characters, cut to a length."""
+    """Untrusted text on one line, without control characters, truncated to a length."""
     line = printable(value.replace("\n", " / "))
     return Text(line if longest is None or len(line) <= longest else line[: longest - 1] + "…")
 
 
 def show_rows(columns: Seq[str], rows: Seq[Mapping[str, Any]]) -> None:
-    """A table: numbers to the right and never broken, allocations as ranges of layers."""
-    table = _table()
+    """Prints a table: numbers right-aligned and never wrapped, allocations as ranges of layers."""
+    table = new_table()
     for name in columns:
         numeric = all(row[name] is None or isinstance(row[name], (int, float, Decimal)) for row in rows)
         table.add_column(
@@ -253,12 +257,12 @@ def show_rows(columns: Seq[str], rows: Seq[Mapping[str, Any]]) -> None:
         )
     for row in rows:
         table.add_row(*(Text(_cell(name, row[name])) for name in columns))
-    _console().print(table)
+    console().print(table)
 
 
 def show_line(text: str) -> None:
-    """A sentence, wrapped to the terminal."""
-    _console().print(Text(printable(text)))
+    """Prints a sentence, wrapped to the terminal."""
+    console().print(Text(printable(text)))
 
 
 def _cell(name: str, value: Any) -> str:
@@ -271,11 +275,11 @@ def _cell(name: str, value: Any) -> str:
     if name == "allocation" and isinstance(value, (list, tuple)):
         return compact(value)
     text = value if isinstance(value, str) else json.dumps(plain(value), ensure_ascii=False)
-    return _text(text, LONGEST).plain
+    return _text(text, MAX_TEXT).plain
 
 
 def show_csv(columns: Seq[str], rows: Seq[Mapping[str, Any]]) -> None:
-    """CSV with a header; lists and structures as JSON, what is missing as nothing."""
+    """Prints CSV with a header: lists and structures as JSON, missing values as empty cells."""
     writer = csv.writer(sys.stdout, lineterminator="\n")
     shown = printable if sys.stdout.isatty() else str
     writer.writerow([shown(name) for name in columns])
@@ -286,7 +290,7 @@ def show_csv(columns: Seq[str], rows: Seq[Mapping[str, Any]]) -> None:
 
 
 def plain(value: Any) -> Any:
-    """The value as JSON can say it: None for what is no finite number, text for dates and the like."""
+    """The value as a JSON value: None for NaN and infinity, text for dates and other types."""
     if value is None or isinstance(value, (bool, int, str)):
         return value
     if isinstance(value, (float, Decimal)):

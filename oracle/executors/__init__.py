@@ -1,21 +1,21 @@
-"""Where sequences are searched: in this process, or on the workers of a Ray cluster."""
+"""Executors: search sequences in this process, or on the workers of a Ray cluster."""
 
-from oracle.executors.base import HERE, Ended, Event, Executor, Found, Item, Note, SetAside, Workers
+from oracle.executors.base import DEFAULT_WORKERS, Ended, Event, Executor, Found, Item, Note, SetAside, Workers
 from oracle.executors.factory import create_executor
 from oracle.executors.local import Local
-from oracle.executors.searcher import SIDE_BY_SIDE, Evaluating, Searcher
+from oracle.executors.searcher import SIDE_BY_SIDE, Searcher, SearchEvaluator
 
 __all__ = [
-    "HERE",
+    "DEFAULT_WORKERS",
     "SIDE_BY_SIDE",
     "Ended",
-    "Evaluating",
     "Event",
     "Executor",
     "Found",
     "Item",
     "Local",
     "Note",
+    "SearchEvaluator",
     "Searcher",
     "SetAside",
     "Workers",

@@ -1,4 +1,4 @@
-"""What goes to a worker and what comes back: plain values, so that they may travel between machines."""
+"""The executor contract, and the work items and events exchanged with workers: plain values that can be serialised."""
 
 from collections.abc import Iterator
 from collections.abc import Sequence as Seq
@@ -9,7 +9,7 @@ from oracle.errors import InputError
 from oracle.search import Memory
 from oracle.types import Outcome, Sequence
 
-__all__ = ["HERE", "Ended", "Event", "Executor", "Found", "Item", "Note", "SetAside", "Workers"]
+__all__ = ["DEFAULT_WORKERS", "Ended", "Event", "Executor", "Found", "Item", "Note", "SetAside", "Workers"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -17,13 +17,13 @@ class Item:
     """One sequence to search.
 
     Attributes:
-        sequence: what is searched.
-        partner: another sequence, whose references stand in for its own where luck is measured.
-        seed: of its search.
-        prompt_tokens: length of its prompt.
-        prior: outcomes of an earlier run, from which this search goes on; not counted against its effort.
-        exhausted: the numbers of free units below this one are proven by that run.
-        known: numbered outcomes of this very search before it was interrupted: taken instead of being evaluated again.
+        sequence: the sequence.
+        partner: another sequence, whose references replace its own for the null (luck) measurement.
+        seed: seed of its search.
+        prompt_tokens: length of its prompt, in tokens.
+        prior: outcomes of an earlier run, from which this search starts; not counted against its limits.
+        exhausted: all numbers of free units below this one are exhausted by that run.
+        known: numbered outcomes of this search before it was interrupted, reused instead of evaluated again.
     """
 
     sequence: Sequence
@@ -37,12 +37,12 @@ class Item:
 
 @dataclass(frozen=True, kw_only=True)
 class Found:
-    """A round of a sequence's search, with the outcomes that are new.
+    """The new outcomes of one round of a sequence's search.
 
     Attributes:
         sequence: its id.
-        outcomes: with their numbers within the sequence.
-        best: cost of the cheapest allocation so far that qualifies, as a share of all units' cost.
+        outcomes: outcomes with their numbers within the sequence.
+        best: cost of the cheapest qualifying allocation so far, as a fraction of the full model's.
     """
 
     sequence: str
@@ -56,9 +56,9 @@ class Ended:
 
     Attributes:
         sequence: its id.
-        evaluations: how many outcomes it has, those of an earlier run included.
-        exhausted: the least number of free units of which not every mask has been tested.
-        executions: layer x token units spent, as if every output had been decoded alone.
+        evaluations: number of its outcomes, including those of an earlier run.
+        exhausted: least number of free units of which not every mask has been tested.
+        executions: layer x token units spent, counted as if every output had been decoded alone.
     """
 
     sequence: str
@@ -69,7 +69,7 @@ class Ended:
 
 @dataclass(frozen=True, kw_only=True)
 class SetAside:
-    """A sequence that cannot be searched: its workers died, again and again."""
+    """A sequence that was given up because its workers died repeatedly."""
 
     sequence: str
     reason: str
@@ -77,29 +77,29 @@ class SetAside:
 
 @dataclass(frozen=True, kw_only=True)
 class Note:
-    """Something that the run's log should say: of an `event`, and whatever else there is to it."""
+    """An entry for the run's log: an `event` and its further values."""
 
     values: dict[str, Any]
 
 
 Event = Found | Ended | SetAside
-"""What becomes of a sequence."""
+"""A step in the search of one sequence."""
 
 
 class Executor(Protocol):
-    """Searches sequences, here or elsewhere; what is found does not depend on where, nor in which order."""
+    """Searches sequences; the results depend neither on the location nor on the order of execution."""
 
     def search(self, items: Seq[Item], memory: Memory) -> Iterator[Event | Note]:
-        """Searches some sequences, each with the same memory of others; yields what is found as it comes.
+        """Searches sequences, all with the same memory of others; yields events as they occur.
 
-        May be closed at any time: what was yielded by then is worth keeping.
+        The iterator may be closed at any time; the events yielded so far are valid.
         """
 
     def hidden(self) -> dict[str, int]:
-        """How often hidden states were found in the store (`hits`), computed (`misses`), and found `damaged`."""
+        """Number of hidden states read from the store (`hits`), computed (`misses`), and found `damaged`."""
 
     def close(self) -> None:
-        """Lets go of whatever is held."""
+        """Releases all resources."""
 
 
 Kind = Literal["local", "ray"]
@@ -107,13 +107,13 @@ Kind = Literal["local", "ray"]
 
 @dataclass(frozen=True, kw_only=True)
 class Workers:
-    """Where sequences are searched.
+    """Choice of workers.
 
     Attributes:
-        kind: `local`, in this process, or `ray`.
-        count: number of workers; None for one per processor core, or one per GPU. One if local.
-        address: of a Ray cluster, such as `auto` or `ray://host:10001`; None to start one on this machine.
-        threads: number of threads of each Ray worker.
+        kind: `local` (this process) or `ray`.
+        count: number of workers; None for one per processor core or GPU. 1 if local.
+        address: address of a Ray cluster, such as `auto` or `ray://host:10001`; None to start one on this machine.
+        threads: number of threads per Ray worker.
     """
 
     kind: Kind = "local"
@@ -130,4 +130,4 @@ class Workers:
             raise InputError(f"--workers needs at least 1, not {self.count}")
 
 
-HERE = Workers()
+DEFAULT_WORKERS = Workers()

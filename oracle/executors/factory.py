@@ -15,9 +15,9 @@ def create_executor(workers: Workers, engine: Engine, config: SearchConfig, spac
 
     Args:
         workers: where to search.
-        engine: of this process; workers elsewhere load their own.
-        config: of the search.
-        space: the units that may be allocated.
+        engine: engine of this process; Ray workers load their own.
+        config: settings of the search.
+        space: the search space.
 
     Raises:
         InputError: if the workers cannot be started.

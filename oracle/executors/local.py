@@ -1,4 +1,4 @@
-"""Searches in this process, on the model that is loaded."""
+"""Search in this process, on the loaded model."""
 
 from collections.abc import Iterator
 from collections.abc import Sequence as Seq
@@ -11,23 +11,19 @@ __all__ = ["Local"]
 
 
 class Local:
-    """One worker, here.
-
-    Args:
-        searcher: what searches.
-    """
+    """Executor that searches in this process."""
 
     def __init__(self, searcher: Searcher) -> None:
         self._searcher = searcher
 
     def search(self, items: Seq[Item], memory: Memory) -> Iterator[Event | Note]:
-        """Searches some sequences, as many side by side as fill a batch."""
+        """See `Executor.search`; up to `SIDE_BY_SIDE` sequences are searched together."""
         for start in range(0, len(items), SIDE_BY_SIDE):
             yield from self._searcher.search(items[start : start + SIDE_BY_SIDE], memory)
 
     def hidden(self) -> dict[str, int]:
-        """Hits, misses and damage of the store of hidden states."""
+        """See `Executor.hidden`."""
         return self._searcher.engine.hidden.counts()
 
     def close(self) -> None:
-        """Holds nothing."""
+        """Does nothing."""

@@ -1,4 +1,4 @@
-"""Searches on the workers of a Ray cluster, each with a model of its own; whoever dies is replaced."""
+"""Search on the workers of a Ray cluster, each with its own copy of the model; dead workers are replaced."""
 
 import itertools
 import logging
@@ -20,23 +20,23 @@ from oracle.search import Memory, Space
 from oracle.store.hidden import HiddenStore
 from oracle.utils.machine import resolve_device
 
-__all__ = ["Cluster", "Worker", "count_here", "shares"]
+__all__ = ["Cluster", "Worker", "count_local_workers", "split_work"]
 
 One = TypeVar("One")
 
-DEATHS = 3
-"""A sequence whose workers died so often is set aside."""
+MAX_DEATHS = 3
+"""Number of worker deaths after which a sequence is set aside."""
 
 
 @dataclass(kw_only=True)
 class _Work:
-    """Sequences for one worker, by id, with how often workers died over them."""
+    """Sequences for one worker, by id, and the number of workers that died on them."""
 
     items: dict[str, Item]
     deaths: int = 0
 
     def take(self, event: Event) -> None:
-        """Keeps what is found: whoever takes over begins with it."""
+        """Records an event, so that a replacement worker starts from it."""
         item = self.items[event.sequence]
         if isinstance(event, Found):
             self.items[event.sequence] = replace(item, known=item.known + event.outcomes)
@@ -45,8 +45,8 @@ class _Work:
 
 
 @dataclass(kw_only=True)
-class _Hand:
-    """A worker, and what it is at: the stream of what it finds."""
+class _WorkerSlot:
+    """A worker with its current work and its stream of events."""
 
     actor: Any
     work: _Work = field(default_factory=lambda: _Work(items={}))
@@ -54,33 +54,33 @@ class _Hand:
     hidden: dict[str, int] = field(default_factory=dict)
 
 
-def shares(items: Seq[One], hands: int) -> Iterator[Seq[One]]:
-    """Work for so many workers: as large as is searched side by side, and as many for the one as for the other."""
-    rounds = -(-len(items) // (hands * SIDE_BY_SIDE))
-    count = min(len(items), rounds * hands)
+def split_work(items: Seq[One], workers: int) -> Iterator[Seq[One]]:
+    """Splits items into parts of at most `SIDE_BY_SIDE`, of nearly equal size and number per worker."""
+    rounds = -(-len(items) // (workers * SIDE_BY_SIDE))
+    count = min(len(items), rounds * workers)
     ends = [len(items) * place // count for place in range(count + 1)] if count else [0]
     for start, end in itertools.pairwise(ends):
         yield items[start:end]
 
 
-def count_here(workers: Workers, device: str) -> int:
-    """How many workers a cluster on this machine has: as asked for, or one a processor core, or one a GPU.
+def count_local_workers(workers: Workers, device: str) -> int:
+    """Number of workers of a cluster on this machine: as requested, or one per processor core or GPU.
 
     Raises:
-        InputError: if there are not as many GPUs; Ray would wait for them forever.
+        InputError: if there are fewer GPUs; Ray would wait for them forever.
     """
     if device != "cuda":
         return workers.count or max(1, (os.cpu_count() or 1) // workers.threads)
-    there = torch.cuda.device_count()
-    if workers.address is None and (workers.count or 0) > there:
+    gpus = torch.cuda.device_count()
+    if workers.address is None and (workers.count or 0) > gpus:
         raise InputError(
-            f"--workers needs at most {there}, as many as there are GPUs, not {workers.count}; or use --device cpu"
+            f"--workers needs at most {gpus}, the number of GPUs, not {workers.count}; or use --device cpu"
         )
-    return workers.count or there
+    return workers.count or gpus
 
 
 class Worker:
-    """What runs on the cluster: a model of its own that searches."""
+    """Remote worker: loads the model and searches."""
 
     def __init__(self, config: SearchConfig, space: Space, store: HiddenStore | None, threads: int) -> None:
         from oracle.engine import Engine
@@ -93,26 +93,26 @@ class Worker:
         self._searcher = Searcher(Engine(model, config, store), config, space)
 
     def ready(self) -> int:
-        """Process id, once the model is loaded."""
+        """Process id; returns once the model is loaded."""
         return os.getpid()
 
     def search(self, items: Seq[Item], memory: Memory) -> Iterator[Event | Note | dict[str, int]]:
-        """See `Searcher.search`; at the end come hits, misses and damage of the store of hidden states so far."""
+        """See `Searcher.search`; finally yields the hidden-state counts of `Executor.hidden`."""
         yield from self._searcher.search(items, memory)
         yield self._searcher.engine.hidden.counts()
 
 
 class Cluster:
-    """Workers on a Ray cluster: one that is there, or one that is started on this machine and ends with the search.
+    """Executor on a Ray cluster, either a running one or one started on this machine for the duration of the search.
 
-    A worker that dies is replaced, and its sequences go on elsewhere, each alone, from what was found by then. A
-    sequence over which workers die three times is set aside.
+    A dead worker is replaced; its sequences are requeued one by one and continue from the outcomes so far. A sequence
+    on which workers die three times is set aside.
 
     Args:
-        workers: how many, and where.
-        config: what to do.
-        space: what may be allocated.
-        store: of hidden states, in a folder that all workers reach.
+        workers: number and address of the workers.
+        config: settings of the search.
+        space: the search space.
+        store: hidden states, in a folder that all workers can access.
 
     Raises:
         InputError: if Ray is not installed, the cluster cannot be reached, or a worker cannot start.
@@ -122,7 +122,7 @@ class Cluster:
 
     def __init__(self, workers: Workers, config: SearchConfig, space: Space, store: HiddenStore | None) -> None:
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-        # Ray's own way of setting no GPU aside hides them all.
+        # By default Ray hides all GPUs from workers that reserve none.
         os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
         try:
             import ray
@@ -131,12 +131,12 @@ class Cluster:
         self._ray = ray
         self._memory: Any = None
         local = Path(config.model)
-        # A worker stands elsewhere, and computes on what this process does: its results are to be the same.
+        # Workers have another working directory, and must use this process's kind of device for equal results.
         model = str(local.resolve()) if local.exists() else config.model
         self._config = replace(config, model=model, device=str(resolve_device(config.device)))
         self._space, self._store, self._threads = space, store, workers.threads
         quiet: dict[str, Any] = {"include_dashboard": False} if workers.address is None else {}
-        count = count_here(workers, self._config.device)
+        count = count_local_workers(workers, self._config.device)
         try:
             ray.init(
                 address=workers.address or "local",
@@ -149,63 +149,63 @@ class Cluster:
             reason = str(error).strip().partition("\n")[0]
             raise InputError(
                 f"no Ray cluster at --address {workers.address} ({reason}); start one: ray start --head; if it is "
-                "there and wants a token, set RAY_AUTH_MODE=token"
+                "running and requires a token, set RAY_AUTH_MODE=token"
             ) from error
         if workers.address and workers.count is None:
-            count = self._count_there(workers)
-        self._hands = [_Hand(actor=actor) for actor in self._hire(count)]
+            count = self._cluster_size(workers)
+        self._slots = [_WorkerSlot(actor=actor) for actor in self._start_workers(count)]
 
     def search(self, items: Seq[Item], memory: Memory) -> Iterator[Event | Note]:
-        """Searches some sequences; yields what is found as it comes, from whichever worker."""
+        """See `Executor.search`; events of all workers are interleaved."""
         self._memory = self._ray.put(memory)
         waiting = deque(
-            _Work(items={item.sequence.id: item for item in share}) for share in shares(items, len(self._hands))
+            _Work(items={item.sequence.id: item for item in share}) for share in split_work(items, len(self._slots))
         )
         try:
             while True:
-                for hand in self._hands:
-                    if hand.stream is None and waiting:
-                        self._give(hand, waiting.popleft())
-                busy = {hand.stream: hand for hand in self._hands if hand.stream is not None}
+                for slot in self._slots:
+                    if slot.stream is None and waiting:
+                        self._assign(slot, waiting.popleft())
+                busy = {slot.stream: slot for slot in self._slots if slot.stream is not None}
                 if not busy:
                     break
                 [stream], _ = self._ray.wait(list(busy), num_returns=1)
                 yield from self._next(busy[stream], waiting)
         finally:
-            for hand in self._hands:
-                if hand.stream is not None:
-                    # Left in the middle: nobody reads on.
-                    self._ray.kill(hand.actor)
-                    hand.stream = None
+            for slot in self._slots:
+                if slot.stream is not None:
+                    # The iterator was closed early: the rest of the stream is not read.
+                    self._ray.kill(slot.actor)
+                    slot.stream = None
 
     def hidden(self) -> dict[str, int]:
-        """Hits, misses and damage of the store of hidden states, of all workers; what the dead ones counted is lost."""
+        """See `Executor.hidden`; sums over all workers, without the counts of dead ones."""
         total = Counter({"hits": 0, "misses": 0, "damaged": 0})
-        for hand in self._hands:
-            total.update(hand.hidden)
+        for slot in self._slots:
+            total.update(slot.hidden)
         return dict(total)
 
     def close(self) -> None:
-        """Leaves the cluster; the one that was started ends."""
+        """Disconnects from the cluster; a cluster started here is shut down."""
         self._ray.shutdown()
 
     @property
     def _gpus(self) -> int:
-        """GPUs that Ray sets aside for each worker; a GPU with a number is shared by all."""
+        """GPUs that Ray reserves per worker; none for `cuda:N`, which all workers share."""
         return int(self._config.device == "cuda")
 
-    def _count_there(self, workers: Workers) -> int:
-        """As many workers as a running cluster has GPUs, or processor cores."""
+    def _cluster_size(self, workers: Workers) -> int:
+        """Number of workers for a running cluster: its GPUs, or its processor cores over the threads per worker."""
         resources = self._ray.cluster_resources()
         if not self._gpus:
             return max(1, int(resources.get("CPU", 1)) // workers.threads)
         if not resources.get("GPU"):
             raise InputError(
-                f"the Ray cluster at --address {workers.address} has no GPU, but this machine has; use --device cpu"
+                f"the Ray cluster at --address {workers.address} has no GPU, but this machine has one; use --device cpu"
             )
         return int(resources["GPU"])
 
-    def _hire(self, count: int) -> list[Any]:
+    def _start_workers(self, count: int) -> list[Any]:
         ray = self._ray
         remote = ray.remote(self.worker).options(num_cpus=self._threads, num_gpus=self._gpus, max_restarts=0)
         actors = [remote.remote(self._config, self._space, self._store, self._threads) for _ in range(count)]
@@ -216,36 +216,36 @@ class Cluster:
             raise InputError(f"a worker of the Ray cluster cannot start: {reason}") from error
         return actors
 
-    def _give(self, hand: _Hand, work: _Work) -> None:
-        hand.work = work
-        search = hand.actor.search.options(num_returns="streaming")
-        hand.stream = search.remote(list(work.items.values()), self._memory)
+    def _assign(self, slot: _WorkerSlot, work: _Work) -> None:
+        slot.work = work
+        search = slot.actor.search.options(num_returns="streaming")
+        slot.stream = search.remote(list(work.items.values()), self._memory)
 
-    def _next(self, hand: _Hand, waiting: deque[_Work]) -> Iterator[Event | Note]:
-        """The next of what a worker finds; where it died, its work waits again."""
+    def _next(self, slot: _WorkerSlot, waiting: deque[_Work]) -> Iterator[Event | Note]:
+        """The next event of a worker; if it died, its work is queued again."""
         try:
-            event = self._ray.get(next(hand.stream))
+            event = self._ray.get(next(slot.stream))
         except StopIteration:
-            hand.stream = None
+            slot.stream = None
         except self._ray.exceptions.RayActorError:
-            hand.stream = None
-            yield from self._mourn(hand, waiting)
+            slot.stream = None
+            yield from self._requeue(slot, waiting)
         except self._ray.exceptions.RayTaskError as error:
-            # Its own message is the worker's whole traceback.
+            # The error's own message is the worker's whole traceback.
             raise error.cause if isinstance(error.cause, InputError) else error from None
         else:
             if isinstance(event, dict):
-                hand.hidden = event
+                slot.hidden = event
                 return
             if not isinstance(event, Note):
-                hand.work.take(event)
+                slot.work.take(event)
             yield event
 
-    def _mourn(self, hand: _Hand, waiting: deque[_Work]) -> Iterator[Event]:
-        deaths = hand.work.deaths + 1
-        for name, item in hand.work.items.items():
-            if deaths < DEATHS:
+    def _requeue(self, slot: _WorkerSlot, waiting: deque[_Work]) -> Iterator[Event]:
+        deaths = slot.work.deaths + 1
+        for name, item in slot.work.items.items():
+            if deaths < MAX_DEATHS:
                 waiting.appendleft(_Work(items={name: item}, deaths=deaths))
             else:
                 yield SetAside(sequence=name, reason=f"{deaths} workers died over it")
-        [hand.actor] = self._hire(1)
+        [slot.actor] = self._start_workers(1)

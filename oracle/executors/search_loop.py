@@ -1,4 +1,4 @@
-"""The loop ask -> evaluate -> tell, over several sequences side by side, until their budgets of effort are spent."""
+"""The loop ask -> evaluate -> tell over several sequences together, until their limits are reached."""
 
 import time
 from collections.abc import Iterator, Mapping
@@ -11,39 +11,38 @@ from oracle.config import SearchConfig
 from oracle.search import Archive, Hints, Memory, Problem, Space, Strategy, make
 from oracle.types import Allocation, Outcome, Proposal, Sequence
 
-__all__ = ["Evaluates", "Numbered", "SequenceSearch", "open_search", "search_together"]
-
+__all__ = ["EvaluatorProtocol", "Numbered", "SequenceSearch", "open_search", "search_together"]
 
 ASK = 64
-"""Proposals asked of a strategy at a time: a batch has room for those of several sequences, and what a strategy learns
-does not depend on how large batches are."""
+"""Proposals requested from a strategy at a time. Fixed, so that a strategy's results do not depend on the batch size;
+small, so that a batch holds proposals of several sequences."""
 
 GUIDED = {"auto", "dp", "influence"}
-"""Strategies that read the model's hidden states."""
+"""Strategies that use the model's hidden states."""
 
 
-class Evaluates(Protocol):
-    """What the loop needs of the engine."""
+class EvaluatorProtocol(Protocol):
+    """The engine interface that the loop requires."""
 
     def evaluate(
         self, work: Seq[tuple[Sequence, Seq[Proposal]]], least: Mapping[str, float] | None = None
     ) -> list[list[Outcome]]:
-        """Outcomes of some allocations of each sequence; outputs that cannot reach `least` may be dropped."""
+        """Outcomes per sequence and proposal; outputs that cannot reach the quality in `least` may be dropped."""
 
     def structure(self, sequence: Sequence, space: Space) -> tuple[tuple[float, ...], Mapping[float, tuple[int, ...]]]:
-        """Block influence of each unit, and the masks of dynamic programming by cost."""
+        """Block influence per unit, and masks from dynamic programming by cost."""
 
     def exhaust(self, sequence: Sequence, count: int, space: Space) -> list[Outcome]:
-        """Of all masks of so many free units those that give the full model's output."""
+        """Outcomes of those masks of `count` free units that reproduce the full model's output."""
 
 
 Numbered = list[tuple[int, Outcome]]
-"""Outcomes with their numbers within the sequence, by which they are stored."""
+"""Outcomes with their numbers within the sequence."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Limits:
-    """Effort per sequence."""
+    """Search limits per sequence."""
 
     evaluations: int
     seconds: float
@@ -51,7 +50,7 @@ class Limits:
 
     @classmethod
     def of(cls, config: SearchConfig) -> "Limits":
-        """The limits that a config sets."""
+        """The limits of a config."""
         return cls(
             evaluations=config.evaluations,
             seconds=config.seconds or float("inf"),
@@ -61,20 +60,20 @@ class Limits:
 
 @dataclass(kw_only=True)
 class SequenceSearch:
-    """One sequence's search on its way.
+    """State of one sequence's search.
 
     Attributes:
-        sequence: what is searched.
-        problem: the space, and the archive of what is known.
-        limits: evaluations, seconds and layer executions that may be spent.
-        prompt_tokens: length of the prompt, as far as allocations run it (scope `sequence`).
+        sequence: the sequence.
+        problem: the search space and the archive of outcomes.
+        limits: maximum evaluations, seconds and layer executions.
+        prompt_tokens: number of prompt tokens that allocations run; 0 except in scope `sequence`.
         first: number of its first outcome.
-        known: by allocation, outcomes of this search before it was interrupted: taken instead of being evaluated again.
+        known: outcomes of this search before it was interrupted, by allocation; reused instead of evaluated again.
         taken: their numbers.
-        strategy: proposes, once the full model's outcome is known.
+        strategy: the strategy; None until the full model has been evaluated.
         spent: evaluations so far.
         spent_seconds: its share of the time so far.
-        spent_executions: layer x token units so far, as if every output had been decoded alone.
+        spent_executions: layer x token units so far, counted as if every output had been decoded alone.
     """
 
     sequence: Sequence
@@ -91,11 +90,11 @@ class SequenceSearch:
 
     @property
     def archive(self) -> Archive:
-        """What is known of the sequence."""
+        """All outcomes of the sequence, with its bounds."""
         return self.problem.archive
 
     def ask(self, count: int) -> list[Proposal]:
-        """What to evaluate next: the full model first; nothing once the effort is spent or the strategy is done."""
+        """The next proposals: the full model first; none once a limit is reached or the strategy is done."""
         if self.strategy is None:
             return [Proposal(allocation=self.problem.space.full, family="full")]
         room = min(count, self.limits.evaluations - self.spent)
@@ -103,7 +102,7 @@ class SequenceSearch:
         return [] if room < 1 or spent or self.strategy.done else self.strategy.ask(room)
 
     def tell(self, outcomes: Seq[Outcome], seconds: float) -> Numbered:
-        """Takes in what came back, and the time that it took; returns what is new."""
+        """Adds outcomes and the time they took; returns the new ones."""
         if self.strategy is None:
             self.archive.add(outcomes)
         else:
@@ -115,12 +114,12 @@ class SequenceSearch:
         return self.number(outcomes)
 
     def number(self, outcomes: Seq[Outcome]) -> Numbered:
-        """Counts outcomes; returns the new ones, with the numbers by which they are stored."""
+        """Counts outcomes; returns the new ones with their numbers."""
         new: Numbered = []
         for outcome in outcomes:
             if outcome.allocation not in self.known:
                 number = self.first + self.spent
-                # Under a limit of time an interrupted search may have been elsewhere by now.
+                # Under a time limit the interrupted search may have proposed other allocations.
                 number = max(self.taken) + 1 if number in self.taken else number
                 self.taken.add(number)
                 new.append((number, outcome))
@@ -131,7 +130,7 @@ class SequenceSearch:
 def open_search(
     sequence: Sequence, space: Space, config: SearchConfig, *, seed: int, memory: Memory, prompt_tokens: int = 0
 ) -> SequenceSearch:
-    """A search that has not begun."""
+    """A new search of one sequence."""
     archive = Archive(space, config.criterion, config.tolerance)
     problem = Problem(space=space, archive=archive, seed=seed, memory=memory)
     return SequenceSearch(
@@ -143,11 +142,11 @@ def open_search(
 
 
 def search_together(
-    evaluator: Evaluates, searches: Seq[SequenceSearch], config: SearchConfig
+    evaluator: EvaluatorProtocol, searches: Seq[SequenceSearch], config: SearchConfig
 ) -> Iterator[list[tuple[SequenceSearch, Numbered]]]:
-    """Searches some sequences side by side; yields each round's new outcomes, and an empty list where there are none.
+    """Searches sequences together; yields the new outcomes of each round per search (a list that may be empty).
 
-    A search whose archive knows the full model's outcome goes on from there.
+    A search whose archive holds the full model's outcome starts from it.
     """
     for search in searches:
         if search.archive.full is not None:
@@ -171,9 +170,9 @@ def search_together(
 
 
 def _evaluate(
-    evaluator: Evaluates, asked: Seq[tuple[SequenceSearch, Seq[Proposal]]], *, prune: bool
+    evaluator: EvaluatorProtocol, asked: Seq[tuple[SequenceSearch, Seq[Proposal]]], *, prune: bool
 ) -> list[list[Outcome]]:
-    """What was asked, out of what is known and from the evaluator."""
+    """Outcomes of the proposals, reused from `known` where possible."""
     new = [(search, [one for one in proposals if one.allocation not in search.known]) for search, proposals in asked]
     work = [(search, proposals) for search, proposals in new if proposals]
     least = {search.sequence.id: search.archive.least for search, _ in work} if prune else {}
@@ -192,8 +191,8 @@ def _evaluate(
     ]
 
 
-def _begin(evaluator: Evaluates, search: SequenceSearch, config: SearchConfig) -> None:
-    """Starts the strategy, with what the full model's hidden states say if it has a use for it."""
+def _begin(evaluator: EvaluatorProtocol, search: SequenceSearch, config: SearchConfig) -> None:
+    """Creates the strategy, with hints from the full model's hidden states if it uses them."""
     problem = search.problem
     if config.strategy in GUIDED:
         influence, masks = evaluator.structure(search.sequence, problem.space)
@@ -202,11 +201,8 @@ def _begin(evaluator: Evaluates, search: SequenceSearch, config: SearchConfig) -
     search.strategy = make(config.strategy, problem, **stored)
 
 
-def _prove(evaluator: Evaluates, search: SequenceSearch, masks: int) -> list[Outcome]:
-    """Raises the lower bound under the same-output criterion: whole budgets are tested without decoding.
-
-    Returns the outcomes that this adds.
-    """
+def _prove(evaluator: EvaluatorProtocol, search: SequenceSearch, masks: int) -> list[Outcome]:
+    """Tests whole budgets without decoding (same-output criterion) to raise the lower bound; returns new outcomes."""
     archive, found = search.archive, list[Outcome]()
     free = len(archive.space.free)
     for count in range(free + 1):

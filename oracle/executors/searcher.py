@@ -1,4 +1,4 @@
-"""A loaded model that searches: what a worker is, wherever it runs."""
+"""Search of several sequences on one loaded model, in any worker."""
 
 from collections.abc import Iterator, Mapping
 from collections.abc import Sequence as Seq
@@ -14,19 +14,19 @@ from oracle.executors.search_loop import SequenceSearch, open_search, search_tog
 from oracle.search import Memory, Space
 from oracle.types import Allocation, Outcome, Sequence
 
-__all__ = ["SIDE_BY_SIDE", "Evaluating", "Searcher"]
+__all__ = ["SIDE_BY_SIDE", "SearchEvaluator", "Searcher"]
 
 SIDE_BY_SIDE = 8
-"""Sequences searched at a time: enough rows for a batch while strategies learn from what came before."""
+"""Number of sequences searched together: enough rows for a batch, few enough to learn from earlier sequences."""
 
 
 class Searcher:
-    """Searches sequences side by side on one engine.
+    """Searches sequences together on one engine.
 
     Args:
-        engine: runs the model.
-        config: what to do.
-        space: what may be allocated.
+        engine: engine of the loaded model.
+        config: settings of the search.
+        space: the search space.
     """
 
     def __init__(self, engine: Engine, config: SearchConfig, space: Space) -> None:
@@ -35,8 +35,8 @@ class Searcher:
         self._space = space
 
     def search(self, items: Seq[Item], memory: Memory) -> Iterator[Event | Note]:
-        """Searches some sequences; yields what each round finds, then how each of them ended."""
-        evaluator = Evaluating(
+        """Searches sequences; yields the events of each round, then the end of each search."""
+        evaluator = SearchEvaluator(
             self.engine,
             metrics=self._config.model_metrics,
             shuffled={item.sequence.id: item.partner for item in items},
@@ -59,7 +59,7 @@ class Searcher:
             for search in searches:
                 evaluator.close(search.sequence)
 
-    def _open(self, item: Item, memory: Memory, evaluator: "Evaluating") -> SequenceSearch:
+    def _open(self, item: Item, memory: Memory, evaluator: "SearchEvaluator") -> SequenceSearch:
         search = open_search(
             item.sequence,
             self._space,
@@ -75,7 +75,7 @@ class Searcher:
         search.taken = {number for number, _ in item.known}
         full = search.archive.full or search.known.get(self._space.full)
         if full is not None:
-            evaluator.know_full(item.sequence, full.tokens)
+            evaluator.set_full_output(item.sequence, full.tokens)
         return search
 
     def _best(self, search: SequenceSearch) -> float:
@@ -84,11 +84,11 @@ class Searcher:
         return space.cost(upper.allocation) / space.cost(space.full)
 
 
-class Evaluating(Evaluator):
-    """The engine as the search sees it: in its terms, without tensors."""
+class SearchEvaluator(Evaluator):
+    """Adapter of the engine to the terms of the search, without tensors."""
 
     def structure(self, sequence: Sequence, space: Space) -> tuple[tuple[float, ...], Mapping[float, Allocation]]:
-        """Block influence of each unit, and the masks of dynamic programming by cost; none in parallel blocks."""
+        """Block influence per unit, and masks from dynamic programming by cost; both empty for parallel blocks."""
         if not self.engine.units.sequential:
             return (), {}
         states = self.hidden_states(sequence)
@@ -97,12 +97,12 @@ class Evaluating(Evaluator):
         return found
 
     def exhaust(self, sequence: Sequence, count: int, space: Space) -> list[Outcome]:
-        """Of all masks of so many free units those that give the full model's output."""
+        """See `EvaluatorProtocol.exhaust`."""
         masks = comb(len(space.free), count)
         runs_NU = np.zeros((masks, space.units), dtype=np.bool_)
         runs_NU[:, sorted(space.fixed)] = True
         chosen = np.array(list(combinations(space.free, count)), dtype=np.int64).reshape(masks, count)
         np.put_along_axis(runs_NU, chosen, True, axis=1)
-        # Neighbours share most of what is computed.
+        # Sorted neighbours share most of the computation.
         runs_NU = runs_NU[np.lexsort(runs_NU.T[::-1])]
         return self.reproduces(sequence, runs_NU)

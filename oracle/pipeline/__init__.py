@@ -1,3 +1,3 @@
-"""A search from its settings to a finished run: where sequences, engine, search, store and analysis meet."""
+"""A search from its settings to a finished run: connects sequences, engine, search, store and analysis."""
 
 __all__: list[str] = []

@@ -1,4 +1,4 @@
-"""What is measured: the sequences of a run with the full model's outputs, and the model that gave them."""
+"""The sequences of a stored run with the full model's outputs, and the run's model."""
 
 from collections.abc import Sequence as Seq
 from dataclasses import dataclass
@@ -20,8 +20,8 @@ class SearchedSequence:
     """One sequence of a run.
 
     Attributes:
-        sequence: as it was original.
-        tokens: the full model's output.
+        sequence: the sequence.
+        tokens: token ids of the full model's output.
         quality: of that output, by the run's criterion.
     """
 
@@ -33,16 +33,16 @@ class SearchedSequence:
 def model_of(
     run: Run, model: LanguageModel | None = None, *, device: str | None = None, trust_remote_code: bool = False
 ) -> LanguageModel:
-    """The model that a run was made with.
+    """The model of a run.
 
     Args:
         run: the run.
-        model: the model, if it is loaded already; otherwise it is loaded by the name in the run.
-        device: where it is loaded to; None for the run's setting.
-        trust_remote_code: whether code that comes with the model may run when it is loaded.
+        model: the model, if already loaded; None to load it by its name in the run.
+        device: device to load it on; None for the run's setting.
+        trust_remote_code: whether to run code shipped with the model.
 
     Raises:
-        InputError: if it is another one, or the device is not there.
+        InputError: if the model differs from the run's, or the device is not available.
     """
     config, wanted = SearchConfig.from_dict(run.manifest["config"]), run.manifest["model"]["fingerprint"]
     if model is None:
@@ -50,29 +50,29 @@ def model_of(
         model = load_model(config.model, dtype=config.dtype, device=where, trust_remote_code=trust_remote_code)
     if model.fingerprint != wanted:
         raise InputError(
-            f"the run was made with a model of fingerprint {wanted}, but '{model.name}' has {model.fingerprint}; "
-            "give the same model (restore it at that place), or search again with this one"
+            f"the run needs a model of fingerprint {wanted}, but '{model.name}' has {model.fingerprint}; "
+            "restore the run's model, or search again with this one"
         )
     return model
 
 
 def searched_sequences(run: Run) -> list[SearchedSequence]:
-    """The sequences whose full model has been evaluated, in the order of the run."""
+    """The sequences with an output of the full model, in the order of the run."""
     evaluations = run.evaluations()
     full = evaluations[evaluations["number"] == 0]
     values = zip(full["tokens"], full[run.manifest["config"]["criterion"]], strict=True)
     known = dict(zip(full["sequence"], values, strict=True))
-    originals = []
+    searched = []
     for row in run.sequences().to_dict("records"):
         if row["sequence"] in known:
             tokens, quality = known[row["sequence"]]
-            originals.append(
+            searched.append(
                 SearchedSequence(sequence=sequence_of(row), tokens=tuple(tokens.tolist()), quality=float(quality))
             )
-    return originals
+    return searched
 
 
-def spread(originals: Seq[SearchedSequence], most: int) -> list[SearchedSequence]:
-    """At most so many, evenly spread."""
-    places = np.linspace(0, len(originals) - 1, min(most, len(originals)))
-    return [originals[place] for place in np.rint(places).astype(int)]
+def spread(searched: Seq[SearchedSequence], limit: int) -> list[SearchedSequence]:
+    """An evenly spread selection of at most `limit` sequences."""
+    places = np.linspace(0, len(searched) - 1, min(limit, len(searched)))
+    return [searched[place] for place in np.rint(places).astype(int)]

@@ -1,4 +1,4 @@
-"""What a run has found so far: where its own search goes on, or that of a later run begins."""
+"""The stored outcomes of a run, from which its own search resumes or a later run starts."""
 
 from collections.abc import Mapping
 from collections.abc import Sequence as Seq
@@ -17,21 +17,20 @@ from oracle.utils.devices import AUTO
 __all__ = ["KnownOutcomes", "differences", "with_dtype_of"]
 
 FREE_TO_CHANGE = ("batch_rows", "memory", "device")
-"""Settings that make no difference to what is found, rounding aside."""
+"""Settings that do not change the outcomes, apart from rounding."""
 
 SHARED = ("scope", "unit", "max_new_tokens", "chat_template", "paths", "metrics", "seed")
-"""Settings, beside the dtype, that a run and the one it goes on from have to share, so that their outcomes are of one
-kind."""
+"""Settings, besides the dtype, that a run must share with the run it starts from, so that outcomes are comparable."""
 
 
 @dataclass(frozen=True)
 class KnownOutcomes:
-    """The outcomes of a run, and how its searches ended.
+    """The outcomes and certificates of a run.
 
     Attributes:
-        run: where they are.
-        evaluations: as `Run.evaluations` gives them, of sequences that have not ended too.
-        certificates: as `Run.certificates` gives them.
+        run: the run.
+        evaluations: as `Run.evaluations` returns them, including those of unfinished sequences.
+        certificates: as `Run.certificates` returns them.
     """
 
     run: Run
@@ -40,12 +39,12 @@ class KnownOutcomes:
 
     @classmethod
     def read(cls, run: Run) -> "KnownOutcomes":
-        """Reads all that is there and whole."""
+        """Reads every undamaged part."""
         return cls(run, run.evaluations(whole=False), run.certificates())
 
     @property
     def complete(self) -> bool:
-        """Whether the search has ended and nothing of it is missing."""
+        """Whether the search has ended and none of its outcomes is missing."""
         return self.run.complete and len(self.exhausted) == len(self.run.sequences())
 
     @cached_property
@@ -53,19 +52,19 @@ class KnownOutcomes:
         return dict(iter(self.evaluations.groupby("sequence", sort=False)))
 
     def outcomes(self, sequence: str) -> list[tuple[int, Outcome]]:
-        """The outcomes of a sequence with their numbers."""
+        """The numbered outcomes of a sequence."""
         return outcomes_of(self._rows[sequence]) if sequence in self._rows else []
 
     @cached_property
     def exhausted(self) -> dict[str, int]:
-        """By sequence, for those that have ended and whose evaluations are all there, what `Ended.exhausted` says."""
+        """`Ended.exhausted` per sequence that has ended and has all its evaluations."""
         counts = self.evaluations["sequence"].value_counts()
         table = self.certificates
         whole = counts.reindex(table["sequence"], fill_value=0).to_numpy() >= table["evaluations"].to_numpy()
         return dict(zip(table.loc[whole, "sequence"], table.loc[whole, "exhausted"].astype(int), strict=True))
 
     def split(self) -> tuple["KnownOutcomes | None", "KnownOutcomes"]:
-        """The outcomes that came from an earlier run, and those of this one."""
+        """The outcomes taken over from an earlier run (None without one), and this run's own."""
         if not self.run.manifest.get("continues"):
             return None, self
         prior = self.run.table("prior").set_index("sequence")
@@ -77,26 +76,28 @@ class KnownOutcomes:
         )
 
     def begin(self, manifest: Mapping[str, Any], sequences: Seq[Sequence]) -> "KnownOutcomes":
-        """What another run may begin with: the sequences that are the same.
+        """The outcomes from which another run can start: those of the sequences that both runs share.
 
         Raises:
-            InputError: if its outcomes are of another kind; names the first difference.
+            InputError: if the outcomes of the runs are not comparable; names the first difference.
         """
         mine, theirs = self.run.manifest, SearchConfig.from_dict(dict(manifest["config"]))
         stored = SearchConfig.from_dict(mine["config"])
-        # Before the fingerprint, which another dtype changes too.
+        # First, because the dtype also changes the fingerprint.
         self._require("dtype", stored.dtype, theirs.dtype)
         self._require("model", mine["model"]["fingerprint"], manifest["model"]["fingerprint"])
         if theirs.model_metrics:
-            # The null's likelihoods depend on which sequences there are.
+            # The null's likelihoods depend on the other sequences.
             self._require("data", mine["data"]["hash"], manifest["data"]["hash"])
         for name in SHARED:
             self._require(name.replace("_", " "), getattr(stored, name), getattr(theirs, name))
         if lacking := [name for name in theirs.quality_columns if name not in self.evaluations.columns]:
-            raise InputError(f"'{self.run.folder}' has no values of {lacking[0]}, which this search needs")
+            raise InputError(
+                f"'{self.run.folder}' has no values of {lacking[0]}, which this search needs; start a new run"
+            )
         rows = self.run.sequences()[["sequence", "prompt", "references"]].itertuples(index=False)
-        there = {(name, prompt, tuple(references)) for name, prompt, references in rows}
-        same = {one.id for one in sequences if (one.id, one.prompt, one.references) in there}
+        stored_sequences = {(name, prompt, tuple(references)) for name, prompt, references in rows}
+        same = {one.id for one in sequences if (one.id, one.prompt, one.references) in stored_sequences}
         proofs = (stored.criterion, stored.tolerance) == (theirs.criterion, theirs.tolerance)
         certificates = self.certificates[self.certificates["sequence"].isin(same) & proofs]
         return KnownOutcomes(self.run, self.evaluations[self.evaluations["sequence"].isin(same)], certificates)
@@ -104,19 +105,19 @@ class KnownOutcomes:
     def _require(self, what: str, found: object, expected: object) -> None:
         if found != expected:
             raise InputError(
-                f"'{self.run.folder}' has the {what} {found}: to go on from it the same is required, not {expected}"
+                f"'{self.run.folder}' has the {what} {found}: a search that starts from it needs that, not {expected}"
             )
 
 
 def with_dtype_of(run: Run, config: SearchConfig) -> SearchConfig:
-    """The config with the dtype of a run that it goes on with, where it leaves the dtype to `auto`."""
+    """The config with the dtype `auto` replaced by the dtype of the run that it continues."""
     if config.dtype != AUTO:
         return config
     return replace(config, dtype=SearchConfig.from_dict(run.manifest["config"]).dtype)
 
 
 def differences(found: SearchConfig, expected: SearchConfig) -> list[str]:
-    """Settings that matter and differ, in words."""
+    """Descriptions of the settings that differ and affect the outcomes."""
     mine, theirs = found.to_dict(), expected.to_dict()
     return [
         f"{name.replace('_', ' ')} {theirs[name]} rather than {mine[name]}"

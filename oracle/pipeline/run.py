@@ -1,4 +1,4 @@
-"""The one composition root: sequences -> engine <-> search -> store -> analysis -> verification."""
+"""The composition root: sequences -> engine <-> search -> store -> analysis -> verification."""
 
 import os
 import resource
@@ -15,7 +15,7 @@ import psutil
 import analysis
 from oracle.config import SearchConfig
 from oracle.errors import InputError, Interrupted
-from oracle.executors import HERE, Workers, create_executor
+from oracle.executors import DEFAULT_WORKERS, Workers, create_executor
 from oracle.pipeline.resume import KnownOutcomes, differences, with_dtype_of
 from oracle.pipeline.scheduler import Scheduler, Stop, never
 from oracle.pipeline.setup import Setup
@@ -29,11 +29,7 @@ __all__ = ["resume_search", "run_search"]
 MIB = 2**20
 
 Summarised = Callable[[analysis.Experiment, analysis.Summary], None]
-"""Takes the numbers of a finished run."""
-
-
-def unheard(experiment: analysis.Experiment, summary: analysis.Summary) -> None:
-    """Takes no notice."""
+"""Called with the experiment and its summary, so that figures need not compute them again."""
 
 
 def run_search(
@@ -41,28 +37,28 @@ def run_search(
     out: Path | str,
     *,
     prior: Path | str | None = None,
-    workers: Workers = HERE,
+    workers: Workers = DEFAULT_WORKERS,
     store: HiddenStore | None = None,
     watch: Watch = silent,
     stop: Stop = never,
-    summarised: Summarised = unheard,
+    summarised: Summarised | None = None,
 ) -> Run:
     """Searches the layer allocations of every sequence and writes a run folder.
 
     Args:
-        config: what to do; the manifest has the dtype that `auto` stood for.
+        config: settings; the manifest stores the dtype that `auto` stood for.
         out: the run folder, which must not exist yet.
-        prior: a run of the same model and scope: the search of each sequence goes on from what is known there. It
-            also says the dtype, where the config leaves it to `auto`.
-        workers: who searches.
-        store: keeps hidden states from search to search.
-        watch: shows progress.
-        stop: asked after every batch whether to stop.
-        summarised: called with the experiment and its summary, so that figures need not compute them again.
+        prior: a run of the same model and scope, from whose outcomes the search of each sequence starts. Its dtype
+            replaces `auto`.
+        workers: where to search.
+        store: hidden states shared between searches.
+        watch: progress display.
+        stop: called after every batch; true stops the search.
+        summarised: see `Summarised`.
 
     Raises:
-        InputError: for bad input; whatever can be checked is checked before anything is computed or written.
-        Interrupted: if it was asked to stop; `resume_search` goes on.
+        InputError: for bad input, checked as far as possible before anything is computed or written.
+        Interrupted: if it was stopped; `resume_search` continues it.
     """
     session, out = _Session(workers, watch, stop, summarised), Path(out)
     check_free(out)
@@ -88,36 +84,36 @@ def resume_search(
     folder: Path | str,
     *,
     settings: dict[str, Any] | None = None,
-    workers: Workers = HERE,
+    workers: Workers = DEFAULT_WORKERS,
     store: HiddenStore | None = None,
     watch: Watch = silent,
     stop: Stop = never,
-    summarised: Summarised = unheard,
+    summarised: Summarised | None = None,
 ) -> Run:
-    """Goes on with a run that was interrupted, or that lost a part; it ends with what it would have ended with.
+    """Continues a run that was interrupted or lost a part; the results are those of an uninterrupted run.
 
-    Outcomes that were written are not computed again; the strategies, which are deterministic, propose them again on
-    their way to where they were. A limit in seconds counts anew for sequences that had not ended.
+    Stored outcomes are not computed again: the deterministic strategies propose them again, and they are read back. A
+    limit in seconds starts anew for unfinished sequences.
 
     Args:
-        folder: the run.
-        settings: settings of `SearchConfig` that it is expected to have; `batch_rows`, `memory` and `device` may
-            differ, and then count. The dtype `auto` is that of the run.
-        workers: who searches.
-        store: keeps hidden states from search to search.
-        watch: shows progress.
-        stop: asked after every batch whether to stop.
-        summarised: called with the experiment and its summary, so that figures need not compute them again.
+        folder: the run folder.
+        settings: expected settings of `SearchConfig`; `batch_rows`, `memory` and `device` may differ from the run's
+            and then replace them. The dtype `auto` is that of the run.
+        workers: where to search.
+        store: hidden states shared between searches.
+        watch: progress display.
+        stop: called after every batch; true stops the search.
+        summarised: see `Summarised`.
 
     Raises:
-        InputError: if the model, the data or a setting is not what the run began with, or somebody is writing it.
-        Interrupted: if it was asked to stop again.
+        InputError: if the model, the data or a setting is not the run's, or another process is writing it.
+        Interrupted: if it was stopped again.
     """
     session, run = _Session(workers, watch, stop, summarised), Run.open(folder)
     config = SearchConfig.from_dict(run.manifest["config"])
     wanted = with_dtype_of(run, replace(config, **settings or {}))
     if differing := differences(config, wanted):
-        raise InputError(f"'{folder}' cannot be resumed with {', '.join(differing)}; leave that out or begin a new run")
+        raise InputError(f"'{folder}' cannot be resumed with {', '.join(differing)}; omit that or start a new run")
     with RunWriter.reopen(run.folder) as writer:
         if KnownOutcomes.read(run).complete:
             return run
@@ -131,14 +127,14 @@ def resume_search(
 
 
 class _Session:
-    """One sitting at a run."""
+    """Searches and completes a run within one process, measuring its time."""
 
-    def __init__(self, workers: Workers, watch: Watch, stop: Stop, summarised: Summarised) -> None:
+    def __init__(self, workers: Workers, watch: Watch, stop: Stop, summarised: Summarised | None) -> None:
         self._began = time.monotonic()
         self._workers, self._watch, self._stop, self._summarised = workers, watch, stop, summarised
 
     def search(self, setup: Setup, scheduler: Scheduler, writer: RunWriter) -> Run:
-        """Searches what is not known yet, then sums up and verifies."""
+        """Searches the outstanding sequences, then summarises and verifies."""
         note(self._watch, setup.model.headline())
         model_mib = psutil.Process().memory_info().rss / MIB
         about = {"versions": versions(), "machine": setup.model.machine.to_dict()}
@@ -162,12 +158,12 @@ class _Session:
         for entry in unverified:
             writer.log.info("not verified", **entry)
         writer.write_result("verification", verification)
-        peak_mib, aside = _peak_mib(), Run.open(writer.folder).certificates().dropna(subset="set_aside")
+        peak_mib, failed = _peak_mib(), Run.open(writer.folder).certificates().dropna(subset="set_aside")
         writer.write_summary(
             {
                 "strategy": scheduler.config.strategy,
                 **summary.to_dict(),
-                "set_aside": dict(zip(aside["sequence"], aside["set_aside"], strict=True)),
+                "set_aside": dict(zip(failed["sequence"], failed["set_aside"], strict=True)),
                 "verified": int(verification["agrees"].sum()),
                 "verified_of": len(verification),
                 "hidden_states": executor.hidden(),
@@ -180,12 +176,13 @@ class _Session:
                 "memory_above_model_mib": round(peak_mib - model_mib),
             }
         )
-        self._summarised(experiment, summary)
+        if self._summarised:
+            self._summarised(experiment, summary)
         writer.log.info("completed", seconds=round(time.monotonic() - self._began, 2))
         return Run.open(writer.folder)
 
 
 def _peak_mib() -> float:
-    """Peak resident memory of this process."""
+    """Peak resident memory of this process, in MiB."""
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak / (MIB if sys.platform == "darwin" else 1024)

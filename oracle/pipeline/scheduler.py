@@ -1,4 +1,4 @@
-"""A search over many sequences: in waves, each of which knows what worked in those before it, and never lost."""
+"""A search over many sequences in waves; each wave starts from what worked in earlier ones, and outcomes are stored."""
 
 import copy
 import time
@@ -22,33 +22,33 @@ __all__ = ["Scheduler", "Stop", "never"]
 One = TypeVar("One")
 
 ROWS_PER_PART = 2048
-"""Evaluations kept in memory before they are written as one part."""
+"""Number of evaluations buffered before they are written as one part."""
 
 SECONDS_PER_PART = 30.0
-"""They are written after this time even if they are fewer."""
+"""Maximum time between two parts, in seconds."""
 
 Stop = Callable[[], bool]
-"""Asked after every round whether to stop."""
+"""Called after every round; true stops the search."""
 
 
 def never() -> bool:
-    """Goes on to the end."""
+    """A `Stop` that never stops."""
     return False
 
 
 @dataclass(kw_only=True)
 class Scheduler:
-    """What is original, and what of it is known already.
+    """Searches sequences in waves and writes their outcomes.
 
-    Sequences are original in waves, the first of 8, each later one as large as all before it together. All sequences of
-    a wave know what worked in the waves before it and nothing of one another: so what is found depends neither on how
-    many workers there are nor on which of them is faster, nor on interruptions.
+    The first wave has 8 sequences, each later one as many as all before it together. All sequences of a wave start from
+    what worked in earlier waves and do not share within the wave, so the results do not depend on the number or speed
+    of workers, nor on interruptions.
 
     Attributes:
-        config: what to do.
-        space: what may be allocated.
+        config: settings.
+        space: the search space.
         items: the sequences, in order.
-        ended: ids of those whose search has ended, or that were set aside, with the numbers of free units proven.
+        ended: ids of sequences whose search has ended or was set aside -> number of free units exhausted.
     """
 
     config: SearchConfig
@@ -57,10 +57,10 @@ class Scheduler:
     ended: dict[str, int] = field(default_factory=dict)
 
     def run(self, executor: Executor, writer: RunWriter, watch: Watch, stop: Stop = never) -> None:
-        """Searches what is not known yet, and writes it.
+        """Searches the outstanding sequences and writes their outcomes.
 
         Raises:
-            Interrupted: if it was asked to stop; what was found is written.
+            Interrupted: if it was stopped; all outcomes are written.
         """
         journal = _Journal(writer, self.config.quality_columns)
         memory = Memory()
@@ -82,7 +82,7 @@ class Scheduler:
                 journal.flush()
 
     def _events(self, wave: Seq[Item], executor: Executor, memory: Memory, learned: Memory) -> Iterator[Event | Note]:
-        """What comes of a wave; what works is learned as its sequences end."""
+        """The events of a wave; the outcomes of each sequence are added to `learned` when it ends."""
         outcomes = {item.sequence.id: [*item.prior, *(outcome for _, outcome in item.known)] for item in wave}
         for item in wave:
             if item.sequence.id in self.ended:
@@ -103,7 +103,7 @@ class Scheduler:
 
 
 def waves(items: Seq[One]) -> Iterator[Seq[One]]:
-    """Waves of 8, 8, 16, 32, ... sequences."""
+    """Splits items into waves of 8, 8, 16, 32, ..."""
     start, size = 0, SIDE_BY_SIDE
     while start < len(items):
         yield items[start : start + size]
@@ -112,7 +112,7 @@ def waves(items: Seq[One]) -> Iterator[Seq[One]]:
 
 
 class _Journal:
-    """Writes events in parts, each of them after what it rests on."""
+    """Buffers events and writes them in parts: evaluations before the certificates that depend on them."""
 
     def __init__(self, writer: RunWriter, qualities: Seq[str]) -> None:
         self._writer = writer
@@ -122,7 +122,7 @@ class _Journal:
         self._written = time.monotonic()
 
     def take(self, event: Event) -> None:
-        """Keeps an event, and writes what has been kept if that is enough."""
+        """Buffers an event; flushes if the buffer is large or old enough."""
         if isinstance(event, Found):
             self._rows += [(event.sequence, number, outcome) for number, outcome in event.outcomes]
         elif isinstance(event, Ended):
@@ -133,7 +133,7 @@ class _Journal:
             self.flush()
 
     def flush(self) -> None:
-        """Writes what has been kept: evaluations first, so that a sequence that has ended is there as a whole."""
+        """Writes the buffer, evaluations first, so that every sequence with a certificate is complete on disk."""
         if self._rows:
             self._writer.append(self._rows, self._qualities)
             self._rows = []
@@ -144,7 +144,7 @@ class _Journal:
 
 
 class _Progress:
-    """What the bar shows: evaluations, their rate, and the mean budget of the sequences so far."""
+    """Progress display: number of evaluations, evaluations per second, and mean budget so far."""
 
     def __init__(self, scheduler: Scheduler, advance: Advance) -> None:
         self._advance = advance
@@ -157,13 +157,13 @@ class _Progress:
         advance(done, "")
 
     def take(self, event: Event) -> None:
-        """Moves the bar."""
+        """Advances the display by an event."""
         if isinstance(event, Found):
             self._best[event.sequence] = event.best
             self._found += len(event.outcomes)
             self._move(event.sequence, len(event.outcomes))
         else:
-            # A strategy may end early, and a proof may add to what was planned.
+            # A strategy may end early, and a proof may add evaluations.
             self._move(event.sequence, self._each - self._seen[event.sequence])
 
     def _move(self, sequence: str, count: int) -> None:

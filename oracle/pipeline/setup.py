@@ -1,4 +1,4 @@
-"""What a search works on: sequences, model and space, loaded and checked."""
+"""The sequences, model and search space of a search, loaded and checked."""
 
 from collections.abc import Mapping
 from collections.abc import Sequence as Seq
@@ -29,14 +29,14 @@ __all__ = ["Setup"]
 
 @dataclass(frozen=True, kw_only=True)
 class Setup:
-    """Sequences to search and the model to search them with.
+    """Sequences to search and the model to search with.
 
     Attributes:
-        config: what to do; its dtype is that of the model, never `auto`.
+        config: settings; the dtype is the model's, never `auto`.
         sequences: in order.
-        engine: runs the model.
-        prompt_tokens: length of each prompt.
-        costs: of the units; None where each costs 1.
+        engine: engine of the loaded model.
+        prompt_tokens: length of each prompt, in tokens.
+        costs: costs of the units; None where each costs 1.
     """
 
     config: SearchConfig
@@ -49,25 +49,25 @@ class Setup:
     def load(
         cls, config: SearchConfig, store: HiddenStore | None = None, expected: Mapping[str, Any] | None = None
     ) -> "Setup":
-        """Loads what the config names, and checks all that can be checked before anything is computed.
+        """Loads the model and data of a config, and runs every check that needs no computation.
 
         Args:
-            config: what to do.
-            store: keeps hidden states from search to search.
-            expected: manifest of a run that model and data have to be those of.
+            config: settings.
+            store: hidden states shared between searches.
+            expected: manifest of the run whose model and data are required; None for any.
 
         Raises:
-            InputError: for bad input, or if model or data are others than expected.
+            InputError: for bad input, or if the model or data differ from `expected`.
         """
-        resolve_device(config.device)  # or says that it is not there, before anything is loaded
+        resolve_device(config.device)  # raises before anything is loaded
         sequences = _sequences(config)
         if expected:
-            _refuse("data", data_hash(sequences), (expected.get("data") or {}).get("hash"))
+            _require_same("data", data_hash(sequences), (expected.get("data") or {}).get("hash"))
         model = load_model(
             config.model, dtype=config.dtype, device=config.device, trust_remote_code=config.trust_remote_code
         )
         if expected:
-            _refuse("model", model.describe()["fingerprint"], expected["model"]["fingerprint"])
+            _require_same("model", model.describe()["fingerprint"], expected["model"]["fingerprint"])
         config = replace(config, dtype=model.machine.dtype)
         engine = Engine(model, config, store)
         prompt_tokens = _check_prompts(engine, sequences)
@@ -83,19 +83,19 @@ class Setup:
 
     @cached_property
     def space(self) -> Space:
-        """What may be allocated."""
+        """The search space: the units that may be allocated, with their costs."""
         space = Space.of(self.engine.units.count, paths=self.config.paths)
         return replace(space, costs=self.costs.relative) if self.costs else space
 
     @cached_property
     def partners(self) -> Mapping[str, Sequence]:
-        """Another sequence for each, along one random cycle through all of them."""
+        """Sequence id -> another sequence: its successor in one random cycle through all sequences."""
         order = np.random.default_rng(self.config.seed).permutation(len(self.sequences))
         following = zip(order, np.roll(order, -1), strict=True)
         return {self.sequences[a].id: self.sequences[b] for a, b in following}
 
     def manifest(self) -> dict[str, Any]:
-        """What the run is, and what it was made with."""
+        """Manifest of the run: settings, model, data and provenance."""
         return {
             "config": self.config.to_dict(),
             "model": self.model.describe(),
@@ -113,15 +113,15 @@ class Setup:
         }
 
     def write_sequences(self, writer: RunWriter) -> None:
-        """Writes the sequences into a run."""
+        """Writes the sequences to a run."""
         writer.write_sequences(self.sequences, self.prompt_tokens)
 
     def items(self, prior: KnownOutcomes | None = None, known: KnownOutcomes | None = None) -> list[Item]:
-        """The sequences as work.
+        """The sequences as work items.
 
         Args:
-            prior: what an earlier run found, where this one goes on.
-            known: what this run has found so far, the outcomes of the earlier one included.
+            prior: outcomes of the earlier run that this one starts from.
+            known: outcomes of this run so far, including those of the earlier one.
         """
         seeds = np.random.SeedSequence(self.config.seed).generate_state(len(self.sequences)).tolist()
         return [
@@ -138,11 +138,11 @@ class Setup:
         ]
 
 
-def _refuse(what: str, found: Any, expected: Any) -> None:
+def _require_same(what: str, found: Any, expected: Any) -> None:
     if found != expected:
         raise InputError(
-            f"the {what} of the run is required (fingerprint {str(expected)[:12]}), but what is there now has "
-            f"{str(found)[:12]}; put the run's own {what} back, or begin a new run"
+            f"the run's {what} (fingerprint {str(expected)[:12]}) is required, but the current {what} has fingerprint "
+            f"{str(found)[:12]}; restore the run's own {what}, or start a new run"
         )
 
 
@@ -160,7 +160,7 @@ def _sequences(config: SearchConfig) -> list[Sequence]:
 
 
 def _check_prompts(engine: Engine, sequences: Seq[Sequence]) -> list[int]:
-    """Lengths of the prompts in tokens, once all of them are known to fit."""
+    """Lengths of the prompts in tokens; raises `InputError` if one does not fit the model."""
     lengths = []
     for sequence in sequences:
         try:
@@ -173,7 +173,7 @@ def _check_prompts(engine: Engine, sequences: Seq[Sequence]) -> list[int]:
 def _check_continuations(
     engine: Engine, sequences: Seq[Sequence], prompt_tokens: Seq[int], partners: Mapping[str, Sequence]
 ) -> None:
-    """Makes sure that every text whose likelihood is wanted has tokens and fits behind its prompt."""
+    """Raises `InputError` unless every text to score has tokens and fits the context after its prompt."""
     config, model = engine.config, engine.model
     for sequence, length in zip(sequences, prompt_tokens, strict=True):
         scored: list[tuple[str, str]] = []
@@ -189,5 +189,5 @@ def _check_continuations(
             if model.context is not None and length + count > model.context:
                 raise InputError(
                     f"sequence '{sequence.id}': a prompt of {length} tokens and a {kind} of {count} do not fit the "
-                    f"model's context of {model.context} tokens; shorten them or leave them out"
+                    f"model's context of {model.context} tokens; shorten or remove them"
                 )

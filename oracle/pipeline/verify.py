@@ -1,4 +1,4 @@
-"""Verification: reported allocations run again by plain generation on the cut model; failures are explained."""
+"""Verification: runs reported allocations again by plain generation on the cut model, and explains differences."""
 
 import math
 from dataclasses import asdict
@@ -12,15 +12,17 @@ from oracle.utils.progress import Watch
 
 __all__ = ["explain", "verify"]
 
-
-FAR = 100
-"""Leads beyond this many near-tie thresholds are not put down to rounding."""
+MAX_ROUNDING = 100
+"""Leads above this multiple of the near-tie threshold are not attributed to rounding."""
 
 
 def verify(engine: Engine, experiment: analysis.Experiment, summary: analysis.Summary, watch: Watch) -> pd.DataFrame:
-    """Runs every allocation that is reported again, alone, by plain generation on the cut model.
+    """Runs every reported allocation again, alone, by plain generation on the cut model.
 
-    Reported are the full model (the threshold), the minimal allocation and the oracle's choice of each sequence.
+    Reported per sequence: the full model (the threshold), the minimal allocation and the oracle's choice.
+
+    Returns:
+        One row per allocation: `sequence`, `number`, `allocation`, `cost`, `agrees`.
     """
     evaluations = experiment.evaluations
     reported = pd.concat(
@@ -44,7 +46,7 @@ def verify(engine: Engine, experiment: analysis.Experiment, summary: analysis.Su
 
 
 def explain(engine: Engine, experiment: analysis.Experiment, verification: pd.DataFrame) -> list[dict[str, Any]]:
-    """For each allocation that did not verify: the token, the margin, the rounding it is held against, and a remedy."""
+    """Per allocation that failed verification: the token, the margin, the rounding threshold and a remedy."""
     failed = verification.loc[~verification["agrees"], ["sequence", "number"]]
     recorded = failed.merge(experiment.evaluations, on=["sequence", "number"], validate="one_to_one")
     prompts = experiment.sequences.set_index("sequence")["prompt"]
@@ -52,14 +54,8 @@ def explain(engine: Engine, experiment: analysis.Experiment, verification: pd.Da
     for row in recorded.to_dict("records"):
         prompt = engine.open(prompts[row["sequence"]])
         found = engine.difference(prompt, tuple(row["allocation"].tolist()), row["tokens"].tolist())
-        texts = (
-            {
-                f"{name}_text": None if token is None else engine.model.text([token])
-                for name, token in (("recorded", found.recorded), ("plain", found.plain))
-            }
-            if found
-            else {}
-        )
+        tokens = {"recorded": found.recorded, "plain": found.plain} if found else {}
+        texts = {f"{name}_text": None if one is None else engine.model.text([one]) for name, one in tokens.items()}
         entries.append(
             {
                 "sequence": row["sequence"],
@@ -76,15 +72,15 @@ def explain(engine: Engine, experiment: analysis.Experiment, verification: pd.Da
 
 
 def _remedy(engine: Engine, found: Difference | None) -> str:
-    """What the user of a run can do about an allocation that did not verify."""
+    """What the user can do about an allocation that failed verification."""
     if found is None:
         return (
-            "a second plain generation agrees with the recorded output, so that this machine does not repeat its own "
+            "a second plain generation agrees with the recorded output, so this machine does not reproduce its own "
             "results: search again with OMP_NUM_THREADS=1"
         )
-    if found.lead is not None and found.lead <= FAR * engine.tie < math.inf:
-        return f"rounding turned the lead round: search again with --near-tie {max(4 * found.lead, 2 * engine.tie):.2g}"
+    if found.lead is not None and found.lead <= MAX_ROUNDING * engine.tie < math.inf:
+        return f"rounding reversed the lead: search again with --near-tie {max(4 * found.lead, 2 * engine.tie):.2g}"
     return (
-        "rounding does not explain that: the stored output or the engine is wrong for this model; do not use this "
+        "rounding does not explain this: the stored output or the engine is wrong for this model; do not use this "
         "allocation, and report the run"
     )

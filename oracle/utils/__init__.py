@@ -1,3 +1,3 @@
-"""What every package may use: progress, text, validation, paths, devices; knows nothing of the others."""
+"""Utilities for every package: progress, text, validation, paths, devices. Imports none of the other packages."""
 
 __all__: list[str] = []

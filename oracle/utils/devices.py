@@ -1,4 +1,4 @@
-"""Names of devices and of dtypes as settings take them; checked without torch, which reading a run does not load."""
+"""Names of devices and dtypes in settings, checked without importing torch."""
 
 import re
 
@@ -8,7 +8,7 @@ from oracle.utils.text import nearest_hint
 __all__ = ["AUTO", "DTYPES", "check_device", "dtype_name"]
 
 AUTO = "auto"
-"""As a device: a GPU if there is one, else the CPU. As a dtype: the checkpoint's own on a GPU, float32 on the CPU."""
+"""As a device: a GPU if available, else the CPU. As a dtype: the checkpoint's own on a GPU, float32 on the CPU."""
 
 DTYPES = {
     "float32": ("fp32", "float"),
@@ -16,7 +16,7 @@ DTYPES = {
     "float16": ("fp16", "half"),
     "float64": ("fp64", "double"),
 }
-"""Floating-point dtypes by their canonical names in torch, each with its other spellings."""
+"""Canonical torch names of the floating-point dtypes -> other spellings."""
 
 _SPELLINGS = {spelling: name for name, others in DTYPES.items() for spelling in (name, *others)}
 
@@ -27,7 +27,7 @@ def dtype_name(dtype: str) -> str:
     """The canonical name of a dtype; `auto` stays `auto`.
 
     Raises:
-        InputError: if it is not a floating-point dtype of `DTYPES`; names the nearest.
+        InputError: if it is not in `DTYPES`; names the nearest.
     """
     if dtype == AUTO:
         return AUTO
@@ -39,10 +39,10 @@ def dtype_name(dtype: str) -> str:
 
 
 def check_device(device: str) -> None:
-    """Makes sure that a device is well named; whether it is there shows only with torch.
+    """Checks the name of a device, not whether it is available, which needs torch.
 
     Raises:
-        InputError: if it is not; names the nearest.
+        InputError: if the name is invalid; names the nearest.
     """
     if not _DEVICE.fullmatch(device):
         kind = device.lower().partition(":")[0]

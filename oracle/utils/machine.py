@@ -1,7 +1,4 @@
-"""The machine that computes: which device and dtype `auto` stands for, and what a run records of the hardware.
-
-Needs torch but not the model library.
-"""
+"""The hardware: the device and dtype that `auto` stands for, and the description stored with a run. Needs torch."""
 
 import platform
 import subprocess
@@ -21,13 +18,10 @@ CPU_INFO = Path("/proc/cpuinfo")
 
 
 def resolve_device(device: str) -> torch.device:
-    """The device of a setting, once it is known to be there.
-
-    Args:
-        device: `cpu`, `cuda`, `cuda:N`, or `auto` (a GPU if there is one, else the CPU).
+    """The available torch device for a setting: `cpu`, `cuda`, `cuda:N`, or `auto` (a GPU if available, else the CPU).
 
     Raises:
-        InputError: if there is no such device.
+        InputError: if the device is not available.
     """
     check_device(device)
     if device == AUTO:
@@ -36,13 +30,12 @@ def resolve_device(device: str) -> torch.device:
     if found.type == "cuda":
         if not torch.cuda.is_available():
             raise InputError(
-                f"--device {device} needs a CUDA device and a CUDA build of torch, and found none; use auto or cpu"
+                f"--device {device} needs a CUDA device and a CUDA build of torch, but none was found; use auto or cpu"
             )
         count = torch.cuda.device_count()
         if found.index is not None and found.index >= count:
             raise InputError(
-                f"--device {device} needs a GPU of that number, but the last of the {count} here is cuda:{count - 1}; "
-                "use auto or one of these"
+                f"--device {device} does not exist: the last of {count} GPUs is cuda:{count - 1}; use it or auto"
             )
     return found
 
@@ -52,7 +45,7 @@ def resolve_dtype(dtype: str, device: torch.device) -> torch.dtype | None:
 
     Args:
         dtype: one of `oracle.utils.devices.DTYPES`, or `auto` (the checkpoint's own on a GPU, float32 on the CPU).
-        device: where the weights are to be.
+        device: device of the weights.
 
     Raises:
         InputError: if it is not a floating-point dtype.
@@ -67,15 +60,15 @@ def resolve_dtype(dtype: str, device: torch.device) -> torch.dtype | None:
 
 @dataclass(frozen=True, kw_only=True)
 class Machine:
-    """What computes.
+    """Hardware and torch build of a computation.
 
     Attributes:
-        device: as torch names it.
-        gpu: its name; None on the CPU.
+        device: torch's name of the device.
+        gpu: name of the GPU; None on the CPU.
         dtype: of the weights.
-        threads: of torch on the CPU.
-        processor: its name.
-        instructions: the widest instruction set that torch's CPU kernels use, such as `AVX2` or `AVX512`.
+        threads: number of CPU threads of torch.
+        processor: name of the processor.
+        instructions: widest instruction set of torch's CPU kernels, such as `AVX2` or `AVX512`.
         torch_version: with its build, such as `2.13.0+cpu`.
     """
 
@@ -89,7 +82,7 @@ class Machine:
 
     @classmethod
     def of(cls, device: torch.device, dtype: torch.dtype) -> Self:
-        """This machine, computing on a device with weights of a dtype."""
+        """This machine, for computations on a device with weights of a dtype."""
         return cls(
             device=str(device),
             gpu=torch.cuda.get_device_name(device) if device.type == "cuda" else None,
@@ -102,20 +95,20 @@ class Machine:
 
     @property
     def place(self) -> str:
-        """The device in words: the GPU, or the processor with its instruction set and the threads used."""
+        """The device as text: the GPU, or the processor with its instruction set and number of threads."""
         if self.gpu is not None:
             return f"{self.device} ({self.gpu})"
         plural = "" if self.threads == 1 else "s"
         return f"{self.device} ({self.processor}, {self.instructions}), {self.threads} thread{plural}"
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values, for a manifest."""
+        """The fields as JSON values, for a manifest."""
         return asdict(self)
 
 
 @cache
 def _processor() -> str:
-    """Name of the processor, as the operating system gives it."""
+    """Name of the processor according to the operating system."""
     return " ".join((_from_linux() or _from_macos() or platform.processor() or platform.machine()).split())
 
 

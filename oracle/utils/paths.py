@@ -1,4 +1,4 @@
-"""Where things are kept on this machine, beside the runs."""
+"""Cache folders on this machine."""
 
 import os
 from pathlib import Path
@@ -7,7 +7,7 @@ __all__ = ["cache_folder", "hidden_folder"]
 
 
 def cache_folder() -> Path:
-    """What can be made again: `$LAYER_ORACLE_CACHE`, or `layer-oracle` in the user's cache folder."""
+    """Folder of reproducible data: `$LAYER_ORACLE_CACHE`, or `layer-oracle` in the user's cache folder."""
     named = os.environ.get("LAYER_ORACLE_CACHE")
     if named:
         return Path(named).expanduser()
@@ -15,6 +15,6 @@ def cache_folder() -> Path:
 
 
 def hidden_folder() -> Path:
-    """Hidden states: `$LAYER_ORACLE_HIDDEN`, or `hidden` in the cache folder."""
+    """Folder of hidden states: `$LAYER_ORACLE_HIDDEN`, or `hidden` in the cache folder."""
     named = os.environ.get("LAYER_ORACLE_HIDDEN")
     return Path(named).expanduser() if named else cache_folder() / "hidden"

@@ -1,28 +1,21 @@
-"""Progress on the terminal: what is being done, how far it is, how long it will take."""
+"""Progress bars on the terminal."""
 
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 
 from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    TextColumn,
-    TimeElapsedColumn,
-    TimeRemainingColumn,
-)
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from oracle.utils.text import printable
 
 __all__ = ["Advance", "Watch", "note", "silent", "terminal"]
 
 Advance = Callable[[int, str], None]
-"""Called with how much is done more, and a remark to show beside the bar."""
+"""Called with the number of units completed since the last call and a remark to show beside the bar."""
 
 Watch = Callable[[str, int], AbstractContextManager[Advance]]
-"""Opens a progress display: what is being done, and how many units there are. Without units it is a line of its own."""
+"""Opens a progress display from a description and a number of units; with 0 units it prints one line."""
 
 
 @contextmanager
@@ -32,14 +25,14 @@ def silent(description: str, total: int) -> Iterator[Advance]:
 
 
 def note(watch: Watch, line: str) -> None:
-    """Shows a line of its own."""
+    """Prints one line."""
     with watch(line, 0):
         pass
 
 
 @contextmanager
 def terminal(description: str, total: int) -> Iterator[Advance]:
-    """A bar with elapsed time and time left, on standard error; of no units, a plain line."""
+    """A progress bar with elapsed and remaining time on standard error; with 0 units, one line."""
     if not total:
         print(printable(description), file=sys.stderr)
         yield lambda count, remark: None
@@ -51,7 +44,7 @@ def terminal(description: str, total: int) -> Iterator[Advance]:
         TimeElapsedColumn(),
         TextColumn("left"),
         TimeRemainingColumn(),
-        # A remark is an id out of the data: nothing in it may count as markup.
+        # Remarks contain ids from the data, which must not be read as markup.
         TextColumn("{task.fields[remark]}", style="dim", markup=False),
     )
     with Progress(*columns, console=Console(stderr=True)) as progress:

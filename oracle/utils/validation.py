@@ -1,4 +1,4 @@
-"""Whether the fields of a dataclass hold what its annotations say: values that came from files may be anything."""
+"""Run-time type checks of dataclass fields, for values read from files."""
 
 from numbers import Integral, Real
 from types import UnionType
@@ -12,10 +12,10 @@ PLAIN: dict[Any, Any] = {int: Integral, float: Real}
 
 
 def check_types(value: Any) -> None:
-    """Checks a dataclass whose fields are plain values, tuples of them, or None.
+    """Checks the fields of a dataclass (plain values, tuples of them, or None) against their annotations.
 
     Raises:
-        InputError: names the first field that holds something else.
+        InputError: names the first field of another type.
     """
     for name, kind in get_type_hints(type(value)).items():
         found = getattr(value, name)
@@ -29,7 +29,7 @@ def _fits(value: object, kind: Any) -> bool:
     if origin in (Union, UnionType):
         return any(_fits(value, one) for one in inner)
     if origin is Literal:
-        return isinstance(value, str)  # which one is checked with a better message
+        return isinstance(value, str)  # the owner checks the value, with a better message
     if origin is tuple:
         return isinstance(value, (list, tuple)) and all(_fits(one, inner[0]) for one in value)
     return isinstance(value, PLAIN.get(kind, kind)) and (kind is bool or not isinstance(value, bool))

@@ -118,14 +118,14 @@ def against_mcts(sequences: int = 24, simulations: int = 200) -> dict[str, Any]:
     """`auto` and Dr.LLM's search on all layers, at the layer executions that the latter takes."""
     from oracle.config import SearchConfig
     from oracle.engine import Engine
-    from oracle.executors import SIDE_BY_SIDE, Evaluating
+    from oracle.executors import SIDE_BY_SIDE, SearchEvaluator
     from oracle.executors.search_loop import open_search, search_together
     from oracle.models import load_model
     from oracle.sequences import load_sequences
 
     config = SearchConfig(evaluations=100_000, max_new_tokens=8)
     chosen = load_sequences("instruct", limit=sequences)
-    evaluator = Evaluating(Engine(load_model(), config), metrics=(), shuffled={})
+    evaluator = SearchEvaluator(Engine(load_model(), config), metrics=(), shuffled={})
     space, memory = Space.of(LAYERS), Memory()
 
     def search(strategy: str, indices: Iterable[int], limits: dict[int, int]) -> list[Any]:

@@ -19,7 +19,7 @@ import pandas as pd
 
 from oracle.config import SearchConfig
 from oracle.engine import Engine
-from oracle.executors import Evaluating
+from oracle.executors import SearchEvaluator
 from oracle.metrics import agreement, score_text
 from oracle.models import load_model
 from oracle.search import Hints, Space
@@ -111,7 +111,7 @@ def load_engine() -> Engine:
 def _hints(sequence: Sequence, truth: Path) -> Hints:
     path = truth.with_suffix(".json")
     if not path.exists():
-        evaluator = Evaluating(load_engine(), metrics=(), shuffled={})
+        evaluator = SearchEvaluator(load_engine(), metrics=(), shuffled={})
         influence, chosen = evaluator.structure(sequence, Space(units=LAYERS, free=FREE, costs=(1.0,) * LAYERS))
         write_json(path, {"influence": list(influence), "masks": [[cost, list(mask)] for cost, mask in chosen.items()]})
     stored = json.loads(path.read_text())

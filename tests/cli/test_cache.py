@@ -74,7 +74,7 @@ def test_verify(command: Command, folder: Path) -> None:
     assert (code, json.loads(out)["damaged"]) == (1, [str(path)])
     assert err.startswith("oracle: warning: ") and str(path) in err and len(err.splitlines()) == 1
     assert command("cache", "verify")[:2] == (0, "3 shards, 0 damaged\n")
-    assert "1 damaged ones are set aside" in command("cache", "info")[1]
+    assert "1 damaged shards set aside" in command("cache", "info")[1]
 
 
 def test_prune(command: Command, folder: Path) -> None:
@@ -90,10 +90,10 @@ def test_prune(command: Command, folder: Path) -> None:
     ("arguments", "wanted"),
     [
         (["prune"], "needs --to SIZE, --model NAME, or --all"),
-        (["prune", "--all", "--to", "1"], "leave out --to and --model, or --all"),
+        (["prune", "--all", "--to", "1"], "omit --all, or omit --to and --model"),
         (["prune", "--to", "much"], "a size such as 500MiB or 4GiB is required, not 'much'"),
-        (["prune", "--model", "none"], "kept are those of"),
-        (["info", "--cache", __file__], "is a file; give another --cache"),
+        (["prune", "--model", "none"], "stored are those of"),
+        (["info", "--cache", __file__], "is a file; choose another --cache"),
         ([], "required: ACTION"),
     ],
 )

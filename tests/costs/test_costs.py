@@ -156,7 +156,7 @@ def test_a_profile_shows_and_writes_its_numbers(command: Command, tiny_folder: P
     assert command(*small, "--out", file) == (
         2,
         "",
-        f"oracle: error: '{file}' is there already and is left as it is; give another --out or remove it\n",
+        f"oracle: error: '{file}' already exists; choose another --out or delete it\n",
     )
 
 
@@ -178,7 +178,7 @@ def test_a_profile_is_one_json_object(command: Command, tiny_folder: Path) -> No
         (["--batch", 0], "--batch needs at least 1, not 0"),
         (["--rounds", -1], "--rounds needs at least 1, not -1"),
         (["--context", 257], "--context needs at most the model's 256 tokens, not 257"),
-        (["--out", "nowhere/costs.json"], "'nowhere' is none; make it first"),
+        (["--out", "nowhere/costs.json"], "'nowhere' is not one; create it first"),
         (["--out", "x" * 300], "cannot write to"),
     ],
 )

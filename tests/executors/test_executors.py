@@ -17,7 +17,7 @@ from oracle.store import Run
 
 ray = pytest.importorskip("ray", reason="Ray has no wheel for this platform")
 
-from oracle.executors.ray_cluster import Cluster, Worker, count_here, shares  # noqa: E402
+from oracle.executors.ray_cluster import Cluster, Worker, count_local_workers, split_work  # noqa: E402
 
 Search = Callable[..., Run]
 
@@ -36,7 +36,7 @@ class Deadly(Worker):
 
 
 @pytest.mark.parametrize(
-    ("count", "hands", "sizes"),
+    ("count", "workers", "sizes"),
     [
         (8, 2, [4, 4]),
         (32, 2, [8, 8, 8, 8]),
@@ -46,24 +46,24 @@ class Deadly(Worker):
         (0, 3, []),
     ],
 )
-def test_shares_are_large_and_equal(count: int, hands: int, sizes: list[int]) -> None:
-    found = list(shares(range(count), hands))
+def test_work_is_split_into_large_equal_parts(count: int, workers: int, sizes: list[int]) -> None:
+    found = list(split_work(range(count), workers))
     assert [len(share) for share in found] == sizes
     assert [item for share in found for item in share] == list(range(count))
 
 
-def test_there_is_a_worker_a_core_or_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_one_worker_per_core_or_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("os.cpu_count", lambda: 16)
     monkeypatch.setattr("torch.cuda.device_count", lambda: 2)
     wanted = [Workers(kind="ray"), Workers(kind="ray", threads=4), Workers(kind="ray", count=2)]
-    assert [count_here(workers, "cpu") for workers in wanted] == [16, 4, 2]
-    assert [count_here(workers, "cuda") for workers in wanted] == [2, 2, 2]
+    assert [count_local_workers(workers, "cpu") for workers in wanted] == [16, 4, 2]
+    assert [count_local_workers(workers, "cuda") for workers in wanted] == [2, 2, 2]
     # A GPU with a number is shared.
-    assert [count_here(workers, "cuda:1") for workers in wanted] == [16, 4, 2]
-    with pytest.raises(InputError, match="--workers needs at most 2, as many as there are GPUs, not 3"):
-        count_here(Workers(kind="ray", count=3), "cuda")
+    assert [count_local_workers(workers, "cuda:1") for workers in wanted] == [16, 4, 2]
+    with pytest.raises(InputError, match="--workers needs at most 2, the number of GPUs, not 3"):
+        count_local_workers(Workers(kind="ray", count=3), "cuda")
     # Another machine may have more.
-    assert count_here(Workers(kind="ray", count=3, address="auto"), "cuda") == 3
+    assert count_local_workers(Workers(kind="ray", count=3, address="auto"), "cuda") == 3
 
 
 @pytest.fixture

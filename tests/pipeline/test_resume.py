@@ -112,7 +112,7 @@ def test_a_damaged_part_is_computed_again(search: Search, name: str, damage: Cal
     expected, summary = rows(run), numbers(run)
     part = max((run.folder / name).iterdir())
     part.write_bytes(damage(part.read_bytes()))
-    with pytest.raises(InputError, match=r"is damaged.*go on with 'oracle search --resume"):
+    with pytest.raises(InputError, match=r"is damaged.*continue with 'oracle search --resume"):
         run.evaluations()
     mended = resume_search(run.folder)
     assert rows(mended).equals(expected)
@@ -129,7 +129,7 @@ def test_another_setting_model_or_data_is_refused_by_name(search: Search, tmp_pa
         with pytest.raises(InputError, match=rf"cannot be resumed with {setting} {value} rather than"):
             resume_search(tmp_path / "run", settings={setting: value})
     data.write_text("".join(reversed(lines)))
-    with pytest.raises(InputError, match="the data of the run is required"):
+    with pytest.raises(InputError, match=r"the run's data .* is required"):
         resume_search(tmp_path / "run")
     data.write_text("".join(lines))
     assert resume_search(tmp_path / "run", settings={"batch_rows": 7, "memory": 600}).complete
@@ -141,7 +141,7 @@ def test_another_model_is_refused(search: Search, tmp_path: Path, tiny_folder: P
     manifest = json.loads((tmp_path / "run" / "manifest.json").read_text())
     manifest["model"]["fingerprint"] = "0" * 64
     (tmp_path / "run" / "manifest.json").write_text(json.dumps(manifest))
-    with pytest.raises(InputError, match="the model of the run is required"):
+    with pytest.raises(InputError, match=r"the run's model .* is required"):
         resume_search(tmp_path / "run")
 
 
@@ -170,7 +170,7 @@ def rows_of(table: pd.DataFrame) -> list[tuple[int, ...]]:
 
 def test_a_run_of_another_kind_is_no_beginning(search: Search, tmp_path: Path) -> None:
     first = search(limit=2)
-    with pytest.raises(InputError, match="has the max new tokens 6: to go on from it the same is required, not 5"):
+    with pytest.raises(InputError, match="has the max new tokens 6: a search that starts from it needs that, not 5"):
         search(limit=2, prior=first.folder, max_new_tokens=5, out=tmp_path / "run")
     with pytest.raises(InputError, match="has no values of log_likelihood"):
         search(limit=2, prior=first.folder, criterion="log_likelihood", out=tmp_path / "run")
@@ -203,7 +203,7 @@ def test_ctrl_c_stops_after_the_batch_and_says_how_to_go_on(
     search.send_signal(signal.SIGINT)
     _, errors = search.communicate(timeout=120)
     assert search.returncode == 130
-    assert "go on with: oracle search --resume run" in errors
+    assert "continue with: oracle search --resume run" in errors
     assert "Traceback" not in errors
     assert len(Run.open(tmp_path / "run").evaluations(whole=False)) > 0
     events = [json.loads(line)["event"] for line in (tmp_path / "run" / "log.jsonl").read_text().splitlines()]

@@ -253,7 +253,7 @@ def test_a_folder_that_is_there_is_refused_before_the_model_is_loaded(
     monkeypatch.setattr("oracle.pipeline.setup.load_model", lambda *args, **kwargs: pytest.fail("the model was loaded"))
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "mine").touch()
-    with pytest.raises(InputError, match="is there already"):
+    with pytest.raises(InputError, match="already exists"):
         search(out=tmp_path / "out")
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["mine"]
 
