@@ -1,8 +1,6 @@
-"""What controllers capture of the headroom between static allocations and the oracle."""
-
-import sys
+"""Share of the headroom between static allocations and the oracle that controllers capture."""
 
 from script import main
 
 if __name__ == "__main__":
-    sys.exit(main("controllers"))
+    raise SystemExit(main("controllers"))

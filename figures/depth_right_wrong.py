@@ -1,8 +1,6 @@
-"""What depth right and wrong samples need, and how many wrong ones smaller allocations mend."""
-
-import sys
+"""Depth needed by right and wrong samples, and number of wrong samples that smaller allocations correct."""
 
 from script import main
 
 if __name__ == "__main__":
-    sys.exit(main("depth_right_wrong"))
+    raise SystemExit(main("depth_right_wrong"))

@@ -1,8 +1,6 @@
-"""Which layers the minimal allocations use, over all and by task."""
-
-import sys
+"""Layers used by the minimal allocations, overall and by task."""
 
 from script import main
 
 if __name__ == "__main__":
-    sys.exit(main("layer_use"))
+    raise SystemExit(main("layer_use"))

@@ -1,8 +1,6 @@
-"""The fractions found against the number of allocations tried."""
-
-import sys
+"""Fractions found against the number of allocations tried."""
 
 from script import main
 
 if __name__ == "__main__":
-    sys.exit(main("luck_curve"))
+    raise SystemExit(main("luck_curve"))

@@ -1,8 +1,6 @@
-"""All figures of one run or several."""
-
-import sys
+"""All figures of one or more runs."""
 
 from script import main
 
 if __name__ == "__main__":
-    sys.exit(main())
+    raise SystemExit(main())

@@ -1,8 +1,6 @@
-"""How many sequences need how much, over all and by task, with what is proven."""
-
-import sys
+"""Distribution of minimal budgets over sequences, overall and by task, with proven bounds."""
 
 from script import main
 
 if __name__ == "__main__":
-    sys.exit(main("minimal_budgets"))
+    raise SystemExit(main("minimal_budgets"))

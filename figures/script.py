@@ -1,4 +1,4 @@
-"""What every figure script does: read runs, draw, name the files."""
+"""The common main function of the figure scripts: reads runs, draws, prints the file names."""
 
 import argparse
 import sys
@@ -9,20 +9,20 @@ from analysis.plots.source import Source
 
 
 def main(*names: str) -> int:
-    """Draws the figures named, all if none is, of the runs given on the command line.
+    """Draws the named figures (default: all) of the runs on the command line.
 
     Returns:
-        The exit code: 0, or 2 after a line on standard error: about bad input, or why there is no figure at all.
+        The exit code: 0, or 2 on bad input or if no figure was drawn, with the reason on standard error.
     """
     parser = argparse.ArgumentParser(
         description=f"Draws {', '.join(names or NAMES)} of a run, as PNG and PDF, with the numbers as CSV. "
-        "Of several runs each gets a folder of its own; comparisons lie beside these."
+        "With several runs, one folder per run; comparisons are written next to them."
     )
-    parser.add_argument("runs", metavar="RUN", nargs="+", help="folder that a search wrote")
-    parser.add_argument("--out", metavar="DIR", required=True, help="folder for the figures")
+    parser.add_argument("runs", metavar="RUN", nargs="+", help="run folder")
+    parser.add_argument("--out", metavar="DIR", required=True, help="output folder")
     parser.add_argument("--criterion", metavar="METRIC", help="metric to read runs by (default: their own)")
     parser.add_argument(
-        "--cost", metavar="COST", help="read them by other costs: layers, or a file of 'oracle profile --out'"
+        "--cost", metavar="COST", help="cost to read runs by: layers, or a file of 'oracle profile --out'"
     )
     arguments = parser.parse_args()
     drawn = 0

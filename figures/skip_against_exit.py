@@ -1,8 +1,6 @@
-"""How close skipping and early exit stay to the full model's hidden state and output."""
-
-import sys
+"""Similarity of hidden states and outputs to the full model's, for skipping and for early exit."""
 
 from script import main
 
 if __name__ == "__main__":
-    sys.exit(main("skip_against_exit"))
+    raise SystemExit(main("skip_against_exit"))

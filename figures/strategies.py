@@ -1,8 +1,6 @@
-"""The budgets that search strategies find against the evaluations they spend."""
-
-import sys
+"""Budgets found by search strategies against the number of evaluations."""
 
 from script import main
 
 if __name__ == "__main__":
-    sys.exit(main("strategies"))
+    raise SystemExit(main("strategies"))
