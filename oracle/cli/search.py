@@ -236,6 +236,7 @@ def _given(arguments: argparse.Namespace, base: Any) -> dict[str, Any]:
 
 def _show(arguments: argparse.Namespace, search: Any) -> None:
     """Runs a search, then draws its figures and prints its summary."""
+    from analysis.plots.source import Source
     from analysis.queries import budget_rows
     from oracle.cli.tables import show_summary
 
@@ -249,7 +250,11 @@ def _show(arguments: argparse.Namespace, search: Any) -> None:
             summarised=lambda experiment, summary: found.append((experiment, summary)),
         )
     summary, out = run.summary(), run.folder
-    source = _source(out, found)
+    if found:
+        [(experiment, computed)] = found
+        source = Source(experiment=experiment, folder=out, known=computed)
+    else:
+        source = Source.open(out)  # the stored run had already ended
     if arguments.figures:
         from oracle.cli.figures import draw_runs
 
@@ -263,16 +268,6 @@ def _show(arguments: argparse.Namespace, search: Any) -> None:
     if arguments.figures:
         print(f"Figures: {out / 'figures'}")
     print(f"Next: oracle query {shlex.quote(str(out))} --sequence {first}")
-
-
-def _source(folder: Path, found: list[tuple[Any, Any]]) -> Any:
-    """The source of figures and tables: the summary just computed, or the stored run if it had already ended."""
-    from analysis.plots.source import Source
-
-    if not found:
-        return Source.open(folder)
-    [(experiment, summary)] = found
-    return Source(experiment=experiment, folder=folder, known=summary)
 
 
 def _new_folder(wanted: Path) -> Path:

@@ -1,4 +1,4 @@
-"""Controllers: what decides, at generation time, which layers run; and how they compare with the oracle."""
+"""Controllers, which decide at generation time which layers run, and their comparison with the oracle."""
 
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
@@ -43,7 +43,7 @@ _HOME = {
 
 
 def __getattr__(name: str) -> Any:
-    """Imports on first use: replaying an oracle does not import what trains."""
+    """Imports on first use, so that replaying an oracle does not import the training code."""
     if name not in _HOME:
         raise AttributeError(f"module 'oracle.controllers' has no attribute '{name}'")
     return getattr(import_module(f"oracle.controllers.{_HOME[name]}"), name)

@@ -1,4 +1,4 @@
-"""The contract of controllers: what decides, at generation time, which layers run.
+"""Base classes of controllers, which decide at generation time which layers run.
 
 Shapes: T fed tokens, L layers.
 """
@@ -30,16 +30,16 @@ __all__ = ["Controller", "Kind", "Output", "Scored", "SequenceController", "Toke
 Kind = Literal["sequence", "token"]
 
 CONTEXT = 128
-"""Tokens that FLOPs are counted at, as `oracle profile` does."""
+"""Context length in tokens at which FLOPs are counted, the same as `oracle profile`."""
 
 
 class Scored(NamedTuple):
-    """What a controller made of a sequence, or of a text that it read, as a number.
+    """The metric of one sequence or scored text under a controller.
 
     Attributes:
         value: the metric.
-        cost: layers that ran for a token of the text, the mean; None if they are those of the output.
-        flops: the same in FLOPs, as of an `Output`.
+        cost: mean layers executed per token of the text; None if the output's cost applies.
+        flops: the same in FLOPs, as in `Output`.
     """
 
     value: float
@@ -49,23 +49,22 @@ class Scored(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Output:
-    """What the model wrote under a controller, and what it took.
+    """The model's output under a controller, and its cost.
 
     Attributes:
         family: name of the controller.
-        allocation: the layers that ran; None where every token decided for itself.
-        tokens: generated token ids, the stop token included if it was reached.
-        text: the decoded tokens, special tokens left out.
-        finished: whether the output ended by itself.
-        margin: smallest difference between the two best logits over all steps.
-        rerun: whether a near-tie made the engine evaluate it again, alone.
-        cost: layers executed per generated token. In scope `decode` the first token comes out of the prompt's pass; an
-            output that ends with it, under a controller of tokens, has the full model's cost.
-        fraction: the same over the full model's.
-        flops: per generated token: layers that ran, keys and values of those that did not where the policy projects
-            them, the vocabulary head, and the controller's own decisions; None where they cannot be counted.
-        seconds: wall-clock, its share of the batch that it was part of; the prompt's pass is left out, decisions are
-            not.
+        allocation: the layers that ran; None for token controllers.
+        tokens: generated token ids, including the stop token if it was reached.
+        text: the decoded tokens without special tokens.
+        finished: whether the output ended with a stop token.
+        margin: smallest difference between the two highest logits over all steps.
+        rerun: whether a near-tie made the engine evaluate the output again in a batch of one.
+        cost: layers executed per generated token. In scope `decode` the first token comes from the prompt's pass; under
+            a token controller, an output of that token alone has the full model's cost.
+        fraction: cost over the full model's.
+        flops: FLOPs per generated token: executed layers, projected keys and values of skipped layers where the policy
+            requires them, the vocabulary head, and the controller's own decisions; None if they cannot be counted.
+        seconds: wall-clock share of its batch, in proportion to tokens; includes decisions, excludes the prompt's pass.
     """
 
     family: str
@@ -84,9 +83,9 @@ class Output:
 class Controller(ABC):
     """Decides which layers run.
 
-    `oracle.controllers.compare` builds a controller from its settings, lets it learn from some sequences of a run if it
-    `learns`, and has it write the outputs of others. A new one derives from `SequenceController` or `TokenController`,
-    takes its settings as keyword arguments of its constructor, and is entered into `CONTROLLERS`.
+    `oracle.controllers.compare_run` builds a controller from its settings, fits it on part of a run's sequences if it
+    `learns`, and generates the outputs of the others. A new controller derives from `SequenceController` or
+    `TokenController`, takes its settings as keyword arguments, and is listed in `CONTROLLERS`.
 
     Args:
         engine: runs the model.
@@ -96,36 +95,35 @@ class Controller(ABC):
     kind: ClassVar[Kind]
     learns: ClassVar[bool] = False
     folds: ClassVar[int] = 4
-    """Parts that a comparison splits the sequences into: it learns from the others of each."""
+    """Number of cross-validation folds."""
 
     def __init__(self, engine: Engine) -> None:
         self.engine = engine
 
     @classmethod
     def sweep(cls, layers: int) -> list[dict[str, Any]]:
-        """The settings that a comparison tries, from expensive to cheap.
-
-        Args:
-            layers: L, of the model.
-        """
+        """Settings tried by a comparison, from expensive to cheap, for a model of L layers."""
         return [{}]
 
-    def fit(self, training_set: TrainingSet) -> None:  # noqa: B027 - most learn nothing
-        """Learns from sequences; called before anything is generated, if the controller `learns`."""
+    def fit(self, training_set: TrainingSet) -> None:  # noqa: B027 - most controllers are not trained
+        """Trains the controller; called before any generation if the controller `learns`."""
 
     def state(self) -> dict[str, NDArray[Any]]:
-        """What was learned, as arrays; empty before that, and for controllers that learn nothing."""
+        """Learned parameters as arrays; empty before `fit` and for controllers without training."""
         return {}
 
     def restore(self, state: Mapping[str, NDArray[Any]]) -> None:  # noqa: B027 - see fit
-        """Takes over what another controller of the same settings has learned, as its `state` gave it."""
+        """Sets the learned parameters from the `state` of a controller with the same settings."""
+
+    def _not_fitted(self) -> InputError:
+        return InputError(f"'{self.name}' requires training, but has no learned state; call fit first")
 
     def open(self, prompts: Seq[str | Prompt]) -> list[Prompt]:
-        """Runs the prompts that were not run yet, at full depth."""
+        """Runs each prompt that is still text, at full depth."""
         return [Prompt.of(self.engine, one) if isinstance(one, str) else one for one in prompts]
 
     def generate(self, prompts: Seq[str | Prompt]) -> list[Output]:
-        """Greedy outputs of some prompts, decoded as batches."""
+        """Greedy outputs, one per prompt, decoded in batches."""
         opened = self.open(prompts)
         if not opened:
             return []
@@ -140,21 +138,21 @@ class Controller(ABC):
 
     @abstractmethod
     def score(self, prompts: Seq[Prompt], continuations: Seq[Seq[int]]) -> list[Scored]:
-        """Reads a continuation of each prompt: its mean log-likelihood, in nats/token."""
+        """Mean log-likelihood of one continuation per prompt, in nats/token."""
 
     def decision_flops(self, ran_TL: NDArray[np.bool_]) -> float:
-        """FLOPs of the controller's own decisions over an output, given which layers its fed tokens ran."""
+        """FLOPs of the controller's own decisions over one output, given the layers that each fed token ran."""
         return 0.0
 
     def on(self, engine: Engine) -> Self:
-        """The same controller, with what it has learned, on another engine of the same model."""
+        """A copy, with the learned parameters, on another engine of the same model."""
         other = copy.copy(self)
         other.engine = engine
         return other
 
     @cached_property
     def costs(self) -> Costs | None:
-        """FLOPs of the units; None for models whose FLOPs cannot be counted."""
+        """FLOPs per unit; None for models whose FLOPs cannot be counted."""
         model = self.engine.model
         conditions = Conditions(unit=self.engine.config.unit, context=min(CONTEXT, model.context or CONTEXT))
         try:
@@ -176,13 +174,13 @@ class Controller(ABC):
 
 
 class SequenceController(Controller):
-    """Gives each prompt one allocation."""
+    """Chooses one allocation per prompt."""
 
     kind: ClassVar[Kind] = "sequence"
 
     @abstractmethod
     def allocations(self, prompts: Seq[Prompt]) -> list[Allocation]:
-        """The units that run for each prompt."""
+        """The units that run, one allocation per prompt."""
 
     def _generate(self, prompts: Seq[Prompt]) -> list[Output]:
         allocations = self.allocations(prompts)
@@ -206,7 +204,7 @@ class SequenceController(Controller):
         return self.costs.of(allocation) + self.decision_flops(ran_TL) / fed
 
     def score(self, prompts: Seq[Prompt], continuations: Seq[Seq[int]]) -> list[Scored]:
-        """Reads a continuation of each prompt: its mean log-likelihood, in nats/token."""
+        """Mean log-likelihood of one continuation per prompt, in nats/token."""
         return [
             Scored(self.engine.log_likelihoods(prompt.state, [allocation], ids)[0])
             for prompt, allocation, ids in zip(prompts, self.allocations(prompts), continuations, strict=True)
@@ -214,7 +212,7 @@ class SequenceController(Controller):
 
 
 class TokenController(Controller):
-    """Lets each generated token decide at each layer; tokens of the prompt run every layer.
+    """Decides per generated token and layer; prompt tokens run every layer.
 
     Raises:
         InputError: if the engine's units are sublayers.
@@ -225,11 +223,14 @@ class TokenController(Controller):
     def __init__(self, engine: Engine) -> None:
         super().__init__(engine)
         if engine.config.unit != "layer":
-            raise InputError(f"'{self.name}' decides about layers, but the run's unit is '{engine.config.unit}'")
+            raise InputError(
+                f"'{self.name}' requires a run with unit 'layer', but its unit is '{engine.config.unit}'; "
+                "choose a sequence controller"
+            )
 
     @abstractmethod
     def gate(self, prompts: Seq[Prompt]) -> Gate:
-        """The gate of some prompts, which it knows by their places."""
+        """The gate of a batch; rows are in the order of the prompts."""
 
     def _generate(self, prompts: Seq[Prompt]) -> list[Output]:
         gate = self.gate(prompts)
@@ -241,8 +242,8 @@ class TokenController(Controller):
         return self._output(found.generation, bool(found.generation.ties), allocation=None, cost=cost, flops=flops)
 
     def _spent(self, ran_TL: NDArray[np.bool_], tokens: int, gate: Gate) -> tuple[float, float | None]:
-        """Layers and FLOPs a token, given which layers all tokens ran, in scope `sequence` the prompt's before them."""
-        fed = tokens - 1  # the first token comes out of the prompt's pass
+        """Layers and FLOPs per token; in scope `sequence` the first rows of `ran_TL` are the prompt's tokens."""
+        fed = tokens - 1  # the first token comes from the prompt's pass
         ran_TL = ran_TL[len(ran_TL) - fed :] if fed else np.ones((1, self.engine.units.count), dtype=np.bool_)
         return float(ran_TL.sum(1).mean()), self._flops(ran_TL, propagates=gate.policy == "propagate")
 
@@ -254,7 +255,7 @@ class TokenController(Controller):
         return float(layers + states + self.costs.overhead + self.decision_flops(ran_TL) / len(ran_TL))
 
     def score(self, prompts: Seq[Prompt], continuations: Seq[Seq[int]]) -> list[Scored]:
-        """Reads a continuation of each prompt: its mean log-likelihood, in nats/token."""
+        """Mean log-likelihood of one continuation per prompt, in nats/token."""
         gate = self.gate(prompts)
         scores = self.engine.score_gated([prompt.state for prompt in prompts], gate, continuations)
         return [

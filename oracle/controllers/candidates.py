@@ -1,4 +1,4 @@
-"""Masks worth evaluating on every sequence, and a small code book of them.
+"""Candidate masks for all sequences, and a small code book of them.
 
 Shapes: N sequences, M masks.
 """
@@ -24,17 +24,17 @@ def candidate_masks(
     metric: str,
     tolerance: float,
 ) -> list[Allocation]:
-    """Masks that what is known of some sequences speaks for.
+    """Masks suggested by the outcomes of some sequences, by rising cost.
 
-    At each budget unified skipping, the layers of highest block influence, and those that a regression over the
-    outcomes finds most useful; then the masks that together save most on these sequences; nothing and everything.
+    Per budget: unified skipping, the units of highest block influence, and the units of highest regression weight over
+    the outcomes. Then the masks that together save most on these sequences, the empty mask and the full model.
 
     Args:
-        histories: what a search found for each sequence, the full model among it.
-        influence: block influence of each unit.
+        histories: outcomes of the search per sequence, including the full model's.
+        influence: block influence per unit.
         budgets: numbers of units.
         metric: name of the quality in the outcomes.
-        tolerance: of the criterion.
+        tolerance: tolerance of the criterion.
     """
     space, memory = Space.of(len(influence)), Memory()
     for outcomes in histories:
@@ -51,16 +51,16 @@ def candidate_masks(
 
 
 def code_book(quality_NM: NDArray[np.float64], cost_M: NDArray[np.float64], *, size: int, price: float) -> list[int]:
-    """Greedy cover: the few masks that, each sequence taking its best one, are worth most together.
+    """Greedy cover: columns of the masks with the highest total value when each sequence uses its best one.
 
     Args:
-        quality_NM: quality of every mask on every sequence.
-        cost_M: of the masks, as fractions of the full model's.
-        size: how many at most.
-        price: what a whole full model is worth, in units of quality.
+        quality_NM: quality per sequence and mask.
+        cost_M: cost of the masks, as fractions of the full model's.
+        size: maximum number of masks.
+        price: cost of the full model, in units of quality.
 
     Returns:
-        Columns, in the order in which they were taken; fewer than `size` if no more of them helps.
+        Columns in the order of selection; fewer than `size` if no further mask adds value.
     """
     worth_NM = quality_NM - price * cost_M
     chosen = [int(worth_NM.sum(0).argmax())]

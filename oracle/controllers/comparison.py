@@ -1,4 +1,4 @@
-"""All controllers on one run: quality, executed fraction, headroom captured, speed."""
+"""Comparison of controllers on one run: quality, executed fraction, captured headroom, speed."""
 
 import math
 from collections.abc import Iterator
@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from analysis import mean_interval
 from oracle.controllers.cross_validation import CrossValidation, Result
-from oracle.controllers.headroom import Frontiers, captured
+from oracle.controllers.headroom import RESAMPLES, Frontiers, captured
 from oracle.controllers.methods.gates import SHAPES, GlavasFixed, GlavasHidden
 from oracle.controllers.quality_table import QualityTable
 from oracle.controllers.registry import CONTROLLERS, chosen, setting
@@ -33,7 +33,7 @@ __all__ = ["SCHEMA", "Comparison", "Curves", "compare_run"]
 FOLDER = "controllers"
 
 VERSION = 2
-"""Moves when results of the same settings would come out differently; those of another version are computed again."""
+"""Increment when the same settings give different results; results of other versions are recomputed."""
 
 TIMED = ("tokens_per_second", "speedup", "of_ideal")
 
@@ -56,24 +56,24 @@ SCHEMA = pa.schema(
         *((f"{name}_{batch}", pa.float64()) for name in TIMED for batch in BATCHES),
     ]
 )
-"""Of each controller and setting. `executed_fraction` and `quality`: means over sequences, out of sample. Beside them
-at equal fraction: the best static mask, the oracle, the null oracle against shuffled references, and the best mixture
-of static masks by a coin. `captured`: (quality - static) / (oracle - static) with its 95 % interval. `flops`: per
-generated token; `flops_fraction`: over the full model's. `speedup`: over the full model in the same minute; `of_ideal`:
-over the ideal 1 / fraction, of the layers that ran while it was timed, over the first 8 tokens of an output."""
+"""One row per controller and setting. `executed_fraction`, `quality`: means over sequences, out of sample. Baselines at
+equal fraction: the best static mask, the oracle, the null oracle (shuffled references), and the best random mixture of
+static masks. `captured`: (quality - static) / (oracle - static) with its 95 % interval. `flops`: per generated token;
+`flops_fraction`: over the full model's. `speedup`: over the full model, timed in turns; `of_ideal`: over 1 / fraction,
+with the fraction of layers that ran while timed, over the first 8 tokens of an output."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Comparison:
-    """The table of all controllers.
+    """Results of a comparison.
 
     Attributes:
-        rows: one a controller and setting, the columns of `SCHEMA`.
-        findings: what hidden states add to a gate with a fixed input, one for each shape of gate that was tried.
+        rows: one row per controller and setting, with the columns of `SCHEMA`.
+        findings: quality gained by hidden-state input over fixed input, one entry per gate shape.
         left_out: controllers that the run's unit does not allow.
-        metric: what quality is.
-        sequences: how many there were.
-        path: of the table, which also has the controllers of earlier comparisons of the same sequences.
+        metric: name of the quality metric.
+        sequences: number of sequences.
+        path: the table's file; it also holds the controllers of earlier comparisons of the same sequences.
     """
 
     rows: pd.DataFrame
@@ -85,7 +85,7 @@ class Comparison:
 
 
 def derived_tables(context: RunContext) -> DerivedTables:
-    """The tables of `RUN/controllers`, from which an interrupted comparison goes on."""
+    """Tables of `RUN/controllers`, from which an interrupted comparison continues."""
     origin = origin_of(context.run.manifest)
     return DerivedTables(context.run.folder / FOLDER, key=key_of(VERSION, origin, context.ids), origin=origin)
 
@@ -101,23 +101,23 @@ def compare_run(
     trust_remote_code: bool = False,
     watch: Watch = silent,
 ) -> Comparison:
-    """Tries controllers on the sequences of a run, and writes `RUN/controllers/comparison.parquet`.
+    """Compares controllers on the sequences of a run, and writes `RUN/controllers/comparison.parquet`.
 
-    What learns is trained on some sequences and judged by others. Finished controllers are kept beside the table, and a
-    comparison that was interrupted goes on from them.
+    Controllers that learn are cross-validated. Finished controllers are stored next to the table, and an interrupted
+    comparison continues from them.
 
     Args:
         folder: the run.
-        controllers: names with commas between them, or `all`.
-        model: the run's model, if it is loaded already.
-        limit: sequences at most, spread evenly; None for all.
-        timed: whether tokens a second are measured.
-        device: where the model is loaded to; None for the run's setting.
-        trust_remote_code: whether code that comes with the model may run when it is loaded.
-        watch: shows progress.
+        controllers: comma-separated names, or `all`.
+        model: the run's model, if already loaded.
+        limit: maximum number of sequences, evenly spaced over the run; None for all.
+        timed: whether to measure tokens per second.
+        device: device to load the model on; None for the run's setting.
+        trust_remote_code: whether code shipped with the model may run while loading it.
+        watch: reports progress.
 
     Raises:
-        InputError: for unknown names, fewer than two sequences, or whatever is wrong with the run.
+        InputError: for unknown names, fewer than two sequences, or an invalid run.
     """
     run = Run.open(folder)
     names, left_out = _suitable(chosen(controllers), run.manifest["config"]["unit"])
@@ -127,7 +127,7 @@ def compare_run(
     prompts = [example.prompt for example in context.examples.values()]
     stopwatch = Stopwatch(context.engine.model, context.engine.config, prompts) if timed else None
     wanted = [(name, settings) for name in names for settings in CONTROLLERS[name].sweep(context.units)]
-    # Everything is measured against these.
+    # The baselines need these two.
     basis = [(name, settings) for name in ("full", "static") for settings in CONTROLLERS[name].sweep(context.units)]
     queue = [*basis, *(one for one in wanted if one not in basis)]
     results = {}
@@ -157,20 +157,24 @@ def compare_run(
 
 
 def _suitable(names: list[str], unit: str) -> tuple[list[str], list[str]]:
-    """The controllers that a run's unit allows, and those that it does not, if all were asked for."""
+    """Controllers that the run's unit allows, and those it does not.
+
+    Raises:
+        InputError: if the latter were requested by name.
+    """
     unable = [name for name in names if unit != "layer" and CONTROLLERS[name].kind == "token"]
     suitable = [name for name in names if name not in unable]
     if unable and names != list(CONTROLLERS):
         others = ",".join(name for name, kind in CONTROLLERS.items() if kind.kind != "token")
         raise InputError(
-            f"{', '.join(unable)} decide about layers, but the run's unit is '{unit}'; for it there are: "
-            f"--controllers {others}"
+            f"{', '.join(unable)}: a run with unit 'layer' is required, but its unit is '{unit}'; "
+            f"use --controllers {others}"
         )
     return suitable, unable
 
 
 def _keep(tables: DerivedTables, table: pa.Table, findings: list[dict[str, Any]]) -> Path:
-    """Writes a comparison; of an earlier one, the controllers that were not asked for now stay."""
+    """Writes a comparison, and keeps rows of an earlier one for the controllers not compared now."""
     rows, now = table.to_pylist(), set(table.column("controller").to_pylist())
     if earlier := tables.read("comparison", SCHEMA):
         rows += [row for row in earlier[0].to_pylist() if row["controller"] not in now]
@@ -181,7 +185,7 @@ def _keep(tables: DerivedTables, table: pa.Table, findings: list[dict[str, Any]]
 
 
 def _within(advance: Advance) -> Watch:
-    """Shows what is done within a controller beside the bar of all of them: there is one bar at a time."""
+    """Reports progress within one controller as a remark on the outer bar: only one bar is shown at a time."""
 
     @contextmanager
     def watch(description: str, total: int) -> Iterator[Advance]:
@@ -200,8 +204,8 @@ def _within(advance: Advance) -> Watch:
 def _row(result: Result, full: Result, frontiers: Frontiers, seed: int) -> dict[str, Any]:
     quality_N = result.rows["quality"].to_numpy(np.float64)
     fraction = float(result.rows["fraction"].mean())
-    beside = frontiers.beside(fraction)
-    share, low, high = captured(quality_N, beside.static_N, beside.oracle_N, seed=seed)
+    baselines = frontiers.at(fraction)
+    share, low, high = captured(quality_N, baselines.static_N, baselines.oracle_N, seed=seed)
     flops, whole = (one.rows["flops"].astype(float).mean() for one in (result, full))
     return {
         "controller": result.controller,
@@ -209,10 +213,10 @@ def _row(result: Result, full: Result, frontiers: Frontiers, seed: int) -> dict[
         "kind": result.kind,
         "executed_fraction": fraction,
         "quality": float(quality_N.mean()),
-        "static_quality": float(beside.static_N.mean()),
-        "oracle_quality": float(beside.oracle_N.mean()),
-        "null_quality": beside.null,
-        "mixed_quality": beside.mixed,
+        "static_quality": float(baselines.static_N.mean()),
+        "oracle_quality": float(baselines.oracle_N.mean()),
+        "null_quality": baselines.null,
+        "mixed_quality": baselines.mixed,
         "captured": share,
         "captured_low": low,
         "captured_high": high,
@@ -232,16 +236,13 @@ def _speeds(result: Result) -> dict[str, float | None]:
     return found
 
 
-RESAMPLES = 2000
-
-
 class Curves:
-    """The sweeps of a comparison.
+    """Quality against executed fraction over each controller's sweep.
 
     Args:
         context: the run.
-        quality_table: knows the full model and the empty mask, where every curve ends.
-        results: of all controllers and settings.
+        quality_table: gives the qualities of the full model and the empty mask, the ends of every curve.
+        results: results of all controllers and settings.
     """
 
     def __init__(self, context: RunContext, quality_table: QualityTable, results: Seq[Result]) -> None:
@@ -251,28 +252,27 @@ class Curves:
         self._ends = [(0.0, ends_N2[:, 0]), (1.0, ends_N2[:, 1])]
 
     def points(self, controller: str, **settings: Any) -> list[tuple[float, NDArray[np.float64]]]:
-        """Mean fractions and qualities of each sequence, over the settings that agree with these, and both ends."""
+        """Mean fraction and per-sequence qualities (N) of both ends and of each matching setting."""
         return [*self._ends, *(_point(one) for one in self._matching(controller, settings))]
 
     def _matching(self, controller: str, settings: dict[str, Any]) -> list[Result]:
         return [
-            one for one in self._results if (one.controller == controller and settings.items() <= one.settings.items())
+            one for one in self._results if one.controller == controller and settings.items() <= one.settings.items()
         ]
 
     def findings(self, seed: int) -> list[dict[str, Any]]:
-        """What a gate gains from seeing the hidden state: for each shape the mean difference in quality.
+        """Quality gained by hidden-state input over fixed input, per gate shape.
 
-        A gate with a fixed input is one learned mask; Glavas et al. 2024 (arXiv 2410.20022) found it about as good. At
-        the fraction of each gate that sees hidden states, the quality of the fixed ones is read off their curve, linear
-        between neighbours; the differences are averaged over the sweep and then over sequences.
+        A gate with a fixed input is one learned mask; Glavas et al. 2024 (arXiv 2410.20022) found it about as good. The
+        fixed gates' quality is interpolated linearly at the fraction of each hidden-state gate; the differences are
+        averaged over the sweep and then over sequences.
 
         Args:
-            seed: of the bootstrap over sequences.
+            seed: seed of the bootstrap over sequences.
 
         Returns:
-            For each shape that both kinds were tried with: `shape`, `difference` (hidden minus fixed, in units of the
-            metric), `low` and `high` (95 % interval; None for a single sequence), `settings` (how many), `fraction`
-            (the mean over them).
+            Per shape with both inputs: `shape`, `difference` (hidden minus fixed, in units of the metric), `low` and
+            `high` (95 % interval; None for a single sequence), `settings` (number), `fraction` (mean over settings).
         """
         found = []
         for shape in SHAPES:

@@ -1,6 +1,6 @@
-"""One controller with one setting, on all sequences of a run, none of which it has learned from.
+"""Evaluates one controller with one setting on all sequences of a run, out of sample.
 
-What is finished is kept, and what was learned too, so that a comparison can go on.
+Finished results and learned parameters are stored, so that an interrupted comparison continues from them.
 """
 
 import hashlib
@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 
-from oracle.controllers.base import Controller, Kind, Output
+from oracle.controllers.base import Controller, Kind
 from oracle.controllers.quality_table import QualityTable
 from oracle.controllers.registry import CONTROLLERS, make, setting
 from oracle.controllers.run_context import RunContext
@@ -42,14 +42,14 @@ SCHEMA = pa.schema(
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Result:
-    """What a controller did.
+    """Result of one controller with one setting.
 
     Attributes:
         controller: its name.
         settings: its settings.
         kind: `sequence` or `token`.
-        rows: one a sequence, in the order of the context: the columns of `SCHEMA`.
-        speeds: as measured; empty if they were not.
+        rows: one row per sequence, in the order of the context, with the columns of `SCHEMA`.
+        speeds: measured speeds; empty without timing.
     """
 
     controller: str
@@ -60,14 +60,14 @@ class Result:
 
 
 class CrossValidation:
-    """Tries controllers on a run.
+    """Cross-validates controllers on a run.
 
     Args:
         context: the run.
-        quality_table: what they may learn from.
-        tables: keeps what is finished.
-        stopwatch: times them; None for no timing.
-        watch: shows progress.
+        quality_table: quality per allocation and sequence.
+        tables: stores finished results.
+        stopwatch: measures speed; None for no timing.
+        watch: reports progress.
     """
 
     def __init__(
@@ -83,7 +83,7 @@ class CrossValidation:
         self._seed = int(context.run.manifest["seed"])
 
     def result(self, name: str, settings: dict[str, Any]) -> Result:
-        """What a controller does, from the tables if it is there."""
+        """Result of one controller and setting, read from the tables if stored there."""
         stem = _stem(name, settings)
         kept = self._tables.read(stem, SCHEMA)
         if kept and (kept[1]["speeds"] or self._stopwatch is None):
@@ -112,14 +112,23 @@ class CrossValidation:
             outputs = controller.generate([context.examples[one].prompt for one in held])
             judged = quality_of(context, controller, [sequences[one] for one in held], outputs)
             for one, output, found in zip(held, outputs, judged, strict=True):
-                row = {"sequence": one, "fold": fold, "quality": found.value, **_columns(output)}
-                if found.cost is not None:  # the quality is that of other texts than the output
+                row = {
+                    "sequence": one,
+                    "fold": fold,
+                    "quality": found.value,
+                    "fraction": output.fraction,
+                    "flops": output.flops,
+                    "tokens": len(output.tokens),
+                    "seconds": output.seconds,
+                    "text": output.text,
+                }
+                if found.cost is not None:  # the quality is of scored texts, not of the output
                     row |= {"fraction": found.cost / context.units, "flops": found.flops}
                 rows.append(row)
         return rows, controller
 
     def _train(self, controller: Controller, stem: str, ids: list[str]) -> None:
-        """Has it learn from some sequences, unless that was done before."""
+        """Trains a controller on these sequences, or loads the stored parameters."""
         path = self._tables.folder / "learned" / f"{stem}.safetensors"
         about = {**self._tables.provenance, "controller": controller.name, "sequences": ids}
         if load_learned(path, controller, about["key"]):
@@ -139,20 +148,10 @@ class CrossValidation:
 
 
 def parts(ids: Seq[str], count: int, seed: int) -> list[list[str]]:
-    """Splits sequences at random into so many parts of nearly equal size, or as many as there are sequences."""
+    """Random split into `count` parts of nearly equal size, at most one part per sequence."""
     order = np.random.default_rng(seed).permutation(len(ids))
     split = np.array_split(order, min(count, len(ids)))
     return [[ids[place] for place in sorted(part.tolist())] for part in split]
-
-
-def _columns(output: Output) -> dict[str, Any]:
-    return {
-        "fraction": output.fraction,
-        "flops": output.flops,
-        "tokens": len(output.tokens),
-        "seconds": output.seconds,
-        "text": output.text,
-    }
 
 
 def _stem(name: str, settings: dict[str, Any], fold: int | None = None) -> str:

@@ -1,4 +1,4 @@
-"""How much of the oracle's headroom a controller captures: at equal fraction, over what one static mask gives.
+"""Share of the oracle's headroom over the best static mask that a controller captures, at equal fraction.
 
 Shapes: N sequences, P points of the static curve, B resamples.
 """
@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 import analysis
 from analysis.luck.null_oracle import GRID
 
-__all__ = ["Beside", "Frontiers", "captured"]
+__all__ = ["RESAMPLES", "Baselines", "Frontiers", "captured"]
 
 FloatArray = NDArray[np.float64]
 
@@ -20,16 +20,16 @@ CONFIDENCE = 0.95
 
 
 @dataclass(frozen=True, kw_only=True)
-class Beside:
-    """What stands beside a controller at its fraction.
+class Baselines:
+    """Qualities at one mean fraction.
 
     Attributes:
-        static_N: quality of the best static mask on each sequence, out of sample; between two masks of the curve a
-            sequence gets one of them at random, and this is the expectation.
-        oracle_N: of the data-set oracle.
-        null: mean quality of the null oracle, against shuffled references; None where there is none.
-        mixed: mean quality of the best mixture of static masks, the empty one and the full model among them: what a
-            coin gets that knows nothing of the sequence.
+        static_N: quality of the best static mask per sequence, out of sample; between two masks of the curve, the
+            expectation of a random choice between them.
+        oracle_N: quality of the data-set oracle per sequence.
+        null: mean quality of the null oracle, against shuffled references; None if not available.
+        mixed: mean quality of the best random mixture of static masks, including the empty mask and the full model:
+            the level reached without any information about the sequence.
     """
 
     static_N: FloatArray
@@ -44,8 +44,8 @@ class Frontiers:
     Args:
         experiment: the run, in layers.
         ids: the sequences, in the order of all arrays.
-        static: for each point of the static curve its mean fraction and the quality of each sequence, out of sample;
-            the full model and the empty mask among them.
+        static: mean fraction and out-of-sample quality per sequence (N) of each point of the static curve, including
+            the full model and the empty mask.
     """
 
     def __init__(self, experiment: analysis.Experiment, ids: list[str], static: list[tuple[float, FloatArray]]) -> None:
@@ -62,11 +62,11 @@ class Frontiers:
         self._at_P = np.array([fraction for fraction, _ in curve])
         self._static_PN = np.stack([quality_N for _, quality_N in curve])
 
-    def beside(self, fraction: float) -> Beside:
-        """What stands at a mean fraction; beyond the full model's, what stands there."""
+    def at(self, fraction: float) -> Baselines:
+        """Baselines at a mean fraction; fractions above 1 count as 1."""
         at = min(fraction, 1.0)
         static_N = np.array([np.interp(at, self._at_P, column) for column in self._static_PN.T])
-        return Beside(
+        return Baselines(
             static_N=static_N,
             oracle_N=self._oracle(at),
             null=None if self._null is None else float(np.interp(at, GRID, self._null)),
@@ -74,14 +74,14 @@ class Frontiers:
         )
 
     def _oracle(self, fraction: float) -> FloatArray:
-        """Quality of each sequence in the oracle's choice under a mean budget."""
+        """Quality per sequence of the oracle's choice under a mean budget."""
         least = float(self._frontier.fraction[0])
         cost_N = self._frontier.costs(max(fraction, least))
         column_N = (self._items.cost_NK == cost_N[:, None]).argmax(1)
         return self._items.qualities(column_N)[self._order]
 
     def _mixed(self, fraction: float) -> float:
-        """The upper concave hull of the static curve's means."""
+        """Upper concave hull of the static curve's means."""
         mean_P, best = self._static_PN.mean(1), -np.inf
         for low, x in enumerate(self._at_P):
             for high, y in enumerate(self._at_P):
@@ -94,21 +94,21 @@ class Frontiers:
 def captured(
     quality_N: FloatArray, low_N: FloatArray, high_N: FloatArray, *, seed: int, resamples: int = RESAMPLES
 ) -> tuple[float | None, float | None, float | None]:
-    """(controller - static best) / (oracle - static best), and its 95 % paired bootstrap interval over sequences.
+    """(controller - static best) / (oracle - static best), with a 95 % paired bootstrap interval over sequences.
 
     Sequences are resampled with all three of their qualities; the choices of the oracle and of the static curve stay
     those of the whole data set, at the controller's mean fraction.
 
     Args:
-        quality_N: of the controller.
-        low_N: of the best static mask at equal fraction.
-        high_N: of the oracle at equal fraction.
-        seed: of the resampling.
-        resamples: B.
+        quality_N: quality of the controller.
+        low_N: quality of the best static mask at equal fraction.
+        high_N: quality of the oracle at equal fraction.
+        seed: seed of the resampling.
+        resamples: number of resamples, B.
 
     Returns:
-        Share, low and high end. All None where the oracle is no better than the static mask; the ends also where that
-        is so in more than one resample of forty, or there are fewer than two sequences.
+        Share and both ends of its interval. All None if the oracle is no better than the static mask; the ends are None
+        if that holds in more than 1 of 40 resamples, or with fewer than two sequences.
     """
     gained_N, room_N = quality_N - low_N, high_N - low_N
     if not room_N.mean() > 1e-9:

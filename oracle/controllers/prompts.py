@@ -1,19 +1,16 @@
-"""What controllers are given: prompts that were run, and sequences to learn from.
+"""Prompts after their full-depth pass, and training examples.
 
 Shapes: P prompt tokens, D hidden width, W windows.
 """
 
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any, Self, TypeVar
+from typing import Any, Self, TypeVar
 
 import torch
 from torch import Tensor
 
 from oracle.engine import Engine, PromptState
-
-if TYPE_CHECKING:
-    pass
 
 __all__ = ["Example", "Prompt"]
 
@@ -26,12 +23,12 @@ class Prompt:
 
     Attributes:
         text: the prompt.
-        state: what the pass left behind.
+        state: keys, values and last logits of the pass.
     """
 
     text: str
     state: PromptState
-    _kept: dict[Hashable, Any] = field(default_factory=dict, repr=False)
+    _cache: dict[Hashable, Any] = field(default_factory=dict, repr=False)
 
     @classmethod
     def of(cls, engine: Engine, text: str) -> Self:
@@ -40,29 +37,29 @@ class Prompt:
 
     @property
     def first(self) -> int:
-        """The first token of the full model's output, which the pass over the prompt gives."""
+        """First token of the full model's output, from the prompt's pass."""
         return int(self.state.logits_V.argmax())
 
-    def once(self, key: Hashable, compute: Callable[[], Result]) -> Result:
-        """What was computed of the prompt under this key; several controllers and settings look at the same."""
-        if key not in self._kept:
-            self._kept[key] = compute()
-        return self._kept[key]
+    def cached(self, key: Hashable, compute: Callable[[], Result]) -> Result:
+        """The cached result under this key, shared between controllers and settings."""
+        if key not in self._cache:
+            self._cache[key] = compute()
+        return self._cache[key]
 
-    def forgetful(self, engine: Engine) -> "Prompt":
-        """The same prompt with what its pass gives, hidden states included, and nothing else: for measuring time.
+    def timing_copy(self, engine: Engine) -> "Prompt":
+        """A copy for timing that keeps the results of the prompt's pass, hidden states included, and no others.
 
-        It is a prompt of its own, for of equal rows the engine would run one.
+        Its state is a separate object because the engine runs identical rows once.
         """
-        middle = self.once("middle", lambda: self._middle(engine))
-        return Prompt(text=self.text, state=replace(self.state), _kept={"middle": middle})
+        middle = self.cached("middle", lambda: self._middle(engine))
+        return Prompt(text=self.text, state=replace(self.state), _cache={"middle": middle})
 
     def windows(self, engine: Engine, count: int) -> Tensor:
-        """Means of the full model's states at half depth over so many windows of the prompt, in float32 (W D).
+        """Mean hidden state of the full model at half depth, per window of the prompt, in float32 (W D).
 
-        A prompt that is shorter than that has windows of one token.
+        A prompt of fewer than `count` tokens has windows of one token.
         """
-        middle_PD = self.once("middle", lambda: self._middle(engine))
+        middle_PD = self.cached("middle", lambda: self._middle(engine))
         return torch.stack([part.mean(0) for part in middle_PD.tensor_split(min(count, len(middle_PD)))])
 
     def _middle(self, engine: Engine) -> Tensor:
@@ -73,10 +70,10 @@ class Prompt:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Example:
-    """A sequence to learn from.
+    """A training sequence.
 
     Attributes:
-        id: of the sequence.
+        id: id of the sequence.
         prompt: its prompt.
         tokens: the full model's output.
     """

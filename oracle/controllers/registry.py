@@ -1,4 +1,4 @@
-"""The controllers by name."""
+"""Controllers by name."""
 
 from typing import Any
 
@@ -36,27 +36,27 @@ CONTROLLERS: dict[str, type[Controller]] = {
         GlavasFixed,
     )
 }
-"""In the order of a comparison's table."""
+"""Name to class, in the order of a comparison's table."""
 
 
 def chosen(names: str) -> list[str]:
-    """The names in a list with commas, or `all`, in the order of the table.
+    """Controller names from a comma-separated list or `all`, in the order of the table.
 
     Raises:
-        InputError: if one of them is none.
+        InputError: for an unknown name or an empty list.
     """
     wanted = [name.strip() for name in names.split(",") if name.strip()]
     for name in wanted:
         if name != "all" and name not in CONTROLLERS:
             hint = nearest_hint(name, CONTROLLERS)
-            raise InputError(f"a controller is one of {', '.join(CONTROLLERS)} (or all), not '{name}'{hint}")
+            raise InputError(f"a controller must be one of {', '.join(CONTROLLERS)} (or all), not '{name}'{hint}")
     if not wanted:
-        raise InputError(f"--controllers needs all or some of {', '.join(CONTROLLERS)}")
+        raise InputError(f"--controllers requires 'all' or a list of {', '.join(CONTROLLERS)}, got none")
     return list(CONTROLLERS) if "all" in wanted else [name for name in CONTROLLERS if name in wanted]
 
 
 def make(name: str, context: RunContext, settings: dict[str, Any]) -> Controller:
-    """A controller of a run's engine, by name and settings."""
+    """Creates a controller on the run's engine, by name and settings."""
     kind = CONTROLLERS[name]
     if issubclass(kind, OracleController):
         return kind.of(context.run, context.engine, **settings)
@@ -64,5 +64,5 @@ def make(name: str, context: RunContext, settings: dict[str, Any]) -> Controller
 
 
 def setting(settings: dict[str, Any]) -> str:
-    """Settings in words, such as `speedup=2.0`."""
+    """Settings as text, such as `speedup=2.0`."""
     return ", ".join(f"{name}={value}" for name, value in settings.items())

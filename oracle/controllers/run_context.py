@@ -1,4 +1,4 @@
-"""What controllers are compared on: a run, its model, and its sequences with the full model's outputs."""
+"""Input of a controller comparison: a run, its model, and its sequences with the full model's outputs."""
 
 from collections.abc import Sequence as Seq
 from dataclasses import dataclass, replace
@@ -21,14 +21,14 @@ __all__ = ["RunContext"]
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class RunContext:
-    """A run as a controller meets it.
+    """A run with its model loaded and its prompts evaluated.
 
     Attributes:
         run: the run.
-        engine: runs its model under its settings.
-        experiment: its evaluations, in layers.
-        sequences: those that are looked at.
-        examples: the same with their prompts run, by id.
+        engine: the run's model under the run's settings.
+        experiment: its evaluations, with costs in layers.
+        sequences: the selected sequences.
+        examples: the same with their prompt states, by id.
     """
 
     run: Run
@@ -44,21 +44,22 @@ class RunContext:
         """Loads a run's model and runs its prompts.
 
         Args:
-            folder: the run; its search has to have ended.
-            model: the run's model, if it is loaded already.
-            limit: sequences at most, spread evenly; None for all.
-            watch: shows progress.
+            folder: a run whose search has ended.
+            model: the run's model, if already loaded.
+            limit: maximum number of sequences, evenly spaced over the run; None for all.
+            watch: reports progress.
 
         Raises:
-            InputError: if there are fewer than two sequences, or the run or the model are not what they have to be.
+            InputError: if there are fewer than two sequences, or the run or the model is not valid.
         """
         run = Run.open(folder)
-        run.summary()  # or says that the search did not end
+        run.summary()  # raises if the search has not ended
         found = searched_sequences(run)
         chosen = spread(found, limit) if limit is not None else found
         if len(chosen) < 2:
             raise InputError(
-                f"a comparison needs at least 2 sequences, some to learn from and some to judge by, not {len(chosen)}"
+                f"a comparison requires at least 2 sequences, but there are {len(chosen)}; "
+                "give a larger --limit or search more sequences"
             )
         engine = Engine(model_of(run, model), SearchConfig.from_dict(run.manifest["config"]))
         note(watch, engine.model.headline())
@@ -78,22 +79,21 @@ class RunContext:
 
     @property
     def units(self) -> int:
-        """How many layers (or sublayers) there are."""
+        """Number of units: layers or sublayers."""
         return self.engine.units.count
 
     @property
     def metric(self) -> str:
-        """The run's criterion."""
+        """Name of the run's criterion metric."""
         return self.experiment.metric
 
     @property
     def ids(self) -> list[str]:
-        """Of the sequences."""
+        """Ids of the sequences."""
         return [sequence.id for sequence in self.sequences]
 
 
 def _only(experiment: analysis.Experiment, ids: list[str]) -> analysis.Experiment:
-    """The experiment of some of its sequences."""
     if len(ids) == len(experiment.sequences):
         return experiment
     rows = {

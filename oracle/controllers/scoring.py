@@ -1,4 +1,4 @@
-"""The run's criterion applied to a controller: to its outputs, or to texts that it scores."""
+"""The run's criterion metric of a controller's outputs, or of texts that it scores."""
 
 from collections.abc import Sequence as Seq
 
@@ -15,13 +15,13 @@ __all__ = ["quality_of"]
 def quality_of(
     context: RunContext, controller: Controller, sequences: Seq[Sequence], outputs: Seq[Output]
 ) -> list[Scored]:
-    """The run's metric for each sequence: of the controller's output, or of the texts that it scored.
+    """The run's criterion metric, one value per sequence.
 
     Args:
         context: the run.
-        controller: gave the outputs; scores texts where the metric is a likelihood or a choice.
-        sequences: to judge.
-        outputs: one per sequence.
+        controller: the controller that generated the outputs; scores texts if the metric is a likelihood or a choice.
+        sequences: the sequences to evaluate.
+        outputs: one output per sequence.
     """
     kind = get_metric(context.metric).kind
     pairs = list(zip(sequences, outputs, strict=True))
@@ -43,7 +43,7 @@ def _scores(context: RunContext, controller: Controller, sequence: Sequence, tex
 
 
 def _answered(scores: Seq[Scored], answer: int | None) -> Scored:
-    """Whether the likeliest choice is the right one; all are scored, and cost what they cost on average."""
+    """1 if the likeliest choice is the right one, else 0; costs are means over the scored choices."""
     chosen = int(np.argmax([score.value for score in scores]))
     cost, flops = (_mean([getattr(score, name) for score in scores]) for name in ("cost", "flops"))
     return Scored(float(chosen == answer), cost, flops)

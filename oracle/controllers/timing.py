@@ -1,4 +1,4 @@
-"""How fast a controller decodes, beside the full model in the same run."""
+"""Decoding speed of a controller, timed in turns with the full model."""
 
 from collections.abc import Sequence as Seq
 from dataclasses import dataclass, replace
@@ -12,26 +12,26 @@ from oracle.engine import Engine
 from oracle.engine.decode import Settings
 from oracle.models import LanguageModel
 
-__all__ = ["BATCHES", "Speed", "Steady", "Stopwatch"]
+__all__ = ["BATCHES", "FixedLengthEngine", "Speed", "Stopwatch"]
 
 ROUNDS = {1: 2, 8: 1, 32: 1}
-"""Batches, and how often each is timed: small ones are over soon. The fastest round counts, for others only slow it."""
+"""Batch size to number of timed rounds; the fastest round counts, because other load on the machine only slows it."""
 
 BATCHES = tuple(ROUNDS)
 
 NEW_TOKENS = 8
-"""Tokens of every timed output; the first one comes out of the prompt's pass and is not counted."""
+"""Tokens of every timed output; the first one comes from the prompt's pass and is not counted."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Speed:
-    """One measurement.
+    """One speed measurement.
 
     Attributes:
-        batch: prompts decoded together.
-        tokens_per_second: generated tokens, decisions included and the prompts' passes left out.
-        full: the same of the full model, measured in turns with it.
-        fraction: of the layers that ran meanwhile.
+        batch: number of prompts decoded together.
+        tokens_per_second: generated tokens per second; includes decisions, excludes the prompts' passes.
+        full: the full model's tokens per second, measured in turns.
+        fraction: mean fraction of layers that ran while timed.
     """
 
     batch: int
@@ -40,8 +40,8 @@ class Speed:
     fraction: float
 
 
-class Steady(Engine):
-    """An engine whose outputs have one length, so that a batch stays whole, and where near-ties do not matter."""
+class FixedLengthEngine(Engine):
+    """An engine without stop tokens, so that batches stay whole, and without reruns for near-ties."""
 
     def _settings(self, rows: int) -> Settings:
         return replace(super()._settings(rows), stop=frozenset(), tie=-1.0)
@@ -52,17 +52,17 @@ class Stopwatch:
 
     Args:
         model: the model.
-        config: of the run.
-        prompts: as many as there are; they are repeated where a batch has more.
+        config: the run's settings.
+        prompts: prompts to decode; repeated to fill larger batches.
     """
 
     def __init__(self, model: LanguageModel, config: SearchConfig, prompts: Seq[Prompt]) -> None:
-        self._engine = Steady(model, replace(config, max_new_tokens=NEW_TOKENS))
+        self._engine = FixedLengthEngine(model, replace(config, max_new_tokens=NEW_TOKENS))
         self._prompts = prompts
         self._full = Full(self._engine)
 
     def measure(self, controller: Controller) -> list[Speed]:
-        """Tokens a second at each batch."""
+        """Measures tokens per second at each batch size."""
         timed, found = controller.on(self._engine), []
         for batch, rounds in ROUNDS.items():
             prompts = list(islice(cycle(self._prompts), batch))
@@ -72,8 +72,8 @@ class Stopwatch:
         return found
 
     def _rate(self, controller: Controller, prompts: Seq[Prompt]) -> tuple[float, float]:
-        """Tokens a second, and the fraction of the layers that ran."""
-        outputs = controller.generate([prompt.forgetful(self._engine) for prompt in prompts])
+        """Tokens per second, and the fraction of the layers that ran."""
+        outputs = controller.generate([prompt.timing_copy(self._engine) for prompt in prompts])
         tokens = sum(len(output.tokens) - 1 for output in outputs)
         fraction = sum(output.fraction for output in outputs) / len(outputs)
         return tokens / sum(output.seconds for output in outputs), fraction

@@ -1,4 +1,4 @@
-"""The training part of a run: what a controller may learn from."""
+"""The training part of a run."""
 
 from collections.abc import Sequence as Seq
 from dataclasses import dataclass
@@ -17,10 +17,10 @@ class TrainingSet:
 
     Attributes:
         examples: the sequences.
-        quality_table: qualities of allocations on them.
-        seed: of every random choice.
-        checkpoint: a file from which training goes on if it was interrupted; None for none.
-        watch: shows progress.
+        quality_table: quality per allocation and sequence.
+        seed: seed of every random choice.
+        checkpoint: file from which interrupted training continues; None for no checkpoints.
+        watch: reports progress.
     """
 
     examples: Seq[Example]

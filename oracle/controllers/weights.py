@@ -1,4 +1,4 @@
-"""What a controller has learned, as a safetensors file that says where it came from."""
+"""Learned parameters of a controller in a safetensors file, with provenance."""
 
 import json
 from collections.abc import Mapping
@@ -17,15 +17,15 @@ __all__ = ["load_learned", "save_learned"]
 
 
 def save_learned(path: Path, controller: Controller, about: Mapping[str, Any]) -> None:
-    """Writes what a controller has learned.
+    """Writes a controller's learned parameters.
 
     Args:
         path: the file.
-        controller: after `fit`.
-        about: its settings and provenance; `key` tells apart what was learned from what.
+        controller: the controller, after `fit`.
+        about: its settings and provenance; `key` identifies the training data.
 
     Raises:
-        InputError: if it cannot be written.
+        InputError: if the file cannot be written.
     """
     tensors = {name: np.ascontiguousarray(value) for name, value in controller.state().items()}
     metadata = {PROVENANCE.decode(): json.dumps(dict(about))}
@@ -34,7 +34,7 @@ def save_learned(path: Path, controller: Controller, about: Mapping[str, Any]) -
 
 
 def load_learned(path: Path, controller: Controller, key: str) -> bool:
-    """Gives a controller what one of the same settings has learned; returns whether there was anything of this key."""
+    """Restores a controller from a file with this key; returns False if the file is missing, damaged or of another."""
     if not path.is_file():
         return False
     try:

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from oracle.engine.prompts import PromptState
-from oracle.engine.row_batch import RowBatch, numbered
+from oracle.engine.row_batch import RowBatch, group_ids
 from oracle.engine.schedule import Schedule
 from oracle.models.decoder import Decoder
 
@@ -27,7 +27,7 @@ REFILL_BELOW = 0.6
 """Waiting rows join once fewer than this share of the rows that fit are alive: products over fewer rows are slower, but
 rows that join late leave empty slots in the others' caches."""
 
-Hopeless = Callable[[int, Seq[int]], bool]
+Unreachable = Callable[[int, Seq[int]], bool]
 """Whether a request (by index) with these tokens so far cannot reach its threshold any more."""
 
 BLOCK = 64
@@ -98,7 +98,7 @@ def greedy_decode(
     prompts: Seq[PromptState],
     schedule: Schedule,
     settings: Settings,
-    hopeless: Hopeless = lambda request, tokens: False,
+    unreachable: Unreachable = lambda request, tokens: False,
 ) -> list[Generation]:
     """Decodes rows, each through its own steps, until all have stopped; those that wait take the places of the others.
 
@@ -107,9 +107,9 @@ def greedy_decode(
         prompts: the prompt of each request.
         schedule: the steps of each request.
         settings: lengths, stops, scope, rows at once.
-        hopeless: asked after each token whether a request may be dropped.
+        unreachable: asked after each token whether a request may be dropped.
     """
-    return _Decoding(decoder, prompts, schedule, settings, hopeless).run()
+    return _Decoding(decoder, prompts, schedule, settings, unreachable).run()
 
 
 class _Decoding:
@@ -125,10 +125,15 @@ class _Decoding:
     """
 
     def __init__(
-        self, decoder: Decoder, prompts: Seq[PromptState], schedule: Schedule, settings: Settings, hopeless: Hopeless
+        self,
+        decoder: Decoder,
+        prompts: Seq[PromptState],
+        schedule: Schedule,
+        settings: Settings,
+        unreachable: Unreachable,
     ) -> None:
         self.decoder, self.prompts, self.schedule = decoder, prompts, schedule
-        self.settings, self.hopeless = settings, hopeless
+        self.settings, self.unreachable = settings, unreachable
         self.outputs = [_Output() for _ in prompts]
         places = {id(prompt): place for place, prompt in reversed(list(enumerate(prompts)))}
         # Rows of one prompt stand together, so that their attention over it is one product.
@@ -181,10 +186,10 @@ class _Decoding:
             shared_prompt=self.settings.shared_prompt,
         )
         if self.settings.shared_prompt:
-            place_R = numbered([id(prompt) for prompt in prompts])
+            place_R = group_ids([id(prompt) for prompt in prompts])
             _, first = np.unique(place_R, return_index=True)
-            logits_PV = torch.stack([prompts[row].logits_V for row in first])
-            tokens_R, margin_R = (part[place_R] for part in best(logits_PV))
+            logits_GV = torch.stack([prompts[row].logits_V for row in first])
+            tokens_R, margin_R = (part[place_R] for part in best(logits_GV))
         else:
             tokens_R, margin_R = best(self.decoder.finish(others.run_prompts())[:, 0])
         self._take(tokens_R, margin_R, requests)
@@ -211,7 +216,7 @@ class _Decoding:
             output.take(token, margin, self.settings.tie)
             if token in self.settings.stop or len(output.tokens) == self.settings.max_new_tokens:
                 requests[row] = -1
-            elif self.hopeless(request, output.tokens):
+            elif self.unreachable(request, output.tokens):
                 output.dropped = True
                 requests[row] = -1
 

@@ -16,8 +16,8 @@ from oracle.engine.gated import GatedGeneration, GatedScore, gated_decode, gated
 from oracle.engine.gates import Gate
 from oracle.engine.hidden_states import Hidden
 from oracle.engine.memory_budget import Footprint
-from oracle.engine.oom_backoff import Room, single
-from oracle.engine.prompts import PromptState, encode, prompt_pass, together
+from oracle.engine.oom_backoff import Backoff, no_backoff
+from oracle.engine.prompts import PromptState, batchable, encode, prompt_pass
 from oracle.engine.reference import Difference, first_difference, plain_generate, plain_logits
 from oracle.engine.same_output import Refuter, Verdict
 from oracle.engine.schedule import Mask, Schedule, Units
@@ -67,9 +67,9 @@ class Engine:
         self.hidden = Hidden(model, self.units, config, store)
         self.executions = 0
         self.notes: list[dict[str, Any]] = []
-        self._decoding, self._scoring = Room("decoding", self.notes), Room("scoring", self.notes)
+        self._decoding, self._scoring = Backoff("decoding", self.notes), Backoff("scoring", self.notes)
         # Caches that drop what a window hides make passes of other shapes than ours.
-        self._alone_is_plain: bool | None = False if model.decoder.places.windowed else None
+        self._alone_is_plain: bool | None = False if model.decoder.positions.windowed else None
 
     def rounding(self) -> dict[str, Any]:
         """The measured rounding and the near-tie rule that is in force, for a manifest."""
@@ -80,7 +80,7 @@ class Engine:
         config = self.config
         return encode(self.model, prompt, chat_template=config.chat_template, new_tokens=config.max_new_tokens)
 
-    @single()
+    @no_backoff()
     def open(self, prompt: str) -> PromptState:
         """Runs a prompt once at full depth, for all of its allocations."""
         return prompt_pass(self.model.decoder, self.encode(prompt))
@@ -109,7 +109,7 @@ class Engine:
     def _decode(
         self, requests: Seq[Request], schedule: Schedule, thresholds: Seq[tuple[Bound, float]] | None = None
     ) -> list[Generation]:
-        def hopeless(index: int, tokens: Seq[int]) -> bool:
+        def unreachable(index: int, tokens: Seq[int]) -> bool:
             if thresholds is None:
                 return False
             bound, least = thresholds[index]
@@ -122,13 +122,13 @@ class Engine:
                 [requests[index][0] for index in some],
                 schedule.of_rows(np.array(some)),
                 self._settings(rows),
-                lambda place, tokens: hopeless(some[place], tokens),
+                lambda place, tokens: unreachable(some[place], tokens),
             )
 
         most = self._rows(requests, schedule)
         by_request: dict[int, Generation] = {}
-        for some in together(self.model.decoder, [prompt for prompt, _ in requests]):
-            found = self._decoding.within(min(most, len(some)), partial(decode, some))
+        for some in batchable(self.model.decoder, [prompt for prompt, _ in requests]):
+            found = self._decoding.run(min(most, len(some)), partial(decode, some))
             by_request |= zip(some, found, strict=True)
         generations = [by_request[index] for index in range(len(requests))]
         for (prompt, allocation), generation in zip(requests, generations, strict=True):
@@ -139,17 +139,17 @@ class Engine:
     def _settings(self, rows: int) -> Settings:
         decoder = self.model.decoder
         # A row that joins late has empty slots between a shared prompt and its own tokens.
-        gaps = self.shared_prompt and decoder.shares_prompts and decoder.places.windowed
+        gaps = self.shared_prompt and decoder.shares_prompts and decoder.positions.windowed
         return Settings(
             max_new_tokens=self.config.max_new_tokens,
             stop=self.model.stop,
             shared_prompt=self.shared_prompt,
             tie=self.tie,
             rows=rows,
-            join=decoder.places.mix and not gaps,
+            join=decoder.positions.mix and not gaps,
         )
 
-    @single()
+    @no_backoff()
     def _resolve(self, request: Request, schedule: Schedule, generation: Generation) -> tuple[Generation, bool]:
         if not generation.ties:
             return generation, False
@@ -179,11 +179,11 @@ class Engine:
         Raises:
             InputError: if not even one fits.
         """
-        footprint = self._beside([prompt for prompt, _ in requests])
+        footprint = self._remaining([prompt for prompt, _ in requests])
         by_reference = self.shared_prompt and self.model.decoder.shares_prompts
         longest = max(prompt.length for prompt, _ in requests)
         read = 1 if self.shared_prompt else longest
-        slots, costs = 0 if by_reference else longest, schedule.runs_NS.sum(1)
+        slots, costs = 0 if by_reference else longest, schedule.runs_NE.sum(1)
         rows = min(self.config.batch_rows, footprint.rows(costs, slots + self.config.max_new_tokens, read))
         if rows >= len(requests):
             return rows
@@ -193,7 +193,7 @@ class Engine:
             return 1  # one after the other: nobody joins late
         return min(self.config.batch_rows, footprint.rows(costs, slots, read))
 
-    @single()
+    @no_backoff()
     def alone(self, prompt: PromptState, allocation: Allocation) -> tuple[int, ...]:
         """The output of plain generation on a model cut to the allocation."""
         self.units.check(allocation, rising=self.shared_prompt)
@@ -205,7 +205,7 @@ class Engine:
             shared_prompt=self.shared_prompt,
         )
 
-    @single()
+    @no_backoff()
     def difference(self, prompt: PromptState, allocation: Allocation, recorded: Seq[int]) -> Difference | None:
         """Where a recorded output leaves plain generation on the cut model, and by how much; None if it does not."""
         return first_difference(self._plain_logits((prompt, allocation), self.config.max_new_tokens), recorded)
@@ -225,7 +225,7 @@ class Engine:
         for allocation in allocations:
             self.units.check(allocation, rising=self.shared_prompt)
         schedule = self.units.steps(allocations)
-        count, piece, head_rows = self._beside([prompt]).pieces(self._fed(prompt, len(continuation)))
+        count, piece, head_rows = self._remaining([prompt]).pieces(self._fed(prompt, len(continuation)))
 
         def score(rows: NDArray[np.int64]) -> tuple[list[float], int]:
             return log_likelihoods(
@@ -234,14 +234,14 @@ class Engine:
                 schedule.of_rows(rows),
                 continuation,
                 shared_prompt=self.shared_prompt,
-                piece=self._scoring.fit(piece),
-                head_rows=self._scoring.fit(head_rows),
+                piece=self._scoring.limited(piece),
+                head_rows=self._scoring.limited(head_rows),
             )
 
         values = np.empty(len(allocations))
         # Neighbours in lexicographic order share their beginnings.
-        order = np.lexsort(schedule.runs_NS.T[::-1])
-        for rows, (found, executions) in self._scoring.pieces(order, count, score):
+        order = np.lexsort(schedule.runs_NE.T[::-1])
+        for rows, (found, executions) in self._scoring.run_pieces(order, count, score):
             values[rows] = found
             self.executions += executions
         return values.tolist()
@@ -261,9 +261,9 @@ class Engine:
             return []
         results: list[GatedGeneration] = []
         rows = self._gated_rows(prompts, self.config.max_new_tokens)
-        for requests, found in self._decoding.pieces(np.arange(len(prompts)), rows, decode):
+        for requests, found in self._decoding.run_pieces(np.arange(len(prompts)), rows, decode):
             for place, one in enumerate(found):
-                with single():
+                with no_backoff():
                     again = one.generation.ties and len(found) > 1
                     results += decode(requests[[place]]) if again else [one]
         self.executions += sum(int(result.ran_TL.sum()) for result in results)
@@ -287,15 +287,15 @@ class Engine:
             )
 
         rows = self._gated_rows(prompts, max(map(len, continuations)))
-        pieces = self._decoding.pieces(np.arange(len(prompts)), rows, score)
+        pieces = self._decoding.run_pieces(np.arange(len(prompts)), rows, score)
         results = [result for _, found in pieces for result in found]
         self.executions += sum(int(result.ran_TL.sum()) for result in results)
         return results
 
     def _gated_rows(self, prompts: Seq[PromptState], new_tokens: int) -> int:
         slots = max(prompt.length for prompt in prompts) + new_tokens
-        rows = self._beside(prompts).rows([self.model.layers] * len(prompts), slots, slots)
-        return min(self.config.batch_rows, rows) if self.model.decoder.places.mix else 1
+        rows = self._remaining(prompts).rows([self.model.layers] * len(prompts), slots, slots)
+        return min(self.config.batch_rows, rows) if self.model.decoder.positions.mix else 1
 
     def reproduces(self, prompt: PromptState, runs_NU: Mask, tokens: Seq[int]) -> Iterator[tuple[slice, list[bool]]]:
         """Which allocations give exactly this output, piece by piece; nothing is decoded.
@@ -305,7 +305,7 @@ class Engine:
             runs_NU: skip masks as booleans (N units). Neighbours share most if the rows are in lexicographic order.
             tokens: the output, with its stop token or at the token limit.
         """
-        count, piece, head_rows = self._beside([prompt]).pieces(self._fed(prompt, 2))
+        count, piece, head_rows = self._remaining([prompt]).pieces(self._fed(prompt, 2))
         refuter = Refuter(
             self.model.decoder,
             prompt,
@@ -317,10 +317,10 @@ class Engine:
         )
 
         def test(rows: NDArray[np.int64]) -> NDArray[np.int8]:
-            refuter.piece, refuter.head_rows = self._scoring.fit(piece), self._scoring.fit(head_rows)
+            refuter.piece, refuter.head_rows = self._scoring.limited(piece), self._scoring.limited(head_rows)
             return refuter.test(self.units.schedule(runs_NU[rows]))
 
-        for rows, verdicts in self._scoring.pieces(np.arange(len(runs_NU)), count, test):
+        for rows, verdicts in self._scoring.run_pieces(np.arange(len(runs_NU)), count, test):
             self.executions += refuter.executions
             refuter.executions = 0
             answers = zip(runs_NU[rows], verdicts, strict=True)
@@ -334,10 +334,10 @@ class Engine:
             return verdict == Verdict.YES
         return self.alone(prompt, tuple(np.flatnonzero(runs_U).tolist())) == tuple(tokens)
 
-    def _beside(self, prompts: Seq[PromptState]) -> Footprint:
+    def _remaining(self, prompts: Seq[PromptState]) -> Footprint:
         """What is left of the memory beside the open prompts."""
         tokens = sum({id(prompt): prompt.length for prompt in prompts}.values())
-        return self.footprint.beside(tokens, self.model.layers)
+        return self.footprint.after_prompts(tokens, self.model.layers)
 
     def _fed(self, prompt: PromptState, known: int) -> int:
         """Tokens of a pass that scores a continuation of so many tokens."""

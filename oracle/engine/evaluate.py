@@ -109,7 +109,7 @@ class Evaluator:
         ]
         return self.evaluate([(sequence, proposals)])[0] if proposals else []
 
-    def know_full(self, sequence: Sequence, tokens: tuple[int, ...]) -> None:
+    def set_full_output(self, sequence: Sequence, tokens: tuple[int, ...]) -> None:
         """Takes the full model's output on a sequence from elsewhere, so that it is not computed again."""
         self._full[sequence.id] = tokens
 

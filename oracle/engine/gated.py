@@ -94,7 +94,7 @@ class GatedBatch:
         count = tokens_RT.shape[1]
         start = self._cache.length
         slots_T = torch.arange(start, start + count, device=tokens_RT.device)
-        positions_RT = (slots_T - self._padding_R[:, None]).clamp(min=0, max=self._decoder.places.last)
+        positions_RT = (slots_T - self._padding_R[:, None]).clamp(min=0, max=self._decoder.positions.last)
         real_RS = torch.arange(start + count, device=tokens_RT.device) >= self._padding_R[:, None]
         mask_RS = None if bool(real_RS.all()) else real_RS.long()
         step = self._decoder.begin(tokens_RT, cache=self._cache, positions_RT=positions_RT, mask_RS=mask_RS)
@@ -109,7 +109,7 @@ class GatedBatch:
             self._cache.step = layer
             current = self._masked(step, layer, tokens_RT, positions_RT, real_RS, runs_RT)
             hidden_RTD = self._layer(layer, hidden_RTD, runs_RT, current)
-            self._cache.settle(runs_RT)
+            self._cache.record(runs_RT)
         self._cache.advance(count)
         ran_RTL = torch.stack(ran, dim=-1).cpu().numpy()
         for row, request in enumerate(self.requests):
@@ -125,7 +125,7 @@ class GatedBatch:
         if cache.policy == "propagate" or (count == 1 and not bool(runs_RT.any())):
             return step
         visible_RS = cache.visible_LRS[layer, :, :end].clone()
-        visible_RS[:, cache.own :] = cache.shows(runs_RT)
+        visible_RS[:, cache.own :] = cache.visible(runs_RT)
         if bool(visible_RS.all()):
             return step
         if count == 1:

@@ -42,7 +42,7 @@ class _Pass:
 
     ids: tuple[int, ...]
     allocation: Allocation
-    states_STD: Tensor
+    states_ETD: Tensor
     cache: RowCache
 
 
@@ -140,7 +140,7 @@ class Hidden:
         self._check(ids, fed, allocation)
         ran = self._full if self._config.scope == "decode" else allocation
         return States(
-            prompt=self._trace(ids, (), ran, lambda: self._prompt(ids, ran).states_STD),
+            prompt=self._trace(ids, (), ran, lambda: self._prompt(ids, ran).states_ETD),
             generated=self._trace(ids, fed, allocation, lambda: self._generated(ids, fed, allocation, ran, opened)),
         )
 
@@ -238,15 +238,15 @@ class Hidden:
         step = decoder.begin(tokens_1T, cache=cache, positions_RT=positions_1T)
         hidden_1TD = step.hidden_RTD
         with torch.inference_mode(False):  # whoever learns from the states needs ordinary tensors
-            states_STD = torch.empty((len(calls) + 1, *hidden_1TD.shape[1:]), dtype=hidden_1TD.dtype)
-        states_STD[0] = hidden_1TD[0]
+            states_ETD = torch.empty((len(calls) + 1, *hidden_1TD.shape[1:]), dtype=hidden_1TD.dtype)
+        states_ETD[0] = hidden_1TD[0]
         for place, (call, number) in enumerate(zip(calls, _numbers(calls, decoder.layers), strict=True), 1):
             cache.step = number
             hidden_1TD = decoder.run(call, hidden_1TD, step)
-            states_STD[place] = hidden_1TD[0]
+            states_ETD[place] = hidden_1TD[0]
         cache.advance(len(ids))
         self.executions += len(calls) * len(ids)
-        return states_STD
+        return states_ETD
 
 
 def _numbers(calls: Seq[Call], layers: int) -> list[int]:
@@ -264,11 +264,11 @@ def _steps(calls: Seq[Call], layers: int) -> int:
     return layers * max([1, *Counter(calls).values()])
 
 
-def _array(states_STD: Tensor) -> np.ndarray:
+def _array(states_ETD: Tensor) -> np.ndarray:
     """The states for the store, which takes bfloat16 as bits."""
-    return (states_STD.view(torch.uint16) if states_STD.dtype == torch.bfloat16 else states_STD).numpy()
+    return (states_ETD.view(torch.uint16) if states_ETD.dtype == torch.bfloat16 else states_ETD).numpy()
 
 
-def _tensor(states_STD: np.ndarray) -> Tensor:
-    states = torch.from_numpy(states_STD)
+def _tensor(states_ETD: np.ndarray) -> Tensor:
+    states = torch.from_numpy(states_ETD)
     return states.view(torch.bfloat16) if states.dtype == torch.uint16 else states

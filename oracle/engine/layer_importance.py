@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.nn.functional import cosine_similarity
 
 from oracle.engine.engine import Engine
-from oracle.engine.oom_backoff import single
+from oracle.engine.oom_backoff import no_backoff
 from oracle.engine.prompts import PromptState
 from oracle.models.decoder import Step
 from oracle.models.kv_cache import PassCache
@@ -43,7 +43,7 @@ class HiddenStates:
         InputError: for the parts of parallel blocks, which have no state between them.
     """
 
-    @single()
+    @no_backoff()
     def __init__(self, engine: Engine, prompt: PromptState, tokens: Seq[int]) -> None:
         self._decoder, self._units = engine.model.decoder, engine.units
         before, every = engine.hidden.executions, tuple(range(engine.units.count))
@@ -65,13 +65,13 @@ class HiddenStates:
         return self._steps[rows]
 
     @torch.inference_mode()
-    def _run(self, unit: int, hidden_BTD: Tensor) -> Tensor:
+    def _run(self, unit: int, hidden_GTD: Tensor) -> Tensor:
         calls: tuple[Call, ...] = self._units.calls((unit,))
         with self._decoder.sharing(self._cache) if self._decoder.shares_prompts else nullcontext():
             for call in calls:
-                hidden_BTD = self._decoder.run(call, hidden_BTD, self._step(len(hidden_BTD)))
-        self.executions += len(hidden_BTD) * hidden_BTD.shape[1]
-        return hidden_BTD
+                hidden_GTD = self._decoder.run(call, hidden_GTD, self._step(len(hidden_GTD)))
+        self.executions += len(hidden_GTD) * hidden_GTD.shape[1]
+        return hidden_GTD
 
     @torch.inference_mode()
     def influence(self) -> tuple[float, ...]:
@@ -83,7 +83,7 @@ class HiddenStates:
         similar_UT = cosine_similarity(states_UTD[:-1], states_UTD[1:], dim=-1)
         return tuple((1 - similar_UT.mean(1)).tolist())
 
-    @single()
+    @no_backoff()
     @torch.inference_mode()
     def skips(self, costs: Seq[float], free: Seq[int]) -> dict[float, Allocation]:
         """For each budget the mask whose state stays closest to the full model's, unit by unit.
@@ -105,9 +105,9 @@ class HiddenStates:
         grid = _grid(costs)
         best: dict[int, tuple[Tensor, Allocation]] = {0: (self._full_UTD[0], ())}
         for unit in range(self._units.count):
-            ran_BTD = self._run(unit, torch.stack([state for state, _ in best.values()]))
+            ran_GTD = self._run(unit, torch.stack([state for state, _ in best.values()]))
             found: dict[int, list[tuple[Tensor, Allocation]]] = {}
-            for (spent, (_, mask)), ran_TD in zip(best.items(), ran_BTD, strict=True):
+            for (spent, (_, mask)), ran_TD in zip(best.items(), ran_GTD, strict=True):
                 found.setdefault(spent + grid[unit], []).append((ran_TD, (*mask, unit)))
             if unit in free:
                 for spent, carried in best.items():

@@ -61,7 +61,7 @@ class Footprint:
             limit=limit_mib * MIB,
         )
 
-    def beside(self, prompt_tokens: int, layers: int) -> "Footprint":
+    def after_prompts(self, prompt_tokens: int, layers: int) -> "Footprint":
         """The same, less what the states of open prompts of so many tokens take."""
         held = prompt_tokens * layers * self.states
         return replace(self, limit=self.limit - held, held=self.held + held)

@@ -1,4 +1,4 @@
-"""Less at once where memory runs out: half the rows, half of those again, down to a single one."""
+"""Out-of-memory back-off: halve the batch until it fits."""
 
 import sys
 from collections.abc import Callable, Iterator
@@ -11,23 +11,23 @@ from numpy.typing import NDArray
 
 from oracle.errors import InputError
 
-__all__ = ["Room", "single"]
+__all__ = ["Backoff", "no_backoff"]
 
 SIGNS = ("can't allocate memory", "not enough memory", "out of memory", "defaultcpuallocator", "alloc_failed")
-"""What torch says where it has no error of its own for it."""
+"""Parts of messages of torch errors that mean out of memory but have no type of their own."""
 
 Result = TypeVar("Result")
 
 
-class Room:
-    """How many rows of one kind of work fit the machine's memory, as far as that has turned out.
+class Backoff:
+    """Runs one kind of work with as many rows per batch as memory has turned out to allow.
 
     Args:
-        work: what it is, for people.
-        notes: takes what the run's log should say.
+        work: name of the work, for the log.
+        notes: list to which events for the run's log are appended.
 
     Attributes:
-        most: rows at once.
+        most: maximum rows per batch.
     """
 
     def __init__(self, work: str, notes: list[dict[str, Any]]) -> None:
@@ -35,45 +35,45 @@ class Room:
         self._work = work
         self._notes = notes
 
-    def fit(self, rows: int) -> int:
-        """So many rows, or as many of them as there is memory for."""
+    def limited(self, rows: int) -> int:
+        """Rows per batch, limited to what memory allows."""
         return min(rows, self.most)
 
-    def within(self, rows: int, work: Callable[[int], Result]) -> Result:
-        """What some work gives, with fewer rows at once wherever memory runs out.
+    def run(self, rows: int, work: Callable[[int], Result]) -> Result:
+        """Result of the work, restarted with half the rows whenever memory runs out.
 
         Args:
-            rows: at once at most.
-            work: is told how many rows; may be begun again at any time.
+            rows: maximum rows per batch.
+            work: called with the number of rows; must be restartable.
 
         Raises:
-            InputError: if there is no memory for a single row.
+            InputError: if memory does not suffice for a single row.
         """
         while True:
-            rows = self.fit(rows)
+            rows = self.limited(rows)
             try:
                 if rows > 1:
                     return work(rows)
-                with single():
+                with no_backoff():
                     return work(rows)
             except (MemoryError, RuntimeError) as error:
                 if not _memory_is_out(error):
                     raise
-            # Here nothing refers to the error any more, which keeps what had been allocated.
+            # Outside the handler, where the error no longer keeps its allocations alive.
             self.most = rows // 2
             self._notes.append({"event": "memory is out", "work": self._work, "rows": rows, "now": self.most})
             if torch.cuda.is_available():
                 torch.cuda.empty_cache()
 
-    def pieces(
+    def run_pieces(
         self, rows_N: NDArray[np.int64], count: int, work: Callable[[NDArray[np.int64]], Result]
     ) -> Iterator[tuple[NDArray[np.int64], Result]]:
-        """Does work on rows piece by piece; yields each piece with what it gives.
+        """Runs work piece by piece; yields each piece with its result.
 
         Args:
             rows_N: the rows, in order.
-            count: rows in a piece at most.
-            work: on a piece; see `within`.
+            count: maximum rows per piece.
+            work: called with a piece; must be restartable.
         """
         start = 0
         while start < len(rows_N):
@@ -82,14 +82,14 @@ class Room:
                 piece = rows_N[start : start + most]
                 return piece, work(piece)
 
-            piece, found = self.within(min(count, len(rows_N) - start), on_some)
+            piece, found = self.run(min(count, len(rows_N) - start), on_some)
             yield piece, found
             start += len(piece)
 
 
 @contextmanager
-def single() -> Iterator[None]:
-    """Work that cannot be cut any further.
+def no_backoff() -> Iterator[None]:
+    """Context for work on a single row, which cannot be halved.
 
     Raises:
         InputError: if memory runs out.
@@ -100,7 +100,7 @@ def single() -> Iterator[None]:
         if not _memory_is_out(error):
             raise
         raise InputError(
-            "there is no memory left for a single row beside the loaded model; free some, or give fewer new tokens, "
+            "not enough memory for a single row beside the loaded model; free some, or use fewer new tokens, "
             "shorter prompts or a smaller --dtype"
         ) from error
 

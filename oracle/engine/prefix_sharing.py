@@ -52,19 +52,19 @@ def shared_pass(
         prompt: whose full-depth states precede the tokens (scope `decode`); None if nothing precedes them.
         piece: how many nodes pass through a layer at once: bounds the activations.
     """
-    runs_NS = schedule.runs_NS
+    runs_NE = schedule.runs_NE
     cache = PassCache(decoder.layers, prompt.cache if prompt else None, shared=decoder.shares_prompts)
     start = cache.length
     positions = torch.arange(start, start + len(tokens_T), device=decoder.device)[None]
     with decoder.sharing(cache) if prompt and decoder.shares_prompts else nullcontext():
         steps = _Steps(decoder, cache, tokens_T[None], positions)
         hidden_MTD = steps.of(1).hidden_RTD.new_empty(
-            (len(runs_NS) + 1, len(tokens_T), steps.of(1).hidden_RTD.shape[2])
+            (len(runs_NE) + 1, len(tokens_T), steps.of(1).hidden_RTD.shape[2])
         )
         hidden_MTD[0] = steps.of(1).hidden_RTD[0]
-        node_N = np.zeros(len(runs_NS), dtype=np.int64)
+        node_N = np.zeros(len(runs_NE), dtype=np.int64)
         executions = 0
-        for index, source_G, target_G in _plan(runs_NS, node_N):
+        for index, source_G, target_G in _plan(runs_NE, node_N):
             executions += len(source_G)
             source, target = (torch.from_numpy(index).to(decoder.device) for index in (source_G, target_G))
             for here, there in zip(source.split(piece), target.split(piece), strict=True):
@@ -73,15 +73,15 @@ def shared_pass(
     return SharedPass(hidden_MTD=hidden_MTD, node_N=torch.from_numpy(node_N).to(decoder.device), executions=executions)
 
 
-def _plan(runs_NS: Mask, node_N: NDArray[np.int64]) -> Iterator[tuple[int, NDArray[np.int64], NDArray[np.int64]]]:
+def _plan(runs_NE: Mask, node_N: NDArray[np.int64]) -> Iterator[tuple[int, NDArray[np.int64], NDArray[np.int64]]]:
     """For each step the nodes that run it and where their results go; keeps `node_N` up to date.
 
     A result takes its source's place unless some allocation stays there, so that there are never more nodes than
     distinct allocations.
     """
     nodes = 1
-    for step in range(runs_NS.shape[1]):
-        runs_N = runs_NS[:, step]
+    for step in range(runs_NE.shape[1]):
+        runs_N = runs_NE[:, step]
         if not runs_N.any():
             continue
         source_G, inverse = np.unique(node_N[runs_N], return_inverse=True)

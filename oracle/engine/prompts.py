@@ -12,7 +12,7 @@ from oracle.models.kv_cache import PromptCache, RowCache
 from oracle.models.layer_call import Call
 from oracle.models.loading import LanguageModel
 
-__all__ = ["PromptState", "encode", "prompt_pass", "together"]
+__all__ = ["PromptState", "batchable", "encode", "prompt_pass"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,9 +73,9 @@ def prompt_pass(decoder: Decoder, ids: list[int]) -> PromptState:
     return PromptState(tokens=tokens, cache=cache.states(), logits_V=decoder.finish(hidden[:, -1:])[0, 0])
 
 
-def together(decoder: Decoder, prompts: Seq[PromptState]) -> list[list[int]]:
-    """Places of prompts that may share batches: all of them, or those of one prompt where positions must agree."""
-    if decoder.places.mix:
+def batchable(decoder: Decoder, prompts: Seq[PromptState]) -> list[list[int]]:
+    """Positions of prompts that may share batches: all of them, or those of one prompt where positions must agree."""
+    if decoder.positions.mix:
         return [list(range(len(prompts)))]
     groups: dict[int, list[int]] = {}
     for place, prompt in enumerate(prompts):

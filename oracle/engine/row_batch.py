@@ -21,7 +21,7 @@ from oracle.models.decoder import Decoder
 from oracle.models.kv_cache import RowCache
 from oracle.models.layer_call import Call
 
-__all__ = ["RowBatch", "numbered"]
+__all__ = ["RowBatch", "group_ids"]
 
 Ints = NDArray[np.int64]
 
@@ -76,7 +76,7 @@ class RowBatch:
     ) -> None:
         self._decoder = decoder
         self._calls: tuple[Call, ...] = schedule.calls
-        self._runs_RS: Mask = schedule.runs_NS
+        self._runs_RE: Mask = schedule.runs_NE
         self._prompts = list(prompts)
         self._by_reference = shared_prompt and by_reference and decoder.shares_prompts
         lengths_R = np.array([prompt.length for prompt in prompts])
@@ -84,14 +84,14 @@ class RowBatch:
         # Tokens of each row before the stored ones, and stored ones.
         self._virtual_R = lengths_R if self._by_reference else np.zeros_like(lengths_R)
         self._stored_R = np.zeros_like(lengths_R)
-        self._history_R = numbered([id(prompt) for prompt in prompts])
+        self._history_R = group_ids([id(prompt) for prompt in prompts])
         slots = new_tokens + (0 if self._by_reference else width)
         self._cache = RowCache(len(self._calls), slots, prompt_slots=width if self._by_reference else 0)
         self._steps = self._plan()
         if shared_prompt and not self._by_reference:
             self._copy_prompts(width)
             self._stored_R = lengths_R
-        self._describe()
+        self._update_masks()
 
     @property
     def rows(self) -> int:
@@ -113,7 +113,7 @@ class RowBatch:
         node_R, nodes = self._history_R.copy(), int(self._history_R.max()) + 1
         device = self._decoder.device
         steps: list[_Step | None] = []
-        for runs_R in self._runs_RS.T:
+        for runs_R in self._runs_RE.T:
             rows = np.flatnonzero(runs_R)
             if not len(rows):
                 steps.append(None)
@@ -135,11 +135,11 @@ class RowBatch:
                 self._cache.fill_prompts(index, states, width)
         self._cache.advance(width)
 
-    def _describe(self) -> None:
+    def _update_masks(self) -> None:
         """Notes what follows from the rows: which entries share a prompt, what is padding."""
         device = self._decoder.device
         if self._by_reference:
-            prompt_R = numbered([id(prompt) for prompt in self._prompts])
+            prompt_R = group_ids([id(prompt) for prompt in self._prompts])
             for index, step in enumerate(self._steps):
                 if step is not None:
                     layer = self._calls[index].layer
@@ -163,7 +163,7 @@ class RowBatch:
         lengths_R = np.array([prompt.length for prompt in self._prompts])
         # What is fed before a row's prompt is padding.
         self._stored_R = lengths_R - width
-        self._describe()
+        self._update_masks()
         return self._append(tokens_RT)[:, -1:]
 
     def forward(self, tokens_R: Tensor, ids: Seq[int]) -> Tensor:
@@ -178,11 +178,11 @@ class RowBatch:
 
     def _split(self, ids_R: Ints) -> None:
         """Parts entries whose rows go on with different tokens."""
-        history_R = numbered(list(zip(self._history_R.tolist(), ids_R.tolist(), strict=True)))
+        history_R = group_ids(list(zip(self._history_R.tolist(), ids_R.tolist(), strict=True)))
         if history_R.max() > self._history_R.max():
             self._history_R = history_R
             if any(step is not None and step.shared for step in self._steps):
-                self._reform([(self, np.arange(self.rows))])
+                self._rebuild([(self, np.arange(self.rows))])
 
     @torch.inference_mode()
     def _append(self, tokens_RT: Tensor) -> Tensor:
@@ -199,7 +199,7 @@ class RowBatch:
         positions = slots_T[None]
         if self._padded:
             # Padding, and rows that have ended, may stand anywhere that exists.
-            positions = (slots_T - self._hidden[0] - self._hidden[1]).clamp(min=0, max=self._decoder.places.last)
+            positions = (slots_T - self._hidden[0] - self._hidden[1]).clamp(min=0, max=self._decoder.positions.last)
         step = self._decoder.begin(
             tokens_RT,
             cache=self._cache,
@@ -228,7 +228,7 @@ class RowBatch:
 
     def select(self, keep: Seq[int]) -> None:
         """Keeps only these rows, in this order; the cache lets go of the others."""
-        self._reform([(self, np.asarray(keep, dtype=np.int64))])
+        self._rebuild([(self, np.asarray(keep, dtype=np.int64))])
 
     def join(self, keep: Seq[int], others: "RowBatch", keep_others: Seq[int]) -> list[int]:
         """Keeps some rows and takes over some of another batch with the same steps.
@@ -238,14 +238,14 @@ class RowBatch:
             r for one of the others.
         """
         parts = [(self, np.asarray(keep, dtype=np.int64)), (others, np.asarray(keep_others, dtype=np.int64))]
-        return self._reform(parts)
+        return self._rebuild(parts)
 
-    def _reform(self, parts: Seq[tuple["RowBatch", Ints]]) -> list[int]:
+    def _rebuild(self, parts: Seq[tuple["RowBatch", Ints]]) -> list[int]:
         """Makes this batch out of rows of some batches (itself perhaps among them)."""
         prompts = [batch._prompts[row] for batch, rows in parts for row in rows]
         source_R = np.repeat(np.arange(len(parts)), [len(rows) for _, rows in parts])
         row_R = np.concatenate([rows for _, rows in parts])
-        order = np.argsort(numbered([id(prompt) for prompt in prompts]), kind="stable")
+        order = np.argsort(group_ids([id(prompt) for prompt in prompts]), kind="stable")
         source_R, row_R = source_R[order], row_R[order]
         before = [(batch._cache, batch._steps) for batch, _ in parts]
 
@@ -253,16 +253,16 @@ class RowBatch:
             return np.concatenate([getattr(batch, name)[rows] for batch, rows in parts])[order]
 
         histories = zip(source_R.tolist(), gathered("_history_R").tolist(), strict=True)
-        self._runs_RS, self._virtual_R = gathered("_runs_RS"), gathered("_virtual_R")
+        self._runs_RE, self._virtual_R = gathered("_runs_RE"), gathered("_virtual_R")
         self._stored_R = gathered("_stored_R")
         self._prompts = [prompts[index] for index in order]
-        self._history_R = numbered(list(histories))
+        self._history_R = group_ids(list(histories))
         self._steps = self._plan()
-        self._cache = self._refilled(before, source_R, row_R)
-        self._describe()
+        self._cache = self._rebuilt_cache(before, source_R, row_R)
+        self._update_masks()
         return order.tolist()
 
-    def _refilled(self, before: Seq[tuple[RowCache, list[_Step | None]]], source_R: Ints, row_R: Ints) -> RowCache:
+    def _rebuilt_cache(self, before: Seq[tuple[RowCache, list[_Step | None]]], source_R: Ints, row_R: Ints) -> RowCache:
         """A cache for the steps as they are now, out of the entries of earlier ones, which are emptied on the way."""
         width = int(self._virtual_R.max()) if self._by_reference else 0
         own = int(self._stored_R.max())
@@ -285,7 +285,7 @@ class RowBatch:
         return after
 
 
-def numbered(values: Seq[object]) -> Ints:
+def group_ids(values: Seq[object]) -> Ints:
     """Equal values get equal numbers, counted up in order of first appearance."""
     seen: dict[object, int] = {}
     return np.array([seen.setdefault(value, len(seen)) for value in values], dtype=np.int64)

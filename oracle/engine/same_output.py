@@ -77,12 +77,12 @@ class Refuter:
     def test(self, schedule: Schedule) -> NDArray[np.int8]:
         """A `Verdict` for each allocation."""
         if self._shared_prompt:
-            first = self._judge(self._prompt.logits_V[None], self._tokens[0])
+            first = self._verdicts(self._prompt.logits_V[None], self._tokens[0])
             if first[0] == Verdict.NO or len(self._tokens) == 1:
-                return np.full(len(schedule.runs_NS), int(first[0]), dtype=np.int8)
-            verdict_N = np.full(len(schedule.runs_NS), int(first[0]), dtype=np.int8)
+                return np.full(len(schedule.runs_NE), int(first[0]), dtype=np.int8)
+            verdict_N = np.full(len(schedule.runs_NE), int(first[0]), dtype=np.int8)
         else:
-            verdict_N = np.full(len(schedule.runs_NS), Verdict.YES, dtype=np.int8)
+            verdict_N = np.full(len(schedule.runs_NE), Verdict.YES, dtype=np.int8)
         begun = 2 if self._shared_prompt else 1
         self._stage(schedule, verdict_N, begun)
         if len(self._tokens) > begun:
@@ -107,17 +107,17 @@ class Refuter:
         for offset, target in enumerate(targets):
             rows = np.flatnonzero(verdict_N[alive] != Verdict.NO)
             nodes, node_R = torch.unique(done.node_N[torch.from_numpy(rows)], return_inverse=True)
-            found = self._position(done.hidden_MTD[nodes, start + offset], target)[node_R.cpu().numpy()]
+            found = self._verdicts_at(done.hidden_MTD[nodes, start + offset], target)[node_R.cpu().numpy()]
             where = alive[rows]
             verdict_N[where] = np.where(found == Verdict.YES, verdict_N[where], found)
 
-    def _position(self, hidden_RD: Tensor, target: int) -> NDArray[np.int8]:
+    def _verdicts_at(self, hidden_RD: Tensor, target: int) -> NDArray[np.int8]:
         """Verdicts of rows at one position."""
         verdict_R = np.full(len(hidden_RD), Verdict.NO, dtype=np.int8)
         survivors = self._survivors(hidden_RD, target)
         for rows in survivors.split(self.head_rows):
             logits_RV = self._decoder.finish(hidden_RD[rows][:, None])[:, 0]
-            verdict_R[rows.cpu().numpy()] = self._judge(logits_RV, target)
+            verdict_R[rows.cpu().numpy()] = self._verdicts(logits_RV, target)
         return verdict_R
 
     def _survivors(self, hidden_RD: Tensor, target: int) -> Tensor:
@@ -139,7 +139,7 @@ class Refuter:
         beaten = logits_RC[:, 1:].amax(1) - logits_RC[:, 0] > self._tie
         return every[~beaten]
 
-    def _judge(self, logits_RV: Tensor, target: int) -> NDArray[np.int8]:
+    def _verdicts(self, logits_RV: Tensor, target: int) -> NDArray[np.int8]:
         """Verdicts by whole logits."""
         right_R = logits_RV[:, target].clone()
         logits_RV[:, target] = -torch.inf

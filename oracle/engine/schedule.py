@@ -28,11 +28,11 @@ class Schedule:
 
     Attributes:
         calls: the layer execution of each step; a layer may stand in several.
-        runs_NS: whether an allocation runs a step.
+        runs_NE: whether an allocation runs a step.
     """
 
     calls: tuple[Call, ...]
-    runs_NS: Mask
+    runs_NE: Mask
 
     @classmethod
     def of(cls, calls: Seq[tuple[Call, ...]]) -> "Schedule":
@@ -43,25 +43,25 @@ class Schedule:
         """
         places = [0] * len(calls)
         steps: list[Call] = []
-        runs_SN: list[list[int]] = []
+        runs_EN: list[list[int]] = []
         waiting = {index for index, mine in enumerate(calls) if mine}
         while waiting:
             call = min(calls[index][places[index]] for index in waiting)
             rows = [index for index in waiting if calls[index][places[index]] == call]
             steps.append(call)
-            runs_SN.append(rows)
+            runs_EN.append(rows)
             for index in rows:
                 places[index] += 1
                 if places[index] == len(calls[index]):
                     waiting.discard(index)
-        runs_NS = np.zeros((len(calls), len(steps)), dtype=np.bool_)
-        for step, rows in enumerate(runs_SN):
-            runs_NS[rows, step] = True
-        return cls(calls=tuple(steps), runs_NS=runs_NS)
+        runs_NE = np.zeros((len(calls), len(steps)), dtype=np.bool_)
+        for step, rows in enumerate(runs_EN):
+            runs_NE[rows, step] = True
+        return cls(calls=tuple(steps), runs_NE=runs_NE)
 
     def of_rows(self, rows: NDArray[np.int64]) -> "Schedule":
         """The same steps for some of the allocations."""
-        return Schedule(calls=self.calls, runs_NS=self.runs_NS[rows])
+        return Schedule(calls=self.calls, runs_NE=self.runs_NE[rows])
 
 
 class Units:
@@ -109,7 +109,7 @@ class Units:
     def schedule(self, runs_NU: Mask) -> Schedule:
         """The steps of skip masks given as booleans (N units), any number of them."""
         if not self._apart:
-            return Schedule(calls=tuple(Call(layer) for layer in range(self.count)), runs_NS=runs_NU)
+            return Schedule(calls=tuple(Call(layer) for layer in range(self.count)), runs_NE=runs_NU)
         layers = range(self.count // 2)
         attention_NL, mlp_NL = runs_NU[:, ::2], runs_NU[:, 1::2]
         if self._serial:
@@ -117,8 +117,8 @@ class Units:
         else:
             both_NL = attention_NL & mlp_NL
             parts = {Part.WHOLE: both_NL, Part.ATTENTION: attention_NL & ~both_NL, Part.MLP: mlp_NL & ~both_NL}
-        runs_NS = np.stack(list(parts.values()), axis=2).reshape(len(runs_NU), -1)
-        return Schedule(calls=tuple(Call(layer, part) for layer in layers for part in parts), runs_NS=runs_NS)
+        runs_NE = np.stack(list(parts.values()), axis=2).reshape(len(runs_NU), -1)
+        return Schedule(calls=tuple(Call(layer, part) for layer in layers for part in parts), runs_NE=runs_NE)
 
     def steps(self, allocations: Seq[Allocation]) -> Schedule:
         """The steps of any allocations, layer paths included."""

@@ -60,7 +60,7 @@ def log_likelihoods(
     first = _gold(prompt.logits_V[None], targets_T[:1]).sum() if shared_prompt else targets_T.new_zeros(()).double()
     targets_T = targets_T[1:] if shared_prompt else targets_T
     if len(targets_T) == 0:
-        return [float(first)] * len(schedule.runs_NS), 0
+        return [float(first)] * len(schedule.runs_NE), 0
     done, start = continuation_pass(
         decoder, prompt, schedule, continuation[:-1], shared_prompt=shared_prompt, piece=piece
     )

@@ -46,7 +46,7 @@ def run_alone(
         if step in known.ties:
             chosen = _best(decoder, prompt, hidden)
             if chosen != token:
-                return _free(decoder, batch, settings, [*tokens, chosen], known.margin)
+                return _continue_alone(decoder, batch, settings, [*tokens, chosen], known.margin)
             if step == known.ties[-1]:
                 return known
         tokens.append(token)
@@ -54,7 +54,9 @@ def run_alone(
     return known
 
 
-def _free(decoder: Decoder, batch: RowBatch, settings: Settings, tokens: list[int], margin: float) -> Generation:
+def _continue_alone(
+    decoder: Decoder, batch: RowBatch, settings: Settings, tokens: list[int], margin: float
+) -> Generation:
     """Goes on alone where the batch's output was not right."""
     while tokens[-1] not in settings.stop and len(tokens) < settings.max_new_tokens:
         tokens.append(_best(decoder, batch.prompts[0], _feed(batch, tokens[-1], decoder)))

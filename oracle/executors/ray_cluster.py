@@ -247,5 +247,5 @@ class Cluster:
             if deaths < MAX_DEATHS:
                 waiting.appendleft(_Work(items={name: item}, deaths=deaths))
             else:
-                yield SetAside(sequence=name, reason=f"{deaths} workers died over it")
+                yield SetAside(sequence=name, reason=f"{deaths} workers died on it")
         [slot.actor] = self._start_workers(1)

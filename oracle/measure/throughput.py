@@ -133,7 +133,7 @@ def _quality(engine: Engine, originals: Seq[SearchedSequence], allocation: Alloc
     for first in range(0, len(originals), TOGETHER):
         some = originals[first : first + TOGETHER]
         for original in some:
-            evaluator.know_full(original.sequence, original.tokens)
+            evaluator.set_full_output(original.sequence, original.tokens)
         proposal = Proposal(allocation=allocation, family="unified")
         outcomes = evaluator.evaluate([(original.sequence, [proposal]) for original in some])
         values += [outcome.quality[config.criterion] for [outcome] in outcomes]

@@ -18,32 +18,20 @@ _FINAL_PUNCTUATION = ".,;:!?…。、，；：！？"  # noqa: RUF001
 _CACHED_REFERENCES = 1024
 
 
-@lru_cache(maxsize=_CACHED_REFERENCES)
-def _bleu_of(references: tuple[str, ...]) -> BLEU:
-    return BLEU(effective_order=True, references=[[reference] for reference in references])
+@lru_cache(maxsize=2 * _CACHED_REFERENCES)
+def _sacrebleu_metric(name: str, references: tuple[str, ...]) -> BLEU | CHRF:
+    columns = [[reference] for reference in references]
+    return BLEU(effective_order=True, references=columns) if name == "bleu" else CHRF(references=columns)
 
 
-@lru_cache(maxsize=_CACHED_REFERENCES)
-def _chrf_of(references: tuple[str, ...]) -> CHRF:
-    return CHRF(references=[[reference] for reference in references])
-
-
-def _bleu(text: str, references: tuple[str, ...]) -> float:
+def _sacrebleu(text: str, references: tuple[str, ...], *, name: str) -> float:
     # As sacrebleu's sentence_score does, but with the n-grams of the references cached. A perfect score is
     # 100.00000000000004.
-    return min(_bleu_of(references).corpus_score([text], None).score / 100, 1.0)
+    return min(_sacrebleu_metric(name, references).corpus_score([text], None).score / 100, 1.0)
 
 
-def _chrf(text: str, references: tuple[str, ...]) -> float:
-    return min(_chrf_of(references).corpus_score([text], None).score / 100, 1.0)
-
-
-def _rouge_n(text: str, references: tuple[str, ...], *, n: int) -> float:
-    return max(rouge_n(text, reference, n) for reference in references)
-
-
-def _rouge_l(text: str, references: tuple[str, ...]) -> float:
-    return max(rouge_l(text, reference) for reference in references)
+def _best(text: str, references: tuple[str, ...], *, score: Callable[[str, str], float]) -> float:
+    return max(score(text, reference) for reference in references)
 
 
 @lru_cache(maxsize=8192)
@@ -65,11 +53,11 @@ def _exact_match(text: str, references: tuple[str, ...]) -> float:
 
 
 _SCORERS: dict[str, Callable[[str, tuple[str, ...]], float]] = {
-    "rouge1": partial(_rouge_n, n=1),
-    "rouge2": partial(_rouge_n, n=2),
-    "rougeL": _rouge_l,
-    "bleu": _bleu,
-    "chrf": _chrf,
+    "rouge1": partial(_best, score=partial(rouge_n, n=1)),
+    "rouge2": partial(_best, score=partial(rouge_n, n=2)),
+    "rougeL": partial(_best, score=rouge_l),
+    "bleu": partial(_sacrebleu, name="bleu"),
+    "chrf": partial(_sacrebleu, name="chrf"),
     "exact_match": _exact_match,
 }
 

@@ -1,6 +1,6 @@
-"""Language models: loading, and the adapter that runs their layers one at a time.
+"""Language models: loading, and the adapter that runs their layers individually.
 
-The only package that touches the internals of the transformers library.
+Only this package accesses internals of the transformers library.
 """
 
 from oracle.models.decoder import Decoder

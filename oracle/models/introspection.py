@@ -1,4 +1,4 @@
-"""Where the decoder layers of a model are, and which kinds of layer cannot be skipped."""
+"""Locates a model's decoder layers and detects layer kinds that cannot be skipped."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -11,22 +11,22 @@ from transformers import PreTrainedModel
 
 from oracle.errors import InputError
 
-__all__ = ["INDICES", "Choices", "Places", "find_layers", "knows_its_place", "refuse_running_states"]
+__all__ = ["INDICES", "ExpertChoices", "Positions", "find_layers", "has_cache_index", "refuse_running_states"]
 
 INDICES = ("layer_idx", "layer_id")
-"""What attention calls its place in the cache."""
+"""Attributes in which attention modules store their cache index."""
 
 
-def knows_its_place(module: nn.Module) -> bool:
-    """Whether a module has attention in it: what knows its place in the cache."""
+def has_cache_index(module: nn.Module) -> bool:
+    """Whether a module contains attention, detected by its cache index."""
     return any(hasattr(inner, index) for inner in module.modules() for index in INDICES)
 
 
 def find_layers(model: PreTrainedModel) -> tuple[nn.Module, str]:
-    """The module that holds the list of decoder layers, and the list's attribute name.
+    """Returns the module that holds the list of decoder layers, and the list's attribute name.
 
     Raises:
-        InputError: if the model is not decoder-only or its layers cannot be told apart.
+        InputError: if the model is not decoder-only or has no such list.
     """
     config = model.config.get_text_config()
     if model.config.is_encoder_decoder:
@@ -43,14 +43,14 @@ def find_layers(model: PreTrainedModel) -> tuple[nn.Module, str]:
     ]
     if not lists:
         raise InputError(
-            f"{type(model).__name__} has no list of {count} decoder layers; a decoder-only model of the "
-            "transformers library is required"
+            f"a decoder-only model of the transformers library is required, but {type(model).__name__} has no list "
+            f"of {count} decoder layers; choose another model"
         )
     return lists[0]
 
 
 def refuse_running_states(model: PreTrainedModel) -> None:
-    """Refuses state-space, linear-attention, convolution and hybrid layers: the library names the kind of each layer.
+    """Rejects models with state-space, linear-attention, convolution or hybrid layers, by their configuration.
 
     Raises:
         InputError: if the model has such layers.
@@ -66,13 +66,13 @@ def refuse_running_states(model: PreTrainedModel) -> None:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Places:
-    """What a model's attention makes of positions.
+class Positions:
+    """Constraints of a model's attention on positions.
 
     Attributes:
-        last: the last position that the model knows; None if it knows them all.
-        windowed: whether some layer sees a window of the last slots only, so that a row's slots must not have gaps.
-        mix: whether rows at different positions may share a batch: some rotary embeddings look at the largest one.
+        last: largest supported position; None if unlimited.
+        windowed: whether any layer attends to a window of recent slots only; then a row's slots must have no gaps.
+        mix: whether rows at different positions may share a batch; some rotary embeddings depend on the largest one.
     """
 
     last: int | None
@@ -81,7 +81,7 @@ class Places:
 
     @classmethod
     def of(cls, model: PreTrainedModel) -> Self:
-        """The places of a model, by its configuration."""
+        """Reads the constraints from a model's configuration."""
         config = model.config.get_text_config()
         context = getattr(config, "max_position_embeddings", None)
         kinds = getattr(config, "layer_types", None) or []
@@ -96,11 +96,11 @@ class Places:
         )
 
 
-class Choices(TorchDispatchMode):
-    """While active, notes whether a model chooses between experts: whether it asks for the largest of some values.
+class ExpertChoices(TorchDispatchMode):
+    """While active, detects whether a model selects experts, by its calls of top-k, sort or argmax.
 
     Attributes:
-        seen: whether it did.
+        seen: whether one was called.
     """
 
     def __init__(self) -> None:

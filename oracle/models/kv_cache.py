@@ -1,9 +1,7 @@
-"""Keys and values of a batch of rows in which every row runs its own layers.
+"""KV cache for batches in which every row runs its own layers.
 
-A batch runs steps: executions of layers, in order. Every step has a store of its own, so that a layer that a row runs
-twice keeps two histories.
-
-Shapes: G entries of one step, H key/value heads, S slots, D head width, P prompt tokens.
+A batch runs steps: layer executions, in order. Each step has its own buffers, so a layer that a row runs twice keeps
+two histories. Shapes: see `oracle.engine`.
 """
 
 from collections.abc import Sequence as Seq
@@ -17,29 +15,29 @@ from transformers.cache_utils import Cache
 __all__ = ["PassCache", "PromptCache", "RowCache", "States"]
 
 States = tuple[Tensor, Tensor]
-"""Keys and values (each G H S D)."""
+"""Keys and values (each G K S W)."""
 
 PromptCache = list[States]
-"""Per layer the keys and values (each 1 H P D) of one prompt at full depth."""
+"""Full-depth keys and values of one prompt (each 1 K P W), per layer."""
 
 
 class RowCache(Cache):
-    """A cache whose step s holds only what runs step s.
+    """A cache in which each step holds only the entries that run it.
 
-    The decoder layers of the library call `update` as they would on their own cache; masks are built from
-    `get_mask_sizes`. Entries are right-aligned: a shorter history leaves its first slots empty and masked.
+    The library's decoder layers call `update` as on their own cache; masks are built from `get_mask_sizes`. Entries
+    are right-aligned: a shorter history leaves its first slots empty and masked.
 
     Prompts are either copied into the slots (`fill_prompts`) or shared by reference: then the first `prompt_slots`
-    slots are virtual, and the attention of `oracle.models.attention` looks the prompts up in `shared`.
+    slots are virtual, and the attention of `oracle.models.attention` reads the prompts from `shared`.
 
     Args:
-        steps: how many steps there are.
+        steps: number of steps.
         slots: capacity in tokens.
-        prompt_slots: virtual slots of shared prompts, the longest prompt's length.
+        prompt_slots: number of virtual slots: length of the longest shared prompt.
 
     Attributes:
-        step: the step whose states `update` is given; whoever runs the layers sets it.
-        shared: for each step its entries in order, as (how many, the states of the prompt that they share).
+        step: step that `update` applies to; set by the caller before it runs a layer.
+        shared: per step, its entries in order as (number of entries, states of their common prompt).
         attended: number of layer executions that attended to shared prompts.
     """
 
@@ -57,13 +55,13 @@ class RowCache(Cache):
 
     @property
     def length(self) -> int:
-        """Slots filled so far, virtual and masked ones included; `own` of them are stored here."""
+        """Number of filled slots, including virtual and masked ones; `own` of them are stored here."""
         return self.prompt_slots + self.own
 
     def update(
         self, key_states: Tensor, value_states: Tensor, layer_idx: int, *args: object, **kwargs: object
     ) -> States:
-        """Appends the new states (G H T D) of the current step and returns all of its own states so far."""
+        """Appends new states (G K T W) to the current step and returns all of its own states so far."""
         end = self.own + key_states.shape[2]
         kept = []
         for store, states in ((self._keys, key_states), (self._values, value_states)):
@@ -79,15 +77,15 @@ class RowCache(Cache):
         return self.shared[self.step]
 
     def _allocate(self, entries: int, like: Tensor) -> Tensor:
-        # Empty slots are masked, but a mask does not hide a NaN: they must be finite.
+        # Empty slots must be finite: a mask does not hide NaN.
         return like.new_zeros((entries, like.shape[1], self.slots, like.shape[3]))
 
     def advance(self, tokens: int) -> None:
-        """Marks that every step has appended `tokens` slots."""
+        """Marks `tokens` more slots as filled, in every step."""
         self.own += tokens
 
     def fill_prompts(self, step: int, prompts: Seq[States], width: int) -> None:
-        """Gives the entries of one step copies of their prompts' states, right-aligned in the first `width` slots."""
+        """Copies prompt states into the entries of one step, right-aligned in the first `width` slots."""
         for store, part in ((self._keys, 0), (self._values, 1)):
             buffer = self._allocate(len(prompts), prompts[0][part])
             for entry, states in enumerate(prompts):
@@ -101,8 +99,8 @@ class RowCache(Cache):
 
         Args:
             step: the step, the same in every cache.
-            sources: a cache, which of its entries are taken, and where they go.
-            entries: G, how many there are in all.
+            sources: (cache, its entries to copy, their indices in this cache).
+            entries: G, the total number of entries.
         """
         for store, name in ((self._keys, "_keys"), (self._values, "_values")):
             buffer: Tensor | None = None
@@ -112,7 +110,7 @@ class RowCache(Cache):
                     continue
                 same_shape = (entries, cache.own, cache.slots) == (len(theirs), self.own, self.slots)
                 if same_shape and np.array_equal(taken, np.arange(entries)):
-                    buffer = theirs  # nothing moves
+                    buffer = theirs  # unchanged: reuse without copying
                     break
                 buffer = self._allocate(entries, theirs) if buffer is None else buffer
                 count = min(cache.own, self.own)
@@ -122,24 +120,24 @@ class RowCache(Cache):
             store[step] = buffer
 
     def drop(self, step: int) -> None:
-        """Lets go of the states of one step."""
+        """Deletes the states of one step."""
         self._keys[step] = self._values[step] = None
 
     def unused(self) -> int | None:
-        """The first step that was given no states, or None."""
+        """The first step without states, or None."""
         return next((step for step, keys in enumerate(self._keys) if keys is None), None)
 
     def states(self) -> PromptCache:
-        """Copies of the first entry's states in every step (each 1 H S D)."""
+        """Copies of the first entry's states in every step (each 1 K S W)."""
         pairs = []
         for keys, values in zip(self._keys, self._values, strict=True):
             assert keys is not None and values is not None, "every step must have run"
             pairs.append((keys[:1, :, : self.own].clone(), values[:1, :, : self.own].clone()))
         return pairs
 
-    # What the library asks of a cache when it builds positions and masks.
+    # Read by the library when it builds positions and masks.
     def get_seq_length(self, layer_idx: int = 0) -> int:
-        """Slots filled so far."""
+        """Number of filled slots."""
         return self.length
 
     def get_query_offset(self, layer_idx: int = 0) -> int:
@@ -147,7 +145,7 @@ class RowCache(Cache):
         return self.length
 
     def get_mask_sizes(self, query_length: int, layer_idx: int) -> tuple[int, int]:
-        """Number of keys a query sees, and the slot of the first."""
+        """Number of keys visible to a query, and the slot of the first."""
         return self.length + query_length, 0
 
     def get_max_length(self, layer_idx: int | None = None) -> int:
@@ -156,22 +154,22 @@ class RowCache(Cache):
 
     @property
     def is_sliding(self) -> list[bool]:
-        """No layer drops old states: sliding windows are applied by the masks."""
+        """False per step: masks apply sliding windows, no states are dropped."""
         return [False] * self.steps
 
     @property
     def is_linear(self) -> list[bool]:
-        """No layer is a linear-attention one."""
+        """False per step: no linear attention."""
         return [False] * self.steps
 
     @property
     def is_dummy(self) -> list[bool]:
-        """Every layer may hold states."""
+        """False per step: every step may hold states."""
         return [False] * self.steps
 
     @property
     def is_compileable(self) -> bool:
-        """Shapes change from step to step."""
+        """False: shapes change between steps."""
         return False
 
     def __len__(self) -> int:
@@ -179,12 +177,12 @@ class RowCache(Cache):
 
 
 class PassCache(RowCache):
-    """A cache for one pass that nothing follows: it keeps no states.
+    """A cache for a single pass: keeps no states.
 
     Args:
         layers: L.
-        prompt: full-depth states that every row attends to first; None for none.
-        shared: whether the rows share the prompt's states instead of getting a copy each.
+        prompt: full-depth states that every row attends to; None for none.
+        shared: whether rows share the prompt's states instead of copying them.
     """
 
     def __init__(self, layers: int, prompt: PromptCache | None, *, shared: bool) -> None:
@@ -195,7 +193,7 @@ class PassCache(RowCache):
     def update(
         self, key_states: Tensor, value_states: Tensor, layer_idx: int, *args: object, **kwargs: object
     ) -> States:
-        """The states of one layer that the rows attend to, the prompt's included unless it is shared."""
+        """States of one layer to attend to, including the prompt's unless it is shared."""
         if self._prompt is None:
             return key_states, value_states
         rows = key_states.shape[0]
@@ -206,5 +204,5 @@ class PassCache(RowCache):
         return torch.cat([keys, key_states], dim=2), torch.cat([values, value_states], dim=2)
 
     def shared_now(self) -> list[tuple[int, States]]:
-        """The prompt, shared by all rows of the layer that runs."""
+        """The prompt, shared by all rows of the running layer."""
         return self._now

@@ -1,13 +1,14 @@
-"""What the adapter runs at a time: a layer, or its attention or its MLP alone."""
+"""The unit of execution: a layer, or its attention or MLP alone."""
 
+from collections.abc import Iterable
 from enum import IntEnum
 from typing import NamedTuple
 
-__all__ = ["Call", "Part"]
+__all__ = ["Call", "Part", "merged"]
 
 
 class Part(IntEnum):
-    """How much of a layer runs; the order is that of a layer's own forward."""
+    """Part of a layer that runs, in the order of the layer's forward."""
 
     WHOLE = 0
     ATTENTION = 1
@@ -19,3 +20,14 @@ class Call(NamedTuple):
 
     layer: int
     part: Part = Part.WHOLE
+
+
+def merged(calls: Iterable[Call]) -> list[Call]:
+    """The calls with attention directly followed by the MLP of the same layer replaced by the whole layer."""
+    result: list[Call] = []
+    for call in calls:
+        if call.part == Part.MLP and result and result[-1] == Call(call.layer, Part.ATTENTION):
+            result[-1] = Call(call.layer)
+        else:
+            result.append(call)
+    return result

@@ -1,4 +1,4 @@
-"""Stand-ins for decoder layers that record what the model's own forward hands to them."""
+"""Stand-ins for decoder layers that record the arguments passed by the model's forward."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -9,7 +9,7 @@ __all__ = ["Stub", "for_rows", "tensors"]
 
 
 class Stub(nn.Module):
-    """Stands in for a decoder layer: records its arguments and hands a hidden state on."""
+    """Stand-in for a decoder layer: records its arguments and returns a hidden state."""
 
     def __init__(self, layer: nn.Module) -> None:
         super().__init__()
@@ -26,20 +26,20 @@ class Stub(nn.Module):
             return getattr(object.__getattribute__(self, "_layer"), name)
 
     def forward(self, hidden_states: Tensor, *args: Any, **kwargs: Any) -> Any:
-        """Notes the arguments."""
+        """Records the arguments; returns the replacement, or the hidden states unchanged."""
         self.call, self.hidden = (args, kwargs), hidden_states
         result = hidden_states if self.replacement is None else self.replacement
         return (result,) if self.returns_tuple else result
 
 
 def for_rows(value: Any, rows_G: Tensor, rows: int) -> Any:
-    """The same arguments for some of the rows: every tensor that has one entry a row is indexed."""
+    """The arguments restricted to some rows: indexes every tensor that has one entry per row."""
     if isinstance(value, Tensor):
         if rows == 1 or not value.dim() or value.shape[0] % rows:
             return value
         if value.shape[0] == rows:
             return value.index_select(0, rows_G)
-        if value.dim() == 3 and value.shape[1] == 1:  # Bloom's position biases: one entry a row and head
+        if value.dim() == 3 and value.shape[1] == 1:  # Bloom's position biases: one entry per row and head
             return value.unflatten(0, (rows, -1)).index_select(0, rows_G).flatten(0, 1)
         return value
     if isinstance(value, tuple):
@@ -50,7 +50,7 @@ def for_rows(value: Any, rows_G: Tensor, rows: int) -> Any:
 
 
 def tensors(value: Any) -> Iterator[Tensor]:
-    """Every tensor among some arguments, in order."""
+    """All tensors among the arguments, in order."""
     if isinstance(value, Tensor):
         yield value
     elif isinstance(value, tuple | dict):

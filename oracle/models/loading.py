@@ -29,15 +29,15 @@ from oracle.utils.machine import Machine, resolve_device, resolve_dtype
 __all__ = ["LanguageModel", "load_model"]
 
 SAMPLE = 65_536
-"""Elements of each weight that enter the fingerprint, evenly spaced."""
+"""Number of elements per weight in the fingerprint, evenly spaced."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class LanguageModel:
-    """A model with its tokenizer, ready to be searched.
+    """A model with its tokenizer.
 
     Attributes:
-        name: what the user asked for.
+        name: as given to `load_model`.
         network: the untouched model of the transformers library, in evaluation mode.
         tokenizer: its tokenizer.
     """
@@ -58,7 +58,7 @@ class LanguageModel:
 
     @property
     def context(self) -> int | None:
-        """Longest input in tokens, or None where the configuration names none."""
+        """Longest input in tokens, or None if the configuration sets no limit."""
         config = self.network.config.get_text_config()
         return getattr(config, "max_position_embeddings", None)
 
@@ -74,7 +74,7 @@ class LanguageModel:
         """Hash of the configuration, the weights (an even sample of each) and the vocabulary."""
         digest = hashlib.sha256()
         config = self.network.config.to_dict()
-        # What says where a model came from, not what it computes.
+        # These keys describe where a model came from, not what it computes.
         for key in ("_name_or_path", "architectures", "dtype", "transformers_version"):
             config.pop(key, None)
         digest.update(json.dumps(config, sort_keys=True, default=str).encode())
@@ -88,27 +88,27 @@ class LanguageModel:
         return digest.hexdigest()[:16]
 
     def text(self, tokens: Seq[int]) -> str:
-        """Decoded tokens, special ones left out."""
+        """Decoded tokens without special ones."""
         return str(self.tokenizer.decode(list(tokens), skip_special_tokens=True))
 
     @cached_property
     def words_per_token(self) -> int:
-        """The most words (runs of letters and digits) that one token of the vocabulary stands for."""
+        """Largest number of words (runs of letters and digits) in one token of the vocabulary."""
         texts = self.tokenizer.batch_decode([[index] for index in range(len(self.tokenizer))])
         return max(len(words(text)) for text in texts)
 
     @property
     def machine(self) -> Machine:
-        """What computes it."""
+        """Device and dtype of the model."""
         return Machine.of(self.network.device, self.network.dtype)
 
     def headline(self) -> str:
-        """The model and what computes it, on one line."""
+        """Model, dtype and device on one line."""
         machine = self.machine
         return f"{self.name}: {self.layers} layers, {machine.dtype} on {machine.place}"
 
     def describe(self) -> dict[str, object]:
-        """What a manifest records of a model."""
+        """Description of the model for a manifest."""
         parameters = sum(weight.numel() for weight in self.network.parameters())
         return {
             "id": self.name,
@@ -128,16 +128,16 @@ def load_model(
 
     Args:
         name: `smollm2-135m-instruct` (the embedded model), a hub id, a local folder, or a GGUF file.
-        dtype: of the weights, such as `float32` or `bf16`; `auto` is the checkpoint's own on a GPU and float32 on the
-            CPU.
-        device: `cpu`, `cuda`, `cuda:N`, or `auto` (a GPU if there is one, else the CPU).
-        trust_remote_code: whether code that comes with the model may run.
+        dtype: of the weights, such as `float32` or `bf16`; `auto` is the checkpoint's dtype on a GPU and float32 on
+            the CPU.
+        device: `cpu`, `cuda`, `cuda:N`, or `auto` (a GPU if available, else the CPU).
+        trust_remote_code: whether code shipped with the model may run.
 
     Raises:
-        InputError: if there is no such model, device or dtype, or the model is not decoder-only.
+        InputError: if the model, device or dtype does not exist, or the model is not decoder-only.
     """
     place = resolve_device(device)
-    precision = resolve_dtype(dtype, place) or "auto"  # what the library calls the checkpoint's own
+    precision = resolve_dtype(dtype, place) or "auto"  # the library's name for the checkpoint's dtype
     source, options = _locate(name)
     options["trust_remote_code"] = trust_remote_code
     try:
@@ -161,24 +161,24 @@ def load_model(
 
 
 def _locate(name: str) -> tuple[str, dict[str, object]]:
-    """What to pass to `from_pretrained` for a model's name."""
+    """Source and options for `from_pretrained`, by model name."""
     if name == EMBEDDED:
         return str(embedded_folder()), {}
     path = Path(name).expanduser()
     if path.suffix == ".gguf":
         if not path.is_file():
-            raise InputError(f"no such GGUF file: '{name}'; check the path")
+            raise InputError(f"GGUF file not found: '{name}'; check the path")
         return str(path.parent), {"gguf_file": path.name}
     if path.is_dir() and not (path / "config.json").is_file():
-        raise InputError(f"the folder '{name}' holds no config.json; give the folder of a saved model")
+        raise InputError(f"the folder '{name}' contains no config.json; give the folder of a saved model")
     return (str(path) if path.is_dir() else name), {}
 
 
 def _explain(name: str, error: Exception) -> str:
-    """One line for what went wrong while loading."""
+    """One-line message for a loading error."""
     reason = str(error).strip().splitlines()[0].rstrip(".") if str(error).strip() else type(error).__name__
     if "trust_remote_code" in str(error):
-        return f"'{name}' brings its own code; read it, then allow it with --trust-remote-code"
+        return f"'{name}' ships its own code; review it, then allow it with --trust-remote-code"
     if "Unrecognized configuration class" in str(error):
         return f"a decoder-only model is required, but '{name}' is not a causal language model"
     if not Path(name).exists() and isinstance(error, OSError):

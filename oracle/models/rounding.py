@@ -1,10 +1,8 @@
-"""The rounding of this machine: how far logits move when the same tokens are computed in another way.
+"""Rounding of this machine: the largest change of logits between equivalent computations.
 
-A matrix product rounds differently by processor, number of threads, height of the batch and even row of one batch, and
-the layers of a network amplify the difference. Bits can be compared only between passes of identical shape, row and
-position; everything else is compared within what is measured here, once, when a model is loaded.
-
-Shapes: R rows, T tokens, V vocabulary.
+Matrix products round differently by processor, thread count, batch height and even row within a batch, and the layers
+amplify the difference. Only passes of identical shape, row and position can be compared bit for bit; everything else is
+compared within the rounding measured here, once, when a model is loaded. Shapes: see `oracle.engine`.
 """
 
 import math
@@ -22,31 +20,29 @@ MULTIPLE = 8.0
 """Near-tie threshold in units of the measured rounding.
 
 Chosen with `tests/benchmarks/rounding.py`, which compares batched and single decoding of the embedded model under
-random masks of all budgets. In 8,832 tokens the lead of the best token moved by up to 18 times the measured rounding,
-in 99.9 % of them by less than 8 times, and few leads are that small to begin with: rounding is expected to turn round
-one token in ten million unnoticed (at twice the multiple, one in 150 million for twice as many near-ties). Reported
-allocations are verified on top of that.
+random masks of all budgets. Over 8,832 tokens the lead of the best token moved by up to 18 times the measured rounding,
+and by less than 8 times for 99.9 % of them; few leads are that small. Expected undetected flips: one token in ten
+million (at twice the multiple, one in 150 million for twice as many near-ties). Reported allocations are also verified.
 """
 
 ROWS, TOKENS, HEIGHT = 4, 4, 23
-"""Measured rows, their length, and the height of the batch that they are compared in."""
-
+"""Number of measured rows, their length in tokens, and the height of the batch they are compared in."""
 
 COARSE = 1e-6
-"""Relative precision of a dtype above which the choices of experts turn round every few outputs."""
+"""Relative precision of a dtype above which expert choices flip every few outputs."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Rounding:
-    """The largest difference of logits that batch height, row, padding and caching made.
+    """Largest difference of logits caused by batch height, row, padding and caching.
 
     Attributes:
-        logits: the largest difference between two ways to compute one logit, at least one unit in the last place of
-            the largest logit.
+        logits: largest difference between two computations of one logit, at least one unit in the last place of the
+            largest logit.
         compared: number of positions compared, each with all of its logits.
-        repeats: whether a pass gave the same bits when it was repeated.
-        jumps: whether rounding may make logits jump by more than it is itself: layers that choose experts, in a dtype
-            of low precision, choose others.
+        repeats: whether repeating a pass gave the same bits.
+        jumps: whether rounding can change logits by more than `logits`: in a low-precision dtype it flips the choice
+            of experts.
     """
 
     logits: float
@@ -56,16 +52,16 @@ class Rounding:
 
     @property
     def near_tie(self) -> float:
-        """Leads, in logits, up to which a token counts as a near-tie that rounding may turn round."""
+        """Near-tie threshold in logits: leads up to it may be flipped by rounding."""
         return math.inf if self.jumps else MULTIPLE * self.logits
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values, for a manifest; a threshold without limit is None."""
+        """Plain values for a manifest; an infinite threshold is None."""
         return {**asdict(self), "multiple": MULTIPLE, "near_tie": None if self.jumps else self.near_tie}
 
 
 class Passes(Protocol):
-    """Runs some layers on tokens, see `Decoder.logits`."""
+    """Runs layers on tokens; see `Decoder.logits`."""
 
     def __call__(self, tokens_RT: Tensor, layers: Seq[int], *, padding: int = 0, pieces: int = 1) -> Tensor:
         """Logits (R T V)."""
@@ -73,16 +69,16 @@ class Passes(Protocol):
 
 
 def measure_rounding(passes: Passes, *, layers: int, vocabulary: int, device: torch.device, chooses: bool) -> Rounding:
-    """Computes the logits of a few rows alone, in a tall padded batch, and token by token, and compares them.
+    """Measures rounding: compares logits of a few rows computed alone, in a tall padded batch, and token by token.
 
-    The full model and three skip masks are measured: models without some of their layers amplify rounding more.
+    Covers the full model and three skip masks, because models with skipped layers amplify rounding more.
 
     Args:
         passes: the model.
         layers: L.
         vocabulary: V, of the embedding.
-        device: where the token ids must be.
-        chooses: whether layers choose between experts.
+        device: device of the token ids.
+        chooses: whether layers select experts.
     """
     generator = torch.Generator().manual_seed(0)
 
@@ -117,6 +113,6 @@ def measure_rounding(passes: Passes, *, layers: int, vocabulary: int, device: to
 
 
 def _masks(layers: int) -> Iterator[list[int]]:
-    """All layers, every second one, the lower half, the upper half with the first."""
+    """All layers; every second one; the lower half; the first plus the upper half."""
     every = list(range(layers))
     yield from (every, every[::2], every[: -(-layers // 2)], [0, *every[layers // 2 + 1 :]])

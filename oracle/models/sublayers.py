@@ -1,8 +1,8 @@
-"""Attention and MLP of a layer apart: one of them runs while a stand-in adds nothing in the other's place.
+"""Runs attention or MLP of a layer alone: a stand-in that adds nothing replaces the other.
 
-Works on unmodified layers whose attention and MLP are branches beside a residual stream: whether they are is tried,
-not assumed. Where the norm stands behind the residual sum a layer without its branches still changes the stream, and
-"skipping" one of them has no meaning of its own; such models are refused.
+Works on unmodified layers whose attention and MLP are branches of a residual stream, which is tested, not assumed. If
+a norm follows the residual sum, a layer without its branches still changes the stream, so skipping one branch is
+undefined; such models are rejected. Shapes: see `oracle.engine`.
 """
 
 import inspect
@@ -14,22 +14,22 @@ import torch
 from torch import Tensor, nn
 
 from oracle.errors import InputError
-from oracle.models.introspection import knows_its_place
+from oracle.models.introspection import has_cache_index
 from oracle.models.layer_call import Part
 
 __all__ = ["Shapes", "Sublayers", "stand_ins"]
 
 Shapes = dict[str, tuple[int, int]]
-"""For each branch of a layer, by its name: features of its output, and the length of the tuple it returns (0: none)."""
+"""Per branch of a layer, by name: output width, and length of the returned tuple (0: not a tuple)."""
 
 
 class StandIn(nn.Module):
-    """Takes the place of a branch and adds nothing to the residual stream.
+    """Replaces a branch and adds nothing to the residual stream.
 
     Args:
-        branch: the module whose place it takes.
-        width: features of the branch's output.
-        outputs: length of the tuple that the branch returns; 0 for a bare tensor.
+        branch: the module to replace.
+        width: width of the branch's output.
+        outputs: length of the tuple returned by the branch; 0 for a bare tensor.
     """
 
     def __init__(self, branch: nn.Module, *, width: int, outputs: int) -> None:
@@ -38,10 +38,10 @@ class StandIn(nn.Module):
         self._width, self._outputs = width, outputs
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
-        """Zeros, or the residual that was handed in."""
+        """Zeros, or the residual passed in."""
         given = self._signature.bind(*args, **kwargs).arguments
         hidden = next(value for value in given.values() if isinstance(value, Tensor))
-        # Some families (Bloom) hand the residual in and expect the sum back.
+        # Some families (Bloom) pass the residual in and expect the sum back.
         result = given.get("residual")
         if result is None:
             result = hidden.new_zeros((*hidden.shape[:-1], self._width))
@@ -49,13 +49,13 @@ class StandIn(nn.Module):
 
 
 def _branches(layer: nn.Module) -> dict[Part, list[str]]:
-    """Names of a layer's children that make up its attention and its MLP.
+    """Names of the children that form a layer's attention and MLP.
 
-    Attention is the child that knows its place in the cache; every other child with a weight matrix is the MLP's.
+    Attention is the child with a cache index; every other child with a weight matrix belongs to the MLP.
     """
     found: dict[Part, list[str]] = {Part.ATTENTION: [], Part.MLP: []}
     for name, child in layer.named_children():
-        if knows_its_place(child):
+        if has_cache_index(child):
             found[Part.ATTENTION].append(name)
         elif any(weight.dim() > 1 for weight in child.parameters()):
             found[Part.MLP].append(name)
@@ -63,7 +63,7 @@ def _branches(layer: nn.Module) -> dict[Part, list[str]]:
 
 
 def stand_ins(layer: nn.Module, shapes: Shapes, part: Part) -> dict[str, StandIn]:
-    """A stand-in for each child of one branch, by name."""
+    """One stand-in per child of a branch, by name."""
     return {
         name: StandIn(layer.get_submodule(name), width=shapes[name][0], outputs=shapes[name][1])
         for name in _branches(layer)[part]
@@ -75,12 +75,12 @@ class Sublayers:
 
     Args:
         layers: the decoder layers.
-        name: of the model, for messages.
+        name: model name for error messages.
 
     Attributes:
-        serial: whether attention and then MLP, run apart, are the whole layer; in parallel blocks both read the same
-            hidden state, and a layer that runs both must run whole.
-        shapes: of every branch.
+        serial: whether attention followed by MLP equals the whole layer. In parallel blocks both read the same hidden
+            state, so a layer that runs both must run whole.
+        shapes: output shapes of every branch.
     """
 
     def __init__(self, layers: nn.ModuleList, name: str) -> None:
@@ -89,21 +89,21 @@ class Sublayers:
         self.shapes: Shapes = {}
         self._absent: list[dict[Part, dict[str, StandIn]]] = []
 
-    def learn(self, run: Any, hidden_RTD: Tensor) -> None:
-        """Finds the branches and checks by trial that they are branches.
+    def find_branches(self, run: Any, hidden_RTD: Tensor) -> None:
+        """Locates the branches and verifies by running them that they are branches.
 
         Args:
             run: runs (layer, part) on a hidden state.
-            hidden_RTD: any hidden state that fits `run`.
+            hidden_RTD: any hidden state accepted by `run`.
 
         Raises:
-            InputError: if attention and MLP cannot be told apart or are no branches of a residual stream.
+            InputError: if attention and MLP cannot be separated or are not branches of a residual stream.
         """
         for index, layer in enumerate(self._layers):
             if any(not names for names in _branches(layer).values()):
-                raise InputError(f"attention and MLP of {self._name} cannot be told apart; use the unit 'layer'")
+                raise InputError(f"attention and MLP of {self._name} cannot be separated; use the unit 'layer'")
             self.shapes.update(self._observe(layer, lambda: run(index, Part.WHOLE, hidden_RTD)))  # noqa: B023
-            # What is absent while the other part runs.
+            # Stand-ins for the other part while one part runs.
             self._absent.append(
                 {
                     Part.ATTENTION: stand_ins(layer, self.shapes, Part.MLP),
@@ -115,7 +115,7 @@ class Sublayers:
             if not torch.equal(nothing, hidden_RTD):
                 raise InputError(
                     f"a layer of {self._name} without attention and MLP still changes the hidden state (its norms "
-                    "stand behind the residual sum), so that they cannot be skipped apart; use the unit 'layer'"
+                    "follow the residual sum), so they cannot be skipped separately; use the unit 'layer'"
                 )
             attended = run(index, Part.ATTENTION, hidden_RTD)
             self.serial &= torch.equal(run(index, Part.MLP, attended), run(index, Part.WHOLE, hidden_RTD))
@@ -124,7 +124,7 @@ class Sublayers:
     def _observe(layer: nn.Module, work: Any) -> Shapes:
         seen: Shapes = {}
 
-        def note(name: str) -> Any:
+        def recorder(name: str) -> Any:
             def hook(module: nn.Module, args: Any, output: Any) -> None:
                 first = output[0] if isinstance(output, tuple) else output
                 seen[name] = first.shape[-1], len(output) if isinstance(output, tuple) else 0
@@ -132,7 +132,7 @@ class Sublayers:
             return hook
 
         names = [name for group in _branches(layer).values() for name in group]
-        handles = [layer.get_submodule(name).register_forward_hook(note(name)) for name in names]
+        handles = [layer.get_submodule(name).register_forward_hook(recorder(name)) for name in names]
         try:
             work()
         finally:
@@ -142,7 +142,7 @@ class Sublayers:
 
     @contextmanager
     def only(self, layer: int, part: Part) -> Iterator[None]:
-        """While open, the layer runs only the given part of itself."""
+        """Context in which a layer runs only the given part."""
         if part == Part.WHOLE:
             yield
             return

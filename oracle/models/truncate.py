@@ -1,4 +1,4 @@
-"""A plain Hugging Face model whose layer list really is the allocation: the trust anchor."""
+"""A plain Hugging Face model whose layer list is the allocation: the reference for verification."""
 
 import copy
 from collections.abc import Sequence as Seq
@@ -7,31 +7,31 @@ from torch import nn
 from transformers import PreTrainedModel
 
 from oracle.models.introspection import INDICES, find_layers
-from oracle.models.layer_call import Call, Part
+from oracle.models.layer_call import Call, Part, merged
 from oracle.models.sublayers import Shapes, stand_ins
 
 __all__ = ["truncated"]
 
 
 def truncated(model: PreTrainedModel, calls: Seq[Call | int], shapes: Shapes | None = None) -> PreTrainedModel:
-    """A copy of a model whose layers are the given ones, in that order, sharing every weight with the original.
+    """Copy of a model with exactly the given layers, in that order, sharing all weights with the original.
 
-    The copy is an ordinary model of the library: nothing of this project runs inside it, but for the stand-ins that
-    add nothing where only a layer's attention or MLP is wanted.
+    The copy is an ordinary model of the library. No code of this project runs inside it, except the stand-ins that
+    replace a layer's attention or MLP.
 
     Args:
         model: the full model.
-        calls: the layers, or parts of layers; a layer that stands there twice keeps two caches. May be empty.
-        shapes: of the branches, from `Decoder.sublayers`; needed for parts.
+        calls: the layers, or parts of layers; a repeated layer keeps one cache per occurrence. May be empty.
+        shapes: of the branches, from `Decoder.sublayers`; required for parts.
     """
     shared = [*model.parameters(), *model.buffers()]
     memo = {id(tensor): tensor for tensor in shared}
     owner, name = find_layers(model)
     originals: nn.ModuleList = getattr(owner, name)
     kept, states = nn.ModuleList(), 0
-    # Wherever the model holds its layers, the copy holds the kept ones.
+    # The memo replaces the original layer list by the kept layers everywhere.
     copied = copy.deepcopy(model, {**memo, id(originals): kept})
-    wanted = _merged([Call(call) if isinstance(call, int) else call for call in calls])
+    wanted = merged(Call(call) if isinstance(call, int) else call for call in calls)
     for call in wanted:
         layer = copy.deepcopy(originals[call.layer], dict(memo))
         if call.part != Part.WHOLE:
@@ -48,19 +48,8 @@ def truncated(model: PreTrainedModel, calls: Seq[Call | int], shapes: Shapes | N
     return copied
 
 
-def _merged(calls: Seq[Call]) -> list[Call]:
-    """Attention directly followed by the MLP of the same layer is that layer."""
-    merged: list[Call] = []
-    for call in calls:
-        if call.part == Part.MLP and merged and merged[-1] == Call(call.layer, Part.ATTENTION):
-            merged[-1] = Call(call.layer)
-        else:
-            merged.append(call)
-    return merged
-
-
 def _shorten(config: object, layers: Seq[int]) -> None:
-    """Makes a configuration describe the kept layers, per-layer lists included."""
+    """Updates a configuration to the kept layers, including its per-layer lists."""
     for name in ("layer_types", "attention_layers"):
         types = getattr(config, name, None)
         if types is not None:

@@ -70,7 +70,7 @@ def run_search(
         manifest["continues"] = {"run": str(prior), **{name: before.run.manifest[name] for name in ("seed", "commit")}}
     items = setup.items(before)
     with RunWriter(out, manifest) as writer:
-        setup.write_sequences(writer)
+        writer.write_sequences(setup.sequences, setup.prompt_tokens)
         if before:
             rows = [(item.sequence.id, n, outcome) for item in items for n, outcome in enumerate(item.prior)]
             writer.append(rows, setup.config.quality_columns)
@@ -99,11 +99,7 @@ def resume_search(
         folder: the run folder.
         settings: expected settings of `SearchConfig`; `batch_rows`, `memory` and `device` may differ from the run's
             and then replace them. The dtype `auto` is that of the run.
-        workers: where to search.
-        store: hidden states shared between searches.
-        watch: progress display.
-        stop: called after every batch; true stops the search.
-        summarised: see `Summarised`.
+        workers, store, watch, stop, summarised: as for `run_search`.
 
     Raises:
         InputError: if the model, the data or a setting is not the run's, or another process is writing it.
@@ -118,7 +114,7 @@ def resume_search(
         if KnownOutcomes.read(run).complete:
             return run
         setup = Setup.load(wanted, store, run.manifest)
-        setup.write_sequences(writer)
+        writer.write_sequences(setup.sequences, setup.prompt_tokens)
         prior, known = KnownOutcomes.read(run).split()
         scheduler = Scheduler(
             config=setup.config, space=setup.space, items=setup.items(prior, known), ended=known.exhausted

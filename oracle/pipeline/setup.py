@@ -19,7 +19,7 @@ from oracle.models import LanguageModel, load_model
 from oracle.pipeline.resume import KnownOutcomes
 from oracle.search import Space
 from oracle.sequences import check_sequences, data_hash, load_sequences
-from oracle.store import RunWriter, git_commit, versions
+from oracle.store import git_commit, versions
 from oracle.store.hidden import HiddenStore
 from oracle.types import Sequence
 from oracle.utils.machine import resolve_device
@@ -111,10 +111,6 @@ class Setup:
             "seed": self.config.seed,
             **({"costs": self.costs.to_dict()} if self.costs else {}),
         }
-
-    def write_sequences(self, writer: RunWriter) -> None:
-        """Writes the sequences to a run."""
-        writer.write_sequences(self.sequences, self.prompt_tokens)
 
     def items(self, prior: KnownOutcomes | None = None, known: KnownOutcomes | None = None) -> list[Item]:
         """The sequences as work items.

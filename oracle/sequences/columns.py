@@ -74,7 +74,15 @@ def to_sequences(records: Iterable[Record], columns: Columns) -> list[Sequence]:
     sequences: list[Sequence] = []
     places: dict[str, str] = {}
     for row, record in enumerate(records):
-        sequence = _to_sequence(record, row, columns)
+        choices = _choices(record, columns)
+        sequence = Sequence(
+            id=_id(record, row, columns),
+            prompt=_prompt(record, columns),
+            references=_references(record, columns),
+            choices=choices,
+            answer=_answer(record, columns, choices),
+            task=_task(record, columns),
+        )
         if sequence.id in places:
             raise InputError(
                 f"ids must be unique, but {places[sequence.id]} and {record.where} both have id "
@@ -83,18 +91,6 @@ def to_sequences(records: Iterable[Record], columns: Columns) -> list[Sequence]:
         places[sequence.id] = record.where
         sequences.append(sequence)
     return sequences
-
-
-def _to_sequence(record: Record, row: int, columns: Columns) -> Sequence:
-    choices = _choices(record, columns)
-    return Sequence(
-        id=_id(record, row, columns),
-        prompt=_prompt(record, columns),
-        references=_references(record, columns),
-        choices=choices,
-        answer=_answer(record, columns, choices),
-        task=_task(record, columns),
-    )
 
 
 def _prompt(record: Record, columns: Columns) -> str:

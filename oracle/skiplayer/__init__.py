@@ -1,7 +1,7 @@
-"""SkipLayer (Zeng et al. 2023, arXiv 2311.15436): small models trained from scratch to skip, and the arms beside them.
+"""SkipLayer (Zeng et al. 2023, arXiv 2311.15436): small models trained from scratch to skip layers, and baselines.
 
-`run_study` trains and compares the arms, `benchmark_study` measures the two numbers of the benchmark, `retrofit` adds
-routers to a pretrained model.
+`run_study` trains and compares the arms, `benchmark_study` measures the two benchmark numbers, `retrofit` adds routers
+to a pretrained model.
 """
 
 from importlib import import_module
@@ -37,7 +37,7 @@ _HOME = {
 
 
 def __getattr__(name: str) -> Any:
-    """Imports on first use: the command line's help must not wait for torch."""
+    """Imports on first use, so that the command line's help does not load torch."""
     if name not in _HOME:
         raise AttributeError(f"module 'oracle.skiplayer' has no attribute '{name}'")
     value = getattr(import_module(f"oracle.skiplayer.{_HOME[name]}"), name)

@@ -1,4 +1,4 @@
-"""The two numbers of the benchmark: whether the executed density is the target, and whether routing beats chance."""
+"""Benchmark of SkipLayer: error of the executed density, and loss against a random router."""
 
 from collections.abc import Sequence as Seq
 from dataclasses import replace
@@ -16,20 +16,19 @@ __all__ = ["benchmark_study"]
 def benchmark_study(
     seeds: Seq[int] = (0, 1, 2), config: SkipConfig | None = None, *, watch: Watch = silent
 ) -> dict[str, Any]:
-    """Trains SkipLayer and the random router of the same density from each seed, and compares them on held-out text.
+    """Trains SkipLayer and a random router of the same density per seed, and compares them on held-out text.
 
     Args:
-        seeds: of weights, batches and noise; the text is the same.
+        seeds: seeds of weights, batches and noise; the text is the same for all.
         config: shape, steps and target; by default the preset `trial`, small enough for a benchmark.
-        watch: shows progress.
+        watch: reports progress.
 
     Returns:
         `skiplayer_density_error`: mean over seeds of |executed - target| at inference. `skiplayer_minus_random`: mean
-        difference of the validation losses, in nats/token, negative if routing helps. And for each seed `seed`,
-        `density`, `density_by_unit`, `loss`, `random_density`, `random_loss`, `difference` under `seeds`; the target
-        under `target`; the settings under `config`.
+        difference of validation losses in nats/token, negative if routing helps. `seeds`: per seed `seed`, `density`,
+        `density_by_unit`, `loss`, `random_density`, `random_loss`, `difference`. `target`, and `config`: the settings.
     """
-    config = config or PRESETS["benchmark_study"]
+    config = config or PRESETS["trial"]
     found = [_one(replace(config, seed=seed), watch) for seed in seeds]
     errors = [abs(one["density"] - config.density) for one in found]
     return {

@@ -1,4 +1,4 @@
-"""Every setting of a SkipLayer study, its default and its check, in one place."""
+"""Settings of a SkipLayer study, with defaults and validation."""
 
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal, get_args
@@ -12,8 +12,8 @@ __all__ = ["ARMS", "PRESETS", "Arm", "Estimator", "SkipConfig", "Unit"]
 Arm = Literal["skiplayer", "random", "dense", "early-exit", "full"]
 
 ARMS = get_args(Arm)
-"""`skiplayer`: learned routers. `random`: the same density by chance. `dense`: no routers, the depth of nearest FLOPs.
-`early-exit`: exits trained along, left by confidence. `full`: every layer for every token."""
+"""`skiplayer`: learned routers. `random`: random routing of the same density. `dense`: no routers, at the depth of
+nearest FLOPs. `early-exit`: intermediate exits, taken by confidence. `full`: every layer for every token."""
 
 Unit = Literal["layer", "module"]
 
@@ -22,36 +22,36 @@ Estimator = Literal["executed", "all"]
 
 @dataclass(frozen=True, kw_only=True)
 class SkipConfig:
-    """What a study trains and compares, from the model's shape to the seed.
+    """Settings of a study.
 
     Attributes:
-        width: D, hidden width.
-        layers: L.
-        heads: attention heads; D must be a multiple, and the head width even.
+        width: hidden width, D.
+        layers: number of layers, L.
+        heads: number of attention heads; D must be a multiple, and the head width even.
         feed_forward: width of the SwiGLU feed-forward part.
-        context: tokens of a row, in training and validation.
+        context: tokens per row, in training and validation.
         tokenizer: `bytes` (a vocabulary of 256), or a `tokenizer.json` of the tokenizers library.
-        unit: what a router decides over: a `layer`, or its attention and its feed-forward part apart (`module`).
-        density: P, the share of units that a token is to execute.
-        arms: what is trained and compared.
-        text: text files to learn from; none for the bundled text.
-        task_share: share of the training rows that are one-shot tasks rather than text.
-        steps: of the optimiser.
-        batch: rows of a step.
-        learning_rate: the highest, after warming up; it falls to a tenth of it along a cosine.
-        warmup: steps of rising learning rate.
-        weight_decay: of matrices.
-        clip: largest norm of the gradient.
-        density_weight: of the density loss, in nats. Zeng et al. take 0.1, which over a few hundred steps leaves the
-            executed density 0.05 above the target: what a layer is worth to the cross-entropy outweighs it.
-        temperature: of the soft gate that the gradient goes through.
-        settle: share of the steps over which the gates' noise fades to none, as at inference.
-        estimator: where the gradient of gates comes from; see `oracle.skiplayer.router`.
-        validation: rows of held-out text.
+        unit: unit of a routing decision: a `layer`, or its attention and feed-forward parts separately (`module`).
+        density: P, the target share of units that a token executes.
+        arms: the arms to train and compare.
+        text: training text files; empty for the bundled text.
+        task_share: share of the training rows that are one-shot tasks instead of text.
+        steps: number of optimiser steps.
+        batch: rows per step.
+        learning_rate: peak learning rate, after warm-up; it falls to a tenth along a cosine.
+        warmup: number of warm-up steps.
+        weight_decay: weight decay of matrices.
+        clip: maximum gradient norm.
+        density_weight: weight of the density loss, in nats. Zeng et al. use 0.1, which over a few hundred steps leaves
+            the executed density 0.05 above the target, because the cross-entropy gain of a layer outweighs it.
+        temperature: temperature of the soft gate that carries the gradient.
+        settle: share of the steps over which the gates' noise falls to 0, its value at inference.
+        estimator: gradient estimator of the gates; see `oracle.skiplayer.router`.
+        validation: number of held-out rows.
         questions: questions per one-shot task.
         checkpoint: steps between two checkpoints.
-        seed: of every random choice.
-        device: `cpu`, `cuda`, `cuda:N`, or `auto` (a GPU if there is one, else the CPU).
+        seed: seed of every random choice.
+        device: `cpu`, `cuda`, `cuda:N`, or `auto` (a GPU if available, else the CPU).
     """
 
     width: int = 64
@@ -107,12 +107,12 @@ class SkipConfig:
                 raise InputError(f"--{name.replace('_', '-')} needs a number above 0, not {getattr(self, name)}")
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values, for a manifest."""
+        """Settings as plain values, for a manifest."""
         return asdict(self)
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> "SkipConfig":
-        """The config that `to_dict` gave, after a way through JSON.
+        """Restores a config from `to_dict` output, also after a JSON round trip.
 
         Raises:
             InputError: if a setting is unknown or no longer allowed.
@@ -149,6 +149,6 @@ PRESETS: dict[str, SkipConfig] = {
     "paper-408m": replace(_PAPER, width=1024, layers=16, heads=16, feed_forward=5504),
     "paper-5.8b": replace(_PAPER, width=3072, layers=30, heads=48, feed_forward=16384),
 }
-"""`laptop` is the default, `trial` what the benchmark measures. The others have the smallest and the largest number of
-parameters of Zeng et al. (408 M and 5.79 B, head width 64, 32k tokens, rows of 1024 tokens, 256 a step; second-hand);
+"""`laptop` is the default, `trial` is for the benchmark. The others have the smallest and the largest parameter count
+of Zeng et al. (408 M and 5.79 B, head width 64, 32k tokens, 256 rows of 1024 tokens per step; from secondary sources);
 their split into width and depth is ours."""

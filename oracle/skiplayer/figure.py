@@ -1,4 +1,4 @@
-"""The figure of a study: held-out loss against FLOPs, and who runs which unit."""
+"""Figure of a study: held-out loss against FLOPs, and share of tokens per unit."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -26,15 +26,15 @@ ROUTED = ("skiplayer", "random", "early-exit")
 
 
 def draw_study(results: Results, path: Path, manifest: Mapping[str, Any]) -> list[Path]:
-    """Draws a study as PNG and PDF, its numbers as CSV.
+    """Draws a study as PNG and PDF, and writes its numbers as CSV.
 
     Args:
         results: its tables.
-        path: without suffix.
-        manifest: of the study; it goes into all files.
+        path: output path without suffix.
+        manifest: the study's manifest, written to all files.
 
     Returns:
-        The three files.
+        Paths of the three files.
     """
     config, text = manifest["config"], manifest["text"]
     with styled():
@@ -54,7 +54,7 @@ def draw_study(results: Results, path: Path, manifest: Mapping[str, Any]) -> lis
 
 
 def _finding(results: Results) -> str:
-    """SkipLayer's loss against chance and against the dense model, as far as they were trained."""
+    """SkipLayer's loss against the random router and the dense model, if trained."""
     arms = results.arms.set_index("arm")
     differences = arms["difference"].astype(float)
     others = [(arm, LABELS[arm]) for arm in ("random", "dense") if arm in arms.index and "skiplayer" in arms.index]

@@ -1,4 +1,4 @@
-"""What a trained model is worth and what it costs: held-out loss, executed density, FLOPs, speed, one-shot tasks.
+"""Measurements of a trained model: held-out loss, executed density, FLOPs, speed, one-shot tasks.
 
 Shapes: B rows, T tokens, U units.
 """
@@ -23,20 +23,20 @@ from oracle.skiplayer.text import Tokenizer, Tokens
 __all__ = ["Measured", "answers", "flops_per_token", "measure"]
 
 ROWS = 16
-"""Rows of a batch."""
+"""Rows per batch."""
 
 MakeGates = Callable[[], Gates | None]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Measured:
-    """A model on held-out rows.
+    """Measurements of a model on held-out rows.
 
     Attributes:
-        loss_B: cross-entropy of each row, in nats/token.
+        loss_B: cross-entropy per row, in nats/token.
         density_U: share of the tokens that ran each unit.
-        flops: per token, counted while the pass ran: matrix products and attention as they were computed.
-        tokens_per_second: of a pass on this machine.
+        flops: FLOPs per token, counted during the pass: matrix products and attention as computed.
+        tokens_per_second: speed of the pass on this machine.
     """
 
     loss_B: NDArray[np.float64]
@@ -57,7 +57,7 @@ class Measured:
 
 @torch.inference_mode()
 def measure(model: Model, gates: MakeGates, rows_BT: Tokens) -> Measured:
-    """Runs held-out rows (B T+1) as at inference."""
+    """Measures a model in inference mode on held-out rows (B T+1)."""
     losses, rates, made = [], [], gates()
     begun = time.perf_counter()
     for batch in _batches(model, rows_BT):
@@ -77,9 +77,9 @@ def measure(model: Model, gates: MakeGates, rows_BT: Tokens) -> Measured:
 
 @torch.inference_mode()
 def flops_per_token(model: Model, gates: MakeGates, rows_BT: Tokens) -> float:
-    """FLOPs that a pass over some rows really executes, a token."""
+    """FLOPs executed per token in a pass over rows (B T+1)."""
     made = gates()
-    # The counter does not see inside of fused attention.
+    # The counter does not count fused attention.
     with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
         for batch in _batches(model, rows_BT):
             model.logits(model(batch[:, :-1], made).hidden_BTD)
@@ -87,9 +87,9 @@ def flops_per_token(model: Model, gates: MakeGates, rows_BT: Tokens) -> float:
 
 
 def answers(model: Model, gates: MakeGates, asked: list[Question], tokenizer: Tokenizer) -> NDArray[np.bool_]:
-    """Which questions the model answers right: the likeliest choice a token is the right one."""
+    """Whether each question is answered correctly: its right choice has the highest log-likelihood per token."""
     right = [False] * len(asked)
-    # Questions of a task are about as long as each other.
+    # Batched by task because questions of a task have similar lengths.
     for task in dict.fromkeys(one.task for one in asked):
         places = [place for place, one in enumerate(asked) if one.task == task]
         pairs = [(asked[place].prompt, choice) for place in places for choice in asked[place].choices]
@@ -104,8 +104,8 @@ def answers(model: Model, gates: MakeGates, asked: list[Question], tokenizer: To
 def _log_likelihoods(
     model: Model, gates: Gates | None, pairs: list[tuple[str, str]], tokenizer: Tokenizer
 ) -> list[float]:
-    """Mean log-likelihood (nats/token) of a continuation after each prompt, whose beginning is cut off if need be."""
-    longest = model.turns_TE.shape[0]
+    """Mean log-likelihood (nats/token) of a continuation per prompt; prompts are truncated at the start to fit."""
+    longest = model.rotation_TE.shape[0]
     ids = [(tokenizer.encode(prompt), tokenizer.encode(answer)) for prompt, answer in pairs]
     cut = [(prompt[-(longest + 1 - len(answer)) :], answer) for prompt, answer in ids]
     rows_BT = np.zeros((len(cut), max(len(prompt) + len(answer) for prompt, answer in cut)), dtype=np.int64)

@@ -1,11 +1,11 @@
 """A small decoder-only model whose tokens may skip layers (SkipLayer: Zeng et al. 2023, arXiv 2311.15436).
 
-RMS norms, rotary positions, SwiGLU, embedding and head apart. A token that skips passes through unchanged, but its keys
-and values are always computed; its query, attention and feed-forward part are not: the tokens that run are gathered and
-their results scattered back.
+RMS norms, rotary positions, SwiGLU, untied embedding and head. A skipping token passes through unchanged. Its keys and
+values are always computed, its query, attention and feed-forward part are not: running tokens are gathered and their
+results scattered back.
 
-Shapes: B rows, T tokens, D width, H heads, E head width, V vocabulary, N tokens that run over all rows, Q the most
-tokens of a row that run.
+Shapes: B rows, T tokens, D width, H heads, E head width, V vocabulary, N running tokens over all rows, Q maximum number
+of running tokens per row.
 """
 
 import math
@@ -16,28 +16,28 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from oracle.skiplayer.config import SkipConfig
-from oracle.skiplayer.router import Gates, Pick
+from oracle.skiplayer.router import Gates, Routing
 
 __all__ = ["Model", "Pass"]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Pass:
-    """What one pass gives.
+    """Result of one forward pass.
 
     Attributes:
-        hidden_BTD: after the last layer, before the final norm.
-        picks: of each unit, who ran it.
-        after: hidden states after each layer, if they were asked for.
+        hidden_BTD: hidden states after the last layer, before the final norm.
+        picks: routing per unit.
+        after: hidden states after each layer; empty unless requested.
     """
 
     hidden_BTD: Tensor
-    picks: tuple[Pick, ...]
+    picks: tuple[Routing, ...]
     after: tuple[Tensor, ...]
 
 
 class Layer(nn.Module):
-    """One decoder layer, in parts that take any number of tokens."""
+    """One decoder layer, in parts that accept any number of tokens."""
 
     def __init__(self, config: SkipConfig) -> None:
         super().__init__()
@@ -48,26 +48,26 @@ class Layer(nn.Module):
         self.states = nn.Linear(width, 2 * width, bias=False)
         self.up, self.down = nn.Linear(width, 2 * wide, bias=False), nn.Linear(wide, width, bias=False)
 
-    def keys_and_values(self, normed_BTD: Tensor, turns_TE: Tensor) -> tuple[Tensor, Tensor]:
-        """Keys, rotated, and values of all tokens (B H T E each)."""
+    def keys_and_values(self, normed_BTD: Tensor, rotation_TE: Tensor) -> tuple[Tensor, Tensor]:
+        """Rotated keys, and values, of all tokens (B H T E each)."""
         keys, values = self.states(normed_BTD).unflatten(-1, (2, self.heads, -1)).permute(2, 0, 3, 1, 4)
-        return _turned(keys, turns_TE), values
+        return _rotated(keys, rotation_TE), values
 
-    def attend(self, normed_BTD: Tensor, pick: Pick, states: tuple[Tensor, Tensor], turns_TE: Tensor) -> Tensor:
-        """What attention adds to the tokens to compute (N D)."""
+    def attend(self, normed_BTD: Tensor, pick: Routing, states: tuple[Tensor, Tensor], rotation_TE: Tensor) -> Tensor:
+        """Attention output for the computed tokens (N D)."""
         keys, values = states
         index_N = pick.index
         if index_N is None:
             query = self.query(normed_BTD).unflatten(-1, (self.heads, -1)).transpose(1, 2)
-            mixed = functional.scaled_dot_product_attention(_turned(query, turns_TE), keys, values, is_causal=True)
+            mixed = functional.scaled_dot_product_attention(_rotated(query, rotation_TE), keys, values, is_causal=True)
             return self.out(mixed.transpose(1, 2).flatten(2).flatten(0, 1))
         rows, tokens, width = normed_BTD.shape
         row_N, place_N = index_N // tokens, index_N % tokens
         assert pick.runs_BT is not None
         rank_N = (pick.runs_BT.cumsum(1) - 1).flatten()[index_N]
         most = int(pick.runs_BT.sum(1).max())
-        query_NHE = self.query(_take(normed_BTD, index_N)).unflatten(-1, (self.heads, -1))
-        query_NHE = _turned(query_NHE.transpose(0, 1), turns_TE[place_N]).transpose(0, 1)
+        query_NHE = self.query(_gather(normed_BTD, index_N)).unflatten(-1, (self.heads, -1))
+        query_NHE = _rotated(query_NHE.transpose(0, 1), rotation_TE[place_N]).transpose(0, 1)
         query_BQHE = query_NHE.new_zeros((rows, most, *query_NHE.shape[1:])).index_put((row_N, rank_N), query_NHE)
         place_BQ = place_N.new_zeros((rows, most)).index_put((row_N, rank_N), place_N)
         sees_BQT = torch.arange(tokens, device=place_BQ.device) <= place_BQ[:, :, None]
@@ -77,21 +77,21 @@ class Layer(nn.Module):
         return self.out(mixed.transpose(1, 2)[row_N, rank_N].reshape(-1, width))
 
     def feed(self, hidden_ND: Tensor) -> Tensor:
-        """What the feed-forward part adds to some tokens (N D)."""
+        """Feed-forward output (N D)."""
         gate, up = self.up(self.between(hidden_ND)).chunk(2, dim=-1)
         return self.down(functional.silu(gate) * up)
 
 
 class Model(nn.Module):
-    """The model; who skips what is up to the gates it is called with.
+    """The model; the gates passed to a call decide which tokens skip.
 
     Args:
         config: its shape.
-        vocabulary: V.
-        layers: L, if not that of the config.
+        vocabulary: vocabulary size, V.
+        layers: L; None for the config's.
     """
 
-    turns_TE: Tensor
+    rotation_TE: Tensor
 
     def __init__(self, config: SkipConfig, vocabulary: int, layers: int | None = None) -> None:
         super().__init__()
@@ -100,10 +100,10 @@ class Model(nn.Module):
         self.layers = nn.ModuleList(Layer(config) for _ in range(layers or config.layers))
         self.last = nn.RMSNorm(config.width)
         self.head = nn.Linear(config.width, vocabulary, bias=False)
-        self.register_buffer("turns_TE", _turns(config.context, config.width // config.heads), persistent=False)
+        self.register_buffer("rotation_TE", _rotation(config.context, config.width // config.heads), persistent=False)
 
     def initialise(self, generator: torch.Generator) -> None:
-        """Draws all weights: normal, those that end a branch smaller the deeper the model is."""
+        """Draws all weights from normal distributions; output projections are scaled by 1 / sqrt(2 L)."""
         small = 1 / math.sqrt(2 * len(self.layers))
         for name, weight in self.named_parameters():
             if weight.dim() > 1:
@@ -113,7 +113,7 @@ class Model(nn.Module):
 
     @property
     def units(self) -> int:
-        """Decisions per token: L, or 2L where attention and feed-forward are skipped apart."""
+        """Routing decisions per token: L, or 2L with unit `module`."""
         return len(self.layers) * (2 if self.unit == "module" else 1)
 
     def forward(self, tokens_BT: Tensor, gates: Gates | None = None, *, every: bool = False) -> Pass:
@@ -121,16 +121,16 @@ class Model(nn.Module):
 
         Args:
             tokens_BT: token ids.
-            gates: decide who runs; None for everyone.
-            every: whether the hidden states after each layer are kept.
+            gates: decide which tokens run; None for all.
+            every: whether to return the hidden states after each layer.
         """
         hidden = self.embedding(tokens_BT)
-        turns = self.turns_TE[: tokens_BT.shape[1]]
-        picks: list[Pick] = []
+        turns = self.rotation_TE[: tokens_BT.shape[1]]
+        picks: list[Routing] = []
         after: list[Tensor] = []
 
-        def decide(normed: Tensor) -> Pick:
-            picks.append(gates(len(picks), hidden, normed) if gates else Pick())
+        def decide(normed: Tensor) -> Routing:
+            picks.append(gates(len(picks), hidden, normed) if gates else Routing())
             return picks[-1]
 
         for layer in self.layers:
@@ -139,12 +139,12 @@ class Model(nn.Module):
             pick = decide(normed)
             added = layer.attend(normed, pick, layer.keys_and_values(normed, turns), turns)
             if self.unit == "layer":
-                added = added + layer.feed(_take(hidden, pick.index) + added)
+                added = added + layer.feed(_gather(hidden, pick.index) + added)
             else:
-                hidden = _put(hidden, pick, added)
+                hidden = _scatter_add(hidden, pick, added)
                 pick = decide(layer.between(hidden))
-                added = layer.feed(_take(hidden, pick.index))
-            hidden = _put(hidden, pick, added)
+                added = layer.feed(_gather(hidden, pick.index))
+            hidden = _scatter_add(hidden, pick, added)
             if every:
                 after.append(hidden)
         return Pass(hidden_BTD=hidden, picks=tuple(picks), after=tuple(after))
@@ -154,14 +154,14 @@ class Model(nn.Module):
         return self.head(self.last(hidden))
 
 
-def _take(hidden_BTD: Tensor, index_N: Tensor | None) -> Tensor:
-    """The tokens to compute (N D)."""
+def _gather(hidden_BTD: Tensor, index_N: Tensor | None) -> Tensor:
+    """Hidden states of the tokens to compute (N D)."""
     flat = hidden_BTD.flatten(0, 1)
     return flat if index_N is None else flat.index_select(0, index_N)
 
 
-def _put(hidden_BTD: Tensor, pick: Pick, added_ND: Tensor) -> Tensor:
-    """The hidden states, with what was computed added to them."""
+def _scatter_add(hidden_BTD: Tensor, pick: Routing, added_ND: Tensor) -> Tensor:
+    """Adds the gated outputs to the hidden states (B T D)."""
     index_N = pick.index
     if pick.gate_BT is not None:
         gate_N = pick.gate_BT.flatten()
@@ -171,14 +171,14 @@ def _put(hidden_BTD: Tensor, pick: Pick, added_ND: Tensor) -> Tensor:
     return hidden_BTD.flatten(0, 1).index_add(0, index_N, added_ND).view_as(hidden_BTD)
 
 
-def _turns(tokens: int, width: int) -> Tensor:
-    """Rotation of each position: cosines, then sines (T E)."""
+def _rotation(tokens: int, width: int) -> Tensor:
+    """Rotation per position: cosines, then sines (T E)."""
     speed = 10_000.0 ** (-torch.arange(0, width, 2).float() / width)
     angle = torch.arange(tokens).float()[:, None] * speed
     return torch.cat([angle.cos(), angle.sin()], dim=-1)
 
 
-def _turned(states: Tensor, turns_TE: Tensor) -> Tensor:
+def _rotated(states: Tensor, rotation_TE: Tensor) -> Tensor:
     """Rotates queries or keys (... T E) by their positions."""
-    (left, right), (cos, sin) = states.chunk(2, dim=-1), turns_TE.chunk(2, dim=-1)
+    (left, right), (cos, sin) = states.chunk(2, dim=-1), rotation_TE.chunk(2, dim=-1)
     return torch.cat([left * cos - right * sin, left * sin + right * cos], dim=-1)

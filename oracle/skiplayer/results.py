@@ -1,4 +1,4 @@
-"""The tables of a study: what each arm is worth, what it costs, and how sure that is.
+"""Tables of a study: loss, accuracy and cost per arm, with intervals.
 
 Shapes: B rows, R resamples.
 """
@@ -16,21 +16,21 @@ from oracle.skiplayer.config import SkipConfig
 from oracle.skiplayer.measure import Measured
 from oracle.skiplayer.tasks import TASKS, Question
 
-__all__ = ["Done", "Results", "tables"]
+__all__ = ["ArmResult", "Results", "tables"]
 
 RESAMPLES = 2000
 
 
 @dataclass(frozen=True, kw_only=True)
-class Done:
-    """An arm, trained and measured.
+class ArmResult:
+    """A trained and measured arm.
 
     Attributes:
         layers: L.
-        parameters: weights, those of routers included.
-        losses: of each training step, in nats/token.
-        measured: on held-out rows.
-        right_Q: which of the one-shot questions it answered right.
+        parameters: number of weights, including routers.
+        losses: loss per training step, in nats/token.
+        measured: measurements on held-out rows.
+        right_Q: whether each one-shot question was answered correctly.
     """
 
     layers: int
@@ -42,16 +42,16 @@ class Done:
 
 @dataclass(frozen=True, kw_only=True)
 class Results:
-    """What a study found; its numbers are of one seed.
+    """Results of a study, for one seed.
 
     Attributes:
-        arms: a row an arm: `arm`, `layers`, `parameters`, `density` (executed at inference), `flops` (a token,
-            counted), `loss` (held out, nats/token) with `loss_low` and `loss_high`, `difference` (from SkipLayer's
-            loss, paired) with `difference_low` and `difference_high`, `tokens_per_second`, `one_shot` (mean accuracy
-            over tasks). Intervals are 95 % bootstrap over held-out rows.
-        density: `arm`, `unit`, `executed`: the share of tokens that ran each unit.
+        arms: one row per arm: `arm`, `layers`, `parameters`, `density` (executed at inference), `flops` (counted, per
+            token), `loss` (held-out, nats/token) with `loss_low` and `loss_high`, `difference` (from SkipLayer's loss,
+            paired) with `difference_low` and `difference_high`, `tokens_per_second`, `one_shot` (mean accuracy over
+            tasks). Intervals are 95 % bootstrap over held-out rows.
+        density: `arm`, `unit`, `executed`: share of tokens that ran each unit.
         tasks: `arm`, `task`, `questions`, `right`, `accuracy`, `low`, `high` (95 %, Wilson).
-        curve: early exit at other thresholds: `threshold`, `chosen`, `loss`, `density`, `flops`.
+        curve: early exit per threshold: `threshold`, `chosen`, `loss`, `density`, `flops`.
         training: `arm`, `step`, `loss` (of the step's rows, nats/token; for early exit the mean over its exits).
         density_error: |executed - target| of SkipLayer; None without that arm.
     """
@@ -64,15 +64,15 @@ class Results:
     density_error: float | None
 
     def frames(self) -> dict[str, pd.DataFrame]:
-        """The tables by name."""
+        """Tables by name."""
         names = ("arms", "density", "tasks", "curve", "training")
         return {name: getattr(self, name) for name in names}
 
 
 def tables(
-    config: SkipConfig, done: Mapping[str, Done], curve: list[dict[str, float]], asked: list[Question]
+    config: SkipConfig, done: Mapping[str, ArmResult], curve: list[dict[str, float]], asked: list[Question]
 ) -> Results:
-    """Puts together what was measured of each arm."""
+    """Assembles the tables from the measurements per arm."""
     tasks = [row for arm, one in done.items() for row in _tasks(arm, asked, one.right_Q)]
     accuracy = pd.DataFrame(tasks, columns=["arm", "task", "questions", "right", "accuracy", "low", "high"])
     mean = accuracy.groupby("arm")["accuracy"].mean()
@@ -98,7 +98,7 @@ def tables(
     )
 
 
-def _arm(done: Done, skip: Measured | None, seed: int) -> dict[str, Any]:
+def _arm(done: ArmResult, skip: Measured | None, seed: int) -> dict[str, Any]:
     one = done.measured
     low, high = _interval(one.loss_B, seed)
     row: dict[str, Any] = {

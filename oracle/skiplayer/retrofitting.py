@@ -1,8 +1,7 @@
-"""Routers for a pretrained model whose own weights stay as they are.
+"""Routers for a pretrained model with frozen weights.
 
-A router reads the hidden state that enters a layer, divided by its root mean square; the keys and values of a token
-that skips are projected from its un-updated state, so that the trained routers are a gate of the engine under
-`propagate`.
+A router reads the hidden state that enters a layer, divided by its root mean square. Keys and values of a skipping
+token are projected from its un-updated state, so that trained routers are an engine gate under policy `propagate`.
 
 Shapes: B rows, R rows of the engine, T tokens, D width, L layers.
 """
@@ -26,7 +25,7 @@ from oracle.engine.gates import Fed, Gate
 from oracle.errors import InputError
 from oracle.models import LanguageModel
 from oracle.models.introspection import find_layers
-from oracle.skiplayer.router import Gates, Learned, Pick
+from oracle.skiplayer.router import Gates, LearnedGates, Routing
 from oracle.skiplayer.train import seeded
 from oracle.store.files import write_whole
 from oracle.utils.progress import Watch, silent
@@ -34,23 +33,23 @@ from oracle.utils.validation import check_types
 
 __all__ = ["RetrofitConfig", "RoutedGate", "retrofit"]
 
-WILLING = 4.0
-"""Where the biases start: a token runs a layer with probability 0.98."""
+RUN_BIAS = 4.0
+"""Initial bias: a token runs a layer with probability 0.98."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class RetrofitConfig:
-    """How routers are trained.
+    """Training settings of routers.
 
     Attributes:
-        density: share of the layers that a token is to run, in the mean over layers.
-        steps: of the optimiser.
-        batch: rows of a step.
-        context: tokens of a row.
-        learning_rate: of Adam.
-        density_weight: of L (executed - density)^2, in nats.
-        settle: share of the steps over which the gates' noise fades to none.
-        seed: of batches and noise.
+        density: target share of layers that a token runs, the mean over layers.
+        steps: number of optimiser steps.
+        batch: rows per step.
+        context: tokens per row.
+        learning_rate: learning rate of Adam.
+        density_weight: weight of L (executed - density)^2, in nats.
+        settle: share of the steps over which the gates' noise falls to 0.
+        seed: seed of batches and noise.
     """
 
     density: float = 0.9
@@ -67,38 +66,41 @@ class RetrofitConfig:
         if not 0 <= self.density <= 1:
             raise InputError(f"the density must be a share from 0 to 1, not {self.density}")
         if min(self.steps, self.batch, self.context - 1) < 1:
-            raise InputError("steps and batch need at least 1 and context at least 2; give larger numbers")
+            raise InputError(
+                f"steps and batch must be at least 1 and context at least 2, not {self.steps}, {self.batch} and "
+                f"{self.context}"
+            )
 
 
 class RoutedGate(Gate):
-    """Trained routers as a gate of the engine: a token runs a layer where its router says so.
+    """Trained routers as an engine gate.
 
     Args:
-        router: one router a layer.
-        about: where it comes from.
+        router: one router per layer.
+        about: provenance.
     """
 
-    def __init__(self, router: Learned, about: Mapping[str, Any]) -> None:
+    def __init__(self, router: LearnedGates, about: Mapping[str, Any]) -> None:
         self.router, self.about = router.eval(), dict(about)
 
     def runs(self, layer: int, hidden_RTD: Tensor, fed: Fed) -> Tensor:
-        """The arg-max decisions."""
+        """Noise-free decisions: whether each token runs the layer (R T)."""
         with torch.no_grad():
             runs_RT = self.router(layer, hidden_RTD, _normed(hidden_RTD)).runs_BT
         assert runs_RT is not None
         return runs_RT
 
     def save(self, path: Path) -> None:
-        """Writes the routers as safetensors, with where they come from as JSON inside."""
+        """Writes the routers to a safetensors file, with their provenance as JSON metadata."""
         tensors = {name: one.detach().cpu().contiguous() for name, one in self.router.state_dict().items()}
         write_whole(path, lambda scratch: save_file(tensors, scratch, {"about": json.dumps(self.about)}))
 
     @classmethod
     def load(cls, path: Path, model: LanguageModel) -> "RoutedGate":
-        """Reads what `save` wrote.
+        """Reads a file written by `save`.
 
         Raises:
-            InputError: if it is damaged, or the routers belong to another model.
+            InputError: if the file is damaged, or the routers belong to another model.
         """
         try:
             with safe_open(path, framework="pt") as file:
@@ -106,7 +108,7 @@ class RoutedGate(Gate):
                 tensors = {name: file.get_tensor(name) for name in ("weight", "bias")}
             wanted = about["fingerprint"]
         except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
-            raise InputError(f"'{path}' holds no routers that can be read ({error}); train them again") from error
+            raise InputError(f"'{path}' holds no readable routers ({error}); train them again") from error
         if wanted != model.fingerprint:
             raise InputError(
                 f"the routers in '{path}' were trained for a model of fingerprint {wanted}, but '{model.name}' has "
@@ -120,21 +122,20 @@ class RoutedGate(Gate):
 def retrofit(
     model: LanguageModel, texts: Seq[str], config: RetrofitConfig | None = None, *, watch: Watch = silent
 ) -> RoutedGate:
-    """Trains a router per layer on texts; the model's weights stay frozen.
+    """Trains one router per layer on texts; the model's weights stay frozen.
 
-    Loss: cross-entropy of the text (nats/token) + `density_weight` x L (mean executed rate - density)^2. Trained from
-    scratch, each layer is held to the density; a pretrained model does not work without its first layers, so that here
-    only the mean over layers is. Training computes what is skipped too: the estimator `all` of
-    `oracle.skiplayer.router`.
+    Loss: cross-entropy of the text (nats/token) + `density_weight` x L (mean executed rate - density)^2. Only the mean
+    over layers is held to the density, not each layer as in training from scratch, because a pretrained model fails
+    without its first layers. Skipped layers are computed in training: estimator `all` of `oracle.skiplayer.router`.
 
     Args:
         model: a loaded decoder-only model.
-        texts: what to train on.
-        config: how.
-        watch: shows progress.
+        texts: training texts.
+        config: training settings; None for the defaults.
+        watch: reports progress.
 
     Raises:
-        InputError: if there is less text than one row.
+        InputError: if the texts have fewer tokens than one row.
     """
     config = config or RetrofitConfig()
     ids = [token for text in texts for token in model.tokenizer.encode(text)]
@@ -159,9 +160,9 @@ def retrofit(
     return RoutedGate(router, about)
 
 
-def _router(model: LanguageModel) -> Learned:
+def _router(model: LanguageModel) -> LearnedGates:
     width = model.network.config.get_text_config().hidden_size
-    router = Learned(model.layers, width, temperature=1.0, estimator="all", bias=WILLING)
+    router = LearnedGates(model.layers, width, temperature=1.0, estimator="all", bias=RUN_BIAS)
     return router.to(model.network.device)
 
 
@@ -172,7 +173,7 @@ def _rows(tokens: Tensor, config: RetrofitConfig, step: int) -> Tensor:
 
 def _step(
     model: LanguageModel,
-    router: Learned,
+    router: LearnedGates,
     optimiser: torch.optim.Optimizer,
     rows_BT: Tensor,
     config: RetrofitConfig,
@@ -194,10 +195,10 @@ def _step(
 
 
 @contextmanager
-def routed(model: LanguageModel, gates: Gates) -> Iterator[list[Pick]]:
-    """While open, the model's own forward passes obey gates; yields who ran each layer, as it goes."""
+def routed(model: LanguageModel, gates: Gates) -> Iterator[list[Routing]]:
+    """Applies gates to the model's own forward passes; yields a list that grows by one routing per layer run."""
     owner, name = find_layers(model.network)
-    picks: list[Pick] = []
+    picks: list[Routing] = []
 
     def hook(layer: nn.Module, args: Any, kwargs: Any, output: Any) -> Any:
         hidden_BTD = args[0] if args else kwargs["hidden_states"]

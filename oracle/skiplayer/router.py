@@ -1,28 +1,28 @@
-"""Which tokens run a unit: the learned router of SkipLayer, chance, and confidence.
+"""Gates that decide which tokens run a unit: the learned router of SkipLayer, and random routing.
 
-A router sees the normed input of a unit and decides for each token. With logits z0 (skip), z1 (run), and the difference
-of two Gumbel variables, which is logistic, a token runs if
+A router decides per token from the normed input of a unit. With logits z0 (skip), z1 (run), and the difference of two
+Gumbel variables, which is logistic, a token runs if
 
     d = z1 - z0 + s * logistic > 0,       soft gate: sigmoid(d / temperature)
 
-the two-class Gumbel-softmax; the noise scale s falls from 1 to 0 during training, so that the gates that are trained
-last are those of inference (arg-max: s = 0). Otherwise a router that is undecided about all tokens has the right
-density while it draws, and runs everything or nothing once it does not.
+the two-class Gumbel-softmax. The noise scale s falls from 1 to 0 during training, so that training ends with the gates
+of inference (arg-max: s = 0). Otherwise a router that is undecided about all tokens has the right density with noise,
+and runs everything or nothing without it.
 
-The gradient of a gate. A unit adds g * f(x) to the residual stream; straight-through puts the soft gate's derivative in
-place of the hard gate's, so that the loss sends <dL/dy, f(x)> to it. A token that is skipped has no f(x):
+Gradient of a gate. A unit adds g * f(x) to the residual stream; straight-through replaces the hard gate's derivative by
+the soft gate's, so that the gate receives <dL/dy, f(x)>. A skipped token has no f(x):
 
-- `all` runs the unit for every token in training and multiplies by 0: the textbook estimator, at the price of the
-  dense model.
-- `executed` really skips in training too. The gradient comes from tokens that run, each weighted by 1 / P(run), at most
-  `HEAVIEST`: its expectation over the noise is that of <dL/dy, f(x)> at g = 1 over all tokens. `all` mixes in, for the
-  skipped, the slope at g = 0. Both are one-sided first-order estimates of L(run) - L(skip), at either end of it.
+- `all` runs the unit for every token in training and multiplies by 0: the textbook estimator, at the cost of the dense
+  model.
+- `executed` skips in training too. The gradient comes from running tokens, each weighted by 1 / P(run), at most
+  `MAX_WEIGHT`: its expectation over the noise is that of <dL/dy, f(x)> at g = 1 over all tokens. `all` mixes in the
+  slope at g = 0 for skipped tokens. Both are one-sided first-order estimates of L(run) - L(skip), at either end of it.
 
-The density loss needs no f(x): it sees every token's gate. Gradients end at the router: let through into the residual
-stream they are noise to the layers below, which costs held-out loss (0.03 nats/token under `executed` and 0.29 under
-`all`, 300 steps of the preset `laptop`, one seed).
+The density loss uses every token's gate and needs no f(x). Gradients stop at the router: passed on into the residual
+stream they are noise to the layers below and cost held-out loss (0.03 nats/token under `executed` and 0.29 under `all`,
+300 steps of the preset `laptop`, one seed).
 
-Shapes: B rows, T tokens, D width, N tokens that run over all rows, Q the most tokens of a row that run.
+Shapes: B rows, T tokens, D width, N running tokens over all rows.
 """
 
 from dataclasses import dataclass
@@ -31,21 +31,21 @@ from typing import Protocol
 import torch
 from torch import Tensor, nn
 
-__all__ = ["Chance", "Gates", "Learned", "Pick"]
+__all__ = ["Gates", "LearnedGates", "RandomGates", "Routing"]
 
-HEAVIEST = 4.0
-"""Largest weight of a token in the gradient of gates."""
+MAX_WEIGHT = 4.0
+"""Maximum weight of a token in the gradient of gates."""
 
 
 @dataclass(frozen=True)
-class Pick:
-    """The tokens that run a unit.
+class Routing:
+    """Routing of one batch at one unit.
 
     Attributes:
-        runs_BT: which they are; None for all.
-        gate_BT: their gates: 1 where a token runs, 0 where not, with the gradient of the soft gate; None for plain 1.
-        compute: whether skipped tokens are computed all the same, and multiplied by 0.
-        rate: the share of tokens that run, differentiable where there is a gate.
+        runs_BT: whether each token runs; None for all.
+        gate_BT: 1 for tokens that run, else 0, with the gradient of the soft gate; None for constant 1.
+        compute: whether skipped tokens are computed too, and multiplied by 0.
+        rate: share of tokens that run, differentiable if there is a gate.
     """
 
     runs_BT: Tensor | None = None
@@ -55,37 +55,34 @@ class Pick:
 
     @property
     def index(self) -> Tensor | None:
-        """Places of the tokens to compute in the flattened batch; None for all of them."""
+        """Indices of the tokens to compute in the flattened batch (N); None for all."""
         if self.runs_BT is None or self.compute:
             return None
         return self.runs_BT.flatten().nonzero()[:, 0]
 
 
 class Gates(Protocol):
-    """Decides, unit by unit in order, which tokens run.
+    """Decides which tokens run; called once per unit, in order."""
 
-    Args of a call: the unit's number, its input (B T D), and that input normed.
-    """
-
-    def __call__(self, unit: int, hidden_BTD: Tensor, normed_BTD: Tensor) -> Pick:
-        """The tokens that run the unit."""
+    def __call__(self, unit: int, hidden_BTD: Tensor, normed_BTD: Tensor) -> Routing:
+        """Routes a batch at a unit, given the unit's input and the same input normed."""
         ...
 
 
-class Learned(nn.Module):
-    """A linear router per unit, without bias.
+class LearnedGates(nn.Module):
+    """One linear router per unit.
 
     Args:
-        units: how many.
+        units: number of units.
         width: D.
-        temperature: of the soft gate.
-        estimator: `executed` or `all`, as the module explains them.
-        bias: where the biases z1 - z0 start, for routers that have them: those of a pretrained model, which is to start
-            from running everything; None for none.
+        temperature: temperature of the soft gate.
+        estimator: `executed` or `all`; see the module.
+        bias: initial bias on z1 - z0, for routers of a pretrained model, which start from running everything; None for
+            routers without bias.
 
     Attributes:
         noise: scale s of the noise.
-        generator: where it comes from; None for none, as at inference.
+        generator: source of the noise; None for none, as at inference.
     """
 
     def __init__(
@@ -98,7 +95,7 @@ class Learned(nn.Module):
         self.noise = 0.0
         self.generator: torch.Generator | None = None
 
-    def forward(self, unit: int, hidden_BTD: Tensor, normed_BTD: Tensor) -> Pick:
+    def forward(self, unit: int, hidden_BTD: Tensor, normed_BTD: Tensor) -> Routing:
         """Routes the tokens of a batch."""
         logits_BT2 = normed_BTD.detach() @ self.weight[unit].T
         clean_BT = logits_BT2[..., 1] - logits_BT2[..., 0]
@@ -110,30 +107,30 @@ class Learned(nn.Module):
             noisy_BT = clean_BT + self.noise * drawn_BT.logit().to(clean_BT.device)
         runs_BT = noisy_BT > 0
         if not torch.is_grad_enabled():
-            return Pick(runs_BT, rate=runs_BT.float().mean())
+            return Routing(runs_BT, rate=runs_BT.float().mean())
         soft_BT = torch.sigmoid(noisy_BT / self.temperature)
         slope_BT = soft_BT - soft_BT.detach()
         rate = (runs_BT + slope_BT).mean()
         if self.estimator == "all":
-            return Pick(runs_BT, runs_BT + slope_BT, compute=True, rate=rate)
+            return Routing(runs_BT, runs_BT + slope_BT, compute=True, rate=rate)
         chance_BT = torch.sigmoid(clean_BT.detach() / max(self.noise, 1e-3))
-        return Pick(runs_BT, 1 + slope_BT * (1 / chance_BT).clamp(max=HEAVIEST), rate=rate)
+        return Routing(runs_BT, 1 + slope_BT * (1 / chance_BT).clamp(max=MAX_WEIGHT), rate=rate)
 
 
 @dataclass
-class Chance:
-    """The control: each token runs each unit with probability P, whatever it is.
+class RandomGates:
+    """The control: each token runs each unit with probability P, independent of its state.
 
     Attributes:
         density: P.
-        generator: where the draws come from.
+        generator: source of the draws.
     """
 
     density: float
     generator: torch.Generator
 
-    def __call__(self, unit: int, hidden_BTD: Tensor, normed_BTD: Tensor) -> Pick:
-        """Draws anew for every unit of every batch."""
+    def __call__(self, unit: int, hidden_BTD: Tensor, normed_BTD: Tensor) -> Routing:
+        """Draws a new routing for every unit of every batch."""
         drawn_BT = torch.rand(hidden_BTD.shape[:2], generator=self.generator).to(hidden_BTD.device)
         runs_BT = drawn_BT < self.density
-        return Pick(runs_BT, rate=runs_BT.float().mean())
+        return Routing(runs_BT, rate=runs_BT.float().mean())

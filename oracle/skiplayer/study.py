@@ -1,6 +1,5 @@
-"""A study: trains the arms on the same rows, measures them on the same held-out text, and writes it all down."""
+"""Study: trains the arms on the same rows, measures them on the same held-out text, and writes the tables."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -9,57 +8,50 @@ from oracle.skiplayer.config import SkipConfig
 from oracle.skiplayer.early_exit import Confidence
 from oracle.skiplayer.measure import MakeGates, answers, flops_per_token, measure
 from oracle.skiplayer.model import Model
-from oracle.skiplayer.results import Done, Results, tables
-from oracle.skiplayer.router import Chance
+from oracle.skiplayer.results import ArmResult, Results, tables
+from oracle.skiplayer.router import RandomGates
 from oracle.skiplayer.study_folder import Folder
 from oracle.skiplayer.tasks import Question, questions
 from oracle.skiplayer.text import Corpus, Tokens, load_corpus
-from oracle.skiplayer.train import Learner, seeded, train
+from oracle.skiplayer.train import Learner, Stop, never, seeded, train
 from oracle.utils.machine import resolve_device
 from oracle.utils.progress import Watch, silent
 
 __all__ = ["resume_study", "run_study"]
 
 THRESHOLDS = (0.05, 0.1, 0.2, 0.35, 0.5, 0.7, 0.9, 1.1)
-"""Of the confidence to leave, for the curve of early exit; nobody leaves at the last."""
+"""Confidence thresholds of the early-exit curve; at the last, no token exits."""
 
 BISECTIONS = 10
-
-Stop = Callable[[], bool]
-
-
-def never() -> bool:
-    """Nobody asks to stop."""
-    return False
 
 
 def run_study(config: SkipConfig, out: Path, *, watch: Watch = silent, stop: Stop = never) -> Results:
     """Trains and compares the arms of a study in a new folder.
 
     Args:
-        config: what to train and how.
-        out: folder, which must not exist yet or be empty.
-        watch: shows progress.
-        stop: whether the user asked to stop.
+        config: settings of the study.
+        out: a folder that does not exist or is empty.
+        watch: reports progress.
+        stop: returns whether the user requested a stop.
 
     Returns:
-        The tables, which are in the folder too.
+        The tables, also written to the folder.
 
     Raises:
-        InputError: if the folder is taken, the device is not there, or the text cannot be used.
-        Interrupted: if the user asked to stop; `resume_study` goes on.
+        InputError: if the folder is not empty, the device is not available, or the text cannot be used.
+        Interrupted: on a requested stop; `resume_study` continues.
     """
-    resolve_device(config.device)  # or says that it is not there, before anything is written
+    resolve_device(config.device)  # raises if it is not available, before anything is written
     corpus = load_corpus(config)
     return _Study(config, corpus, Folder.create(out, config, corpus)).run(watch, stop)
 
 
 def resume_study(folder: Path, *, watch: Watch = silent, stop: Stop = never) -> Results:
-    """Goes on with a study that was interrupted; ends with the very numbers of one that was not.
+    """Continues an interrupted study; its results are identical to those of an uninterrupted one.
 
     Raises:
-        InputError: if it is no study, or its text is not the same any more.
-        Interrupted: if the user asked to stop.
+        InputError: if the folder holds no study, or the text has changed.
+        Interrupted: on a requested stop.
     """
     opened = Folder.open(folder)
     corpus = load_corpus(opened.config)
@@ -85,7 +77,7 @@ class _Study:
                     gates: MakeGates = learner.gates
                     if arm == "early-exit":
                         threshold = self._threshold(learner.model)
-                        gates = _leaving(learner.model, threshold)
+                        gates = _exit_gates(learner.model, threshold)
                         curve = _curve(learner.model, threshold, rows_BT)
                     done[arm] = self._measure(learner, gates, rows_BT)
                     advance(1, "")
@@ -95,12 +87,12 @@ class _Study:
 
     @cached_property
     def asked(self) -> list[Question]:
-        """The one-shot questions, the same for every arm."""
+        """One-shot questions, the same for every arm."""
         return questions(self.corpus.cloze, self.config.questions, self.config.seed)
 
-    def _measure(self, learner: Learner, gates: MakeGates, rows_BT: Tokens) -> Done:
+    def _measure(self, learner: Learner, gates: MakeGates, rows_BT: Tokens) -> ArmResult:
         model, asked = learner.model, self.asked
-        return Done(
+        return ArmResult(
             layers=len(model.layers),
             parameters=sum(weight.numel() for weight in learner.parameters()),
             losses=learner.losses,
@@ -109,37 +101,37 @@ class _Study:
         )
 
     def _depth(self, rows_BT: Tokens) -> int:
-        """Layers of the dense model whose FLOPs are nearest to those at the target density, both counted."""
+        """Number of layers of the dense model whose counted FLOPs are nearest to those at the target density."""
         config, some_BT = self.config, rows_BT[:4]
 
         def count(layers: int, gates: MakeGates) -> float:
             model = Model(config, self.corpus.tokenizer.size, layers).to(resolve_device(config.device))
             return flops_per_token(model, gates, some_BT)
 
-        target = count(config.layers, lambda: Chance(config.density, seeded(config.seed, 2)))
+        target = count(config.layers, lambda: RandomGates(config.density, seeded(config.seed, 2)))
         return min(range(1, config.layers + 1), key=lambda layers: abs(count(layers, lambda: None) - target))
 
     def _threshold(self, model: Model) -> float:
-        """The confidence at which the target density is met on training text."""
+        """Confidence threshold that gives the target density on training text."""
         rows_BT, low, high = self.corpus.rows(self.config, training=True)[::2], 0.0, 1.0
         for _ in range(BISECTIONS):
             middle = (low + high) / 2
-            if measure(model, _leaving(model, middle), rows_BT).density > self.config.density:
+            if measure(model, _exit_gates(model, middle), rows_BT).density > self.config.density:
                 high = middle
             else:
                 low = middle
         return (low + high) / 2
 
 
-def _leaving(model: Model, threshold: float) -> MakeGates:
+def _exit_gates(model: Model, threshold: float) -> MakeGates:
     return lambda: Confidence(model, threshold)
 
 
 def _curve(model: Model, chosen: float, rows_BT: Tokens) -> list[dict[str, float]]:
-    """Early exit at several thresholds, the chosen one among them."""
+    """Early exit at several thresholds, including the chosen one."""
     points = []
     for threshold in sorted({*THRESHOLDS, chosen}):
-        one = measure(model, _leaving(model, threshold), rows_BT)
+        one = measure(model, _exit_gates(model, threshold), rows_BT)
         point = {"threshold": threshold, "loss": one.loss, "density": one.density, "flops": one.flops}
         points.append({**point, "chosen": threshold == chosen})
     return points

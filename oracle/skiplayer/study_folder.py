@@ -1,4 +1,4 @@
-"""The folder of a study: its settings, a checkpoint an arm, and the tables in the end."""
+"""The folder of a study: its settings, one checkpoint per arm, and the tables."""
 
 import json
 from collections.abc import Iterator
@@ -30,7 +30,7 @@ class Folder:
     """A study on disk.
 
     Attributes:
-        path: where it is.
+        path: the folder.
         config: its settings.
         manifest: settings, text, versions, commit, seed.
     """
@@ -41,10 +41,10 @@ class Folder:
 
     @classmethod
     def create(cls, path: Path, config: SkipConfig, corpus: Corpus) -> "Folder":
-        """Begins a study.
+        """Creates the folder of a new study.
 
         Raises:
-            InputError: if something is there already.
+            InputError: if the folder is not empty or cannot be written.
         """
         check_free(path)
         manifest = {
@@ -69,15 +69,15 @@ class Folder:
 
     @classmethod
     def open(cls, path: Path) -> "Folder":
-        """Opens a study that was begun.
+        """Opens an existing study.
 
         Raises:
-            InputError: if there is none, or one of other settings than this version knows.
+            InputError: if there is none, or this version does not support its settings.
         """
         try:
             manifest = json.loads((path / MANIFEST).read_text(encoding="utf-8"))
             if not isinstance(manifest, dict) or manifest.get("kind") != KIND:
-                raise ValueError("it is something else")
+                raise ValueError("it is of another kind")
             settings = dict(manifest["config"])
             _ = manifest["text"]["digest"]
         except (OSError, ValueError, KeyError, TypeError) as error:
@@ -88,24 +88,24 @@ class Folder:
         return cls(path, SkipConfig.from_dict(settings), manifest)
 
     def check_text(self, corpus: Corpus) -> None:
-        """Makes sure that the text is the one that the study began with.
+        """Checks that the text is the one that the study started with.
 
         Raises:
-            InputError: if not.
+            InputError: if it has changed.
         """
         if corpus.digest != self.manifest["text"]["digest"]:
             raise InputError(
-                f"'{self.path}' was trained on other text ({self.manifest['text']['source']}) than is there now "
-                f"({corpus.source}); give the same files and the same Python, or begin anew"
+                f"'{self.path}' was trained on other text ({self.manifest['text']['source']}) than the current one "
+                f"({corpus.source}); use the same files and the same Python, or start a new study"
             )
 
     def checkpoint(self, arm: str) -> Path:
-        """Where an arm's training is kept."""
+        """Path of an arm's checkpoint."""
         return self.path / f"{arm}.safetensors"
 
     @contextmanager
     def locked(self) -> Iterator[None]:
-        """Keeps other writers out."""
+        """Locks the folder against other writers."""
         lock = Lock(self.path / "lock")
         try:
             yield
@@ -113,7 +113,7 @@ class Folder:
             lock.release()
 
     def write(self, results: Results) -> None:
-        """Writes the tables, each with where it comes from, and a summary."""
+        """Writes the tables, each with its provenance, and a summary."""
         tables = DerivedTables(self.path, key=key_of(self.manifest), origin=self.manifest)
         for name, frame in results.frames().items():
             tables.write(name, pa.Table.from_pandas(frame, preserve_index=False))

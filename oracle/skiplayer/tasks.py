@@ -1,7 +1,7 @@
-"""One-shot tasks in text: one worked example, then a question. Made afresh from a seed, so that none can be remembered.
+"""One-shot tasks in text: one worked example, then a question. Generated from a seed, so that none can be memorised.
 
 Sources: copying, reversal and key lookup are the usual probes of in-context learning (Olsson et al. 2022, arXiv
-2209.11895, on induction); the cloze asks for the next word of held-out text.
+2209.11895, on induction); the cloze task is the next word of held-out text.
 """
 
 import re
@@ -15,21 +15,21 @@ __all__ = ["TASKS", "Question", "questions", "training_text"]
 LETTERS = np.array(list("abcdefghijklmnopqrstuvwxyz"))
 
 CHOICES = 4
-"""Answers to choose from: who knows nothing is right in a quarter of the cases."""
+"""Choices per question: chance accuracy is 1/4."""
 
 CLOZE_CONTEXT = 100
-"""Characters before the word that a cloze asks for."""
+"""Characters of context before the word of a cloze question."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Question:
-    """A question with a choice of answers, one of them right.
+    """A multiple-choice question.
 
     Attributes:
-        task: its name.
+        task: name of the task.
         prompt: a worked example and the question.
-        choices: the answers to choose from.
-        answer: which one is right.
+        choices: possible answers.
+        answer: index of the right one.
     """
 
     task: str
@@ -64,14 +64,14 @@ def _add(rng: np.random.Generator) -> tuple[str, str]:
     return f"{left}+{right}", str(left + right)
 
 
-MADE: dict[str, Callable[[np.random.Generator], tuple[str, str]]] = {
+GENERATORS: dict[str, Callable[[np.random.Generator], tuple[str, str]]] = {
     "copy": _copy,
     "reverse": _reverse,
     "lookup": _lookup,
     "add": _add,
 }
 
-TASKS = (*MADE, "cloze")
+TASKS = (*GENERATORS, "cloze")
 
 
 def _line(name: str, pair: tuple[str, str]) -> str:
@@ -79,21 +79,21 @@ def _line(name: str, pair: tuple[str, str]) -> str:
 
 
 def training_text(rng: np.random.Generator, characters: int) -> str:
-    """Examples of one task, one after the other, at least so many characters."""
-    name = str(rng.choice(list(MADE)))
+    """Consecutive examples of one task, at least `characters` long."""
+    name = str(rng.choice(list(GENERATORS)))
     text = ""
     while len(text) < characters:
-        text += _line(name, MADE[name](rng))
+        text += _line(name, GENERATORS[name](rng))
     return text
 
 
 def questions(held_out: str, count: int, seed: int) -> list[Question]:
-    """So many one-shot questions a task, each with answers to other questions as wrong choices.
+    """One-shot questions of all tasks, with answers to other questions as wrong choices.
 
     Args:
-        held_out: text for the cloze.
-        count: questions a task.
-        seed: of all choices; the streams are not those of training.
+        held_out: text for the cloze task.
+        count: questions per task.
+        seed: seed of all choices; its streams differ from those of training.
     """
     rng = np.random.default_rng([seed, 2**31])
     asked = {
@@ -101,7 +101,7 @@ def questions(held_out: str, count: int, seed: int) -> list[Question]:
             (f"{_line(name, make(rng))}{name}: {question} = ", f"{answer}\n")
             for question, answer in (make(rng) for _ in range(count))
         ]
-        for name, make in MADE.items()
+        for name, make in GENERATORS.items()
     }
     words = [word for word in re.finditer(r"(?<= )[a-z]{4,}(?= )", held_out) if word.start() >= CLOZE_CONTEXT]
     places = rng.permutation(len(words))[:count]
@@ -115,7 +115,7 @@ def questions(held_out: str, count: int, seed: int) -> list[Question]:
 
 
 def _with_choices(task: str, pair: tuple[str, str], others: list[str], rng: np.random.Generator) -> Question:
-    """A question whose wrong choices are as long as the right one, as far as there are any."""
+    """A question whose wrong choices are as long as the right one if possible, else the nearest in length."""
     prompt, right = pair
     wrong = sorted(set(others) - {right}, key=lambda other: abs(len(other) - len(right)))
     alike = [other for other in wrong if len(other) == len(right)]

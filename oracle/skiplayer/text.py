@@ -1,4 +1,4 @@
-"""The text that small models learn from, as tokens: the documentation that comes with Python, or the user's files.
+"""Tokenised training text: the documentation shipped with Python, or the user's files.
 
 Shapes: B rows, T tokens.
 """
@@ -22,7 +22,7 @@ __all__ = ["Corpus", "Tokens", "load_corpus"]
 Tokens = NDArray[np.int64]
 
 SECTIONS, HELD_OUT = 50, 10
-"""The text is cut into so many sections, every tenth of which is held out."""
+"""Number of sections that the text is cut into; every tenth is held out."""
 
 
 class Tokenizer(Protocol):
@@ -35,8 +35,8 @@ class Tokenizer(Protocol):
         ...
 
 
-class Bytes:
-    """UTF-8 bytes as tokens: nothing to train, to store or to trust."""
+class ByteTokenizer:
+    """UTF-8 bytes as tokens: no training, no file, no third-party data."""
 
     size = 256
 
@@ -45,14 +45,14 @@ class Bytes:
         return list(text.encode())
 
 
-class FromFile:
+class FileTokenizer:
     """A tokenizer of the tokenizers library.
 
     Args:
-        path: of its `tokenizer.json`.
+        path: path of its `tokenizer.json`.
 
     Raises:
-        InputError: if it cannot be read.
+        InputError: if the file cannot be read.
     """
 
     def __init__(self, path: str) -> None:
@@ -63,25 +63,27 @@ class FromFile:
         try:
             self._library = Library.from_file(path)
         except Exception as error:  # the library raises nothing narrower
-            raise InputError(f"'{path}' is no tokenizer of the tokenizers library ({error})") from error
+            raise InputError(
+                f"--tokenizer needs a file of the tokenizers library, but '{path}' is no tokenizer ({error})"
+            ) from error
         self.size = self._library.get_vocab_size()
 
     def encode(self, text: str) -> list[int]:
-        """Token ids of a text, no special tokens added."""
+        """Token ids of a text, without special tokens."""
         return list(self._library.encode(text, add_special_tokens=False).ids)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Corpus:
-    """Text to train on and text held out, which share no paragraph.
+    """Training text and held-out text, which share no paragraph.
 
     Attributes:
-        train: token ids.
-        held_out: token ids.
-        cloze: held-out text as it was, for questions about it.
-        tokenizer: gives them.
-        source: where the text came from, in words.
-        digest: of the text and the tokens.
+        train: token ids of the training text.
+        held_out: token ids of the held-out text.
+        cloze: the held-out text, for cloze questions.
+        tokenizer: the tokenizer of both.
+        source: description of the text's origin.
+        digest: SHA-256 of the text and the tokens.
     """
 
     train: Tokens
@@ -92,7 +94,7 @@ class Corpus:
     digest: str
 
     def batch(self, config: SkipConfig, step: int) -> Tokens:
-        """The rows of a training step (B T+1): they depend on the seed and the step alone."""
+        """Rows of a training step (B T+1), determined by seed and step."""
         rng = np.random.default_rng([config.seed, step])
         tasks = round(config.batch * config.task_share)
         starts = rng.integers(0, len(self.train) - config.context, config.batch - tasks)
@@ -105,19 +107,19 @@ class Corpus:
         return np.stack(rows)
 
     def rows(self, config: SkipConfig, *, training: bool = False) -> Tokens:
-        """Evenly spaced rows (B T+1) of held-out text, or of training text."""
+        """Evenly spaced rows of held-out or training text (B T+1)."""
         tokens, length = (self.train if training else self.held_out), config.context + 1
         starts = np.linspace(0, len(tokens) - length, config.validation).astype(np.int64)
         return np.stack([tokens[start : start + length] for start in starts])
 
 
 def load_corpus(config: SkipConfig) -> Corpus:
-    """Reads, cuts and encodes the text of a study.
+    """Reads, splits and encodes the text of a study.
 
     Raises:
-        InputError: if a file cannot be read, or there is too little text.
+        InputError: if a file cannot be read, or the text is too short.
     """
-    tokenizer: Tokenizer = Bytes() if config.tokenizer == "bytes" else FromFile(config.tokenizer)
+    tokenizer: Tokenizer = ByteTokenizer() if config.tokenizer == "bytes" else FileTokenizer(config.tokenizer)
     pieces = _pieces(_texts(config.text))
     sections = ["\n\n".join(part) for part in np.array_split(np.array(pieces, dtype=object), SECTIONS)]
     held_out = "\n\n".join(sections[HELD_OUT - 1 :: HELD_OUT])
@@ -160,7 +162,7 @@ def _read(name: str) -> str:
 
 
 def _pieces(texts: list[str]) -> list[str]:
-    """What stands between blank lines, or lines where that is little; what occurs again is left out."""
+    """Distinct paragraphs, or distinct lines if there are too few paragraphs."""
     for between in (r"\n\s*\n", r"\n"):
         parts = (part.strip("\n") for text in texts for part in re.split(between, text))
         found = list(dict.fromkeys(part for part in parts if part.strip()))

@@ -1,4 +1,4 @@
-"""Training one arm of a study: seeded step by step, so that a resumed training ends with the very same weights.
+"""Training of one arm of a study, seeded per step, so that resumed training ends with identical weights.
 
 Shapes: B rows, T tokens.
 """
@@ -19,19 +19,26 @@ from oracle.errors import InputError, Interrupted
 from oracle.skiplayer.config import SkipConfig
 from oracle.skiplayer.early_exit import exit_loss
 from oracle.skiplayer.model import Model
-from oracle.skiplayer.router import Chance, Gates, Learned
+from oracle.skiplayer.router import Gates, LearnedGates, RandomGates
 from oracle.skiplayer.text import Corpus
 from oracle.store.files import write_whole
 from oracle.utils.machine import resolve_device
 from oracle.utils.progress import Watch, silent
 
-__all__ = ["Learner", "seeded", "train"]
+__all__ = ["Learner", "Stop", "never", "seeded", "train"]
 
 MOMENTS = ("exp_avg", "exp_avg_sq")
 
+Stop = Callable[[], bool]
+
+
+def never() -> bool:
+    """Returns False: the default of `stop`."""
+    return False
+
 
 def seeded(*numbers: int) -> torch.Generator:
-    """A stream of its own for each combination of numbers."""
+    """An independent random generator per combination of numbers."""
     mixed = 0
     for number in numbers:
         mixed = (mixed * 1_000_003 + number) % 2**63
@@ -42,20 +49,20 @@ class Learner(nn.Module):
     """A model in training.
 
     Args:
-        arm: what is trained; see `oracle.skiplayer.config.ARMS`.
-        config: how.
-        vocabulary: V.
-        layers: L, if not that of the config.
+        arm: the arm to train; see `oracle.skiplayer.config.ARMS`.
+        config: settings.
+        vocabulary: vocabulary size, V.
+        layers: L; None for the config's.
 
     Raises:
-        InputError: if the config's device is not there.
+        InputError: if the config's device is not available.
 
     Attributes:
         model: the model.
-        router: its routers, if it learns any.
-        device: where they are.
-        done: steps behind it.
-        losses: cross-entropy of each of them, in nats/token.
+        router: its learned routers; None for arms without.
+        device: device of both.
+        done: number of steps taken.
+        losses: cross-entropy per step taken, in nats/token.
     """
 
     def __init__(self, arm: str, config: SkipConfig, vocabulary: int, layers: int | None = None) -> None:
@@ -63,10 +70,10 @@ class Learner(nn.Module):
         self.arm, self.config, self.device = arm, config, resolve_device(config.device)
         self.model = Model(config, vocabulary, layers)
         self.model.initialise(seeded(config.seed))
-        self.router: Learned | None = None
+        self.router: LearnedGates | None = None
         if arm == "skiplayer":
             options: dict[str, Any] = {"temperature": config.temperature, "estimator": config.estimator}
-            self.router = Learned(self.model.units, config.width, **options)
+            self.router = LearnedGates(self.model.units, config.width, **options)
         self.to(self.device)
         self.done, self.losses = 0, list[float]()
         decayed = [one for name, one in self.model.named_parameters() if one.dim() > 1 and "embedding" not in name]
@@ -75,9 +82,9 @@ class Learner(nn.Module):
         self.optimiser = torch.optim.AdamW(groups, lr=config.learning_rate, betas=(0.9, 0.95))
 
     def gates(self, *, step: int | None = None) -> Gates | None:
-        """The gates of a training step, or those of inference; confidence aside, which needs a threshold."""
+        """Gates of a training step, or of inference; without confidence gates, which need a threshold."""
         if self.arm == "random":
-            return Chance(self.config.density, seeded(self.config.seed, 1, -1 if step is None else step))
+            return RandomGates(self.config.density, seeded(self.config.seed, 1, -1 if step is None else step))
         if self.router is not None:
             fading = max(self.config.settle * self.config.steps, 1)
             self.router.noise = 0.0 if step is None else max(0.0, 1 - step / fading)
@@ -85,7 +92,7 @@ class Learner(nn.Module):
         return self.router
 
     def step(self, rows_BT: Tensor) -> float:
-        """One step on some rows (B T+1); returns their cross-entropy in nats/token."""
+        """Takes one step on rows (B T+1); returns their cross-entropy in nats/token."""
         config, gold_BT = self.config, rows_BT[:, 1:]
         for group in self.optimiser.param_groups:
             group["lr"] = config.learning_rate * _share(self.done, config)
@@ -107,12 +114,12 @@ class Learner(nn.Module):
         self.losses.append(entropy.item())
         if not math.isfinite(self.losses[-1]):
             raise InputError(
-                f"the loss of {self.arm} is no number any more after {self.done} steps; give a smaller --learning-rate"
+                f"the loss of {self.arm} is not finite after {self.done} steps; use a smaller --learning-rate"
             )
         return self.losses[-1]
 
     def save(self, path: Path) -> None:
-        """Writes weights, the optimiser's moments and the losses so far: one safetensors file, no pickle."""
+        """Writes weights, the optimiser's moments and the losses to one safetensors file."""
         tensors = {name: one.detach().cpu().contiguous() for name, one in self.state_dict().items()}
         for name, one in self.named_parameters():
             for moment in MOMENTS:
@@ -122,7 +129,7 @@ class Learner(nn.Module):
         write_whole(path, lambda scratch: save_file(tensors, scratch, {"about": json.dumps(about)}))
 
     def load(self, path: Path) -> None:
-        """Goes on from what `save` wrote.
+        """Restores a checkpoint written by `save`.
 
         Raises:
             InputError: if it is damaged, or of another arm.
@@ -138,7 +145,7 @@ class Learner(nn.Module):
                 moments = {moment: tensors[f"{moment}:{name}"].to(one.device) for moment in MOMENTS}
                 self.optimiser.state[one] = {"step": torch.tensor(float(about["step"])), **moments}
         except (OSError, SafetensorError, KeyError, TypeError, ValueError, RuntimeError) as error:
-            raise InputError(f"the checkpoint '{path}' cannot be used ({error}); remove it to train again") from error
+            raise InputError(f"the checkpoint '{path}' cannot be used ({error}); delete it to train again") from error
         self.done, self.losses = int(about["step"]), tensors["losses"].tolist()
 
 
@@ -148,20 +155,20 @@ def train(
     path: Path | None = None,
     *,
     watch: Watch = silent,
-    stop: Callable[[], bool] = lambda: False,
+    stop: Stop = never,
 ) -> None:
     """Trains to the last step, from a checkpoint if there is one.
 
     Args:
-        learner: what to train.
-        corpus: on what.
-        path: of the checkpoint; None for none.
-        watch: shows progress.
-        stop: whether the user asked to stop.
+        learner: the model in training.
+        corpus: training text.
+        path: path of the checkpoint; None for no checkpoints.
+        watch: reports progress.
+        stop: returns whether the user requested a stop.
 
     Raises:
-        Interrupted: if so; the checkpoint is written.
-        InputError: if the checkpoint cannot be used, or the loss is no number any more.
+        Interrupted: on a requested stop, after writing the checkpoint.
+        InputError: if the checkpoint cannot be used, or the loss is not finite.
     """
     config = learner.config
     if path is not None and path.is_file():
@@ -181,7 +188,7 @@ def train(
 
 
 def _share(step: int, config: SkipConfig) -> float:
-    """Of the highest learning rate: rises over the first steps, then falls along a cosine to a tenth."""
+    """Learning rate over its peak: linear warm-up, then a cosine to a tenth."""
     if step < config.warmup:
         return (step + 1) / config.warmup
     way = (step - config.warmup) / max(1, config.steps - config.warmup)

@@ -286,11 +286,11 @@ REFUSED = {
     "--allocations 3 --criterion log_likelihood": "criterion 'log_likelihood' needs values that this run does not have",
     "--allocations 3 --criterion rogueL": "unknown metric 'rogueL'",
     "--by-task --sequence s0": "not allowed with argument",
-    "--by-task --budget 0.5": "--budget goes with --sequence or alone, not with --by-task",
+    "--by-task --budget 0.5": "--budget works alone or with --sequence, not with --by-task",
     "--against nowhere": "a run folder is required, but 'nowhere'",
     "--sql SELECT": "Parser Error",
-    "--sql VALUES(1) --criterion chrf": "--sql reads the metrics as columns of evaluations",
-    "--sql VALUES(1) --json --csv": "one of --json and --csv is required, not both",
+    "--sql VALUES(1) --criterion chrf": "--sql reads metrics as columns of evaluations",
+    "--sql VALUES(1) --json --csv": "--json and --csv exclude each other",
 }
 
 

@@ -31,7 +31,7 @@ from transformers import DynamicCache
 from oracle.config import SearchConfig
 from oracle.controllers import OracleController, Prompt, compare_run
 from oracle.controllers.methods.fixed import Full, Unified
-from oracle.controllers.timing import Steady
+from oracle.controllers.timing import FixedLengthEngine
 from oracle.costs import Conditions
 from oracle.costs.latency import measure_latency
 from oracle.engine import Engine, TableGate
@@ -146,7 +146,7 @@ def main() -> None:
     parser.add_argument("--no-skiplayer", action="store_true", help="leave out what trains models from scratch")
     arguments = parser.parse_args()
     model = load_model()
-    steady = Steady(model, SearchConfig(max_new_tokens=NEW_TOKENS))
+    steady = FixedLengthEngine(model, SearchConfig(max_new_tokens=NEW_TOKENS))
     prompts = [Prompt.of(steady, sequence.prompt) for sequence in load_sequences("instruct", limit=BATCH)]
     figures: dict[str, Any] = {
         "machine": f"{platform.processor() or platform.machine()}, {torch.get_num_threads()} threads",

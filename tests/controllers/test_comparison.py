@@ -113,7 +113,7 @@ def test_speeds_are_measured(copy: Path) -> None:
 def test_equal_prompts_are_timed_as_prompts_of_their_own(small_run: Run) -> None:
     context = RunContext.open(small_run.folder, limit=2)
     prompts = [example.prompt for example in context.examples.values()]
-    again = [prompt.forgetful(context.engine) for prompt in [*prompts, *prompts]]
+    again = [prompt.timing_copy(context.engine) for prompt in [*prompts, *prompts]]
     assert len({id(prompt.state) for prompt in again}) == 4
 
 
@@ -130,7 +130,7 @@ def test_sublayers_leave_out_what_decides_about_layers(search: Callable[..., Run
     assert found.left_out == [name for name, kind in CONTROLLERS.items() if kind.kind == "token"]
     assert set(found.rows["controller"]) == set(CONTROLLERS) - set(found.left_out)
     with pytest.raises(
-        InputError, match=r"d3 decide about layers, .* 'sublayer'; for it there are: --controllers full,"
+        InputError, match=r"d3: a run with unit 'layer' is required, .* 'sublayer'; use --controllers full,"
     ):
         compare_run(run, controllers="full,d3", timed=False)
 
@@ -193,7 +193,7 @@ def test_captured_is_a_share_with_a_paired_interval() -> None:
     assert captured(half_N, low_N, unsure_N, seed=0)[1:] == (None, None), "often nothing is left to capture"
 
 
-def test_frontiers_beside_a_controller(small_run: Run) -> None:
+def test_frontiers_at_a_fraction(small_run: Run) -> None:
     experiment = analysis.load(small_run.folder)
     ids = list(experiment.sequences["sequence"])
     items, _ = analysis.quality_by_cost(experiment.evaluations, experiment.full_cost, experiment.metric, step=1)
@@ -201,11 +201,11 @@ def test_frontiers_beside_a_controller(small_run: Run) -> None:
     nothing, half, full = np.zeros(6), np.array([0.1] * 6), np.ones(6)
     frontiers = Frontiers(experiment, ids, [(1.0, full), (0.0, nothing), (0.5, half)])
     for fraction in (0.0, 0.3, 0.5, 0.8, 1.0):
-        beside = frontiers.beside(fraction)
-        assert beside.oracle_N.mean() == pytest.approx(float(frontier.quality_at(np.array([fraction]))[0]))
-        assert beside.mixed == pytest.approx(fraction), "a coin between nothing and everything beats the half mask"
-    assert frontiers.beside(0.75).static_N == pytest.approx([0.55] * 6)
-    assert frontiers.beside(1.4).static_N == pytest.approx(full)
+        baselines = frontiers.at(fraction)
+        assert baselines.oracle_N.mean() == pytest.approx(float(frontier.quality_at(np.array([fraction]))[0]))
+        assert baselines.mixed == pytest.approx(fraction), "a coin between nothing and everything beats the half mask"
+    assert frontiers.at(0.75).static_N == pytest.approx([0.55] * 6)
+    assert frontiers.at(1.4).static_N == pytest.approx(full)
 
 
 def test_the_models_fingerprint_must_be_the_runs(copy: Path, tiny_model: LanguageModel) -> None:

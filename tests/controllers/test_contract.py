@@ -74,7 +74,7 @@ def test_what_was_learned_can_be_stored_and_is_refused_before(
 ) -> None:
     prompts = [context.examples[one].prompt for one in context.ids]
     blank = make(name, context, CONTROLLERS[name].sweep(LAYERS)[0])
-    with pytest.raises(InputError, match="first: call fit"):
+    with pytest.raises(InputError, match="call fit first"):
         blank.generate(prompts)
     learned = build(name, context, training_set)
     path = tmp_path / "folder" / "x.safetensors"
@@ -105,7 +105,7 @@ def test_full_is_the_full_model(context: RunContext, training_set: TrainingSet) 
 
 def test_gates_that_decide_about_layers_refuse_sublayers(context: RunContext) -> None:
     engine = Engine(context.engine.model, replace(context.engine.config, unit="sublayer"))
-    with pytest.raises(InputError, match="decides about layers, but the run's unit is 'sublayer'"):
+    with pytest.raises(InputError, match="requires a run with unit 'layer', but its unit is 'sublayer'"):
         make("d3", replace(context, engine=engine), {"alpha": 0.9})
 
 
@@ -142,7 +142,7 @@ def test_names() -> None:
     assert chosen("unified, full") == ["full", "unified"]
     with pytest.raises(InputError, match="nearest: 'router'"):
         chosen("full,ruoter")
-    with pytest.raises(InputError, match="needs all or some"):
+    with pytest.raises(InputError, match="requires 'all'"):
         chosen(" , ")
 
 

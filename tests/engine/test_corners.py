@@ -138,7 +138,7 @@ def test_a_long_prompt_beside_a_short_one_does_not_change_its_positions(monkeypa
 
 def test_biases_of_heads_are_not_taken_for_rows(monkeypatch) -> None:
     monkeypatch.setitem(ZOO, "mpt", ("Mpt", {"d_model": 32, "n_heads": 4, "n_layers": LAYERS, "max_seq_len": 128}))
-    with pytest.raises(InputError, match="MptForCausalLM hands its layers something per head"):
+    with pytest.raises(InputError, match="MptForCausalLM passes its layers a per-head tensor"):
         Engine(endless("mpt"), SearchConfig(max_new_tokens=8))
 
 

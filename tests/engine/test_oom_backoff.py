@@ -46,13 +46,13 @@ def narrow(monkeypatch: pytest.MonkeyPatch) -> Narrow:
             return settings.rows
 
         patched("greedy_decode", decoded)
-        patched("log_likelihoods", lambda decoder, prompt, schedule, tokens: len(schedule.runs_NS))
+        patched("log_likelihoods", lambda decoder, prompt, schedule, tokens: len(schedule.runs_NE))
         patched("gated_decode", lambda decoder, prompts, *_: len(prompts))
         patched("gated_score", lambda decoder, prompts, *_: len(prompts))
         test = engine_module.Refuter.test
 
         def limited_test(self: object, schedule: object) -> object:
-            if len(schedule.runs_NS) > rows:  # type: ignore[attr-defined]
+            if len(schedule.runs_NE) > rows:  # type: ignore[attr-defined]
                 raise error
             return test(self, schedule)  # type: ignore[arg-type]
 
@@ -108,9 +108,9 @@ def test_every_way_to_say_so_is_understood(engine: Engine, narrow: Narrow, kind:
 def test_no_memory_for_one_row_is_one_clear_error(engine: Engine, narrow: Narrow) -> None:
     prompt = engine.open("x")
     narrow(0, ERRORS["cpu"])
-    with pytest.raises(InputError, match="no memory left for a single row"):
+    with pytest.raises(InputError, match="not enough memory for a single row"):
         engine.generate([(prompt, mask) for mask in MASKS])
-    with pytest.raises(InputError, match="no memory left for a single row"):
+    with pytest.raises(InputError, match="not enough memory for a single row"):
         engine.log_likelihoods(prompt, MASKS, [1, 2])
 
 

@@ -89,7 +89,7 @@ def test_layers_that_do_not_exist_are_refused(tiny_model, allocation) -> None:
 @pytest.mark.parametrize("scope", ["decode", "sequence"])
 def test_sublayers_run_apart(model, scope) -> None:
     if model.name == NORM_BEHIND:
-        with pytest.raises(InputError, match="norms stand behind the residual sum"):
+        with pytest.raises(InputError, match="norms follow the residual sum"):
             Engine(model, SearchConfig(unit="sublayer"))
         return
     engine = Engine(model, SearchConfig(scope=scope, unit="sublayer", max_new_tokens=4))

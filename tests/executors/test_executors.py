@@ -108,7 +108,7 @@ def test_a_sequence_that_kills_its_workers_is_set_aside_and_named(
 ) -> None:
     here = search(strategy="auto")
     there = clustered(99, here.manifest["config"])
-    assert there.summary()["set_aside"] == {"s3": "3 workers died over it"}
+    assert there.summary()["set_aside"] == {"s3": "3 workers died on it"}
     assert [row for row in rows(there) if row["sequence"] != "'s3'"] == [
         row for row in rows(here) if row["sequence"] != "'s3'"
     ]

@@ -169,7 +169,7 @@ def test_the_command_writes_and_refuses(masks, tmp_path, command, search):
     assert code == 0
     assert str(out / "labels.jsonl") in printed
     code, _, error = command("export", masks.folder, "--format", "drllm", "--out", out)
-    assert (code, "is there already" in error) == (2, True)
+    assert (code, "already exists" in error) == (2, True)
     code, _, error = command("export", masks.folder, "--format", "csv", "--out", tmp_path / "b")
     assert (code, "hf, drllm, jsonl" in error) == (2, True)
     code, printed, _ = command("export", masks.folder, "--format", "jsonl", "--out", tmp_path / "b", "--json")

@@ -59,7 +59,7 @@ class Poor(Small):
         for number, event in enumerate(super().search(items, memory)):
             yield event
             if number == 9:
-                raise InputError("there is no memory left for a single row")
+                raise InputError("not enough memory for a single row")
 
 
 def create_executor(worker: type[Worker], **environment: str) -> None:

@@ -7,7 +7,7 @@ from torch.nn import functional
 from oracle.skiplayer.config import SkipConfig
 from oracle.skiplayer.measure import flops_per_token
 from oracle.skiplayer.model import Model
-from oracle.skiplayer.router import HEAVIEST, Chance, Learned, Pick
+from oracle.skiplayer.router import MAX_WEIGHT, LearnedGates, RandomGates, Routing
 from oracle.skiplayer.train import seeded
 
 CONFIG = {"width": 16, "layers": 3, "heads": 2, "feed_forward": 24, "context": 20, "batch": 2}
@@ -27,7 +27,7 @@ class Fixed:
 
     def __call__(self, unit, hidden_BTD, normed_BTD):
         runs_BT = self.runs_UBT[unit]
-        return Pick(runs_BT, runs_BT.float(), compute=self.compute, rate=runs_BT.float().mean())
+        return Routing(runs_BT, runs_BT.float(), compute=self.compute, rate=runs_BT.float().mean())
 
 
 def drawn(model, share=0.5):
@@ -83,7 +83,7 @@ def test_skipping_saves_flops_all_but_those_of_keys_and_values():
     model, _ = made()
     rows_BT = torch.randint(0, 50, (4, 17), generator=seeded(3)).numpy()
     full = flops_per_token(model, lambda: None, rows_BT)
-    none = flops_per_token(model, lambda: Chance(0.0, seeded(0)), rows_BT)
+    none = flops_per_token(model, lambda: RandomGates(0.0, seeded(0)), rows_BT)
     width, wide, tokens = 16, 24, 16
     states, head = 2 * 2 * width * width, 2 * width * 50
     assert none == 3 * states + head
@@ -91,7 +91,7 @@ def test_skipping_saves_flops_all_but_those_of_keys_and_values():
 
 
 def test_arg_max_draws_nothing_and_the_density_loss_sees_every_token():
-    router = Learned(2, 8, temperature=1.0, estimator="executed")
+    router = LearnedGates(2, 8, temperature=1.0, estimator="executed")
     normed_BTD = torch.randn((2, 6, 8), generator=seeded(0))
     torch.nn.init.normal_(router.weight, generator=seeded(1))
     with torch.no_grad():
@@ -109,7 +109,7 @@ def test_arg_max_draws_nothing_and_the_density_loss_sees_every_token():
 
 def test_the_executed_estimator_is_unbiased_for_the_slope_of_running():
     """Averaged over noise, executed tokens weighted by 1 / P give what all tokens at g = 1 would."""
-    router = Learned(1, 4, temperature=1.0, estimator="executed")
+    router = LearnedGates(1, 4, temperature=1.0, estimator="executed")
     torch.nn.init.normal_(router.weight, std=0.5, generator=seeded(1))
     normed_BTD = torch.randn((1, 8, 4), generator=seeded(2))
     worth_BT = torch.randn((1, 8), generator=seeded(3))
@@ -121,7 +121,7 @@ def test_the_executed_estimator_is_unbiased_for_the_slope_of_running():
         (slope,) = torch.autograd.grad((pick.gate_BT * worth_BT * pick.runs_BT).sum(), router.weight)
         found += slope / 4000
     clean_BT = (normed_BTD @ (router.weight[0, 1] - router.weight[0, 0])).detach()
-    assert torch.sigmoid(clean_BT).min() > 1 / HEAVIEST  # no weight is cut off here
+    assert torch.sigmoid(clean_BT).min() > 1 / MAX_WEIGHT  # no weight is cut off here
     # E[soft'(d) | runs] per token, by simulation of the logistic noise alone.
     noise = torch.rand(200_000, 1, 1, generator=seeded(11)).logit()
     soft = torch.sigmoid(clean_BT + noise)
@@ -134,7 +134,7 @@ def test_the_executed_estimator_is_unbiased_for_the_slope_of_running():
 def test_straight_through_reaches_the_router_through_the_model():
     model, tokens_BT = made()
     for estimator in ("executed", "all"):
-        router = Learned(model.units, 16, temperature=1.0, estimator=estimator)
+        router = LearnedGates(model.units, 16, temperature=1.0, estimator=estimator)
         router.generator, router.noise = seeded(4), 1.0
         logits = model.logits(model(tokens_BT, router).hidden_BTD)
         functional.cross_entropy(logits.flatten(0, 1), tokens_BT.flatten()).backward()

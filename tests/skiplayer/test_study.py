@@ -16,7 +16,7 @@ from oracle.skiplayer.figure import draw_study
 from oracle.skiplayer.measure import answers, measure
 from oracle.skiplayer.study_folder import Folder
 from oracle.skiplayer.tasks import Question
-from oracle.skiplayer.text import Bytes, load_corpus
+from oracle.skiplayer.text import ByteTokenizer, load_corpus
 from oracle.skiplayer.train import Learner
 from oracle.store.files import read_table
 
@@ -107,7 +107,7 @@ def test_a_study_is_not_resumed_on_other_text(study, tmp_path, text_file):
     (tmp_path / "manifest.json").write_text("{}")
     with pytest.raises(InputError, match="folder of a SkipLayer study is required"):
         resume_study(tmp_path)
-    with pytest.raises(InputError, match="is there already"):
+    with pytest.raises(InputError, match="already exists"):
         run_study(config, folder)
 
 
@@ -129,13 +129,15 @@ def test_the_likeliest_choice_is_the_answer(prompt, config):
     choices = ("xyz\n", "ab\n", "qqqqq\n")
     likelihoods = []
     for choice in choices:
-        ids = Bytes().encode(prompt + choice)[-33:]
+        ids = ByteTokenizer().encode(prompt + choice)[-33:]
         logits_TV = learner.model.logits(learner.model(torch.tensor([ids[:-1]])).hidden_BTD)[0].log_softmax(-1)
         gold_T = logits_TV.gather(1, torch.tensor(ids[1:])[:, None])[:, 0]
         likelihoods.append(gold_T[-len(choice) :].mean().item())
     best = int(np.argmax(likelihoods))
     asked = [Question(task="copy", prompt=prompt, choices=choices, answer=place) for place in range(3)]
-    assert answers(learner.model, lambda: None, asked, Bytes()).tolist() == [place == best for place in range(3)]
+    assert answers(learner.model, lambda: None, asked, ByteTokenizer()).tolist() == [
+        place == best for place in range(3)
+    ]
 
 
 def test_the_trial_gives_the_numbers_of_the_benchmark(config):
@@ -165,9 +167,9 @@ def test_the_command_trains_resumes_and_refuses(text_file, tmp_path, command):
     assert code == 0
     assert [row["arm"] for row in json.loads(printed)["arms"]] == ["skiplayer", "random"]
     for wrong, message in (
-        (["skiplayer"], "one of --out and --resume is required"),
-        (["skiplayer", "--resume", out, "--steps", 9], "leave --steps out"),
-        (arguments, "is there already"),
+        (["skiplayer"], "exactly one of --out"),
+        (["skiplayer", "--resume", out, "--steps", 9], "omit --steps"),
+        (arguments, "already exists"),
     ):
         code, _, error = command(*wrong)
         assert code == 2

@@ -1,3 +1,3 @@
-"""The controllers, one published method per file."""
+"""Controllers, one published method per file."""
 
 __all__: list[str] = []

@@ -1,8 +1,8 @@
-"""Early exit token by token: a token leaves once the vocabulary head, applied half-way, is sure enough.
+"""Early exit per token, by the confidence of the vocabulary head at intermediate layers.
 
-Every check costs one application of the head, which FLOPs and wall-clock include.
+Every check costs one application of the head, which FLOPs and wall-clock time include.
 
-Shapes: R rows, T tokens, L layers, V vocabulary, E rows that have not left, F features.
+Shapes: R rows, T tokens, L layers, V vocabulary, E rows that have not exited, F features.
 """
 
 from abc import abstractmethod
@@ -27,23 +27,19 @@ from oracle.models.decoder import Decoder
 __all__ = ["AdaInfer", "Confidence", "Exits", "features", "generated"]
 
 CHECKS = 6
-"""Checks of a token, about: each applies the vocabulary head, which may be as heavy as several layers."""
+"""Approximate number of checks per token; each applies the vocabulary head, which may cost as much as many layers."""
 
-
-CERTAIN = 20.0
-"""Logit of what was always so."""
+CERTAIN_LOGIT = 20.0
+"""Logit of a label that held in all training examples."""
 
 
 def generated(fed: Fed, count: int) -> NDArray[np.bool_]:
-    """Which of the next tokens are generated ones, rather than the prompt's (T)."""
+    """Whether each of the next `count` tokens is a generated one rather than the prompt's (T)."""
     return np.arange(fed.start, fed.start + count) >= 0
 
 
 def features(logits_EV: Tensor) -> Tensor:
-    """What a distribution says of its certainty: gap of the two highest probabilities, the highest, entropy (E F).
-
-    The entropy is in nats.
-    """
+    """Confidence features: difference of the two highest probabilities, the highest, entropy in nats (E F)."""
     log_EV = logits_EV.float().log_softmax(-1)
     best_E2 = log_EV.topk(2, dim=-1).values.exp()
     entropy_E = -(log_EV.exp() * log_EV).sum(-1)
@@ -51,14 +47,14 @@ def features(logits_EV: Tensor) -> Tensor:
 
 
 class Exits(Gate):
-    """Lets a token leave for good at the first check that says so.
+    """Early-exit gate: a token skips all layers after the first check that passes.
 
-    What it skips takes its keys and values from the state it left with, as in CALM.
+    Keys and values of skipped layers are computed from the state at the exit, as in CALM.
 
     Args:
         decoder: applies the final norm and the head.
-        checks: layers before which there is a check.
-        leaves: which of some tokens leave, given their `features`.
+        checks: layers before which a check runs.
+        leaves: which tokens exit, given their `features`.
     """
 
     def __init__(self, decoder: Decoder, checks: Seq[int], leaves: Callable[[Tensor], Tensor]) -> None:
@@ -66,7 +62,7 @@ class Exits(Gate):
         self._stays_RT = torch.empty(0)
 
     def runs(self, layer: int, hidden_RTD: Tensor, fed: Fed) -> Tensor:
-        """All tokens that have not left yet."""
+        """Whether each token runs the layer (R T): those that have not exited."""
         if layer == 0:
             self._stays_RT = torch.ones(hidden_RTD.shape[:2], dtype=torch.bool, device=hidden_RTD.device)
         if layer in self._checks:
@@ -79,8 +75,8 @@ class Exits(Gate):
         return self._stays_RT
 
 
-class _Exiting(TokenController):
-    """A controller whose tokens leave early.
+class _EarlyExitController(TokenController):
+    """A controller with early exit per token.
 
     Args:
         engine: runs the model.
@@ -96,25 +92,25 @@ class _Exiting(TokenController):
 
     @abstractmethod
     def leaves(self, features_EF: Tensor) -> Tensor:
-        """Which of some tokens leave (E)."""
+        """Which tokens exit (E)."""
 
     def gate(self, prompts: Seq[Prompt]) -> Gate:
-        """One gate for all."""
+        """The same gate for all prompts."""
         return Exits(self.engine.model.decoder, self.checks, self.leaves)
 
     def decision_flops(self, ran_TL: NDArray[np.bool_]) -> float:
-        """The head, at every check up to the one where a token leaves."""
+        """The vocabulary head, at every check up to a token's exit."""
         left_T = ran_TL.sum(1)
         checks = sum(int((left_T >= check).sum()) for check in self.checks)
         return checks * (self.costs.overhead if self.costs else 0.0)
 
 
-class Confidence(_Exiting):
-    """Leaves once the softmax gap is high or the entropy low (CALM, Schuster et al. 2022, arXiv 2207.07061).
+class Confidence(_EarlyExitController):
+    """Exits once the softmax gap is high or the entropy low (CALM, Schuster et al. 2022, arXiv 2207.07061).
 
     Args:
         engine: runs the model.
-        measure: `gap` (the two highest probabilities apart) or `entropy` (nats).
+        measure: `gap` (difference of the two highest probabilities) or `entropy` (nats).
         threshold: least gap, or highest entropy.
         stride: layers between two checks; a sixth of the layers by default.
     """
@@ -134,21 +130,21 @@ class Confidence(_Exiting):
         return gaps + [{"measure": "entropy", "threshold": threshold} for threshold in (0.5, 2.0)]
 
     def leaves(self, features_EF: Tensor) -> Tensor:
-        """Those beyond the threshold."""
+        """Tokens beyond the threshold (E)."""
         if self.measure == "gap":
             return features_EF[:, 0] >= self.threshold
         return features_EF[:, 2] <= self.threshold
 
 
-class AdaInfer(_Exiting):
-    """Leaves once a classifier says that the layers to come will not change the token (AdaInfer, arXiv 2403.02181).
+class AdaInfer(_EarlyExitController):
+    """Exits once a classifier predicts that the remaining layers do not change the token (AdaInfer, arXiv 2403.02181).
 
-    Logistic regression on the gap and the highest probability, one for all layers; it learns from the full model's
-    outputs where the half-way token is the final one. Both cases weigh the same, however rare one of them is.
+    One logistic regression for all layers, on the gap and the highest probability, trained on the full model's outputs.
+    The label is whether the intermediate token is the final one; both labels have equal total weight.
 
     Args:
         engine: runs the model.
-        threshold: least probability, by the classifier, that the token stays.
+        threshold: minimum predicted probability that the token does not change.
         stride: layers between two checks; a sixth of the layers by default.
     """
 
@@ -164,29 +160,29 @@ class AdaInfer(_Exiting):
 
     @classmethod
     def sweep(cls, layers: int) -> list[dict[str, Any]]:
-        """Thresholds from sure to rash."""
+        """Thresholds from high to low."""
         return [{"threshold": threshold} for threshold in (0.9, 0.7, 0.5)]
 
     def fit(self, training_set: TrainingSet) -> None:
-        """Learns from the full model's outputs."""
-        if not self.checks:  # nobody asks
-            self._weights = np.array([0.0, 0.0, -CERTAIN])
+        """Trains the classifier on the full model's outputs."""
+        if not self.checks:  # the classifier is never used
+            self._weights = np.array([0.0, 0.0, -CERTAIN_LOGIT])
             return
         with training_set.watch("adainfer", len(training_set.examples)) as advance:
             parts = []
             for example in training_set.examples:
-                parts.append(example.prompt.once(("adainfer", self.checks), partial(self._examples, example)))
+                parts.append(example.prompt.cached(("adainfer", self.checks), partial(self._examples, example)))
                 advance(1, "")
         x_EF, y_E = (np.concatenate(column) for column in zip(*parts, strict=True))
         if len(np.unique(y_E)) < 2:
-            # Nothing to tell apart: all may leave, or none.
-            self._weights = np.array([0.0, 0.0, CERTAIN if y_E[0] else -CERTAIN])
+            # One label only: all tokens exit, or none.
+            self._weights = np.array([0.0, 0.0, CERTAIN_LOGIT if y_E[0] else -CERTAIN_LOGIT])
             return
         model = LogisticRegression(class_weight="balanced", max_iter=1000).fit(x_EF, y_E)
         self._weights = np.append(model.coef_[0], model.intercept_)
 
     def _examples(self, example: Example) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
-        """Features at every check over one output, and whether the token there is the final one."""
+        """Features at every check over one output, and whether the intermediate token is the final one."""
         every = tuple(range(self.engine.units.count))
         decoder = self.engine.model.decoder
         fed = example.tokens[:-1] or example.tokens
@@ -200,9 +196,9 @@ class AdaInfer(_Exiting):
         return np.concatenate(found), np.concatenate(labels)
 
     def leaves(self, features_EF: Tensor) -> Tensor:
-        """Those that the classifier trusts."""
+        """Tokens whose predicted probability of no change reaches the threshold (E)."""
         if self._weights is None:
-            raise InputError("the classifier learns from sequences first: call fit")
+            raise self._not_fitted()
         *slopes, offset = self._weights.tolist()
         score_E = features_EF[:, :2].double() @ features_EF.new_tensor(slopes, dtype=torch.float64) + offset
         return score_E.sigmoid() >= self.threshold
@@ -212,5 +208,5 @@ class AdaInfer(_Exiting):
         return {} if self._weights is None else {"weights": self._weights}
 
     def restore(self, state: Mapping[str, NDArray[Any]]) -> None:
-        """Takes over what another one has learned."""
+        """Sets the learned parameters."""
         self._weights = state["weights"]

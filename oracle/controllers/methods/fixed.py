@@ -1,4 +1,4 @@
-"""Controllers that neither learn nor look at the prompt: the same layers for everyone, or drawn by lot."""
+"""Controllers without training that do not use the prompt's content: fixed or random masks."""
 
 import hashlib
 from collections.abc import Sequence as Seq
@@ -14,35 +14,57 @@ from oracle.engine.gates import Gate, TableGate
 from oracle.errors import InputError
 from oracle.types import Allocation
 
-__all__ = ["DepthDecay", "EarlyExit", "Full", "RandomMask", "Unified", "decayed", "levels", "published_unified"]
+__all__ = [
+    "DepthDecay",
+    "EarlyExit",
+    "FixedMask",
+    "Full",
+    "RandomMask",
+    "Unified",
+    "decayed",
+    "levels",
+    "published_unified",
+]
 
 FRACTIONS = (0.9, 0.75, 0.5)
-"""Shares of the layers that a comparison tries."""
+"""Fractions of the layers that a comparison tries."""
 
 SPEEDUPS = (1.25, 1.5, 2.0, 5.0)
 
 DECAYS = (0.995, 0.98, 0.95)
-"""Rates of decay: after 32 tokens 85 %, 52 % and 19 % of the layers are left."""
+"""Decay rates: after 32 tokens 85 %, 52 % and 19 % of the layers remain."""
 
 
 def levels(layers: int) -> list[int]:
-    """The budgets that a comparison tries, in layers, falling."""
+    """Budgets that a comparison tries, in layers, from high to low."""
     return sorted({round(share * layers) for share in FRACTIONS}, reverse=True)
 
 
 def check_budget(budget: int, units: int) -> int:
-    """The budget, if there are so many units.
+    """Returns the budget if it is between 0 and `units`.
 
     Raises:
-        InputError: if there are not.
+        InputError: otherwise.
     """
     if not 0 <= budget <= units:
         raise InputError(f"a budget of 0 to {units} layers is required, but {budget} was given")
     return budget
 
 
+class FixedMask(SequenceController):
+    """The same mask for every prompt."""
+
+    kept: Allocation | None = None
+
+    def allocations(self, prompts: Seq[Prompt]) -> list[Allocation]:
+        """The same layers for every prompt."""
+        if self.kept is None:
+            raise self._not_fitted()
+        return [self.kept] * len(prompts)
+
+
 class Full(SequenceController):
-    """Every layer: what the others are measured against."""
+    """Every layer: the reference of a comparison."""
 
     name = "full"
 
@@ -51,15 +73,15 @@ class Full(SequenceController):
         return [full(self.engine.units.count)] * len(prompts)
 
 
-class Unified(SequenceController):
-    """Evenly spread layers for a target speed-up (Liu et al. 2024, arXiv 2404.06954).
+class Unified(FixedMask):
+    """Evenly spaced layers for a target speed-up (Liu et al. 2024, arXiv 2404.06954).
 
-    Their cache policy, a skipped layer takes over the keys and values of the nearest lower one, makes no difference
-    where all tokens skip the same layers: nobody attends to those.
+    Their cache policy, which copies a skipped layer's keys and values from the nearest lower layer, has no effect
+    because all tokens skip the same layers and none attends to those keys.
 
     Args:
         engine: runs the model.
-        speedup: full layers over kept ones, at least 1.
+        speedup: number of layers over number of kept layers, at least 1.
     """
 
     name = "unified"
@@ -73,28 +95,24 @@ class Unified(SequenceController):
         """Speed-ups of 1.25 to 5."""
         return [{"speedup": speedup} for speedup in SPEEDUPS]
 
-    def allocations(self, prompts: Seq[Prompt]) -> list[Allocation]:
-        """The same layers for all."""
-        return [self.kept] * len(prompts)
-
 
 def published_unified(layers: int, speedup: float) -> Allocation:
-    """The layers that unified skipping keeps for a target speed-up: n = int(L / speed-up) of them.
+    """The int(L / speedup) layers that unified skipping keeps.
 
     Raises:
-        InputError: if the speed-up is below 1 or no number.
+        InputError: if the speed-up is below 1 or not finite.
     """
     if not 1 <= speedup < float("inf"):
         raise InputError(f"a speed-up of at least 1 is required, but {speedup} was given")
     return unified(layers, int(layers / speedup))
 
 
-class EarlyExit(SequenceController):
+class EarlyExit(FixedMask):
     """The first layers only.
 
     Args:
         engine: runs the model.
-        layers: how many.
+        layers: number of layers that run.
     """
 
     name = "early-exit"
@@ -108,18 +126,14 @@ class EarlyExit(SequenceController):
         """Budgets from most of the layers to half of them."""
         return [{"layers": budget} for budget in levels(layers)]
 
-    def allocations(self, prompts: Seq[Prompt]) -> list[Allocation]:
-        """The same layers for all."""
-        return [self.kept] * len(prompts)
-
 
 class RandomMask(SequenceController):
-    """A mask drawn for each prompt, fixed for its whole output; the same one whenever it is asked.
+    """One random mask per prompt, fixed for its whole output and determined by seed and prompt.
 
     Args:
         engine: runs the model.
-        layers: how many run.
-        seed: of the draw, together with the prompt.
+        layers: number of layers that run.
+        seed: seed of the draw, combined with the prompt.
     """
 
     name = "random"
@@ -134,7 +148,7 @@ class RandomMask(SequenceController):
         return [{"layers": budget} for budget in levels(layers)]
 
     def allocations(self, prompts: Seq[Prompt]) -> list[Allocation]:
-        """A mask for each prompt."""
+        """One random mask per prompt."""
         return [self._draw(prompt.text) for prompt in prompts]
 
     def _draw(self, text: str) -> Allocation:
@@ -144,11 +158,11 @@ class RandomMask(SequenceController):
 
 
 class DepthDecay(TokenController):
-    """Position-aware depth decay: the later a token, the fewer layers (D3, Fan et al. 2025, arXiv 2503.08524).
+    """Position-aware depth decay: later tokens run fewer layers (D3, Fan et al. 2025, arXiv 2503.08524).
 
     Args:
         engine: runs the model.
-        alpha: rate of decay, above 0 and at most 1.
+        alpha: decay rate, above 0 and at most 1.
     """
 
     name = "d3"
@@ -161,13 +175,13 @@ class DepthDecay(TokenController):
 
     @classmethod
     def sweep(cls, layers: int) -> list[dict[str, Any]]:
-        """Decays that leave most, half and a fifth of the layers at token 32."""
+        """Decay rates that leave most, half and a fifth of the layers at token 32."""
         return [{"alpha": alpha} for alpha in DECAYS]
 
     def gate(self, prompts: Seq[Prompt]) -> Gate:
-        """One table for all. What a token skips every later one skips too, so that nobody misses its states."""
+        """The same table for all prompts; later tokens skip what a token skips, so its missing states are not read."""
         layers, tokens = self.engine.units.count, self.engine.config.max_new_tokens
-        # The first generated token comes out of the prompt's pass; feeding token i produces token i + 1.
+        # The first generated token comes from the prompt's pass; feeding token i produces token i + 1.
         table_TL = np.zeros((tokens, layers), dtype=np.bool_)
         for place in range(tokens):
             table_TL[place, list(decayed(layers, int(layers * self.alpha ** (place + 1))))] = True
@@ -175,9 +189,6 @@ class DepthDecay(TokenController):
 
 
 def decayed(layers: int, budget: int) -> Allocation:
-    """The first and the last layers, as many of each (one more of the first): the middle is left out.
-
-    At least the first and the last one stay.
-    """
+    """First and last layers in equal number (an odd one goes to the first); at least one of each."""
     kept = min(layers, max(budget, 2))
     return (*range(kept - kept // 2), *range(layers - kept // 2, layers))

@@ -1,8 +1,7 @@
 """Training of gates on a frozen model, teacher-forced on the full model's own outputs.
 
-Every layer is computed for every token, and a straight-through gate mixes what it gives with what it was given; keys
-and values are those of the un-updated state, as the policy `propagate` has them. Those of the prompt come from its one
-pass at full depth.
+Every layer is computed for every token, and a straight-through gate mixes its output with its input; keys and values
+are those of the un-updated state, as in the policy `propagate`. The prompt's come from its pass at full depth.
 
 Shapes: R rows, T fed tokens, S slots, D hidden width, V vocabulary, K tokens to predict.
 """
@@ -31,14 +30,13 @@ from oracle.models.kv_cache import RowCache
 from oracle.models.layer_call import Call
 from oracle.store.files import write_whole
 
-__all__ = ["Decide", "Deciding", "Plan", "gated_loss", "train"]
+__all__ = ["GateFunction", "GateNetwork", "Plan", "gated_loss", "train"]
 
-Decide = Callable[[int, Tensor], Tensor | None]
-"""What a gate makes of a layer and the states that enter it (R T D): 1 to run it and 0 to skip it, with gradients
-(R T); None where the layer always runs."""
+GateFunction = Callable[[int, Tensor], Tensor | None]
+"""Maps a layer and its input states (R T D) to 1 (run) or 0 (skip), with gradients (R T); None if it always runs."""
 
 
-class Deciding(nn.Module, ABC):
+class GateNetwork(nn.Module, ABC):
     """Networks that decide which layers run."""
 
     @abstractmethod
@@ -47,19 +45,19 @@ class Deciding(nn.Module, ABC):
 
     @abstractmethod
     def forward(self, layer: int, hidden_RTD: Tensor) -> Tensor:
-        """Logits of skipping and of running a layer, given the states that enter it (R T 2)."""
+        """Logits for skipping and for running a layer (R T 2), given its input states (R T D)."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Plan:
-    """How gates are trained.
+    """Hyperparameters of gate training.
 
     Attributes:
-        steps: of the optimiser, Adam.
-        batch: sequences in a step.
-        tokens: of each output that are fed, from its beginning: later ones cost time and teach little more.
-        rate: of learning at first; it falls to a tenth along a cosine.
-        temperature: of the Gumbel-softmax.
+        steps: number of steps of Adam.
+        batch: sequences per step.
+        tokens: number of tokens fed per output, from its beginning; later ones cost time and add little.
+        rate: initial learning rate; it falls to a tenth along a cosine.
+        temperature: temperature of the Gumbel-softmax.
         keep_every: steps between two checkpoints.
     """
 
@@ -72,26 +70,26 @@ class Plan:
 
 
 def train(
-    net: Deciding, decoder: Decoder, training_set: TrainingSet, *, alpha: float, plan: Plan | None = None
+    net: GateNetwork, decoder: Decoder, training_set: TrainingSet, *, alpha: float, plan: Plan | None = None
 ) -> list[float]:
-    """Trains gates; returns the loss of every step that was taken.
+    """Trains gates in place; returns the loss per step taken.
 
-    Each step draws its sequences and its noise from the seed and its own number: training that was interrupted and goes
-    on from its checkpoint ends with the same weights.
+    Each step draws its sequences and noise from the seed and its step number, so that training resumed from a
+    checkpoint ends with the same weights.
 
     Args:
-        net: what is trained, in place.
-        decoder: the model, which stays as it is.
+        net: the network to train.
+        decoder: the model, which is not changed.
         training_set: the sequences.
-        alpha: weight of the executed fraction in the loss, in nats per whole model.
-        plan: how.
+        alpha: weight of the executed fraction in the loss, in nats per full model.
+        plan: hyperparameters; None for the defaults.
     """
     plan = plan or Plan()
     taught = [
         replace(one, tokens=one.tokens[: plan.tokens + 1]) for one in training_set.examples if len(one.tokens) > 1
     ]
     if not list(net.parameters()):
-        return []  # the model has no layer that may be skipped
+        return []  # the model has no skippable layer
     optimizer = torch.optim.Adam(net.parameters(), lr=plan.rate)
     done, losses = _resume(training_set.checkpoint, net, optimizer), list[float]()
     with training_set.watch("gates", plan.steps) as advance, _frozen(decoder.model), torch.random.fork_rng(devices=[]):
@@ -113,8 +111,8 @@ def train(
     return losses
 
 
-def _sampling(net: Deciding, temperature: float) -> Decide:
-    """Hard draws with straight-through gradients."""
+def _sampling(net: GateNetwork, temperature: float) -> GateFunction:
+    """Hard samples with straight-through gradients."""
 
     def decide(layer: int, hidden_RTD: Tensor) -> Tensor | None:
         if not net.decides(layer):
@@ -124,14 +122,14 @@ def _sampling(net: Deciding, temperature: float) -> Decide:
     return decide
 
 
-def gated_loss(decoder: Decoder, training_set: Seq[Example], decide: Decide) -> tuple[Tensor, Tensor]:
+def gated_loss(decoder: Decoder, training_set: Seq[Example], decide: GateFunction) -> tuple[Tensor, Tensor]:
     """Cross-entropy of the outputs in nats/token, and the mean executed fraction of their fed tokens.
 
-    The first token of an output comes out of the prompt's pass, so that it is not predicted here.
+    The first token of an output comes from the prompt's pass and is not predicted here.
 
     Args:
-        decoder: the model, its weights frozen.
-        training_set: sequences whose outputs have at least two tokens; one batch.
+        decoder: the model, with frozen weights.
+        training_set: one batch of sequences whose outputs have at least two tokens.
         decide: the gate.
     """
     tokens_RT, fed_RT, targets_K = _teacher(training_set, decoder.device)
@@ -144,12 +142,12 @@ def gated_loss(decoder: Decoder, training_set: Seq[Example], decide: Decide) -> 
     slots_S = torch.arange(width + count, device=decoder.device)
     real_RS = slots_S >= padding_R[:, None]
     with torch.no_grad():
-        # The adapter's own is for inference alone, whose tensors no gradient may pass.
+        # Unwrapped: the decorated method runs in inference mode, whose tensors carry no gradient.
         step = inspect.unwrap(Decoder.begin)(
             decoder,
             tokens_RT,
             cache=cache,
-            positions_RT=(slots_S[width:] - padding_R[:, None]).clamp(max=decoder.places.last),
+            positions_RT=(slots_S[width:] - padding_R[:, None]).clamp(max=decoder.positions.last),
             mask_RS=None if bool(real_RS.all()) else real_RS.long(),
         )
     hidden_RTD, executed = step.hidden_RTD, tokens_RT.new_zeros((), dtype=torch.float32)
@@ -168,7 +166,7 @@ def gated_loss(decoder: Decoder, training_set: Seq[Example], decide: Decide) -> 
 
 
 def _teacher(training_set: Seq[Example], device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
-    """Tokens that are fed, padded at the end (R T); which of them are real (R T); what follows each of these (K)."""
+    """Fed tokens, padded at the end (R T); whether each is real (R T); the next token of each real one (K)."""
     count = max(len(example.tokens) for example in training_set) - 1
     tokens_RT = torch.zeros((len(training_set), count), dtype=torch.long)
     fed_RT = torch.zeros_like(tokens_RT, dtype=torch.bool)
@@ -181,7 +179,7 @@ def _teacher(training_set: Seq[Example], device: torch.device) -> tuple[Tensor, 
 
 @contextmanager
 def _frozen(model: nn.Module) -> Iterator[None]:
-    """The model without gradients of its weights."""
+    """Turns off gradients of the model's weights."""
     wanted = [weight for weight in model.parameters() if weight.requires_grad]
     for weight in wanted:
         weight.requires_grad_(False)
@@ -193,7 +191,7 @@ def _frozen(model: nn.Module) -> Iterator[None]:
 
 
 def _keep(path: Path, net: nn.Module, optimizer: torch.optim.Adam, step: int) -> None:
-    """Writes a checkpoint: weights, and what Adam remembers of each."""
+    """Writes a checkpoint: weights and the state of Adam."""
     tensors = dict(net.state_dict())
     for (name, _), entry in zip(net.named_parameters(), optimizer.state.values(), strict=True):
         tensors |= {f"adam.{what}.{name}": torch.as_tensor(value) for what, value in entry.items()}
@@ -203,7 +201,7 @@ def _keep(path: Path, net: nn.Module, optimizer: torch.optim.Adam, step: int) ->
 
 
 def _resume(path: Path | None, net: nn.Module, optimizer: torch.optim.Adam) -> int:
-    """Takes over a checkpoint, if there is a whole one of the same network; returns how many steps were taken."""
+    """Loads a checkpoint if a valid one of the same network exists; returns the number of steps taken, else 0."""
     if path is None or not path.is_file():
         return 0
     try:

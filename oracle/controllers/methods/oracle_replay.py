@@ -1,4 +1,4 @@
-"""The oracle as a controller: replays the allocations that a run found."""
+"""The oracle as a controller: replays the allocations of a run."""
 
 from collections.abc import Sequence as Seq
 from pathlib import Path
@@ -22,13 +22,13 @@ TABLES: dict[str, str] = {"equal_quality": "assignment", "minimal": "minimal_bud
 
 
 class OracleController(SequenceController):
-    """Gives each prompt of a run the allocation that the oracle chose for it.
+    """Replays the oracle's allocation for each prompt of a run.
 
-    Of sequences that share a prompt the first one counts.
+    If sequences share a prompt, the first one's allocation is used.
 
     Args:
         engine: runs the model under the run's settings.
-        allocations: the allocation of each prompt.
+        allocations: allocation per prompt.
     """
 
     name = "oracle"
@@ -39,7 +39,7 @@ class OracleController(SequenceController):
 
     @classmethod
     def sweep(cls, layers: int) -> list[dict[str, Any]]:
-        """The data-set oracle, and the minimal budget of each sequence."""
+        """The data-set oracle, and the minimal budget per sequence."""
         return [{"policy": policy} for policy in TABLES]
 
     @classmethod
@@ -51,17 +51,17 @@ class OracleController(SequenceController):
         model: LanguageModel | None = None,
         trust_remote_code: bool = False,
     ) -> "OracleController":
-        """The oracle of a stored run.
+        """Creates the oracle of a stored run.
 
         Args:
             folder: the run.
-            policy: `equal_quality` (the data-set oracle at the full model's mean quality) or `minimal` (the smallest
-                budget of each sequence).
-            model: the run's model, if it is loaded already; otherwise it is loaded by the name in the run.
-            trust_remote_code: whether code that comes with the model may run when it is loaded.
+            policy: `equal_quality` (the data-set oracle at the full model's mean quality) or `minimal` (the minimal
+                budget per sequence).
+            model: the run's model, if already loaded; otherwise loaded by the name in the run.
+            trust_remote_code: whether code shipped with the model may run while loading it.
 
         Raises:
-            InputError: if the run is not complete, or the model is not the one that it was made with.
+            InputError: if the run is not complete, or the model's fingerprint differs from the run's.
         """
         _check(policy)
         run = Run.open(folder)
@@ -71,38 +71,38 @@ class OracleController(SequenceController):
 
     @classmethod
     def of(cls, run: Run, engine: Engine, *, policy: Policy = "equal_quality") -> "OracleController":
-        """The same on an engine that runs the run's model under its settings."""
+        """Creates the oracle on an engine with the run's model and settings."""
         _check(policy)
         prompts = run.sequences().set_index("sequence")["prompt"]
         chosen = run.table(TABLES[policy])
         allocations = {
             prompts[sequence]: tuple(allocation.tolist())
-            # Backwards, so that the first sequence of a prompt stays.
+            # In reverse, so that the first sequence of a shared prompt wins.
             for sequence, allocation in zip(chosen["sequence"][::-1], chosen["allocation"][::-1], strict=True)
         }
         return cls(engine, allocations)
 
     def allocation(self, prompt: str) -> Allocation:
-        """The layers that the oracle runs for a prompt.
+        """The oracle's allocation for a prompt.
 
         Raises:
             InputError: if the prompt is not one of the run's.
         """
         if prompt not in self._allocations:
             raise InputError(
-                f"the oracle knows the {len(self._allocations)} prompts of its run only, and not '{prompt[:60]}'; "
-                "search it first"
+                f"one of the {len(self._allocations)} prompts of the oracle's run is required, got '{prompt[:60]}'; "
+                "search that prompt first"
             )
         return self._allocations[prompt]
 
     def open(self, prompts: Seq[str | Prompt]) -> list[Prompt]:
-        """Runs the prompts, once it is clear that the oracle knows them."""
+        """Runs the prompts, after checking that all are in the run."""
         for prompt in prompts:
             self.allocation(prompt if isinstance(prompt, str) else prompt.text)
         return super().open(prompts)
 
     def allocations(self, prompts: Seq[Prompt]) -> list[Allocation]:
-        """What the oracle chose."""
+        """The oracle's allocation per prompt."""
         return [self.allocation(prompt.text) for prompt in prompts]
 
 

@@ -1,8 +1,8 @@
-"""Controllers that choose, after the prompt, one allocation out of a small code book.
+"""Controllers that choose one allocation per prompt from a small code book.
 
-They learn from the labels of an oracle run: of each sequence, what every allocation of the book is worth.
+They are trained on an oracle run: the quality of every allocation in the code book per sequence.
 
-Shapes: N sequences, M allocations of the book, W windows of a prompt, D hidden width.
+Shapes: N sequences, M allocations in the code book, W windows of a prompt, D hidden width.
 """
 
 from abc import abstractmethod
@@ -28,7 +28,7 @@ from oracle.types import Allocation
 __all__ = ["Ridge", "Router", "class_weights", "focal_loss"]
 
 PRICES = (0.1, 0.3, 1.0)
-"""What running every layer may cost, in units of what the best mask of the training part gains over the worst."""
+"""Cost of the full model in quality, as a multiple of the best mask's mean quality minus the worst's, in training."""
 
 BOOK = 6
 WINDOWS = 8
@@ -41,13 +41,13 @@ DECAY = 1e-2
 RIDGES = np.logspace(0, 5, 11)
 
 
-class _Choosing(SequenceController):
-    """Chooses out of a code book.
+class _CodeBookController(SequenceController):
+    """Chooses from a code book.
 
     Args:
         engine: runs the model.
-        price: what running every layer may cost: quality given up for it, in units of what the best mask of the
-            training part gains over the worst.
+        price: cost of the full model in quality, as a multiple of the difference in mean quality between the best and
+            the worst mask on the training part.
     """
 
     learns = True
@@ -65,7 +65,7 @@ class _Choosing(SequenceController):
         return [{"price": price} for price in PRICES]
 
     def fit(self, training_set: TrainingSet) -> None:
-        """Takes the code book from the run's allocations, then learns to choose."""
+        """Builds the code book from the run's allocations, then trains the choice."""
         masks, quality_NM = pool(training_set)
         means_M = quality_NM.mean(0)
         price = self.price * float(means_M.max() - means_M.min())
@@ -76,36 +76,36 @@ class _Choosing(SequenceController):
 
     @abstractmethod
     def _learn(self, training_set: TrainingSet, quality_NM: NDArray[np.float64], cost_M: NDArray[np.float64]) -> None:
-        """Learns from the quality of every allocation of the book and what each costs, in units of quality."""
+        """Trains on the qualities of the code book's allocations and their costs, both in units of quality."""
 
     @abstractmethod
     def choose(self, prompts: Seq[Prompt]) -> list[int]:
-        """The place in the book for each prompt."""
+        """Index into the code book per prompt."""
 
     def allocations(self, prompts: Seq[Prompt]) -> list[Allocation]:
-        """An allocation of the book for each prompt."""
+        """One allocation of the code book per prompt."""
         if not self.book:
-            raise InputError(f"'{self.name}' learns from sequences first: call fit")
+            raise self._not_fitted()
         return [self.book[place] for place in self.choose(prompts)]
 
     def state(self) -> dict[str, NDArray[Any]]:
-        """The book, as masks (M L)."""
+        """The code book, as masks (M L)."""
         runs_ML = np.zeros((len(self.book), self.engine.units.count), dtype=np.uint8)
         for row, mask in zip(runs_ML, self.book, strict=True):
             row[list(mask)] = 1
         return {"book": runs_ML} if self.book else {}
 
     def restore(self, state: Mapping[str, NDArray[Any]]) -> None:
-        """Takes over what another one has learned."""
+        """Sets the learned parameters."""
         self.book = [tuple(np.flatnonzero(row).tolist()) for row in state["book"]]
 
 
-class Router(_Choosing):
-    """Two linear layers with a GELU between them on the means of eight windows of the prompt's states.
+class Router(_CodeBookController):
+    """Two linear layers with a GELU between them, on the means of eight windows of the prompt's states.
 
-    The bottleneck has 128 units, the windows' logits are averaged, and the loss is the focal loss with class balance
-    (Dr.LLM, arXiv 2510.12773, whose routers decide about single layers; this one about allocations of the book). The
-    label of a sequence is the allocation that is worth most.
+    The bottleneck has 128 units, the windows' logits are averaged, and the loss is the class-balanced focal loss
+    (Dr.LLM, arXiv 2510.12773, whose routers decide per layer; this one chooses an allocation of the code book). A
+    sequence's label is the allocation of highest quality less cost.
     """
 
     name = "router"
@@ -133,40 +133,40 @@ class Router(_Choosing):
 
     @torch.no_grad()
     def choose(self, prompts: Seq[Prompt]) -> list[int]:
-        """The likeliest label."""
+        """The most probable allocation per prompt."""
         assert self._net is not None
         return [int(self._net(one.windows(self.engine, WINDOWS).cpu()).mean(0).argmax()) for one in prompts]
 
     def state(self) -> dict[str, NDArray[Any]]:
-        """The book and the network."""
+        """The code book and the network's weights."""
         net = self._net.state_dict() if self._net else {}
         return super().state() | {name: value.numpy() for name, value in net.items()}
 
     def restore(self, state: Mapping[str, NDArray[Any]]) -> None:
-        """Takes over what another one has learned."""
+        """Sets the learned parameters."""
         super().restore(state)
         weights = {name: torch.from_numpy(value.copy()) for name, value in state.items() if name != "book"}
         self._net = _network(weights["1.weight"].shape[1], len(self.book))
         self._net.load_state_dict(weights)
 
     def decision_flops(self, ran_TL: NDArray[np.bool_]) -> float:
-        """Two products for each window."""
+        """Two matrix products per window."""
         if self._net is None:
             return 0.0
         return 2.0 * WINDOWS * sum(weight.numel() for weight in self._net.parameters() if weight.dim() > 1)
 
 
 def _network(width: int, classes: int) -> nn.Sequential:
-    # States grow with depth: without a norm the first layer saturates.
+    # Hidden states grow with depth; without normalisation the first layer saturates.
     return nn.Sequential(
         nn.LayerNorm(width, elementwise_affine=False), nn.Linear(width, HIDDEN), nn.GELU(), nn.Linear(HIDDEN, classes)
     )
 
 
 def class_weights(label_N: Tensor, classes: int) -> Tensor:
-    """Weights by effective number, (1 - b) / (1 - b^n) with b 0.999; of the classes that occur the mean is 1 (M).
+    """Class weights (1 - b) / (1 - b^n) with b = 0.999, scaled to mean 1 over the classes that occur (M).
 
-    Source: Cui et al. 2019 (arXiv 1901.05555), as Dr.LLM uses it.
+    Source: effective number of samples, Cui et al. 2019 (arXiv 1901.05555), as in Dr.LLM.
     """
     count_M = torch.bincount(label_N, minlength=classes).double()
     weight_M = torch.where(count_M > 0, (1 - BALANCE) / (1 - BALANCE**count_M), 0.0)
@@ -174,15 +174,15 @@ def class_weights(label_N: Tensor, classes: int) -> Tensor:
 
 
 def focal_loss(logits_NM: Tensor, label_N: Tensor, weight_M: Tensor) -> Tensor:
-    """Mean of -w (1 - p)^2 log p, p being the probability of the label (Lin et al. 2017, arXiv 1708.02002)."""
+    """Mean of -w (1 - p)^2 log p, with p the probability of the label (Lin et al. 2017, arXiv 1708.02002)."""
     log_N = logits_NM.log_softmax(-1).gather(1, label_N[:, None])[:, 0]
     return -(weight_M[label_N] * (1 - log_N.exp()) ** GAMMA * log_N).mean()
 
 
-class Ridge(_Choosing):
-    """The plain baseline: ridge regression of each allocation's quality on the prompt's mean state.
+class Ridge(_CodeBookController):
+    """Baseline: ridge regression of each allocation's quality on the prompt's mean hidden state.
 
-    It takes the allocation whose predicted quality, less its price, is highest.
+    Chooses the allocation of highest predicted quality less cost.
     """
 
     name = "ridge"
@@ -197,7 +197,7 @@ class Ridge(_Choosing):
     def _learn(self, training_set: TrainingSet, quality_NM: NDArray[np.float64], cost_M: NDArray[np.float64]) -> None:
         state_ND = self._pooled([example.prompt for example in training_set.examples])
         mean_D, scale_D = state_ND.mean(0), state_ND.std(0) + 1e-6
-        # Leave-one-out needs two sequences; on one, the regression is constant under every penalty.
+        # Leave-one-out needs two sequences; with one, the regression is constant under every penalty.
         several = len(state_ND) > 1
         regression = linear_model.RidgeCV(alphas=RIDGES) if several else linear_model.Ridge(alpha=RIDGES[0])
         found = regression.fit((state_ND - mean_D) / scale_D, quality_NM)
@@ -209,20 +209,20 @@ class Ridge(_Choosing):
         }
 
     def choose(self, prompts: Seq[Prompt]) -> list[int]:
-        """The allocation that is predicted to be worth most."""
+        """The allocation of highest predicted quality less cost, per prompt."""
         weights = self._weights
         state_ND = (self._pooled(prompts) - weights["mean"]) / weights["scale"]
         return (state_ND @ weights["slopes"].T + weights["offset"]).argmax(1).tolist()
 
     def state(self) -> dict[str, NDArray[Any]]:
-        """The book and the regression."""
+        """The code book and the regression's weights."""
         return super().state() | self._weights
 
     def restore(self, state: Mapping[str, NDArray[Any]]) -> None:
-        """Takes over what another one has learned."""
+        """Sets the learned parameters."""
         super().restore(state)
         self._weights = {name: value for name, value in state.items() if name != "book"}
 
     def decision_flops(self, ran_TL: NDArray[np.bool_]) -> float:
-        """One product."""
+        """One matrix product."""
         return 2.0 * self._weights["slopes"].size if self._weights else 0.0

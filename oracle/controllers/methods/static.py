@@ -1,33 +1,29 @@
-"""One mask for all sequences: the best that a training part knows."""
+"""One mask for all sequences, chosen on the training part."""
 
 from collections.abc import Mapping
-from collections.abc import Sequence as Seq
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from oracle.controllers.base import SequenceController
 from oracle.controllers.candidates import candidate_masks
-from oracle.controllers.methods.fixed import check_budget
-from oracle.controllers.prompts import Prompt
+from oracle.controllers.methods.fixed import FixedMask, check_budget
 from oracle.controllers.training_set import TrainingSet
 from oracle.engine import Engine
-from oracle.errors import InputError
 from oracle.types import Allocation
 
-__all__ = ["StaticBest", "budgets", "pool"]
+__all__ = ["LearnedMask", "StaticBest", "budgets", "pool"]
 
 SHARES = (0.95, 0.9, 0.8, 0.65, 0.5, 0.3)
 
 
 def budgets(units: int) -> list[int]:
-    """The budgets at which the best static mask is sought, in units, falling."""
+    """Budgets of the static mask that a comparison tries, in units, from high to low."""
     return sorted({round(share * units) for share in SHARES}, reverse=True)
 
 
 def pool(training_set: TrainingSet) -> tuple[list[Allocation], NDArray[np.float64]]:
-    """Masks that the training part speaks for, by rising cost, and their qualities on it (N M)."""
+    """Candidate masks from the training part, by rising cost, and their qualities on it (N M)."""
     quality_table = training_set.quality_table
     influence = quality_table.influence(training_set.examples)
     masks = candidate_masks(
@@ -40,21 +36,33 @@ def pool(training_set: TrainingSet) -> tuple[list[Allocation], NDArray[np.float6
     return masks, quality_table.qualities(training_set.ids, masks)
 
 
-class StaticBest(SequenceController):
-    """The mask of highest mean quality on the training part, among those within a budget.
+class LearnedMask(FixedMask):
+    """One mask for all prompts, chosen by `fit` within a budget.
 
     Args:
         engine: runs the model.
-        layers: the budget.
+        layers: the budget, in units.
     """
 
-    name = "static"
     learns = True
 
     def __init__(self, engine: Engine, *, layers: int) -> None:
         super().__init__(engine)
         self.budget = check_budget(layers, engine.units.count)
-        self.kept: Allocation | None = None
+
+    def state(self) -> dict[str, NDArray[Any]]:
+        """The layers that run."""
+        return {} if self.kept is None else {"kept": np.array(self.kept, dtype=np.int64)}
+
+    def restore(self, state: Mapping[str, NDArray[Any]]) -> None:
+        """Sets the layers that run."""
+        self.kept = tuple(state["kept"].tolist())
+
+
+class StaticBest(LearnedMask):
+    """The mask of highest mean quality on the training part within a budget."""
+
+    name = "static"
 
     @classmethod
     def sweep(cls, layers: int) -> list[dict[str, Any]]:
@@ -62,21 +70,7 @@ class StaticBest(SequenceController):
         return [{"layers": budget} for budget in budgets(layers)]
 
     def fit(self, training_set: TrainingSet) -> None:
-        """Chooses the mask; of equally good ones the cheapest."""
+        """Chooses the mask; ties go to the cheapest."""
         masks, quality_NM = pool(training_set)
         within = [place for place, mask in enumerate(masks) if len(mask) <= self.budget]
         self.kept = masks[within[int(quality_NM[:, within].mean(0).argmax())]]
-
-    def state(self) -> dict[str, NDArray[Any]]:
-        """The layers that run."""
-        return {} if self.kept is None else {"kept": np.array(self.kept, dtype=np.int64)}
-
-    def restore(self, state: Mapping[str, NDArray[Any]]) -> None:
-        """Takes over what another one has learned."""
-        self.kept = tuple(state["kept"].tolist())
-
-    def allocations(self, prompts: Seq[Prompt]) -> list[Allocation]:
-        """The same layers for all."""
-        if self.kept is None:
-            raise InputError("the best static mask is chosen on sequences first: call fit")
-        return [self.kept] * len(prompts)

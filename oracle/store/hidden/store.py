@@ -97,7 +97,9 @@ class HiddenStore:
         path = self.folder / key.path
         try:
             with path.open("rb") as file, self._setting_aside(path, file):
-                entry = _read(file, key)
+                entry = read_entry(file)
+                if entry.key != key:
+                    raise DamagedError("it contains the states of another key")
                 found = map_states(file, entry, *_bounds(states, entry.shape[0]))
         except (FileNotFoundError, DamagedError):
             return None
@@ -187,7 +189,7 @@ class HiddenStore:
     def _check(self, path: Path, *, whole: bool) -> Entry | None:
         """The header of a file; None if it was deleted, or is damaged and set aside."""
         with suppress(FileNotFoundError, DamagedError), path.open("rb") as file, self._setting_aside(path, file):
-            entry = _read(file)
+            entry = read_entry(file)
             if self.folder / entry.key.path != path:
                 raise DamagedError("its name does not match its key")
             if whole:
@@ -228,13 +230,6 @@ class HiddenStore:
                 tidy(self.folder)
                 self._bytes -= evict(files, max(0, int(self.limit * EVICTION_TARGET) - size))[1]
         return True
-
-
-def _read(file: BinaryIO, key: Key | None = None) -> Entry:
-    entry = read_entry(file)
-    if key is not None and entry.key != key:
-        raise DamagedError("it contains the states of another key")
-    return entry
 
 
 def _name(files: list[File]) -> str:

@@ -114,7 +114,7 @@ def test_block_influence_drops_the_least_influential(context: RunContext, traini
         ("adainfer", {"threshold": 1.0}, "a threshold between 0 and 1"),
         ("ridge", {"price": -1.0}, "a price of at least 0"),
         ("gate-hidden", {"alpha": 1.0, "shape": "round"}, "must be one of linear, mlp"),
-        ("gate-hidden", {"alpha": -1.0}, "a weight alpha of at least 0"),
+        ("gate-hidden", {"alpha": -1.0}, "a finite weight alpha of at least 0"),
     ],
 )
 def test_wrong_settings_are_refused(context: RunContext, name: str, settings: dict, message: str) -> None:

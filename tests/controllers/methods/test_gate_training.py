@@ -9,7 +9,7 @@ import torch
 from tiny import LAYERS
 
 from oracle.controllers.methods.gate_training import Plan, gated_loss, train
-from oracle.controllers.methods.gates import Deciders, GlavasFixed, GlavasHidden, LearnedGate
+from oracle.controllers.methods.gates import GlavasFixed, GlavasHidden, GlavasNetwork, LearnedGate
 from oracle.controllers.run_context import RunContext
 from oracle.controllers.training_set import TrainingSet
 from oracle.engine import Gate, TableGate
@@ -19,9 +19,9 @@ pytestmark = pytest.mark.slow
 FAST = Plan(steps=6, batch=2, keep_every=2, rate=0.1)
 
 
-def deciders(shape: str = "linear", *, fixed: bool = False) -> Deciders:
+def network(shape: str = "linear", *, fixed: bool = False) -> GlavasNetwork:
     torch.manual_seed(0)
-    return Deciders(32, LAYERS, shape, fixed=fixed)
+    return GlavasNetwork(32, LAYERS, shape, fixed=fixed)
 
 
 def test_the_loss_is_that_of_the_engine_under_the_same_gate(context: RunContext, training_set: TrainingSet) -> None:
@@ -54,7 +54,7 @@ def test_a_price_on_layers_has_them_skipped(
     wanted = [weight.requires_grad for weight in decoder.model.parameters()]
     executed = {}
     for alpha in (0.0, 1000.0):
-        net = deciders(shape, fixed=fixed)
+        net = network(shape, fixed=fixed)
         train(net, decoder, training_set, alpha=alpha, plan=replace(FAST, steps=25))
         states = [example.prompt.state for example in training_set.examples]
         executed[alpha] = np.mean(
@@ -96,7 +96,7 @@ def test_interrupted_training_ends_with_the_same_weights(
     context: RunContext, training_set: TrainingSet, tmp_path: Path, stopped: int
 ) -> None:
     decoder, path = context.engine.model.decoder, tmp_path / "gates.training"
-    whole = deciders()
+    whole = network()
     losses = train(whole, decoder, training_set, alpha=1.0, plan=FAST)
     kept = replace(training_set, checkpoint=path)
 
@@ -109,12 +109,12 @@ def test_interrupted_training_ends_with_the_same_weights(
         seen.append(arguments)
 
     seen: list[object] = []
-    net = deciders()
+    net = network()
     handle = net.register_forward_pre_hook(lambda module, arguments: forward(*arguments))
     with pytest.raises(StopError):
         train(net, decoder, kept, alpha=1.0, plan=FAST)
     handle.remove()
-    again = deciders()
+    again = network()
     rest = train(again, decoder, kept, alpha=1.0, plan=FAST)
     assert rest == losses[stopped // 2 * 2 :]
     for name, value in whole.state_dict().items():
@@ -125,9 +125,9 @@ def test_a_checkpoint_of_something_else_is_left_alone(
     context: RunContext, training_set: TrainingSet, tmp_path: Path
 ) -> None:
     decoder, path = context.engine.model.decoder, tmp_path / "gates.training"
-    train(deciders("mlp"), decoder, replace(training_set, checkpoint=path), alpha=1.0, plan=FAST)
+    train(network("mlp"), decoder, replace(training_set, checkpoint=path), alpha=1.0, plan=FAST)
     assert path.is_file()
-    net, fresh = deciders(), deciders()
+    net, fresh = network(), network()
     losses = train(net, decoder, replace(training_set, checkpoint=path), alpha=1.0, plan=FAST)
     assert losses == train(fresh, decoder, training_set, alpha=1.0, plan=FAST)
 
@@ -142,5 +142,5 @@ def test_a_fixed_input_decides_alike_for_all(context: RunContext, training_set: 
         ran_TL = np.concatenate([one.ran_TL for one in context.engine.generate_gated(states, gate)])
         if alike:
             assert (ran_TL == ran_TL[0]).all()
-    hidden = deciders()
+    hidden = network()
     assert not torch.equal(hidden(1, torch.randn(1, 1, 32)), hidden(1, torch.randn(1, 1, 32)))

@@ -71,7 +71,9 @@ def test_the_allocation_of_a_prompt_can_be_asked_for(run: Run, model: LanguageMo
 def test_a_prompt_that_the_run_has_not_seen_is_refused(run: Run, model: LanguageModel) -> None:
     controller = OracleController.from_run(run.folder, model=model)
     for prompt in ("Question 7?", "", "Question 1? "):
-        with pytest.raises(InputError, match=rf"knows the 6 prompts of its run only, and not '{prompt[:9]}.*search it"):
+        with pytest.raises(
+            InputError, match=rf"one of the 6 prompts of .* is required, got '{prompt[:9]}.*search that"
+        ):
             controller.generate(["Question 1?", prompt])
 
 
@@ -92,12 +94,12 @@ def test_the_same_architecture_with_other_weights_is_refused(run: Run, tmp_path:
     folder = tmp_path / "other"
     tiny_llama(seed=1).save_pretrained(folder)
     tiny_tokenizer().save_pretrained(folder)
-    with pytest.raises(InputError, match=r"but '.*other' has .*; give the same model"):
+    with pytest.raises(InputError, match=r"but '.*other' has .*; restore the run's model"):
         OracleController.from_run(run.folder, model=load_model(str(folder), device="cpu"))
 
 
 def test_another_precision_is_refused(run: Run, tiny_folder: Path) -> None:
-    with pytest.raises(InputError, match=r"but '.*tiny' has .*; give the same model"):
+    with pytest.raises(InputError, match=r"but '.*tiny' has .*; restore the run's model"):
         OracleController.from_run(run.folder, model=load_model(str(tiny_folder), dtype="bfloat16", device="cpu"))
 
 
@@ -121,5 +123,5 @@ def test_settings_of_another_version_are_refused(run: Run, model, tmp_path: Path
     manifest = json.loads((other / "manifest.json").read_text())
     manifest["config"].update(change)
     (other / "manifest.json").write_text(json.dumps(manifest))
-    with pytest.raises(InputError, match="the settings of the run are not those of this layer-oracle"):
+    with pytest.raises(InputError, match="the run's settings do not fit this version of layer-oracle"):
         OracleController.from_run(other, model=model)
