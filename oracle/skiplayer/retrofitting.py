@@ -6,7 +6,6 @@ token are projected from its un-updated state, so that trained routers are an en
 Shapes: B rows, R rows of the engine, T tokens, D width, L layers.
 """
 
-import json
 from collections.abc import Iterator, Mapping
 from collections.abc import Sequence as Seq
 from contextlib import contextmanager
@@ -16,18 +15,16 @@ from typing import Any
 
 import numpy as np
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.nn import functional
 
 from oracle.engine.gates import Fed, Gate
 from oracle.errors import InputError
 from oracle.models import LanguageModel
+from oracle.models.checkpoints import read_tensors, write_tensors
 from oracle.models.introspection import find_layers
 from oracle.skiplayer.router import Gates, LearnedGates, Routing
 from oracle.skiplayer.train import seeded
-from oracle.store.files import write_whole
 from oracle.utils.progress import Watch, silent
 from oracle.utils.validation import check_types
 
@@ -92,8 +89,7 @@ class RoutedGate(Gate):
 
     def save(self, path: Path) -> None:
         """Writes the routers to a safetensors file, with their provenance as JSON metadata."""
-        tensors = {name: one.detach().cpu().contiguous() for name, one in self.router.state_dict().items()}
-        write_whole(path, lambda scratch: save_file(tensors, scratch, {"about": json.dumps(self.about)}))
+        write_tensors(path, self.router.state_dict(), self.about)
 
     @classmethod
     def load(cls, path: Path, model: LanguageModel) -> "RoutedGate":
@@ -102,20 +98,18 @@ class RoutedGate(Gate):
         Raises:
             InputError: if the file is damaged, or the routers belong to another model.
         """
-        try:
-            with safe_open(path, framework="pt") as file:
-                about = json.loads(file.metadata()["about"])
-                tensors = {name: file.get_tensor(name) for name in ("weight", "bias")}
-            wanted = about["fingerprint"]
-        except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
-            raise InputError(f"'{path}' holds no readable routers ({error}); train them again") from error
+        tensors, about = read_tensors(path)
+        wanted = about.get("fingerprint")
         if wanted != model.fingerprint:
             raise InputError(
                 f"the routers in '{path}' were trained for a model of fingerprint {wanted}, but '{model.name}' has "
                 f"{model.fingerprint}; give the same model"
             )
         router = _router(model)
-        router.load_state_dict(tensors)
+        try:
+            router.load_state_dict(tensors)
+        except RuntimeError as error:
+            raise InputError(f"'{path}' does not contain routers ({error}); train them again") from error
         return cls(router, about)
 
 

@@ -3,31 +3,26 @@
 Shapes: B rows, T tokens.
 """
 
-import json
 import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.nn import functional
 
 from oracle.errors import InputError, Interrupted
+from oracle.models.checkpoints import load_training, save_training
 from oracle.skiplayer.config import SkipConfig
 from oracle.skiplayer.early_exit import exit_loss
 from oracle.skiplayer.model import Model
 from oracle.skiplayer.router import Gates, LearnedGates, RandomGates
 from oracle.skiplayer.text import Corpus
-from oracle.store.files import write_whole
 from oracle.utils.machine import resolve_device
 from oracle.utils.progress import Watch, silent
 
 __all__ = ["Learner", "Stop", "never", "seeded", "train"]
-
-MOMENTS = ("exp_avg", "exp_avg_sq")
 
 Stop = Callable[[], bool]
 
@@ -120,13 +115,8 @@ class Learner(nn.Module):
 
     def save(self, path: Path) -> None:
         """Writes weights, the optimiser's moments and the losses to one safetensors file."""
-        tensors = {name: one.detach().cpu().contiguous() for name, one in self.state_dict().items()}
-        for name, one in self.named_parameters():
-            for moment in MOMENTS:
-                tensors[f"{moment}:{name}"] = self.optimiser.state[one][moment].cpu()
-        tensors["losses"] = torch.tensor(self.losses, dtype=torch.float64)
-        about = {"arm": self.arm, "step": self.done, "config": self.config.to_dict()}
-        write_whole(path, lambda scratch: save_file(tensors, scratch, {"about": json.dumps(about)}))
+        about = {"arm": self.arm, "step": self.done, "config": self.config.to_dict(), "losses": self.losses}
+        save_training(path, self, self.optimiser, about)
 
     def load(self, path: Path) -> None:
         """Restores a checkpoint written by `save`.
@@ -134,19 +124,10 @@ class Learner(nn.Module):
         Raises:
             InputError: if it is damaged, or of another arm.
         """
-        try:
-            with safe_open(path, framework="pt") as file:
-                about = json.loads(file.metadata()["about"])
-                tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - no mapping
-            self.load_state_dict({name: tensors[name] for name in self.state_dict()})
-            if about["arm"] != self.arm:
-                raise KeyError(f"it is of {about['arm']}")
-            for name, one in self.named_parameters():
-                moments = {moment: tensors[f"{moment}:{name}"].to(one.device) for moment in MOMENTS}
-                self.optimiser.state[one] = {"step": torch.tensor(float(about["step"])), **moments}
-        except (OSError, SafetensorError, KeyError, TypeError, ValueError, RuntimeError) as error:
-            raise InputError(f"the checkpoint '{path}' cannot be used ({error}); delete it to train again") from error
-        self.done, self.losses = int(about["step"]), tensors["losses"].tolist()
+        about = load_training(path, self, self.optimiser, {"arm": self.arm})
+        if "losses" not in about:
+            raise InputError(f"the checkpoint '{path}' is of another version; delete it to train again")
+        self.done, self.losses = int(about["step"]), [float(loss) for loss in about["losses"]]
 
 
 def train(
