@@ -6,18 +6,16 @@ The table of Liu et al. 2024 (arXiv 2404.06954), for one's own model and data.
 import statistics
 import time
 from collections.abc import Sequence as Seq
-from dataclasses import dataclass, replace
-from functools import cached_property
+from dataclasses import replace
 from itertools import cycle, islice
 
 import pyarrow as pa
 
 from oracle.allocations import full, unified
 from oracle.costs import Costs
-from oracle.engine import Engine, Evaluator, PromptState
+from oracle.engine import Engine, Evaluator, FixedLengthEngine, PromptState
 from oracle.measure.sizes import Sizes
 from oracle.measure.tables import THROUGHPUT
-from oracle.models import LanguageModel
 from oracle.pipeline.reload import SearchedSequence
 from oracle.types import Allocation, Proposal
 from oracle.utils.progress import Advance
@@ -29,16 +27,6 @@ TOGETHER = 32
 
 Policy = tuple[str, int, Allocation]
 """Its name, its nominal speed-up, the units that run."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Endless(LanguageModel):
-    """A model whose outputs no token ends: all rows of a batch are equally long under every allocation."""
-
-    @cached_property
-    def stop(self) -> frozenset[int]:
-        """No token."""
-        return frozenset()
 
 
 def steps(sizes: Sizes) -> int:
@@ -92,11 +80,7 @@ def _rates(
     engine: Engine, originals: Seq[SearchedSequence], policies: Seq[Policy], sizes: Sizes, advance: Advance
 ) -> dict[tuple[int, int], float]:
     """Tokens a second by policy (its place) and batch, the median of the rounds."""
-    endless = _Endless(name=engine.model.name, network=engine.model.network, tokenizer=engine.model.tokenizer)
-    endless.__dict__["decoder"] = engine.model.decoder  # probed already
-    timed = Engine(endless, replace(engine.config, max_new_tokens=sizes.new_tokens))
-    # Near-ties are run again alone to be exact: that is checking, and no part of the decoding that is timed.
-    timed.tie = -1.0
+    timed = FixedLengthEngine(engine.model, replace(engine.config, max_new_tokens=sizes.new_tokens))
     prompts = [timed.open(original.sequence.prompt) for original in originals[: max(sizes.batches)]]
     counted = sizes.new_tokens - (1 if timed.shared_prompt else 0)
     found: dict[tuple[int, int], list[float]] = {}
