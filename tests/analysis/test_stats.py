@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from knapsacks import of_layers
 
+import analysis.stats
 from analysis import equal_quality, equal_quality_interval, mean_interval
 from analysis.knapsack.relaxation import envelope
 from analysis.stats import _relaxed_cost, intervals
@@ -108,5 +109,5 @@ def test_chunks_do_not_change_the_result(monkeypatch):
     full_N = some.quality_NK[:, -1]
     given = {"tolerance": 0.0, "resamples": 100, "seed": 3}
     whole = equal_quality_interval(some, full_N, **given)
-    monkeypatch.setattr("analysis.stats.CHUNK", 500)
+    monkeypatch.setattr(analysis.stats, "CHUNK", 500)
     assert equal_quality_interval(some, full_N, **given) == whole

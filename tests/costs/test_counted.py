@@ -14,6 +14,7 @@ from torch.utils.flop_counter import FlopCounterMode, sdpa_flop_count
 from transformers import DynamicCache
 from zoo import GATED, MIXED, WIDE, ZOO, tiny
 
+import oracle.costs.anatomy
 from oracle.costs import Conditions
 from oracle.costs.anatomy import Experts, multiplied
 from oracle.costs.bench import Bench
@@ -156,7 +157,7 @@ def test_flops_that_cannot_be_told_are_refused(monkeypatch: pytest.MonkeyPatch) 
     )
     with pytest.raises(InputError, match="LlamaMLP holds packed"):
         count_flops(packed, Conditions())
-    monkeypatch.setattr("oracle.costs.anatomy.ACTIVE_EXPERTS", ("a name of its own",))
+    monkeypatch.setattr(oracle.costs.anatomy, "ACTIVE_EXPERTS", ("a name of its own",))
     with pytest.raises(InputError, match="does not say how many of them a token runs through"):
         count_flops(build("experts beside a shared one"), Conditions())
 
