@@ -1,5 +1,6 @@
 from .config import SearchConfig
 from .controllers import OracleController
+from .engine.apply import apply
 from .errors import InputError
 from .models import LanguageModel, load_model
 from .pipeline.run import resume_search, run_search
@@ -17,6 +18,7 @@ __all__ = [
     "Run",
     "SearchConfig",
     "Sequence",
+    "apply",
     "load_model",
     "load_sequences",
     "resume_search",

@@ -16,7 +16,7 @@ from oracle.models.decoder import Decoder
 from oracle.models.layer_call import Call, Part
 from oracle.types import Allocation
 
-__all__ = ["Mask", "Schedule", "Units", "as_masks"]
+__all__ = ["Mask", "Schedule", "Units", "as_masks", "check_allocation"]
 
 Mask = NDArray[np.bool_]
 """Allocations as rows of booleans (N units): whether a unit runs."""
@@ -132,13 +132,22 @@ class Units:
         Raises:
             InputError: if a unit does not exist, or if the allocation must rise and does not.
         """
-        if any(not 0 <= unit < self.count for unit in allocation):
-            raise InputError(f"an allocation of units 0 to {self.count - 1} is required, not {allocation}")
-        if rising and not _rises(allocation):
-            raise InputError(
-                "in scope 'decode' an allocation must be a rising subset of the layers, since the prompt has run each "
-                f"layer once, in order; {allocation} repeats or reorders them: use scope 'sequence'"
-            )
+        check_allocation(allocation, self.count, rising=rising)
+
+
+def check_allocation(allocation: Allocation, count: int, *, rising: bool) -> None:
+    """Checks that an allocation can run on `count` units.
+
+    Raises:
+        InputError: if a unit does not exist, or if the allocation must rise and does not.
+    """
+    if any(not 0 <= unit < count for unit in allocation):
+        raise InputError(f"an allocation of units 0 to {count - 1} is required, not {allocation}")
+    if rising and not _rises(allocation):
+        raise InputError(
+            "in scope 'decode' an allocation must be a rising subset of the layers, since the prompt has run each "
+            f"layer once, in order; {allocation} repeats or reorders them: use scope 'sequence'"
+        )
 
 
 def as_masks(allocations: Seq[Allocation], units: int) -> Mask:
