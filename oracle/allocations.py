@@ -7,7 +7,11 @@ import numpy as np
 from oracle.errors import InputError
 from oracle.types import Allocation
 
-__all__ = ["compact", "early_exit", "full", "random_mask", "unified"]
+__all__ = ["compact", "early_exit", "full", "parse", "random_mask", "strip", "unified"]
+
+
+MOST = 10_000
+"""Largest number of layers in one range of a written allocation."""
 
 
 def full(layers: int) -> Allocation:
@@ -59,3 +63,33 @@ def compact(allocation: Iterable[int], *, none: str = "none") -> str:
         else:
             parts.append([layer])
     return ",".join(f"{p[0]}-{p[-1]}" if len(p) > 1 else f"{p[0]}" for p in parts) or none
+
+
+def parse(text: str) -> Allocation:
+    """The allocation that `compact` writes as `text`: `0-3,7,9-29`; spaces are allowed, `none` is the empty one.
+
+    Raises:
+        InputError: if the text is no list of indices and rising ranges.
+    """
+    if text.strip() == "none":
+        return ()
+    found: list[int] = []
+    for part in text.split(","):
+        first, dash, last = part.partition("-")
+        if not first.strip().isdecimal() or (dash and not last.strip().isdecimal()):
+            raise InputError(f"an allocation such as 0-3,7,9-29 is required, but '{text}' contains '{part.strip()}'")
+        start, stop = int(first), int(last if dash else first)
+        if stop < start:
+            raise InputError(f"rising ranges are required, but '{text}' contains '{part.strip()}'; list its layers")
+        if stop - start > MOST:
+            raise InputError(f"at most {MOST} layers per range are possible, but '{text}' contains '{part.strip()}'")
+        found.extend(range(start, stop + 1))
+    return tuple(found)
+
+
+def strip(allocation: Iterable[int], units: int) -> str:
+    """A mask as one character per unit: # where it runs, . where it is skipped, and the count of runs from 2 on."""
+    counts = [0] * units
+    for unit in allocation:
+        counts[unit] += 1
+    return "".join(".#"[count] if count < 2 else str(min(count, 9)) for count in counts)
