@@ -18,6 +18,7 @@ from oracle.cli.query import add_query
 from oracle.cli.report import add_report
 from oracle.cli.search import add_demo, add_search
 from oracle.cli.skiplayer import add_skiplayer
+from oracle.cli.static import add_static
 from oracle.errors import InputError, Interrupted
 from oracle.utils.text import printable
 
@@ -30,6 +31,7 @@ COMMANDS = {
     "figures": add_figures,
     "report": add_report,
     "measure": add_measure,
+    "static": add_static,
     "compare": add_compare,
     "export": add_export,
     "profile": add_profile,

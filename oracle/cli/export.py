@@ -18,7 +18,7 @@ a run as data (each a folder with a README that explains the fields, and a manif
   drllm  labels.jsonl: per layer 0 (skip), 1 (run) or 2 (repeat), the input of router training code
   jsonl  sequences.jsonl: one object per sequence, its frontier included
 
-one allocation to deploy, chosen by --allocation or --sequence (prompt and output run the same layers):
+one allocation to deploy, chosen by --allocation, --budget or --sequence (prompt and output run the same layers):
   checkpoint            a Hugging Face folder with these layers only; loaded back and compared before it is kept
   mergekit              mergekit.yaml: passthrough slices
   llama-prune           prune-layers.txt: the layers to drop, for llama.cpp's --prune-layers
@@ -36,6 +36,7 @@ def add_export(commands: Any) -> None:
     parser.add_argument("--out", type=Path, required=True, metavar="PATH", help="new folder to write")
     chosen = parser.add_mutually_exclusive_group()
     chosen.add_argument("--allocation", metavar="LAYERS", help="layers to deploy, such as 0-3,7,9-29")
+    chosen.add_argument("--budget", type=float, metavar="COST", help="deploy the mask that 'oracle static RUN' chose")
     chosen.add_argument("--sequence", metavar="ID", help="deploy the minimal allocation of this sequence")
     settings = Settings(parser)
     add_device(settings)
@@ -53,8 +54,8 @@ def _run_export(arguments: argparse.Namespace) -> None:
     if arguments.format in DEPLOYMENTS:
         _deploy(arguments)
         return
-    if arguments.allocation or arguments.sequence:
-        raise InputError(f"'{arguments.format}' exports the whole run; omit --allocation and --sequence")
+    if arguments.allocation or arguments.sequence or arguments.budget is not None:
+        raise InputError(f"'{arguments.format}' exports the whole run; omit --allocation, --budget and --sequence")
     manifest = export(Run.open(arguments.folder), arguments.format, arguments.out)
     if arguments.json:
         print(json.dumps({"out": str(arguments.out), **manifest}))
@@ -73,10 +74,16 @@ def _deploy(arguments: argparse.Namespace) -> None:
     run = Run.open(arguments.folder)
     if arguments.allocation:
         allocation = parse(arguments.allocation)
+    elif arguments.budget is not None:
+        from oracle.static import chosen_mask
+
+        allocation = chosen_mask(run, arguments.budget)
     elif arguments.sequence:
         allocation = _minimal(run, arguments.sequence)
     else:
-        raise InputError(f"'{arguments.format}' deploys one allocation; choose it with --allocation or --sequence")
+        raise InputError(
+            f"'{arguments.format}' deploys one allocation; choose it with --allocation, --budget or --sequence"
+        )
     about = deploy(run, arguments.format, arguments.out, allocation, **loading(arguments))
     if arguments.json:
         print(json.dumps({"out": str(arguments.out), **about}))

@@ -12,7 +12,7 @@ from oracle.cli.interrupts import stoppable
 from oracle.cli.parsing import Settings, add_device, add_dtype, add_quiet, add_trust, command, progress
 from oracle.utils.text import printable
 
-__all__ = ["add_demo", "add_search"]
+__all__ = ["add_demo", "add_search", "new_folder", "settings_given"]
 
 DEMO_SEQUENCES = 24
 
@@ -198,8 +198,8 @@ def _run_demo(arguments: argparse.Namespace) -> None:
     from oracle.config import SearchConfig
     from oracle.pipeline.run import run_search
 
-    config = SearchConfig(limit=DEMO_SEQUENCES, **_given(arguments, SearchConfig()))
-    out = arguments.out or _new_folder(Path("runs") / "demo")
+    config = SearchConfig(limit=DEMO_SEQUENCES, **settings_given(arguments, SearchConfig()))
+    out = arguments.out or new_folder(Path("runs") / "demo")
     _show(arguments, lambda **how: run_search(config, out, **how))
 
 
@@ -216,15 +216,15 @@ def _run_search(arguments: argparse.Namespace) -> None:
     base = SearchConfig()
     if earlier := arguments.resume or arguments.prior:
         base = SearchConfig.from_dict(Run.open(earlier).manifest["config"])
-    given = _given(arguments, base)
+    given = settings_given(arguments, base)
     if arguments.resume:
         _show(arguments, lambda **how: resume_search(arguments.resume, settings=given, workers=workers, **how))
         return
-    config, out = replace(base, **given), arguments.out or _new_folder(Path("runs") / "search")
+    config, out = replace(base, **given), arguments.out or new_folder(Path("runs") / "search")
     _show(arguments, lambda **how: run_search(config, out, prior=arguments.prior, workers=workers, **how))
 
 
-def _given(arguments: argparse.Namespace, base: Any) -> dict[str, Any]:
+def settings_given(arguments: argparse.Namespace, base: Any) -> dict[str, Any]:
     """The settings given on the command line."""
     found = {name: tuple(value) if isinstance(value, list) else value for name, value in vars(arguments).items()}
     columns: dict[str, Any] = {name: found[f"column_{name}"] for name in COLUMNS if f"column_{name}" in found}
@@ -270,7 +270,7 @@ def _show(arguments: argparse.Namespace, search: Any) -> None:
     print(f"Next: oracle query {shlex.quote(str(out))} --sequence {first}")
 
 
-def _new_folder(wanted: Path) -> Path:
+def new_folder(wanted: Path) -> Path:
     """The wanted folder, or the first of its numbered siblings that does not exist yet."""
     folder, number = wanted, 1
     while folder.exists():

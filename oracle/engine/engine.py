@@ -12,6 +12,7 @@ from torch import Tensor
 
 from oracle.config import SearchConfig
 from oracle.engine.decode import Generation, Settings, greedy_decode
+from oracle.engine.divergence import divergences
 from oracle.engine.gated import GatedGeneration, GatedScore, gated_decode, gated_score
 from oracle.engine.gates import Gate
 from oracle.engine.hidden_states import Hidden
@@ -243,6 +244,30 @@ class Engine:
         order = np.lexsort(schedule.runs_NE.T[::-1])
         for rows, (found, executions) in self._scoring.run_pieces(order, count, score):
             values[rows] = found
+            self.executions += executions
+        return values.tolist()
+
+    def divergences(self, prompt: PromptState, allocations: Seq[Allocation], continuation: Seq[int]) -> list[float]:
+        """Mean KL divergence of many allocations from the full model over a continuation, in nats per token."""
+        every = tuple(range(self.units.count))
+        schedule = self.units.steps([*allocations, every])
+        count, piece, head_rows = self._remaining([prompt]).pieces(self._fed(prompt, len(continuation)))
+
+        def score(rows: NDArray[np.int64]) -> tuple[list[float], int]:
+            return divergences(
+                self.model.decoder,
+                prompt,
+                schedule.of_rows(np.append(rows, len(allocations))),
+                continuation,
+                shared_prompt=self.shared_prompt,
+                piece=self._scoring.limited(piece),
+                head_rows=self._scoring.limited(head_rows),
+            )
+
+        values = np.empty(len(allocations))
+        order = np.lexsort(schedule.runs_NE[:-1].T[::-1])
+        for rows, (found, executions) in self._scoring.run_pieces(order, count, score):
+            values[rows] = found[:-1]
             self.executions += executions
         return values.tolist()
 

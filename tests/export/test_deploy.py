@@ -162,7 +162,7 @@ def test_the_command_deploys_a_sequences_minimal_allocation(command, search, tmp
     assert code == 0 and f"{len(minimal)} of 5 layers" in text and strip(minimal, 5) in text
     assert AutoModelForCausalLM.from_pretrained(out).config.num_hidden_layers == len(minimal)
     code, _, error = command("export", run.folder, "--format", "mergekit", "--out", tmp_path / "x")
-    assert code != 0 and "--allocation or --sequence" in error
+    assert code != 0 and "--allocation, --budget or --sequence" in error
     code, _, error = command("export", run.folder, "--format", "jsonl", "--allocation", "0-2", "--out", tmp_path / "x")
     assert code != 0 and "exports the whole run" in error
     code, _, error = command("export", run.folder, "--format", "mergekitt", "--out", tmp_path / "x")
