@@ -15,7 +15,8 @@ __all__ = ["add_export"]
 FORMATS = """\
 a run as data (each a folder with a README that explains the fields, and a manifest):
   hf     Parquet files that datasets.load_dataset opens: sequences with minimal allocations, and frontiers
-  drllm  labels.jsonl: per layer 0 (skip), 1 (run) or 2 (repeat), the input of router training code
+  drllm  labels.jsonl: per layer 0 (skip), 1 (run) or 2 (repeat); train/: what Dr.LLM's trainer reads
+  polar  samples.json: valid and invalid layer paths per sequence, as PoLar reads them
   jsonl  sequences.jsonl: one object per sequence, its frontier included
 
 one allocation to deploy, chosen by --allocation, --budget or --sequence (prompt and output run the same layers):
