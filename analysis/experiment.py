@@ -199,9 +199,12 @@ def load(
         raise InputError("at least one evaluated sequence is needed, the run has none: run the search first")
     sequences, found = run.sequences(), _costs(run, costs)
     evaluations = evaluations[evaluations["sequence"].isin(evaluated)].reset_index(drop=True)
+    if costs is not None:  # others than the run's own
+        allocations = evaluations["allocation"]
+        evaluations = evaluations.assign(cost=found.of_each(allocations) if found else allocations.map(len))
     return Experiment(
         sequences=sequences[sequences["sequence"].isin(evaluated)].reset_index(drop=True),
-        evaluations=evaluations.assign(cost=found.of_each(evaluations["allocation"])) if found else evaluations,
+        evaluations=evaluations,
         layers=run.units,
         unit=run.unit,
         metric=metric.name,

@@ -6,6 +6,7 @@ from typing import Any
 import pandas as pd
 
 import analysis
+from analysis.per_sequence.frontiers import frontiers
 from oracle.costs import costs_of_file
 from oracle.errors import InputError
 from oracle.metrics import SLACK as CRITERION_SLACK
@@ -159,9 +160,7 @@ def sequence_frontier(
         )
     mine = experiment.evaluations[experiment.evaluations["sequence"] == sequence]
     within = mine if budget is None else mine[mine["cost"] <= (budget + SLACK) * experiment.full_cost]
-    ordered = within.sort_values(["cost", experiment.metric, "number"], ascending=[True, False, True])
-    quality = ordered[experiment.metric]
-    better = ordered[quality > quality.cummax().shift(fill_value=-float("inf"))]
+    better = within.iloc[frontiers(within, experiment.metric)]
     points = better[["cost", experiment.metric, "family", "allocation", "text"]].rename(
         columns={experiment.metric: "quality"}
     )
@@ -196,11 +195,13 @@ def allocations(folder: Path, count: int, criterion: str | None = None) -> list[
     """
     if count < 1:
         raise InputError(f"--allocations needs at least 1, not {count}")
+    from oracle.store.sql import select as select_from  # slow to import, and no other query needs it
+
     run = Run.open(folder)
-    config = run.manifest["config"]
+    config, data = run.manifest["config"], run.queried()
     metric = get_metric(config["criterion"] if criterion is None else criterion)
     own = metric.name == config["criterion"]
-    if metric.name not in run.select("SELECT * FROM evaluations LIMIT 0").column_names:
+    if "evaluations" in data.tables and metric.name not in data.tables["evaluations"].schema.names:
         raise InputError(
             f"criterion '{metric.name}' needs values that this run does not have: search again with "
             f"--criterion {metric.name}, or read it by another one"
@@ -212,7 +213,7 @@ def allocations(folder: Path, count: int, criterion: str | None = None) -> list[
         "own": own,
         "count": count,
     }
-    return run.select(SERVING.format(metric=f'"{metric.name}"'), values).to_pylist()
+    return select_from(data, SERVING.format(metric=f'"{metric.name}"'), values).to_pylist()
 
 
 def select(folder: Path, sql: str) -> tuple[list[str], list[dict[str, Any]]]:

@@ -8,7 +8,14 @@ from analysis.grouping import FloatArray, IntArray
 from analysis.knapsack.items import Items
 from analysis.knapsack.relaxation import Envelope, envelope
 
-__all__ = ["CONFIDENCE", "equal_quality_interval", "intervals", "mean_interval"]
+__all__ = [
+    "CONFIDENCE",
+    "equal_quality_interval",
+    "intervals",
+    "mean_interval",
+    "percentile_interval",
+    "resampled_counts",
+]
 
 CONFIDENCE = 0.95
 """Level of every interval: percentile method, sequences resampled with replacement (Efron 1979).
@@ -62,6 +69,20 @@ def intervals(
     return result.confidence_interval.low, result.confidence_interval.high
 
 
+def resampled_counts(N: int, resamples: int, seed: int) -> IntArray:
+    """Number of times each of N sequences is drawn, one row per bootstrap resample (B N)."""
+    return np.random.default_rng(seed).multinomial(N, np.full(N, 1 / N), size=resamples)
+
+
+def percentile_interval(values_B: FloatArray) -> tuple[float, float] | None:
+    """95 % percentile interval of the values of a statistic over resamples, NaN left out; None without values."""
+    defined = values_B[~np.isnan(values_B)]
+    if not len(defined):
+        return None
+    low, high = np.quantile(defined, [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2])
+    return float(low), float(high)
+
+
 def equal_quality_interval(
     items: Items, full_N: FloatArray, *, tolerance: float, resamples: int, seed: int
 ) -> tuple[float, float] | None:
@@ -84,14 +105,12 @@ def equal_quality_interval(
     if N < 2 or resamples < 1:
         return None
     hull = envelope(items)
-    rng = np.random.default_rng(seed)
-    times_BN = rng.multinomial(N, np.full(N, 1 / N), size=resamples)
+    times_BN = resampled_counts(N, resamples, seed)
     step = max(1, CHUNK // max(1, len(hull.cost)))
     cost_B = np.concatenate(
         [_relaxed_cost(hull, full_N - tolerance, times_BN[b : b + step]) for b in range(0, resamples, step)]
     )
-    low, high = np.quantile(cost_B / (N * items.full_cost), [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2])
-    return float(low), float(high)
+    return percentile_interval(cost_B / (N * items.full_cost))
 
 
 def _relaxed_cost(hull: Envelope, target_N: FloatArray, times_BN: IntArray) -> FloatArray:

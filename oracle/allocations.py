@@ -1,14 +1,16 @@
-"""Named allocations: full depth, unified skipping, early exit, random masks of a budget."""
+"""Allocations by name (full depth, unified skipping, early exit, random masks), their costs, and as text."""
 
 from collections.abc import Iterable
+from collections.abc import Sequence as Seq
+from itertools import chain
 
 import numpy as np
+from numpy.typing import NDArray
 
 from oracle.errors import InputError
 from oracle.types import Allocation
 
-__all__ = ["compact", "early_exit", "full", "parse", "random_mask", "strip", "unified"]
-
+__all__ = ["compact", "cost_of_each", "early_exit", "full", "parse", "random_mask", "strip", "unified"]
 
 MOST = 10_000
 """Largest number of layers in one range of a written allocation."""
@@ -47,6 +49,29 @@ def random_mask(layers: int, budget: int, rng: np.random.Generator) -> Allocatio
     """A uniform draw from all masks of `budget` layers."""
     _check(layers, budget)
     return tuple(sorted(int(layer) for layer in rng.choice(layers, size=budget, replace=False)))
+
+
+def cost_of_each(allocations: Iterable[Iterable[int]], prices: Seq[float], overhead: float) -> NDArray[np.float64]:
+    """Cost of a token per allocation: `overhead` and the price of each unit that runs.
+
+    Summed price by price, so that allocations with the same number of units of each price cost the same to the last
+    bit.
+
+    Raises:
+        InputError: if an allocation runs a unit without a price.
+    """
+    rows = [tuple(allocation) for allocation in allocations]
+    flat = np.fromiter(chain.from_iterable(rows), np.int64)
+    row = np.repeat(np.arange(len(rows)), [len(one) for one in rows])
+    unknown = (flat < 0) | (flat >= len(prices))
+    if unknown.any():
+        wrong = tuple(map(int, rows[row[unknown][0]]))
+        raise InputError(f"an allocation of units 0 to {len(prices) - 1} is required, not {wrong}")
+    cost_E = np.full(len(rows), overhead)
+    values, kind = np.unique(prices, return_inverse=True)
+    for number, price in enumerate(values):
+        cost_E += price * np.bincount(row[kind[flat] == number], minlength=len(rows))
+    return cost_E
 
 
 def _check(layers: int, budget: int) -> None:

@@ -30,7 +30,7 @@ import numpy as np
 from analysis.experiment import Experiment
 from analysis.grouping import FloatArray
 from analysis.luck.held_out import SPLITS, Choices, held_out
-from analysis.stats import CONFIDENCE
+from analysis.stats import percentile_interval, resampled_counts
 from oracle.metrics import qualifies
 
 __all__ = ["DEFINITION", "LuckAdjusted", "luck_adjusted"]
@@ -124,19 +124,19 @@ def luck_adjusted(experiment: Experiment, *, bootstrap: int = 1000, splits: int 
         for split in range(splits)
     ]
     mean = _Read(**{name: np.mean([vars(read)[name] for read in reads], axis=0) for name in vars(reads[0])})
-    N, rng = held.sequences, np.random.default_rng(experiment.seed)
-    weight_BN = rng.multinomial(N, np.full(N, 1 / N), size=bootstrap) / N
+    N = held.sequences
+    weight_BN = resampled_counts(N, bootstrap, experiment.seed) / N
     apparent, fraction, confirmed = (values[0] for values in _fractions(mean, np.full((1, N), 1 / N), experiment))
     apparent_B, fraction_B, confirmed_B = _fractions(mean, weight_BN, experiment)
     return LuckAdjusted(
         fraction=float(fraction),
-        interval=_interval(fraction_B),
+        interval=percentile_interval(fraction_B),
         apparent=float(apparent),
         share_of_luck=float(_share(apparent, fraction)),
-        share_interval=_interval(_share(apparent_B, fraction_B)),
+        share_interval=percentile_interval(_share(apparent_B, fraction_B)),
         minimal=float(mean.minimal_N.mean()),
         confirmed=float(confirmed),
-        confirmed_interval=_interval(confirmed_B),
+        confirmed_interval=percentile_interval(confirmed_B),
         confirmed_share=float(mean.holds_N.mean()),
         sequences=N,
         left_out=held.left_out,
@@ -189,12 +189,3 @@ def _reached(cost_BM: FloatArray, quality_BM: FloatArray, target_B: FloatArray) 
 def _share(apparent: FloatArray, fraction: FloatArray) -> FloatArray:
     saved = 1 - np.asarray(apparent)
     return np.divide(fraction - apparent, saved, out=np.full_like(saved, np.nan), where=saved > 0)
-
-
-def _interval(values_B: FloatArray) -> Interval | None:
-    """95 % percentile interval over what is defined."""
-    defined = values_B[~np.isnan(values_B)]
-    if not len(defined):
-        return None
-    low, high = np.quantile(defined, [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2])
-    return float(low), float(high)

@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 
 from analysis.experiment import Experiment
+from analysis.per_sequence.frontiers import frontiers
 from analysis.summary import Summary
 from oracle.allocations import compact
 
@@ -64,11 +65,7 @@ def details(experiment: Experiment, summary: Summary) -> Details:
         it is the minimal budget (1), the oracle's choice (2), both (3) or neither (0).
     """
     evaluations, metric = experiment.evaluations, experiment.metric
-    code_E = experiment.codes()
-    order = np.lexsort((evaluations["number"], -evaluations[metric], evaluations["cost"], code_E))
-    quality, code = evaluations[metric].iloc[order].reset_index(drop=True), pd.Series(code_E[order])
-    before = quality.groupby(code).cummax().groupby(code).shift(fill_value=-np.inf)
-    chosen = order[(quality > before).to_numpy()]
+    chosen = frontiers(evaluations, metric)
     full = evaluations[evaluations["number"] == 0].set_index("sequence")["text"]
     found: Details = [[full[name]] for name in experiment.sequences["sequence"]]
     minimal, assigned = (
@@ -77,7 +74,7 @@ def details(experiment: Experiment, summary: Summary) -> Details:
     )
     columns = evaluations[["number", "cost", metric, "allocation", "family", "text"]].iloc[chosen]
     for n, (number, cost, value, layers, family, text) in zip(
-        code_E[chosen].tolist(), columns.itertuples(index=False, name=None), strict=True
+        experiment.codes()[chosen].tolist(), columns.itertuples(index=False, name=None), strict=True
     ):
         mark = int(number == minimal[n]) + 2 * int(number == assigned[n])
         output = None if text == found[n][0] else text

@@ -10,13 +10,13 @@ from numpy.typing import NDArray
 
 import analysis
 from analysis.luck.null_oracle import GRID
+from analysis.stats import CONFIDENCE, percentile_interval
 
 __all__ = ["RESAMPLES", "Baselines", "Frontiers", "captured"]
 
 FloatArray = NDArray[np.float64]
 
 RESAMPLES = 2000
-CONFIDENCE = 0.95
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -121,6 +121,4 @@ def captured(
     sound_B = room_B > 1e-9
     if sound_B.mean() < (1 + CONFIDENCE) / 2:
         return share, None, None
-    tail = (1 - CONFIDENCE) / 2
-    low, high = np.quantile(gained_B[sound_B] / room_B[sound_B], [tail, 1 - tail])
-    return share, float(low), float(high)
+    return share, *(percentile_interval(gained_B[sound_B] / room_B[sound_B]) or (None, None))

@@ -54,7 +54,8 @@ class RunContext:
         """
         run = Run.open(folder)
         run.summary()  # raises if the search has not ended
-        found = searched_sequences(run)
+        experiment = analysis.load(folder, costs="layers")
+        found = searched_sequences(run, experiment.evaluations)
         chosen = spread(found, limit) if limit is not None else found
         if len(chosen) < 2:
             raise InputError(
@@ -72,7 +73,7 @@ class RunContext:
         return cls(
             run=run,
             engine=engine,
-            experiment=_only(analysis.load(folder, costs="layers"), list(examples)),
+            experiment=_only(experiment, list(examples)),
             sequences=[one.sequence for one in chosen],
             examples=examples,
         )

@@ -4,12 +4,12 @@ import math
 from collections.abc import Iterable
 from collections.abc import Sequence as Seq
 from dataclasses import asdict, dataclass
-from itertools import chain
 from typing import Any, Literal, Self, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
+from oracle.allocations import cost_of_each
 from oracle.config import Unit
 from oracle.errors import InputError
 from oracle.types import Allocation
@@ -114,19 +114,7 @@ class Costs:
         Raises:
             InputError: if there is no such unit.
         """
-        rows = list(allocations)
-        count_E = np.fromiter(map(len, rows), np.int64, count=len(rows))
-        flat = np.fromiter(chain.from_iterable(rows), np.int64, count=int(count_E.sum()))
-        row = np.repeat(np.arange(len(rows)), count_E)
-        unknown = (flat < 0) | (flat >= len(self.units))
-        if unknown.any():
-            wrong = tuple(map(int, rows[row[unknown][0]]))
-            raise InputError(f"an allocation of units 0 to {len(self.units) - 1} is required, not {wrong}")
-        cost_E = np.full(len(rows), self.overhead)
-        prices, kind = np.unique(self.units, return_inverse=True)
-        for number, price in enumerate(prices):
-            cost_E += price * np.bincount(row[kind[flat] == number], minlength=len(rows))
-        return cost_E
+        return cost_of_each(allocations, self.units, self.overhead)
 
     def fraction(self, allocation: Allocation, *, propagate: bool = False) -> float:
         """The same as a share of a token at full depth, what every allocation pays included in both."""

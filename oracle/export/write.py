@@ -92,7 +92,7 @@ class _Results:
     def rows(self) -> list[Row]:
         """One a sequence: the sequence, its minimal allocation and what that gave, the full model's output."""
         columns = ["sequence", "number", "text", "tokens"]
-        evaluations = self.run.evaluations()[columns]
+        evaluations = self._evaluations[columns]
         full = evaluations[evaluations["number"] == 0].rename(columns={"text": "full_output"})
         found = self.run.table("minimal_budgets").merge(evaluations.rename(columns={"text": "output"}))
         # Where some sequences have no choices pandas makes the answers' indices floats.
@@ -119,16 +119,19 @@ class _Results:
             return row, labels
         config = self.run.manifest["config"]
         metric, least = config["criterion"], least_quality(row["full_quality"], config["tolerance"])
-        tried = self._evaluations[row["sequence"]]
+        tried = self._tried[row["sequence"]]
         for other in _plain(tried[tried[metric] >= least].sort_values(["cost", "number"])):
             if (labels := labels_of(other["allocation"], layers)) is not None:
                 return {**other, "output": other["text"], "quality": other[metric]}, labels
         raise InputError(f"the run has no evaluation of the full model on '{row['sequence']}'")
 
     @cached_property
-    def _evaluations(self) -> dict[Any, pd.DataFrame]:
-        evaluations = self.run.evaluations()
-        return dict(iter(evaluations[~evaluations["dropped"]].groupby("sequence")))
+    def _evaluations(self) -> pd.DataFrame:
+        return self.run.evaluations()
+
+    @cached_property
+    def _tried(self) -> dict[Any, pd.DataFrame]:
+        return dict(iter(self._evaluations[~self._evaluations["dropped"]].groupby("sequence")))
 
 
 _Written = tuple[dict[str, Callable[[Path], Any]], Row]

@@ -34,7 +34,14 @@ MATTERS: dict[str, tuple[str, ...]] = {
 """The sizes that each table depends on."""
 
 
-def due(run: Run, *, only: Seq[str] = (), again: bool = False, sizes: Sizes | None = None) -> list[str]:
+def due(
+    run: Run,
+    *,
+    only: Seq[str] = (),
+    again: bool = False,
+    sizes: Sizes | None = None,
+    originals: Seq[SearchedSequence] | None = None,
+) -> list[str]:
     """The tables that are to be measured: of those asked for the ones that are not there, or of something else.
 
     Args:
@@ -50,7 +57,7 @@ def due(run: Run, *, only: Seq[str] = (), again: bool = False, sizes: Sizes | No
         if name not in TABLES:
             raise InputError(f"unknown table '{name}': the tables are {', '.join(TABLES)}{nearest_hint(name, TABLES)}")
     wanted = [name for name in TABLES if name in only or not only]
-    originals, sizes = searched_sequences(run), sizes or Sizes()
+    originals, sizes = searched_sequences(run) if originals is None else originals, sizes or Sizes()
     return [name for name in wanted if again or _tables(run, name, originals, sizes).read(name, TABLES[name]) is None]
 
 
@@ -82,14 +89,14 @@ def measure_run(
         InputError: if the run has no evaluations, the model is not the run's, or somebody is writing the run.
     """
     run, sizes = Run.open(folder), sizes or Sizes()
-    missing = due(run, only=only, again=again, sizes=sizes)
+    originals = searched_sequences(run)
+    missing = due(run, only=only, again=again, sizes=sizes, originals=originals)
     if missing:
         lock = Lock(run.folder / "lock")
         try:
             model = model_of(run, model)
             note(watch, model.headline())
             engine = Engine(model, SearchConfig.from_dict(run.manifest["config"]), store)
-            originals = searched_sequences(run)
             for name in missing:
                 table = _measured(name, engine, originals, sizes, run, watch)
                 _tables(run, name, originals, sizes).write(name, table, _about(name, engine, sizes))

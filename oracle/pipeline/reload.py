@@ -4,6 +4,7 @@ from collections.abc import Sequence as Seq
 from dataclasses import dataclass
 
 import numpy as np
+import pandas as pd
 
 from oracle.config import SearchConfig
 from oracle.errors import InputError
@@ -56,9 +57,14 @@ def model_of(
     return model
 
 
-def searched_sequences(run: Run) -> list[SearchedSequence]:
-    """The sequences with an output of the full model, in the order of the run."""
-    evaluations = run.evaluations()
+def searched_sequences(run: Run, evaluations: pd.DataFrame | None = None) -> list[SearchedSequence]:
+    """The sequences with an output of the full model, in the order of the run.
+
+    Args:
+        run: the run.
+        evaluations: its evaluations, if already read.
+    """
+    evaluations = run.evaluations() if evaluations is None else evaluations
     full = evaluations[evaluations["number"] == 0]
     values = zip(full["tokens"], full[run.manifest["config"]["criterion"]], strict=True)
     known = dict(zip(full["sequence"], values, strict=True))

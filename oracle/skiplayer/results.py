@@ -1,6 +1,6 @@
 """Tables of a study: loss, accuracy and cost per arm, with intervals.
 
-Shapes: B rows, R resamples.
+Shapes: B rows.
 """
 
 from collections.abc import Mapping
@@ -12,6 +12,7 @@ import pandas as pd
 from numpy.typing import NDArray
 from scipy.stats import binomtest
 
+from analysis.stats import mean_interval
 from oracle.skiplayer.config import SkipConfig
 from oracle.skiplayer.measure import Measured
 from oracle.skiplayer.tasks import TASKS, Question
@@ -100,7 +101,7 @@ def tables(
 
 def _arm(done: ArmResult, skip: Measured | None, seed: int) -> dict[str, Any]:
     one = done.measured
-    low, high = _interval(one.loss_B, seed)
+    low, high = mean_interval(one.loss_B, resamples=RESAMPLES, seed=seed) or (np.nan, np.nan)
     row: dict[str, Any] = {
         "layers": done.layers,
         "parameters": done.parameters,
@@ -114,16 +115,9 @@ def _arm(done: ArmResult, skip: Measured | None, seed: int) -> dict[str, Any]:
     }
     if skip is not None:
         difference_B = one.loss_B - skip.loss_B
-        low, high = _interval(difference_B, seed)
+        low, high = mean_interval(difference_B, resamples=RESAMPLES, seed=seed) or (np.nan, np.nan)
         row |= {"difference": float(difference_B.mean()), "difference_low": low, "difference_high": high}
     return row
-
-
-def _interval(value_B: NDArray[np.float64], seed: int) -> tuple[float, float]:
-    """95 % percentile bootstrap of the mean over rows."""
-    place_RB = np.random.default_rng(seed).integers(0, len(value_B), (RESAMPLES, len(value_B)))
-    low, high = np.percentile(value_B[place_RB].mean(1), [2.5, 97.5])
-    return float(low), float(high)
 
 
 def _tasks(arm: str, asked: list[Question], right_Q: NDArray[np.bool_]) -> list[dict[str, Any]]:

@@ -50,7 +50,8 @@ EVALUATION = pa.schema(
         ("dropped", pa.bool_()),
     ]
 )
-"""Columns of every evaluation, followed by one column per quality."""
+"""Columns of every evaluation, followed by one column per quality. `cost` is the number of units, whatever the search
+minimised: `Run` replaces it by the run's cost."""
 
 CERTIFICATE = pa.schema(
     [
