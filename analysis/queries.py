@@ -1,4 +1,4 @@
-"""Questions to a stored run; every answer is plain data, ready for JSON or a table."""
+"""Queries on a stored run; every answer is plain data for JSON or a table."""
 
 from pathlib import Path
 from typing import Any
@@ -27,7 +27,7 @@ __all__ = [
 ]
 
 SLACK = 1e-9
-"""A fraction is at most another up to this: both are rounded."""
+"""Rounding up to which fractions count as equal."""
 
 SERVING = """
     WITH full_model AS (SELECT sequence, {metric} AS full_quality FROM evaluations WHERE number = 0),
@@ -44,7 +44,7 @@ SERVING = """
     FROM tried GROUP BY allocation HAVING sequences > 0
     ORDER BY sequences DESC, cost, allocation LIMIT $count
 """
-"""What was dropped failed the run's own criterion; nothing else is known of it."""
+"""Dropped outputs failed the run's own criterion; their qualities under others are unknown."""
 
 
 def budgets(folder: Path, criterion: str | None = None, costs: str | None = None) -> list[dict[str, Any]]:
@@ -52,22 +52,22 @@ def budgets(folder: Path, criterion: str | None = None, costs: str | None = None
 
     Args:
         folder: the run.
-        criterion: metric to read the run by; its own by default.
-        costs: what units cost, as `analysis.load` takes it; what the search minimised by default.
+        criterion: metric to read the run by; None for its own.
+        costs: cost of the units, as for `analysis.load`.
     """
     experiment = analysis.load(folder, criterion, costs=costs)
     return budget_rows(experiment, analysis.budgets(experiment))
 
 
 def measure(folder: Path, costs: str | None = None) -> str:
-    """What costs are measured in: layers, sublayers, FLOPs/token or ms/token."""
+    """Unit of the costs: layers, sublayers, FLOPs/token or ms/token."""
     if costs is None:
         return Run.open(folder).measure
     return f"{Run.open(folder).unit}s" if costs == "layers" else costs_of_file(costs).unit_of_measure
 
 
 def budget_rows(experiment: analysis.Experiment, minimal: pd.DataFrame) -> list[dict[str, Any]]:
-    """The rows of `budgets` for a table of minimal budgets that is known already."""
+    """The rows of `budgets`, from a table of minimal budgets."""
     minimal = minimal.merge(experiment.sequences[["sequence", "task"]], on="sequence")
     minimal["fraction"] = minimal["upper"] / experiment.full_cost
     columns = ["sequence", "task", "upper", "lower", "certified", "proof", "fraction", "allocation", "family"]
@@ -75,11 +75,11 @@ def budget_rows(experiment: analysis.Experiment, minimal: pd.DataFrame) -> list[
 
 
 def proven(rows: list[dict[str, Any]]) -> dict[str, Any]:
-    """What is certified of `budgets`.
+    """Proofs among the rows of `budgets`.
 
     Returns:
-        How many are `certified`, how many of these where the full model scores above zero (`certified_nonzero`), and
-        the `mean_gap` (upper - lower) of the others, None if there are none.
+        Number of `certified` sequences, number of those where the full model scores above zero (`certified_nonzero`),
+        and the `mean_gap` (upper - lower) of the others, None without others.
     """
     gaps = [row["upper"] - row["lower"] for row in rows if not row["certified"]]
     return {
@@ -90,7 +90,7 @@ def proven(rows: list[dict[str, Any]]) -> dict[str, Any]:
 
 
 def at_most(rows: list[dict[str, Any]], fraction: float) -> list[dict[str, Any]]:
-    """Those of `budgets` that need at most a fraction of the full model's cost, cheapest first."""
+    """Rows of `budgets` that need at most a fraction of the full model's cost, cheapest first."""
     _check_fraction(fraction, "--at-most")
     return sorted((row for row in rows if row["fraction"] <= fraction + SLACK), key=lambda row: row["fraction"])
 
@@ -113,9 +113,9 @@ def oracle_at(folder: Path, budget: float, criterion: str | None = None, costs: 
 
     Args:
         folder: the run.
-        budget: mean fraction of layers, 0 to 1.
-        criterion: metric to read the run by; its own by default.
-        costs: what units cost, as `analysis.load` takes it; what the search minimised by default.
+        budget: mean fraction of the layers, 0 to 1.
+        criterion: metric to read the run by; None for its own.
+        costs: cost of the units, as for `analysis.load`.
     """
     _check_fraction(budget, "--budget")
     experiment = analysis.load(folder, criterion, costs=costs)
@@ -147,8 +147,8 @@ def sequence_frontier(
         folder: the run.
         sequence: id of the sequence.
         budget: only allocations that cost at most this fraction of the layers.
-        criterion: metric to read the run by; its own by default.
-        costs: what units cost, as `analysis.load` takes it; what the search minimised by default.
+        criterion: metric to read the run by; None for its own.
+        costs: cost of the units, as for `analysis.load`.
     """
     if budget is not None:
         _check_fraction(budget, "--budget")
@@ -179,19 +179,19 @@ def sequence_frontier(
 
 
 def allocations(folder: Path, count: int, criterion: str | None = None) -> list[dict[str, Any]]:
-    """The allocations that meet the criterion on the most sequences, of equal ones the cheapest first.
+    """The allocations that meet the criterion on the most sequences, the cheapest first among equals.
 
-    Each was tried on some sequences only: on the others nothing is known of it.
+    Each was tried on some sequences only; on the others its quality is unknown.
 
     Args:
         folder: the run.
-        count: how many of them.
-        criterion: metric to read the run by; its own by default.
+        count: maximum number of allocations.
+        criterion: metric to read the run by; None for its own.
 
     Returns:
-        `allocation`, `cost`, `fraction`, `sequences` (where it meets the criterion), `share` (of all sequences),
-        `nonzero` (those among them where the full model scores above the metric's floor; on the others every allocation
-        meets the criterion), `tried` (on how many sequences).
+        `allocation`, `cost`, `fraction`, `sequences` (number on which it meets the criterion), `share` (of all
+        sequences), `nonzero` (number of those where the full model scores above the metric's floor; on the others every
+        allocation meets the criterion), `tried` (number of sequences on which it was tried).
     """
     if count < 1:
         raise InputError(f"--allocations needs at least 1, not {count}")
@@ -217,7 +217,7 @@ def allocations(folder: Path, count: int, criterion: str | None = None) -> list[
 
 
 def select(folder: Path, sql: str) -> tuple[list[str], list[dict[str, Any]]]:
-    """Columns and rows of the answer to one SELECT; see `Run.query`."""
+    """Columns and rows of the result of one SELECT; see `Run.query`."""
     table = Run.open(folder).select(sql)
     return table.column_names, table.to_pylist()
 

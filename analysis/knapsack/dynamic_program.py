@@ -1,7 +1,7 @@
-"""The multiple-choice knapsack: one item of each sequence, most total quality under a total cost.
+"""The multiple-choice knapsack by dynamic programming: one item per sequence, maximal total quality under a total cost.
 
-A dynamic programme over the total cost in whole steps, vectorised over the cost, gives every capacity at once: exact if
-all costs are whole multiples of the step, and otherwise off by less than one step per sequence.
+A recursion over the total cost in whole steps, vectorised over the cost, solves every capacity at once: exactly if all
+costs are whole multiples of the step, otherwise within one step per sequence.
 """
 
 from collections.abc import Iterator
@@ -16,11 +16,11 @@ from analysis.knapsack.items import Items, Solution, pieces
 __all__ = ["solve_in_steps", "work"]
 
 KEPT = 16
-"""Sequences between two arrays of totals that are kept."""
+"""Number of sequences between two stored arrays of totals."""
 
 
 def work(items: Items, step: float) -> float:
-    """Cell updates of the dynamic programme: summed over sequences, items times reachable totals before them."""
+    """Cell updates of the dynamic program: summed over sequences, items times reachable totals before them."""
     counts, spans = [], []
     for rows in pieces(items):
         part = replace(items, cost_NK=items.cost_NK[rows], quality_NK=items.quality_NK[rows])
@@ -36,12 +36,12 @@ def work(items: Items, step: float) -> float:
 def solve_in_steps(items: Items, step: float) -> Solution:
     """Optimal values at every capacity, by dynamic programming over costs rounded to steps.
 
-    Of equally good choices at a total cost, the last sequence gets its cheapest one, then the last but one,
-    and so on.
+    Among equally good choices at a total cost, the last sequence gets its cheapest one, then the last but one, and so
+    on.
 
     Args:
-        items: what there is to choose from.
-        step: of the costs; with that of the items the solution is exact.
+        items: the items.
+        step: of the costs; exact if it is the items' own.
     """
     programme = _Programme(items, step)
     total = programme.total
@@ -62,7 +62,7 @@ def solve_in_steps(items: Items, step: float) -> Solution:
 
 
 def _rising(points: IntArray, cost: CostArray, quality: FloatArray) -> tuple[IntArray, CostArray]:
-    """Points and costs without those that a cheaper point matches: rounded, they were in another order."""
+    """Points and costs without those matched by a cheaper point: rounded, they were in another order."""
     order = np.lexsort((-quality, cost))
     ordered = quality[order]
     kept = order[np.append(True, ordered[1:] > np.maximum.accumulate(ordered)[:-1])]
@@ -72,8 +72,8 @@ def _rising(points: IntArray, cost: CostArray, quality: FloatArray) -> tuple[Int
 class _Programme:
     """The best total qualities by total steps above the cheapest items, sequence after sequence.
 
-    Only those before every `KEPT`-th sequence are kept: the others are computed again where a choice is asked for, up
-    to the steps that it takes.
+    Only the totals before every `KEPT`-th sequence are stored; the others are recomputed for a choice, up to its number
+    of steps.
 
     Attributes:
         total: with all sequences.
@@ -106,7 +106,7 @@ class _Programme:
         return best
 
     def backtrack(self, left_P: IntArray) -> Iterator[tuple[int, IntArray]]:
-        """For each sequence, the last one first, the columns behind some totals (P of them, in steps)."""
+        """Per sequence, the last one first, the columns behind some totals, given in steps."""
         for first in range(len(self._kept) * KEPT - KEPT, -1, -KEPT):
             totals, most = [self._kept[first // KEPT]], left_P.max() + 1
             for n in range(first, min(first + KEPT, len(self._column)) - 1):

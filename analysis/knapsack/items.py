@@ -1,4 +1,4 @@
-"""What an oracle chooses from: the best evaluation of each sequence at each cost that it was evaluated at."""
+"""Items of the oracle's knapsack: the best evaluation of each sequence at each of its costs."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -11,23 +11,23 @@ from analysis.grouping import BoolArray, CostArray, FloatArray, Groups, IntArray
 __all__ = ["Items", "Levels", "Solution", "levels", "pieces", "quality_by_cost"]
 
 NOWHERE = np.iinfo(np.int64).max
-"""Stands for no evaluation while the lowest number is looked for."""
+"""Placeholder while the lowest evaluation number is determined."""
 
 SPARSE = 4
-"""Evaluations at least one in so many of all pairs of a sequence and a cost: then a table of the pairs is small."""
+"""A table of all (sequence, cost) pairs is used if at least one in this number of them has an evaluation."""
 
 EVALUATIONS = 1_000_000
-"""Evaluations looked at at a time."""
+"""Evaluations processed at a time."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Levels:
-    """The different costs of each sequence's evaluations, rising. K: of the sequence that has most.
+    """The distinct costs of each sequence's evaluations, rising.
 
     Attributes:
-        row: index of the evaluations that cost no more than the full model; the others are left out.
+        row: indices of the evaluations that cost no more than the full model; the others are left out.
         cell: for each of them its place in an array of shape (N, K), flattened.
-        cost_NK: the costs; the full model's behind a sequence's last.
+        cost_NK: the costs, padded with the full model's.
     """
 
     row: IntArray | slice
@@ -40,14 +40,14 @@ def levels(groups: Groups, full_cost: float) -> Levels:
 
     Args:
         groups: the evaluations.
-        full_cost: of the full model; allocations dearer than that (layer paths with repeats) are left out.
+        full_cost: of the full model; dearer allocations (layer paths with repeats) are left out.
     """
     inside_E = groups.cost <= full_cost
     row = slice(None) if inside_E.all() else np.flatnonzero(inside_E)
     code_E, N = groups.code[row], len(groups.ids)
     value_E, values = _values(groups.cost[row])
     V = len(values)
-    # Pairs of a sequence and a cost: looked up in a table of all that there could be, or sorted where that is sparse.
+    # (Sequence, cost) pairs are looked up in a table of all possible ones, or sorted if that is sparse.
     if SPARSE * len(code_E) >= N * V:
         there_NV = np.zeros((N, V), dtype=bool)
         for piece in _pieces(code_E):
@@ -67,7 +67,7 @@ def levels(groups: Groups, full_cost: float) -> Levels:
 
 
 def _values(cost_E: CostArray) -> tuple[IntArray, CostArray]:
-    """Numbers that rise with the costs, and the cost behind each number; some may be of none."""
+    """Codes that rise with the costs, and the cost of each code; some codes may be unused."""
     if np.issubdtype(cost_E.dtype, np.integer) and cost_E.min(initial=0) >= 0:
         return cost_E.astype(np.int64, copy=False), np.arange(cost_E.max(initial=0) + 1)
     value_E, values = pd.factorize(np.asarray(cost_E, dtype=np.float64), sort=True)
@@ -75,7 +75,7 @@ def _values(cost_E: CostArray) -> tuple[IntArray, CostArray]:
 
 
 def _pieces(values_E: IntArray) -> Iterator[slice]:
-    """Rows a few at a time: large temporary arrays take longer to get from the system than to fill."""
+    """Slices of rows: large temporary arrays take longer to allocate than to fill."""
     for first in range(0, len(values_E), EVALUATIONS):
         yield slice(first, first + EVALUATIONS)
 
@@ -87,8 +87,8 @@ class Items:
     Attributes:
         cost_NK: costs, rising strictly among the items of a sequence.
         quality_NK: best quality at each; -inf where there is no item.
-        full_cost: of the full model: what fractions are of.
-        step: what all costs of a sequence differ by whole multiples of; None if that is not known.
+        full_cost: of the full model, the denominator of fractions.
+        step: step of which all differences between a sequence's costs are whole multiples; None if unknown.
     """
 
     cost_NK: CostArray
@@ -98,7 +98,7 @@ class Items:
 
     @property
     def undominated(self) -> BoolArray:
-        """Items that no item of the same sequence matches at a lower cost."""
+        """Items that no cheaper item of the same sequence matches."""
         best_before = np.maximum.accumulate(self.quality_NK, axis=1)[:, :-1]
         return np.column_stack([self.quality_NK[:, 0] > -np.inf, self.quality_NK[:, 1:] > best_before])
 
@@ -114,7 +114,7 @@ class Items:
 def quality_by_cost(
     evaluations: pd.DataFrame, full_cost: float, metric: str, *, step: float | None = None
 ) -> tuple[Items, IntArray]:
-    """Best quality of each sequence at each cost: the per-sequence frontier.
+    """Best quality of each sequence at each cost.
 
     Allocations dearer than the full model (layer paths with repeats) are left out.
 
@@ -122,11 +122,11 @@ def quality_by_cost(
         evaluations: `sequence`, `number`, `cost` and the column `metric`.
         full_cost: of the full model: L where the cost is the number of layers.
         metric: column with the quality.
-        step: what costs differ by whole multiples of, if they do; 1 by default where they are whole numbers.
+        step: step of which all differences between costs are whole multiples; None for 1 if they are whole numbers.
 
     Returns:
-        The items, and `number_NK`, the evaluation behind each (the lowest number among equals), -1 where there is
-        none. Sequences in the order of their first rows.
+        The items, and `number_NK`, the evaluation behind each (the lowest number among equals), -1 without one.
+        Sequences in the order of their first rows.
     """
     groups = group(evaluations, metric)
     found = levels(groups, full_cost)
@@ -149,7 +149,7 @@ def quality_by_cost(
 
 
 PIECE = 100_000
-"""Items looked at at a time."""
+"""Items processed at a time."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -158,9 +158,9 @@ class Solution:
 
     Attributes:
         cost: total costs, rising strictly.
-        quality: most total quality at each, rising strictly.
-        choose: columns of the items, shape (N,), that realise the point of a given index.
-        shift: how much less total cost may do for the same total quality; 0 if exact.
+        quality: highest total quality at each, rising strictly.
+        choose: columns of the items, shape (N,), of the point with a given index.
+        shift: upper bound of the total cost that could be saved at equal total quality; 0 if exact.
     """
 
     cost: CostArray
@@ -170,7 +170,7 @@ class Solution:
 
 
 def pieces(items: Items) -> Iterator[slice]:
-    """Sequences a few at a time: what stays in the processor's cache is done several times faster."""
+    """Slices of sequences that fit the processor's cache, which is several times faster."""
     N, K = items.quality_NK.shape
     rows = max(1, PIECE // K)
     for first in range(0, N, rows):

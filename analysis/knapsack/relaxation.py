@@ -1,7 +1,7 @@
 """The linear relaxation of the knapsack: upper concave envelopes, whose segments are bought by falling efficiency.
 
-Its breakpoints are optimal at their own total cost, and between them the best value is less than one segment higher
-(Sinha and Zoltners 1979). `analysis.knapsack.exact` closes that gap at a single capacity.
+Its breakpoints are optimal at their own total cost, and between them the optimum is less than one segment higher (Sinha
+and Zoltners 1979). `analysis.knapsack.exact` closes that gap at a single capacity.
 """
 
 from collections.abc import Iterator
@@ -24,8 +24,8 @@ class Envelope:
         base: column of each sequence's cheapest item.
         base_cost: its cost.
         base_quality: its quality.
-        sequence: sequence that a segment belongs to.
-        end: column of the item that it leads to.
+        sequence: sequence of each segment.
+        end: column of the item at its end.
         cost: its cost, positive.
         gain: its gain of quality, positive.
         slope: gain over cost, never rising.
@@ -95,7 +95,7 @@ def solve_relaxed(hull: Envelope) -> Solution:
 
 
 def bought(hull: Envelope, segments: int) -> IntArray:
-    """Columns of the items once so many segments are bought."""
+    """Columns of the items after the first segments are bought."""
     choice_N = hull.base.copy()
     np.maximum.at(choice_N, hull.sequence[:segments], hull.end[:segments])
     return choice_N

@@ -1,6 +1,6 @@
-"""References held out: outputs are chosen by one half of a sequence's references and reported by the other.
+"""Held-out references: outputs are chosen by one half of a sequence's references and scored by the other.
 
-Shapes: N sequences with at least two references, E evaluations of theirs, S splits.
+Shapes: N sequences with at least two references, E their evaluations, X splits.
 """
 
 from dataclasses import dataclass
@@ -16,19 +16,19 @@ from analysis.knapsack.items import Items, quality_by_cost
 __all__ = ["SPLITS", "Choices", "HeldOut", "halves", "held_out"]
 
 SPLITS = 12
-"""Splits that are averaged over: every half of two, three or four references takes its turn equally often."""
+"""Splits averaged over: every half of two, three or four references is used equally often."""
 
 Half = tuple[int, ...]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Choices:
-    """What there is to choose from under one split, and what becomes of it.
+    """The evaluations to choose from under one split, with their held-out scores.
 
     Attributes:
-        items: the best evaluation at each cost, by the half that chooses.
+        items: the best evaluation at each cost, by the choosing half.
         reported_NK: quality of the same evaluations by the other half; -inf where there is none.
-        full_N: quality of the full model by the half that chooses.
+        full_N: quality of the full model by the choosing half.
         reported_full_N: by the other half.
     """
 
@@ -40,14 +40,14 @@ class Choices:
 
 @dataclass(frozen=True, kw_only=True)
 class HeldOut:
-    """Every evaluation scored twice: by the references that choose, and by those that report.
+    """Every evaluation scored twice: by the choosing references, and by the held-out ones.
 
     Attributes:
         evaluations: those of the sequences with at least two references.
-        chooser_SE: quality by the half that chooses.
+        chooser_SE: quality by the choosing half.
         reporter_SE: quality by the other half.
         sequences: N.
-        left_out: sequences with fewer references, where nothing can be held out.
+        left_out: number of sequences with fewer references, where nothing can be held out.
     """
 
     evaluations: pd.DataFrame
@@ -60,9 +60,9 @@ class HeldOut:
         """The choices under one split.
 
         Args:
-            split: which.
+            split: index of the split.
             full_cost: of the full model.
-            step: what costs differ by whole multiples of; None if that is not known.
+            step: step of which all differences between costs are whole multiples; None if unknown.
         """
         rated = self.evaluations[["sequence", "number", "cost"]].assign(quality=self.chooser_SE[split])
         items, number_NK = quality_by_cost(rated, full_cost, "quality", step=step)
@@ -82,11 +82,11 @@ class HeldOut:
 
 
 def halves(count: int, splits: int, rng: np.random.Generator) -> list[tuple[Half, Half]]:
-    """Pairs of complementary halves of some references, each pair followed by itself the other way round.
+    """Pairs of complementary halves of some references, each pair followed by its reverse.
 
     Args:
-        count: how many references, at least two; of an odd number one half has one more.
-        splits: pairs wanted, an even number: all there are take turns, in random order.
+        count: number of references, at least two; with an odd number one half has one more.
+        splits: number of pairs, even; all possible ones take turns, in random order.
         rng: draws the order.
     """
     every = range(count)
@@ -103,13 +103,13 @@ def held_out(experiment: Experiment, *, splits: int = SPLITS) -> HeldOut | None:
 
     Args:
         experiment: the run.
-        splits: S, an even number.
+        splits: number of splits, even.
 
     Returns:
-        None where references are not what outputs are compared with, or no two sequences have two of them.
+        None if the metric does not compare outputs with references, or fewer than two sequences have two of them.
     """
     if splits < 2 or splits % 2:
-        raise InputError(f"an even number of splits is required, got {splits}: each half has its turn")
+        raise InputError(f"an even number of splits is required, got {splits}: each half chooses once")
     counts = experiment.sequences["references"].map(len)
     names = experiment.sequences.loc[counts >= 2, "sequence"]
     if experiment.kind != "text" or experiment.score is None or len(names) < 2:
@@ -118,7 +118,7 @@ def held_out(experiment: Experiment, *, splits: int = SPLITS) -> HeldOut | None:
     references = experiment.sequences.set_index("sequence")["references"]
     rng = np.random.default_rng(experiment.seed)
     scores_2SE = np.empty((2, splits, len(evaluations)))
-    # In the order of the table of sequences, so that the draws do not depend on that of the evaluations.
+    # In the order of the sequences, so that the draws do not depend on the order of the evaluations.
     rows = evaluations.groupby("sequence").indices
     for name in names:
         own, mine = rows[name], tuple(references[name])

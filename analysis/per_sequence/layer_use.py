@@ -1,7 +1,4 @@
-"""Which layers the minimal allocations use: how often, together with which, and where they begin and end.
-
-Shapes: N sequences, L units (layers, or attention and MLP apart).
-"""
+"""Layers used by the minimal allocations: how often, in which combinations, and where they begin and end."""
 
 from dataclasses import dataclass
 
@@ -16,20 +13,20 @@ ALL = "all"
 """Label of the row over all tasks."""
 
 ITERATIONS = 500
-"""Enough for expected shares within a thousandth, also where an allocation uses nearly all layers or none."""
+"""Enough for expected shares within a thousandth, even if an allocation uses nearly all layers or none."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class CoOccurrence:
-    """Which layers are used together.
+    """Layers used together.
 
     Attributes:
-        together: share of the allocations that use both layers (L L); the diagonal is each layer's use.
-        lift: `together` over what it would be if layers were used independently of each other, at their own
-            frequencies; NaN where a layer is never used. On the diagonal it says nothing.
-        lift_at_size: the same, but independent given how many layers each allocation uses: large ones use many layers
-            of any kind, which alone lifts every pair above 1. NaN where that expects nothing.
-        sequences: how many allocations were counted.
+        together: share of the allocations that use both layers (U U); the diagonal is each layer's use.
+        lift: `together` over its expectation if layers were used independently, at their own frequencies; NaN where a
+            layer is never used. The diagonal is meaningless.
+        lift_at_size: the same, but independent given each allocation's number of layers: large allocations use many
+            layers of any kind, which alone lifts every pair above 1. NaN where the expectation is 0.
+        sequences: number of allocations counted.
     """
 
     together: pd.DataFrame
@@ -41,8 +38,7 @@ class CoOccurrence:
 def layer_use(minimal: pd.DataFrame, sequences: pd.DataFrame, layers: int) -> pd.DataFrame:
     """Share of the minimal allocations that use each layer, per task and over all.
 
-    Sequences where the full model scores no more than the floor are left out: there every
-    allocation qualifies.
+    Sequences where the full model scores no more than the floor are left out: there every allocation qualifies.
 
     Args:
         minimal: table of `analysis.per_sequence.savings.minimal_budgets`.
@@ -50,8 +46,8 @@ def layer_use(minimal: pd.DataFrame, sequences: pd.DataFrame, layers: int) -> pd
         layers: L.
 
     Returns:
-        Rows: the tasks in order of the table, then `all`; columns: `n`, the number of sequences counted, and
-        the layers 0..L-1, shares in 0..1 (NaN where n is 0).
+        Rows: the tasks in order of the table, then `all`; columns: `n`, the number of sequences counted, and the layers
+        0..L-1, shares in 0..1 (NaN where n is 0).
     """
     left = _counted(minimal, sequences)
     used_NL = _used(left["allocation"], layers)
@@ -63,10 +59,10 @@ def layer_use(minimal: pd.DataFrame, sequences: pd.DataFrame, layers: int) -> pd
 
 
 def co_occurrence(minimal: pd.DataFrame, layers: int) -> CoOccurrence:
-    """Which layers stand together in the minimal allocations, and whether more often than by chance.
+    """Layers that occur together in the minimal allocations, compared with chance.
 
-    Zero-quality sequences are left out. With few sequences a lift far from 1 is no finding: a pair of layers that half
-    of N allocations use each is expected N / 4 times, give or take the square root of that.
+    Zero-quality sequences are left out. With few sequences a lift far from 1 is not significant: a pair of layers that
+    half of N allocations use each is expected N / 4 times, with a standard deviation of about its square root.
 
     Args:
         minimal: table of `analysis.per_sequence.savings.minimal_budgets`.
@@ -86,7 +82,7 @@ def co_occurrence(minimal: pd.DataFrame, layers: int) -> CoOccurrence:
 
 
 def _by_margins(used_NL: FloatArray) -> FloatArray:
-    """How likely each allocation is to use each layer, given how many it uses and how often each is used.
+    """Probability that each allocation uses each layer, given its number of layers and each layer's frequency.
 
     The distribution of greatest entropy with these row and column sums on average (the bipartite configuration model,
     Saracco et al. 2015, Scientific Reports 5, 10595), by its fixed-point iteration.
@@ -107,7 +103,7 @@ def _over(found_LL: FloatArray, expected_LL: FloatArray) -> pd.DataFrame:
 
 
 def first_and_last(minimal: pd.DataFrame, sequences: pd.DataFrame, layers: int) -> pd.DataFrame:
-    """At which layer the minimal allocations begin and end, per task and over all.
+    """First and last layer of the minimal allocations, per task and over all.
 
     Zero-quality sequences are left out.
 
@@ -117,9 +113,9 @@ def first_and_last(minimal: pd.DataFrame, sequences: pd.DataFrame, layers: int) 
         layers: L.
 
     Returns:
-        One row a task (in order of the table, then `all`) and layer: `task`, `layer`, `first` and `last`, shares of the
-        allocations whose lowest and highest layer it is; `sequences`, how many were counted, and `empty`, how many of
-        them run no layer at all, so that the shares need not add up to 1. NaN where nothing is counted.
+        One row per task (in order of the table, then `all`) and layer: `task`, `layer`, `first` and `last`, shares of
+        the allocations whose lowest and highest layer it is; `sequences`, number counted, and `empty`, number of these
+        without any layer, so that the shares need not add up to 1. NaN where nothing is counted.
     """
     left = _counted(minimal, sequences)
     used_NL = _used(left["allocation"], layers).astype(bool)
@@ -136,12 +132,12 @@ def first_and_last(minimal: pd.DataFrame, sequences: pd.DataFrame, layers: int) 
 
 
 def _counted(minimal: pd.DataFrame, sequences: pd.DataFrame) -> pd.DataFrame:
-    """The minimal allocations that say something, with their tasks."""
+    """The minimal allocations of sequences above zero quality, with their tasks."""
     return minimal[~minimal["zero_quality"]].merge(sequences[["sequence", "task"]], on="sequence", how="left")
 
 
 def _used(allocations: pd.Series, layers: int) -> FloatArray:
-    """1.0 for each layer that an allocation uses (N L)."""
+    """1.0 for each layer that an allocation uses (N U)."""
     flat, length = flatten(allocations)
     used_NL = np.zeros((len(allocations), layers))
     used_NL[np.repeat(np.arange(len(allocations)), length), flat] = 1.0
@@ -149,7 +145,7 @@ def _used(allocations: pd.Series, layers: int) -> FloatArray:
 
 
 def _by_task(left: pd.DataFrame, sequences: pd.DataFrame) -> list[tuple[str, IntArray]]:
-    """The rows of each task, then all of them; only these where the one task has no name."""
+    """Rows per task, then all rows; only these if the only task has no name."""
     tasks = sequences["task"].unique().tolist()
     parts = [] if tasks == [""] else [(task, np.flatnonzero(left["task"] == task)) for task in tasks]
     return [*parts, (ALL, np.arange(len(left)))]

@@ -18,7 +18,7 @@ from analysis.summary import Summary
 __all__ = ["oracle_quality"]
 
 POINTS = 1001
-"""Points of the oracle's curve that are drawn, at most."""
+"""Maximum number of points drawn of the oracle's curve."""
 
 _DASHED: Any = {"linestyle": (0, (6, 3)), "linewidth": 1.1}
 _DOTTED: Any = {"linestyle": (0, (2, 2)), "linewidth": 0.9}

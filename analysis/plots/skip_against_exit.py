@@ -1,4 +1,4 @@
-"""The figure of skipping against early exit: how close the hidden state and the output stay to the full model's."""
+"""The figure of skipping against early exit: similarity of hidden state and output to the full model's."""
 
 import numpy as np
 import pandas as pd
@@ -33,9 +33,10 @@ _WORDS = {"cosine": "cosine", "same_token": "next token", "quality": "quality"}
 
 @styled()
 def skip_against_exit(source: Source) -> Drawn:
-    """Cosine to the full model's last hidden state against the layers kept, and quality where the run tried both.
+    """Cosine to the full model's last hidden state against the layers kept, and quality where the run tried both
+    policies.
 
-    Where it did not, the second panel shows how often the next token is the full model's.
+    Without both, the second panel shows how often the next token is the full model's.
 
     Returns:
         Numbers: `panel` (`cosine`, and `quality` or `same_token`), `series` (`skip`, `exit`), `budget` (layers that
@@ -72,7 +73,7 @@ def _measured_values(measured: pd.DataFrame, panel: str) -> pd.DataFrame:
 
 
 def _qualities(experiment: Experiment) -> pd.DataFrame:
-    """Of both policies and, at all layers, the full model; no rows where the run lacks one of them."""
+    """Qualities of both policies and, at all layers, of the full model; no rows if the run lacks a policy."""
     each = policy_qualities(experiment.evaluations, full_cost=experiment.full_cost, metric=experiment.metric)
     each = each.assign(series=each["family"].map(_FAMILIES)).dropna(subset="series")
     if each["series"].nunique() < len(_FAMILIES):
@@ -112,7 +113,7 @@ def _note(second: str, experiment: Experiment) -> str:
 
 
 def _headline(each: pd.DataFrame, second: str, experiment: Experiment) -> tuple[str, str]:
-    """Says which policy is ahead in each panel at about half of the layers, if the paired difference is clear."""
+    """The policy ahead in each panel at about half of the layers, if the paired difference is significant."""
     ahead, said = [], []
     for panel in ("cosine", second):
         values = each[each["panel"] == panel].pivot(index="sequence", columns=["series", "budget"], values="value")

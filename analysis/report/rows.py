@@ -1,4 +1,4 @@
-"""The sequences of a run as compact columns, and what opens below each: its outputs along the frontier."""
+"""The sequences of a run as compact columns, and the detail of each: its outputs along the frontier."""
 
 from typing import Any
 
@@ -16,20 +16,20 @@ Details = list[list[Any]]
 
 
 def rounded(values: Any, digits: int = 5) -> list[float | None]:
-    """Numbers to some significant digits, which is what can be seen; None for what is not a number."""
+    """Numbers to a number of significant digits, enough for display; None for non-finite values."""
     return [
         float(f"{value:.{digits}g}") if np.isfinite(value) else None for value in np.asarray(values, float).tolist()
     ]
 
 
 def table(experiment: Experiment, summary: Summary, part: pd.Series, verified: pd.DataFrame | None) -> dict[str, Any]:
-    """Columns with an entry a sequence, in the order of the run.
+    """Columns with one entry per sequence, in the order of the run.
 
     Args:
         experiment: the run.
-        summary: of all of it.
-        part: for each sequence the number of its task among the parts.
-        verified: `sequence`, `number` and whether it `agrees` with plain generation; None if nothing is known.
+        summary: of the whole run.
+        part: for each sequence the index of its task among the parts.
+        verified: `sequence`, `number` and whether it `agrees` with plain generation; None if unknown.
     """
     sequences = experiment.sequences.assign(part=part.to_numpy())
     rows = sequences.merge(summary.minimal, on="sequence", validate="one_to_one")
@@ -57,11 +57,11 @@ def table(experiment: Experiment, summary: Summary, part: pd.Series, verified: p
 
 
 def details(experiment: Experiment, summary: Summary) -> Details:
-    """For each sequence what its row opens to.
+    """Detail of each sequence.
 
     Returns:
-        A list a sequence: the full model's output, then a list for each evaluation that beats all cheaper ones, from
-        the cheapest: cost, quality, layers that ran, family, output (None where it equals the full model's), whether
+        One list per sequence: the full model's output, then a list for each evaluation that beats all cheaper ones,
+        from the cheapest: cost, quality, layers that ran, family, output (None if it equals the full model's), whether
         it is the minimal budget (1), the oracle's choice (2), both (3) or neither (0).
     """
     evaluations, metric = experiment.evaluations, experiment.metric
