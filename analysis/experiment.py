@@ -1,7 +1,7 @@
 """A run as DataFrames, read under one criterion and cost."""
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -97,6 +97,14 @@ class Experiment:
             partner_PN: row of each sequence's partner in `sequences`, per permutation.
         """
         return _SHUFFLED[self.kind](self, partner_PN)
+
+    def only(self, ids: Iterable[str]) -> "Experiment":
+        """The experiment restricted to some sequences."""
+        chosen = set(ids)
+        sequences, evaluations = (
+            table[table["sequence"].isin(chosen)].reset_index(drop=True) for table in (self.sequences, self.evaluations)
+        )
+        return replace(self, sequences=sequences, evaluations=evaluations)
 
     def codes(self) -> NDArray[np.int64]:
         """Row in `sequences` of each evaluation's sequence."""
@@ -196,12 +204,11 @@ def load(
     if not evaluated:
         raise InputError("at least one evaluated sequence is needed, the run has none: run the search first")
     sequences, found = run.sequences(), _costs(run, costs)
-    evaluations = evaluations[evaluations["sequence"].isin(evaluated)].reset_index(drop=True)
     if costs is not None:  # others than the run's own
         allocations = evaluations["allocation"]
         evaluations = evaluations.assign(cost=found.of_each(allocations) if found else allocations.map(len))
-    return Experiment(
-        sequences=sequences[sequences["sequence"].isin(evaluated)].reset_index(drop=True),
+    experiment = Experiment(
+        sequences=sequences,
         evaluations=evaluations,
         layers=run.units,
         unit=run.unit,
@@ -216,6 +223,7 @@ def load(
         exhausted=_exhausted(run, metric.name, float(tolerance)),
         costs=found,
     )
+    return experiment.only(evaluated)
 
 
 def _costs(run: Run, wanted: Costs | str | None) -> Costs | None:

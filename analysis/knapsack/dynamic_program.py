@@ -10,8 +10,8 @@ from functools import partial
 
 import numpy as np
 
-from analysis.grouping import CostArray, FloatArray, IntArray
-from analysis.knapsack.items import Items, Solution, pieces
+from analysis.grouping import FloatArray, IntArray
+from analysis.knapsack.items import Items, Solution, pieces, undominated
 
 __all__ = ["solve_in_steps", "work"]
 
@@ -52,21 +52,14 @@ def solve_in_steps(items: Items, step: float) -> Solution:
         cost = base.sum() + points * np.asarray(step, dtype=base.dtype)
     else:
         cost = sum(items.cost_NK[n, column_P] for n, column_P in programme.backtrack(points))
-        points, cost = _rising(points, cost, total[points])
+        kept = undominated(cost, total[points])  # rounded, the points were in another order
+        points, cost = points[kept], cost[kept]
     return Solution(
         cost=cost,
         quality=total[points],
         choose=partial(_chosen, programme, points),
         shift=0.0 if exact else len(items.cost_NK) * step,
     )
-
-
-def _rising(points: IntArray, cost: CostArray, quality: FloatArray) -> tuple[IntArray, CostArray]:
-    """Points and costs without those matched by a cheaper point: rounded, they were in another order."""
-    order = np.lexsort((-quality, cost))
-    ordered = quality[order]
-    kept = order[np.append(True, ordered[1:] > np.maximum.accumulate(ordered)[:-1])]
-    return points[kept], cost[kept]
 
 
 class _Programme:

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from analysis.grouping import FloatArray, IntArray
-from analysis.knapsack.items import Items, pieces
+from analysis.knapsack.items import Items, pieces, undominated
 from analysis.knapsack.relaxation import Envelope, bought
 
 __all__ = ["Closed", "best_within", "cheapest_with"]
@@ -192,10 +192,8 @@ class _Search:
                 self._best_N[n], state = column_S[state], parent_S[state]
 
     def _thin_out(self) -> None:
-        """Keeps partial assignments that no other one matches in both, and that may still lead to a better assignment."""
-        order = np.lexsort((-self._value_S, self._weight_S))
-        value = self._value_S[order]
-        kept = order[np.append(True, value[1:] > np.maximum.accumulate(value)[:-1])]
+        """Keeps partial assignments that no other one matches in both, and that may still lead to a better one."""
+        kept = undominated(self._weight_S, self._value_S)
         loss = self._slope * self._weight_S[kept] - self._value_S[kept]
         kept, loss = kept[loss < self._margin], loss[loss < self._margin]
         if len(kept) > STATES:

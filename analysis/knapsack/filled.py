@@ -15,7 +15,7 @@ from functools import partial
 import numpy as np
 
 from analysis.grouping import FloatArray, IntArray
-from analysis.knapsack.items import Solution
+from analysis.knapsack.items import Solution, undominated
 from analysis.knapsack.relaxation import Envelope, bought
 
 __all__ = ["solve_filled"]
@@ -54,9 +54,7 @@ def solve_filled(hull: Envelope, bound: Solution, step: float | None) -> Solutio
     found = [_breakpoints(bound)]
     found += [points for first in range(0, len(coarse), PIECE) for points in filling.between(coarse[first:][:PIECE])]
     cost, quality, segments, swap = (np.concatenate(column) for column in zip(*found, strict=True))
-    order = np.lexsort((-quality, cost))
-    ordered = quality[order]
-    order = order[np.append(True, ordered[1:] > np.maximum.accumulate(ordered)[:-1])]
+    order = undominated(cost, quality)
     return Solution(
         cost=cost[order],
         quality=quality[order],

@@ -8,7 +8,7 @@ import pandas as pd
 
 from analysis.grouping import BoolArray, CostArray, FloatArray, Groups, IntArray, group
 
-__all__ = ["Items", "Levels", "Solution", "levels", "pieces", "quality_by_cost"]
+__all__ = ["Items", "Levels", "Solution", "levels", "pieces", "quality_by_cost", "undominated"]
 
 NOWHERE = np.iinfo(np.int64).max
 """Placeholder while the lowest evaluation number is determined."""
@@ -150,6 +150,13 @@ def quality_by_cost(
 
 PIECE = 100_000
 """Items processed at a time."""
+
+
+def undominated(cost: CostArray, quality: FloatArray) -> IntArray:
+    """Indices of the points that no cheaper or equally dear one matches in quality, by rising cost."""
+    order = np.lexsort((-quality, cost))
+    ordered = quality[order]
+    return order[np.append(True, ordered[1:] > np.maximum.accumulate(ordered)[:-1])]
 
 
 @dataclass(frozen=True, kw_only=True)

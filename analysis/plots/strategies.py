@@ -1,7 +1,6 @@
 """The figure of search strategies: budgets found against evaluations spent, one curve per run."""
 
 from collections.abc import Sequence
-from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -65,14 +64,7 @@ def _comparable(experiments: list[Experiment]) -> list[Experiment]:
     shared = {name for name, _ in set(keys[0]).intersection(*keys[1:])}
     if not shared:
         raise MissingError("runs of the same sequences are needed, these share none: give runs of one data set")
-    return [
-        replace(
-            one,
-            sequences=one.sequences[one.sequences["sequence"].isin(shared)].reset_index(drop=True),
-            evaluations=one.evaluations[one.evaluations["sequence"].isin(shared)].reset_index(drop=True),
-        )
-        for one in experiments
-    ]
+    return [one.only(shared) for one in experiments]
 
 
 def _labels(sources: Sequence[Source]) -> list[str]:

@@ -1,9 +1,8 @@
 """A run as a whole and per task, each part summarised separately."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
-import numpy as np
 import pandas as pd
 
 from analysis.experiment import Experiment
@@ -64,7 +63,7 @@ def parts_of(
     names = task_names(experiment.sequences)
     found = []
     for name in ["", *filter(None, names.unique())]:
-        own = _only(experiment, names == name) if name else experiment
+        own = experiment.only(experiment.sequences["sequence"][names == name]) if name else experiment
         found.append(
             Part(
                 name=name,
@@ -75,13 +74,3 @@ def parts_of(
         )
         advance(1, name or "all sequences")
     return found
-
-
-def _only(experiment: Experiment, chosen: pd.Series) -> Experiment:
-    sequences = experiment.sequences[chosen.to_numpy()]
-    mine = np.isin(experiment.codes(), np.flatnonzero(chosen.to_numpy()))
-    return replace(
-        experiment,
-        sequences=sequences.reset_index(drop=True),
-        evaluations=experiment.evaluations[mine].reset_index(drop=True),
-    )

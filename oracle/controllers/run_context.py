@@ -1,7 +1,7 @@
 """Input of a controller comparison: a run, its model, and its sequences with the full model's outputs."""
 
 from collections.abc import Sequence as Seq
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
@@ -73,7 +73,7 @@ class RunContext:
         return cls(
             run=run,
             engine=engine,
-            experiment=_only(experiment, list(examples)),
+            experiment=experiment.only(examples),
             sequences=[one.sequence for one in chosen],
             examples=examples,
         )
@@ -92,13 +92,3 @@ class RunContext:
     def ids(self) -> list[str]:
         """Ids of the sequences."""
         return [sequence.id for sequence in self.sequences]
-
-
-def _only(experiment: analysis.Experiment, ids: list[str]) -> analysis.Experiment:
-    if len(ids) == len(experiment.sequences):
-        return experiment
-    rows = {
-        name: table[table["sequence"].isin(ids)].reset_index(drop=True)
-        for name, table in (("sequences", experiment.sequences), ("evaluations", experiment.evaluations))
-    }
-    return replace(experiment, sequences=rows["sequences"], evaluations=rows["evaluations"])

@@ -1,7 +1,4 @@
-"""One token, decoded again and again behind the same context: whole, in parts, or only its keys and values.
-
-Shapes: B batch, T tokens, C context, D hidden width.
-"""
+"""One token, decoded repeatedly after the same context: whole, in parts, or only its keys and values."""
 
 import time
 from collections.abc import Sequence as Seq
@@ -20,18 +17,18 @@ from oracle.models.layer_call import Call
 __all__ = ["Bench"]
 
 TOKENS_AT_ONCE = 2048
-"""Of the context, when it is read: bounds the activations."""
+"""Tokens of the context per pass: bounds the activations."""
 
 
 class Bench:
-    """One token behind a context, to be decoded as often as wanted.
+    """One token after a context, to be decoded repeatedly.
 
     The cache is not advanced, so that each repetition writes the same slot. For use in inference mode.
 
     Args:
         decoder: the model.
         calls: the units' executions, in order.
-        conditions: context and batch; the tokens are random, since experts are chosen by them.
+        conditions: context and batch; the tokens are random, since they select experts.
     """
 
     def __init__(self, decoder: Decoder, calls: Seq[Call], conditions: Conditions) -> None:
@@ -75,7 +72,7 @@ class Bench:
         return clock.lap().laps()
 
     def states(self) -> list[float]:
-        """Keys and values of each layer, in ms: the layer runs up to them, as it does for tokens that skip it."""
+        """Keys and values of each layer, in ms: the layer runs up to them, as for tokens that skip it."""
         position = torch.full((1, 1), self._cache.length, device=self._decoder.device)
         step = self._decoder.begin(self._token_B1, cache=self._cache, positions_RT=position)
         self._cache.states_only = True
@@ -90,10 +87,10 @@ class Bench:
 
 
 class _TokenCache(RowCache):
-    """A cache whose steps are the layers, whoever runs them.
+    """A cache whose steps are the layers, for any caller.
 
     Attributes:
-        states_only: whether a layer is to stop once its keys and values are known.
+        states_only: whether a layer stops once its keys and values are known.
     """
 
     states_only = False
@@ -110,11 +107,7 @@ class _TokenCache(RowCache):
 
 
 class _Clock:
-    """Times of laps; on a GPU by its own clock, so that nothing waits between laps.
-
-    Args:
-        device: that works.
-    """
+    """Lap times; on a GPU by its own clock, so that nothing waits between laps."""
 
     def __init__(self, device: torch.device) -> None:
         self._device = device

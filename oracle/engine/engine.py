@@ -3,6 +3,7 @@
 import math
 from collections.abc import Iterator
 from collections.abc import Sequence as Seq
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -367,3 +368,10 @@ class Engine:
     def _fed(self, prompt: PromptState, known: int) -> int:
         """Tokens of a pass that scores a continuation of so many tokens."""
         return max(1, known - 1) + (0 if self.shared_prompt else prompt.length)
+
+
+class FixedLengthEngine(Engine):
+    """An engine for timing: without stop tokens, so that batches stay whole, and without reruns for near-ties."""
+
+    def _settings(self, rows: int) -> Settings:
+        return replace(super()._settings(rows), stop=frozenset(), tie=-1.0)

@@ -1,7 +1,4 @@
-"""What the full model shows of a sequence: how long, how sure, and what it makes of the prompt.
-
-Shapes: T tokens, V vocabulary, D hidden width.
-"""
+"""Features of a sequence under the full model: lengths, confidence, and the prompt's hidden state."""
 
 from collections.abc import Sequence as Seq
 from typing import Any
@@ -22,13 +19,7 @@ __all__ = ["measure_features"]
 
 @torch.inference_mode()
 def measure_features(engine: Engine, originals: Seq[SearchedSequence], advance: Advance) -> pa.Table:
-    """One row a sequence; see `oracle.measure.tables`.
-
-    Args:
-        engine: runs the model under the run's settings.
-        originals: the sequences.
-        advance: told of each sequence.
-    """
+    """One row per sequence; see `oracle.measure.tables`."""
     rows = []
     for original in originals:
         rows.append(_of_one(engine, original))
@@ -56,7 +47,9 @@ def _of_one(engine: Engine, original: SearchedSequence) -> dict[str, Any]:
 
 
 def _distributions(engine: Engine, hidden_TD: Tensor, tokens: Seq[int]) -> tuple[Tensor, Tensor, Tensor]:
-    """Log-probability of each token and entropy of each distribution, in nats, and the first distribution's logs."""
+    """Log-probability of each token and entropy of each distribution, in nats, and the first distribution's
+    log-probabilities.
+    """
     gold: list[Tensor] = []
     entropy: list[Tensor] = []
     first_V: Tensor | None = None

@@ -1,4 +1,4 @@
-"""Measures a stored run: loads its model once, writes tables that nobody needs the model for again."""
+"""Measures a stored run: loads its model once and writes tables that are later read without it."""
 
 from collections.abc import Sequence as Seq
 from dataclasses import asdict
@@ -42,16 +42,17 @@ def due(
     sizes: Sizes | None = None,
     originals: Seq[SearchedSequence] | None = None,
 ) -> list[str]:
-    """The tables that are to be measured: of those asked for the ones that are not there, or of something else.
+    """The tables to measure: those asked for that are missing, or of other sizes.
 
     Args:
         run: the run.
-        only: the tables asked for; all by default.
-        again: measure them even so.
-        sizes: how much is to be measured.
+        only: the tables asked for; empty for all.
+        again: whether to repeat valid measurements.
+        sizes: sizes of the measurements.
+        originals: the run's sequences, if already read.
 
     Raises:
-        InputError: if there is no such table.
+        InputError: if a table is unknown.
     """
     for name in only:
         if name not in TABLES:
@@ -71,22 +72,22 @@ def measure_run(
     store: HiddenStore | None = None,
     watch: Watch = silent,
 ) -> dict[str, Path]:
-    """Measures what a run lacks and writes it into `RUN/measures/`.
+    """Measures the missing tables of a run and writes them into `RUN/measures/`.
 
     Args:
         folder: the run.
-        model: the run's model, if it is loaded already; otherwise it is loaded by the name in the run, if it is needed.
-        only: tables of `TABLES` to measure; all by default.
-        again: measure also what is there and still valid.
-        sizes: how much is measured.
-        store: keeps hidden states; those of the search are found there.
+        model: the run's model, if already loaded; otherwise loaded by the name in the run, if needed.
+        only: tables of `TABLES` to measure; empty for all.
+        again: whether to repeat valid measurements.
+        sizes: sizes of the measurements.
+        store: hidden states, including those of the search.
         watch: shows progress.
 
     Returns:
         The path of every table asked for.
 
     Raises:
-        InputError: if the run has no evaluations, the model is not the run's, or somebody is writing the run.
+        InputError: if the run has no evaluations, the model is not the run's, or another process is writing the run.
     """
     run, sizes = Run.open(folder), sizes or Sizes()
     originals = searched_sequences(run)
@@ -121,7 +122,7 @@ def _measured(
 
 
 def _tables(run: Run, name: str, originals: Seq[SearchedSequence], sizes: Sizes) -> DerivedTables:
-    """The store of a table, whose key has all that it depends on but the machine."""
+    """The store of a table; its key holds everything that the table depends on except the machine."""
     ids = [original.sequence.id for original in originals]
     matter = {size: getattr(sizes, size) for size in MATTERS[name]}
     key = key_of(VERSION, run.manifest["model"], run.manifest["config"], run.manifest.get("data"), ids, matter)
@@ -129,6 +130,6 @@ def _tables(run: Run, name: str, originals: Seq[SearchedSequence], sizes: Sizes)
 
 
 def _about(name: str, engine: Engine, sizes: Sizes) -> dict[str, object]:
-    """What the metadata of a table says beside what the run says."""
+    """Entries of a table's metadata besides the run's."""
     machine = engine.model.machine
     return {"table": name, "sizes": asdict(sizes), "device": machine.place, "machine": machine.to_dict()}

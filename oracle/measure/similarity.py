@@ -1,10 +1,8 @@
-"""How close the last hidden state comes to the full model's with fewer layers, for skipping and for early exit.
+"""Similarity of the last hidden state to the full model's with fewer layers, for skipping and for early exit.
 
-Teacher-forced: whatever runs is fed the full model's own output, so that the states at a position are of the same text
+Teacher-forced: all passes are fed the full model's own output, so that the states at a position are of the same text
 and differ by the layers alone. Early exit after k layers leaves the full model's own state at that depth, since no
-layer sees what later ones make of a token: one pass of the full model has them all.
-
-Shapes: T tokens, D hidden width, B budgets.
+layer depends on later ones: one pass of the full model computes them all.
 """
 
 from collections.abc import Sequence as Seq
@@ -35,16 +33,10 @@ def measure_similarity(
 ) -> pa.Table:
     """Cosine and relative error of the final hidden state, after the final norm, against the full model's.
 
-    In scope `decode` the first token comes from the prompt's full-depth pass whatever the allocation and has no row.
-
-    Args:
-        engine: runs the model under the run's settings.
-        originals: the sequences.
-        budgets: units that run.
-        advance: told of each sequence.
+    In scope `decode` the first token comes from the prompt's full-depth pass under any allocation and has no row.
 
     Returns:
-        A row for each sequence, kind, budget and token; see `oracle.measure.tables`.
+        One row per sequence, kind, budget (units that run) and token; see `oracle.measure.tables`.
     """
     tables = []
     for original in originals:

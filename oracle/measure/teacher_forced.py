@@ -16,21 +16,22 @@ HEAD_ROWS = 64
 
 
 def states_of(engine: Engine, original: SearchedSequence, allocation: Allocation) -> States:
-    """The states of the full model's output under an allocation, out of the engine's store where it has them.
+    """The states of the full model's output under an allocation, from the engine's store if available.
 
-    All tokens are fed, the last one too, as searches do: so they find each other's states.
+    All tokens are fed, the last one too, as in searches, so that both find each other's states.
     """
     return engine.hidden.states(engine.encode(original.sequence.prompt), original.tokens, allocation)
 
 
 def predicting(states: States, depth: int, *, from_prompt: bool) -> Tensor:
-    """The states after so many units at the positions that predict the tokens of the output (T D).
+    """The states after `depth` units, skipped ones included, at the positions that predict the tokens of the output (T
+    D).
 
     Args:
         states: of all tokens of the output.
-        depth: units passed, skipped ones included.
+        depth: number of units passed.
         from_prompt: whether to begin with the prompt's last position, which predicts the first token; in scope `decode`
-            that is the full model's whatever the allocation.
+            that is the full model's under any allocation.
     """
     generated_TD = states.generated.after(depth)[:-1]
     return torch.cat([states.prompt.after(depth)[-1:], generated_TD]) if from_prompt else generated_TD

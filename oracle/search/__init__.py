@@ -1,4 +1,4 @@
-"""Search strategies: ask for allocations, tell the outcomes. No torch, no files."""
+"""Search strategies: ask for allocations, tell the outcomes. Imports no torch and writes no files."""
 
 from oracle.search.archive import Archive
 from oracle.search.enumeration import Spread

@@ -1,7 +1,4 @@
-"""Which masks are worth evaluating next, according to a model of the quality.
-
-Shapes: N masks evaluated, M masks considered, F free units, T opinions on what each unit is worth.
-"""
+"""Candidate masks for the next batch, ranked by a model of the quality."""
 
 from itertools import chain
 
@@ -15,25 +12,20 @@ from oracle.types import Allocation
 __all__ = ["Promising"]
 
 GREEDS = (0.0, 1.0, 3.0)
-"""Powers of what a mask would save by which its chance is weighed, in turn: sure small steps and bold ones."""
+"""Exponents on the saving in the acquisition score, cycled within a batch: from small, likely steps to large ones."""
 
 POOL = 256
-"""Random masks that are considered, and the most promising of all that a batch is chosen from."""
+"""Number of random candidates, and of the best candidates from which a batch is chosen."""
 
 CLIMBS = 3
-"""How often the neighbours of the most promising masks are considered too."""
+"""Number of times that the neighbours of the best candidates are added."""
 
 LIMIT = 400
-"""Outcomes that the model learns from: those whose quality is nearest to the threshold."""
+"""Maximum number of outcomes that the model is fitted to: those of quality nearest to the threshold."""
 
 
 class Promising:
-    """Untested masks that cost less than the incumbent, as an archive stands.
-
-    Args:
-        problem: whose archive has the full allocation.
-        rng: draws masks to consider.
-    """
+    """Untested masks that cost less than the incumbent, given an archive that holds the full allocation."""
 
     def __init__(self, problem: Problem, rng: np.random.Generator) -> None:
         space, archive = problem.space, problem.archive
@@ -45,7 +37,7 @@ class Promising:
         self._cost_F = np.array(space.costs)[self._free]
         self._room = space.cost(archive.upper.allocation) - space.cost(space.mask(frozenset()))
         self._open_K = np.array([not archive.exhausted(count) for count in range(len(self._free) + 1)])
-        # Sorted, for sums of floats depend on their order.
+        # Sorted, because sums of floats depend on their order.
         masks = [one for one in sorted(archive.outcomes) if archive.free_count(one) is not None]
         runs = np.zeros((len(masks), space.units), dtype=bool)
         runs[np.repeat(np.arange(len(masks)), [len(mask) for mask in masks]), list(chain.from_iterable(masks))] = True
@@ -55,7 +47,7 @@ class Promising:
         self._model = Surrogate(self._tested_NF[near], self._quality_N[near], archive.least, _worth(problem))
 
     def best(self, count: int) -> list[Allocation]:
-        """At most `count` of them, each promising in its turn, if those before it are evaluated."""
+        """At most `count` of them, each the best candidate once those before it are evaluated."""
         pool_MF = self._new(np.vstack([self._random(), *(_around(row) for row in self._cheapest_best())]))
         for _ in range(CLIMBS):
             pool_MF = self._new(np.vstack([pool_MF, *(_around(row) for row in self._top(pool_MF, each=2))]))
@@ -75,7 +67,7 @@ class Promising:
         return within_NF[within_NF @ self._cost_F <= self._room + COST_SLACK][:4]
 
     def _new(self, kept_MF: Masks) -> Masks:
-        """The untested masks among some that cost less than the incumbent, each once."""
+        """The distinct untested masks that cost less than the incumbent."""
         cheaper_M = kept_MF @ self._cost_F < self._room - COST_SLACK
         kept_MF = kept_MF[cheaper_M & self._open_K[kept_MF.sum(axis=1)]]
         packed = np.packbits(np.vstack([self._tested_NF, kept_MF]), axis=1)
@@ -86,7 +78,7 @@ class Promising:
         return np.log(self._room - kept_MF @ self._cost_F)
 
     def _top(self, kept_MF: Masks, each: int) -> Masks:
-        """The most promising masks by each of the greeds."""
+        """The best masks by each exponent."""
         if not len(kept_MF):
             return kept_MF
         chance_M, saving_M = self._model.log_chance(kept_MF), self._log_saving(kept_MF)
@@ -102,7 +94,7 @@ def _around(kept_F: Masks) -> Masks:
 
 
 def _worth(problem: Problem) -> Floats:
-    """What each free unit may be worth: all the same, or as hints and other sequences say."""
+    """Estimates of each free unit's worth: equal worth, and those of hints and of other sequences."""
     free = list(problem.space.free)
     opinions = [np.ones(problem.space.units)]
     if problem.hints is not None and problem.hints.influence:

@@ -15,36 +15,18 @@ from oracle.utils.text import nearest_hint
 __all__ = ["STRATEGIES", "get_strategy", "make"]
 
 
-def _table(*strategies: type[Strategy]) -> dict[str, type[Strategy]]:
-    return {strategy.name: strategy for strategy in strategies}
+_FIRST: tuple[type[Strategy], ...] = (Auto, ByBudget, Exhaustive, Families, Random, Spread, Greedy, Beam, Local)
+_THEN: tuple[type[Strategy], ...] = (Influence, Dp, Transfer, Tpe, MultiTpe, Nsga2, Cola, DrLlm)
 
-
-STRATEGIES: dict[str, type[Strategy]] = _table(
-    Auto,
-    ByBudget,
-    Exhaustive,
-    Families,
-    Random,
-    Spread,
-    Greedy,
-    Beam,
-    Local,
-    Influence,
-    Dp,
-    Transfer,
-    Tpe,
-    MultiTpe,
-    Nsga2,
-    Cola,
-    DrLlm,
-)
+STRATEGIES = {strategy.name: strategy for strategy in (*_FIRST, *_THEN)}
+"""The strategies by name, in the order of the help."""
 
 
 def get_strategy(name: str) -> type[Strategy]:
-    """The strategy of that name.
+    """The strategy of a name.
 
     Raises:
-        InputError: no strategy has that name; lists the known ones and the nearest.
+        InputError: if no strategy has that name; lists the known ones and the nearest.
     """
     if name in STRATEGIES:
         return STRATEGIES[name]
@@ -53,9 +35,9 @@ def get_strategy(name: str) -> type[Strategy]:
 
 
 def make(name: str, problem: Problem, **settings: Any) -> Strategy:
-    """A search of that name for a problem, with settings of its own such as the samplers' `storage`.
+    """Creates a search for a problem, with settings of its own such as the samplers' `storage`.
 
     Raises:
-        InputError: no strategy has that name, or the problem lacks what it needs.
+        InputError: if no strategy has that name, or the problem lacks its required input.
     """
     return get_strategy(name)(problem, **settings)

@@ -1,6 +1,6 @@
-"""A Gaussian process over skip masks: which of the untested ones are likely to qualify.
+"""A Gaussian process over skip masks: predicts which untested ones qualify.
 
-Shapes: N masks evaluated, M masks asked about, B masks of a batch, F free units, T ways to weigh the units.
+Shapes: A masks evaluated, M masks considered, X estimates of the units' worth, Y masks of a batch.
 """
 
 import math
@@ -19,27 +19,27 @@ Floats = NDArray[np.float64]
 Masks = NDArray[np.bool_]
 
 REACHES = (0.15, 0.4, 1.0, 2.5)
-"""Distances, in shares of F, over which qualities are alike: the longer, the nearer the model is to an additive one."""
+"""Correlation lengths, in multiples of F: the longer, the closer the model is to an additive one."""
 
 NOISES = (1e-4, 0.05)
-"""Share of the variance that no mask nearby explains: smooth qualities, or ones that come in steps."""
+"""Shares of the variance not explained by nearby masks: smooth qualities, or stepwise ones."""
 
 BAND = 0.1
-"""Width, in shares of all that the units are worth, over which mean and spread are averaged."""
+"""Bandwidth, as a share of the total worth of the units, over which mean and spread are averaged."""
 
 DOUBT = 2.0
-"""How many masks' worth of the overall spread is mixed into the spread at each level."""
+"""Weight, in masks, of the overall spread in the spread at each level."""
 
 GUESSES = 12
-"""Times that the qualities of dropped masks are estimated from one another; more change little."""
+"""Number of iterations that estimate the qualities of dropped masks; more change little."""
 
 
 @dataclass(frozen=True)
 class _Level:
     """Mean and spread of the quality against the share of the units' worth that a mask keeps.
 
-    Outputs of a few units are all alike, and bad; those of almost all units differ. A process of one variance for both
-    would expect miracles of the former.
+    Outputs of a few units are all alike, and bad; those of almost all units differ. A process with one variance for
+    both would overestimate the former.
     """
 
     share_N: Floats
@@ -67,7 +67,7 @@ class _Level:
 
 @dataclass(frozen=True)
 class _Fit:
-    """What explains the qualities: a level, and around it a process of a reach, a noise and a scale."""
+    """A fitted model: a level, and around it a process with a correlation length, a noise and a scale."""
 
     worth_F: Floats
     level: _Level
@@ -83,16 +83,16 @@ class Surrogate:
     """Quality as a level plus a process whose correlation falls with the number of units that differ.
 
     exp(-distance / reach) is a product over units, so it contains interactions of every order, with weights that fall
-    with the order. Reach, noise and the weighing of units are those of the highest marginal likelihood (Rasmussen &
-    Williams 2006, ch. 5). Of a dropped mask it is known only that its quality is below the threshold; what the others
-    let expect of it under that condition stands in for it (mean of the truncated normal distribution around the
-    leave-one-out prediction, their ch. 5.4.2).
+    with the order. Reach, noise and the worth of units are those of the highest marginal likelihood (Rasmussen &
+    Williams 2006, ch. 5). A dropped mask's quality is only known to be below the threshold; it is replaced by its
+    conditional expectation given the others (mean of the truncated normal distribution around the leave-one-out
+    prediction, their ch. 5.4.2).
 
     Args:
         kept_NF: masks that were evaluated.
         quality_N: their qualities, minus infinity where one was dropped.
-        threshold: the quality that has to be reached.
-        worth_TF: how much each unit may be worth, one row an opinion; each sums to 1.
+        threshold: the quality required.
+        worth_TF: estimates of each unit's worth, one per row; each sums to 1.
     """
 
     def __init__(self, kept_NF: Masks, quality_N: Floats, threshold: float, worth_TF: Floats) -> None:
@@ -111,14 +111,15 @@ class Surrogate:
         return self._log_chance(mean_M, spread_M * np.sqrt(self._fit.scale * left_M))
 
     def choose(self, kept_MF: Masks, bonus_BM: Floats) -> list[int]:
-        """B different rows, each of the highest log chance + bonus once those chosen before are evaluated.
+        """Distinct rows, one per row of bonuses, each of the highest log chance + bonus once those before it are
+        evaluated.
 
-        What a chosen one will turn out to be is taken to be its mean, which leaves the means but lowers the deviations
-        near it (Desautels et al. 2014): so the masks of a batch do not all test the same guess.
+        A chosen mask's outcome is taken to be its mean, which leaves the means but lowers the deviations near it
+        (Desautels et al. 2014): so the masks of a batch do not all test the same guess.
 
         Args:
-            kept_MF: the masks to choose from, at least B.
-            bonus_BM: what is added to the log chance of each, for each choice.
+            kept_MF: the masks to choose from, at least as many as rows of bonuses.
+            bonus_BM: added to the log chance of each mask, per choice.
         """
         kept = kept_MF.astype(float)
         mean_M, spread_M, white_NM = self._predict(kept)
@@ -157,14 +158,14 @@ class Surrogate:
         return max(fits, key=lambda fit: fit.likelihood)
 
     def _estimate(self, quality_N: Floats, dropped_N: Masks) -> Floats:
-        """The qualities, with what is to be expected in the place of the dropped ones."""
+        """The qualities, with expectations in place of the dropped ones."""
         known = quality_N[~dropped_N]
         below = known[known < self._threshold]
         start = below.mean() if len(below) else self._threshold - max(known.std(), 1e-3)
         quality_N = np.where(dropped_N, start, quality_N)
         fit = self._best(quality_N)
         precision_N = np.diag(cho_solve((fit.chol_NN, True), np.eye(len(quality_N)), check_finite=False))
-        # The deviations stay: estimates that hang together would lower them, until all drift to the threshold.
+        # The deviations stay fixed: correlated estimates would lower them, until all drift to the threshold.
         _, spread_N = fit.level.known
         deviation_N = spread_N * np.sqrt(fit.scale / precision_N)
         for _ in range(GUESSES):
