@@ -1,4 +1,7 @@
-"""Paired comparison of two or more runs on the same sequences: size and certainty of the differences."""
+"""Paired comparison of two or more runs on the same sequences: size and certainty of the differences.
+
+In shapes, X is the tests of a table.
+"""
 
 from collections.abc import Mapping, Sequence
 from itertools import combinations
@@ -118,9 +121,7 @@ def compare_two(folder: Path, against: Path, criterion: str | None = None) -> di
         "against": float(pairs["fraction_against"].mean()),
         "difference": float(difference_N.mean()),
         "interval": mean_interval(difference_N, resamples=RESAMPLES, seed=mine.seed),
-        "lower": int((difference_N < 0).sum()),
-        "equal": int((difference_N == 0).sum()),
-        "higher": int((difference_N > 0).sum()),
+        **_counts(difference_N),
         "zero_quality": int(pairs["zero_quality"].sum()),
         "sequences": rows.to_dict("records"),
     }
@@ -174,13 +175,16 @@ def _row(first_N: FloatArray, second_N: FloatArray, *, resamples: int, seed: int
         "difference": difference_N.mean(),
         "low": low,
         "high": high,
-        "lower": int((difference_N < 0).sum()),
-        "equal": int((difference_N == 0).sum()),
-        "higher": int((difference_N > 0).sum()),
+        **_counts(difference_N),
         "cohen_d": difference_N.mean() / deviation if deviation > 0 else np.nan,
         "rank_biserial": rank_biserial,
         "p": p,
     }
+
+
+def _counts(difference_N: FloatArray) -> dict[str, int]:
+    signs = np.sign(difference_N).tolist()
+    return {"lower": signs.count(-1), "equal": signs.count(0), "higher": signs.count(1)}
 
 
 def _signed_rank(difference_N: FloatArray) -> tuple[float, float]:
@@ -194,11 +198,11 @@ def _signed_rank(difference_N: FloatArray) -> tuple[float, float]:
     return float((np.sign(left) * rank).sum() / rank.sum()), float(wilcoxon(left).pvalue)
 
 
-def holm(p_T: FloatArray) -> FloatArray:
+def holm(p_X: FloatArray) -> FloatArray:
     """P-values corrected for their number: step-down Bonferroni (Holm 1979)."""
-    order = np.argsort(p_T, kind="stable")
-    stepped = np.maximum.accumulate(p_T[order] * np.arange(len(p_T), 0, -1))
-    corrected = np.empty(len(p_T))
+    order = np.argsort(p_X, kind="stable")
+    stepped = np.maximum.accumulate(p_X[order] * np.arange(len(p_X), 0, -1))
+    corrected = np.empty(len(p_X))
     corrected[order] = np.minimum(stepped, 1.0)
     return corrected
 

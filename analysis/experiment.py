@@ -86,15 +86,11 @@ class Experiment:
         return self.costs.of_each([order[:k].tolist() for k in range(self.layers + 1)])
 
     def shuffled_quality(self, partner_PN: NDArray[np.int64]) -> NDArray[np.float64]:
-        """Quality of every evaluation against the references of another sequence, shape (P, E), in the order of
-        `evaluations`.
+        """Quality of every evaluation against the references of another sequence (P E).
 
         Kind `text`: the partner's references. `tokens`: the full model's output on the partner. `choice`: the index of
         the partner's right answer, modulo the number of own choices. `likelihood`: the stored value against one other
-        sequence, so P is 1 for any input.
-
-        Args:
-            partner_PN: row of each sequence's partner in `sequences`, per permutation.
+        sequence, so P is 1 for any input. `partner_PN` holds the row of each sequence's partner in `sequences`.
         """
         return _SHUFFLED[self.kind](self, partner_PN)
 

@@ -39,11 +39,7 @@ class Groups:
 
 
 def group(evaluations: pd.DataFrame, metric: str) -> Groups:
-    """Groups evaluations by sequence.
-
-    Args:
-        evaluations: one row per evaluation: `sequence`, `number`, `cost` and a column `metric`.
-        metric: column with the quality.
+    """Groups evaluations (`sequence`, `number`, `cost` and the column `metric`) by sequence.
 
     Raises:
         InputError: if a sequence lacks its full-model evaluation or has several, or a quality is missing.
@@ -90,9 +86,7 @@ def flatten(allocations: pd.Series) -> tuple[IntArray, IntArray]:
 
 
 def allocation_keys(allocations: pd.Series) -> tuple[IntArray, BoolArray]:
-    """Code of each allocation, equal for equal ones, and whether it is a skip mask (strictly rising) rather than a
-    layer path.
-    """
+    """Code per allocation, equal for equal ones, and whether it is a skip mask (strictly rising), not a layer path."""
     layers, length_E = flatten(allocations)
     end_E = np.cumsum(length_E)
     start_E = end_E - length_E

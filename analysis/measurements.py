@@ -1,4 +1,8 @@
-"""Tables that `oracle measure` wrote into a run: similarity, features, throughput. Read without the model."""
+"""Tables that `oracle measure` wrote into a run: similarity, features, throughput. Read without the model.
+
+Each reader returns None if its table was not measured, and raises `InputError` if the folder is not a run or the table
+is damaged. `attrs["provenance"]` of a table describes the measurement and the machine.
+"""
 
 import json
 from pathlib import Path
@@ -19,17 +23,11 @@ def similarity(folder: Path | str) -> pd.DataFrame | None:
     Teacher-forced on the full model's own output, after the final norm. In scope `decode` the first token has no row:
     it is the full model's under any allocation.
 
-    Args:
-        folder: the run.
-
     Returns:
         One row per sequence, kind, budget and token: `sequence`; `kind` (`skip`: unified skipping, `exit`: the first
         layers); `budget`, number of units that ran; `token`, index of the output token that the state predicts, from 0;
         `cosine`, -1 to 1; `relative_error`, norm of the difference over that of the full model's state; `same_token`,
-        whether it predicts the full model's token. `attrs["provenance"]` describes the measurement.
-
-    Raises:
-        InputError: if the folder is not a run, or the table is damaged.
+        whether it predicts the full model's token.
     """
     return _table(folder, "similarity")
 
@@ -37,17 +35,11 @@ def similarity(folder: Path | str) -> pd.DataFrame | None:
 def features(folder: Path | str) -> pd.DataFrame | None:
     """Features of each sequence under the full model; None if not measured.
 
-    Args:
-        folder: the run.
-
     Returns:
         One row per sequence: `sequence`, `prompt_tokens`, `output_tokens`; of its own output `log_likelihood`
         (nats/token) and `entropy` (nats), means over its tokens; `first_entropy` (nats) and `first_gap` (difference of
         the two highest probabilities) at the first token; `prompt_state`, the hidden state after the middle layer, mean
-        over the prompt's tokens, an array of the hidden width. `attrs["provenance"]` describes the measurement.
-
-    Raises:
-        InputError: if the folder is not a run, or the table is damaged.
+        over the prompt's tokens, an array of the hidden width.
     """
     return _table(folder, "features")
 
@@ -55,16 +47,10 @@ def features(folder: Path | str) -> pd.DataFrame | None:
 def throughput(folder: Path | str) -> pd.DataFrame | None:
     """Tokens per second and quality of the full model and of unified skipping; None if not measured.
 
-    Args:
-        folder: the run.
-
     Returns:
         One row per policy, speed-up and batch: `policy` (`full`, `unified`), `speedup` (nominal), `batch`, `cost` and
         `fraction` as in the run, `tokens_per_second`, `quality` (mean of the run's criterion over `sequences`
-        sequences). `attrs["provenance"]` describes the measurement and the machine.
-
-    Raises:
-        InputError: if the folder is not a run, or the table is damaged.
+        sequences, the same for every batch).
     """
     return _table(folder, "throughput")
 

@@ -1,4 +1,8 @@
-"""Queries on a stored run; every answer is plain data for JSON or a table."""
+"""Queries on a stored run; every answer is plain data for JSON or a table.
+
+Common arguments: `folder`, the run; `criterion`, the metric to read it by (None for its own); `costs`, the cost of the
+units, as for `analysis.load`.
+"""
 
 from pathlib import Path
 from typing import Any
@@ -48,13 +52,7 @@ SERVING = """
 
 
 def budgets(folder: Path, criterion: str | None = None, costs: str | None = None) -> list[dict[str, Any]]:
-    """The minimal budget of every sequence, with its bounds.
-
-    Args:
-        folder: the run.
-        criterion: metric to read the run by; None for its own.
-        costs: cost of the units, as for `analysis.load`.
-    """
+    """The minimal budget of every sequence, with its bounds."""
     experiment = analysis.load(folder, criterion, costs=costs)
     return budget_rows(experiment, analysis.budgets(experiment))
 
@@ -109,20 +107,13 @@ def by_task(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 def oracle_at(folder: Path, budget: float, criterion: str | None = None, costs: str | None = None) -> dict[str, Any]:
-    """The data-set oracle at a mean budget: its mean quality, and the allocation of every sequence.
-
-    Args:
-        folder: the run.
-        budget: mean fraction of the layers, 0 to 1.
-        criterion: metric to read the run by; None for its own.
-        costs: cost of the units, as for `analysis.load`.
-    """
+    """The data-set oracle at a mean fraction of the layers, 0 to 1: its mean quality, and the allocation per sequence."""
     _check_fraction(budget, "--budget")
     experiment = analysis.load(folder, criterion, costs=costs)
     metric = experiment.metric
     evaluations, full_cost = experiment.evaluations, experiment.full_cost
-    items, number_NK = analysis.quality_by_cost(evaluations, full_cost, metric, step=experiment.step)
-    chosen = analysis.assignment(evaluations, number_NK, analysis.oracle_at(items, budget).costs, metric)
+    items, number_NC = analysis.quality_by_cost(evaluations, full_cost, metric, step=experiment.step)
+    chosen = analysis.assignment(evaluations, number_NC, analysis.oracle_at(items, budget).costs, metric)
     full = evaluations.loc[evaluations["number"] == 0, metric].mean()
     return {
         "criterion": metric,
@@ -143,12 +134,7 @@ def sequence_frontier(
 ) -> dict[str, Any]:
     """One sequence: its prompt and references, and each allocation that beats all cheaper ones.
 
-    Args:
-        folder: the run.
-        sequence: id of the sequence.
-        budget: only allocations that cost at most this fraction of the layers.
-        criterion: metric to read the run by; None for its own.
-        costs: cost of the units, as for `analysis.load`.
+    With a budget, only allocations that cost at most this fraction of the layers.
     """
     if budget is not None:
         _check_fraction(budget, "--budget")
@@ -179,14 +165,9 @@ def sequence_frontier(
 
 
 def allocations(folder: Path, count: int, criterion: str | None = None) -> list[dict[str, Any]]:
-    """The allocations that meet the criterion on the most sequences, the cheapest first among equals.
+    """At most `count` allocations that meet the criterion on the most sequences, the cheapest first among equals.
 
     Each was tried on some sequences only; on the others its quality is unknown.
-
-    Args:
-        folder: the run.
-        count: maximum number of allocations.
-        criterion: metric to read the run by; None for its own.
 
     Returns:
         `allocation`, `cost`, `fraction`, `sequences` (number on which it meets the criterion), `share` (of all

@@ -1,6 +1,6 @@
 """Bootstrap intervals over sequences, seeded."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 import numpy as np
 
@@ -10,6 +10,7 @@ from analysis.knapsack.relaxation import Envelope, envelope
 
 __all__ = [
     "CONFIDENCE",
+    "ends",
     "equal_quality_interval",
     "intervals",
     "mean_interval",
@@ -31,6 +32,12 @@ def mean_interval(values_N: FloatArray, *, resamples: int, seed: int) -> tuple[f
     """95 % percentile interval of a mean over sequences; None for fewer than two values or no resamples."""
     found = intervals(values_N, np.mean, resamples=resamples, seed=seed)
     return None if found is None else (float(found[0]), float(found[1]))
+
+
+def ends(values: Iterable[FloatArray], *, seed: int, resamples: int = 1000) -> dict[str, list[float]]:
+    """`low` and `high` ends of `mean_interval` for each of several samples; NaN without an interval."""
+    found = [mean_interval(each, resamples=resamples, seed=seed) or (np.nan, np.nan) for each in values]
+    return {"low": [low for low, _ in found], "high": [high for _, high in found]}
 
 
 def intervals(
@@ -111,13 +118,13 @@ def _relaxed_cost(hull: Envelope, target_N: FloatArray, times_BN: IntArray) -> F
     cost_B = (times_BN @ hull.base_cost).astype(np.float64)
     if not len(hull.cost):
         return cost_B
-    times_BS = times_BN[:, hull.sequence]
-    gained_BS = np.cumsum(times_BS * hull.gain, axis=1)
-    spent_BS = np.cumsum(times_BS * hull.cost, axis=1)
+    times_BJ = times_BN[:, hull.sequence]
+    gained_BJ = np.cumsum(times_BJ * hull.gain, axis=1)
+    spent_BJ = np.cumsum(times_BJ * hull.cost, axis=1)
     # The first segment that reaches the target; rounding may leave the last sum just below it.
-    last_B = np.minimum((gained_BS < need_B[:, None]).sum(axis=1), len(hull.cost) - 1)
+    last_B = np.minimum((gained_BJ < need_B[:, None]).sum(axis=1), len(hull.cost) - 1)
     row = np.arange(len(times_BN))
-    lacking_B = np.clip(gained_BS[row, last_B] - need_B, 0.0, None)
+    lacking_B = np.clip(gained_BJ[row, last_B] - need_B, 0.0, None)
     efficiency_B = hull.gain[last_B] / hull.cost[last_B]
-    spent_B = spent_BS[row, last_B] - lacking_B / efficiency_B
+    spent_B = spent_BJ[row, last_B] - lacking_B / efficiency_B
     return cost_B + np.where(need_B > 0, spent_B, 0.0)

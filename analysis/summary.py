@@ -108,10 +108,10 @@ def summarise(experiment: Experiment, *, bootstrap: int = 1000, permutations: in
     evaluations, full_cost, metric = experiment.evaluations, experiment.full_cost, experiment.metric
     tolerance, seed = experiment.tolerance, experiment.seed
     minimal = budgets(experiment)
-    items, number_NK = quality_by_cost(evaluations, full_cost, metric, step=experiment.step)
+    items, number_NC = quality_by_cost(evaluations, full_cost, metric, step=experiment.step)
     full_N = minimal["full_quality"].to_numpy()
     oracle = equal_quality(items, full_N, tolerance=tolerance)
-    chosen = assignment(evaluations, number_NK, oracle.costs, metric)
+    chosen = assignment(evaluations, number_NC, oracle.costs, metric)
     full_model = evaluations[evaluations["number"] == 0]
     null = null_oracle(experiment, permutations=permutations)
     upper, zero = minimal["upper"].to_numpy(), minimal["zero_quality"].to_numpy()
@@ -158,17 +158,14 @@ def _allocations_per_sequence(evaluations: pd.DataFrame) -> int | float:
 
 
 def end_to_end_fraction(experiment: Experiment, chosen: pd.DataFrame) -> float | None:
-    """Cost of evaluations over the full model's on the same tokens, prompt included; None for ms/token.
+    """Cost of evaluations, one per sequence, over the full model's on the same tokens, prompt included; None for
+    ms/token.
 
     With P prompt tokens, G generated ones and cost c, max(G - 1, 0) tokens are fed back: the first generated token
     comes from the prompt pass. Scope `decode` runs the prompt through all L layers, scope `sequence` through those of
     the allocation. A prompt token costs as much as a generated one, less the overhead of every token (the vocabulary
     head), which is paid once for the first generated token. In ms/token the prompt's tokens run in parallel, in a time
-    that was not measured.
-
-    Args:
-        experiment: the run.
-        chosen: one evaluation per sequence: `sequence`, `number`, `cost`.
+    that was not measured. `chosen` has the columns `sequence`, `number`, `cost`.
     """
     return _end_to_end(experiment, chosen, chosen.assign(cost=experiment.full_cost))
 

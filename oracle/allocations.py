@@ -67,11 +67,11 @@ def cost_of_each(allocations: Iterable[Iterable[int]], prices: Seq[float], overh
     if unknown.any():
         wrong = tuple(map(int, rows[row[unknown][0]]))
         raise InputError(f"an allocation of units 0 to {len(prices) - 1} is required, not {wrong}")
-    cost_E = np.full(len(rows), overhead)
+    cost_A = np.full(len(rows), overhead)
     values, kind = np.unique(prices, return_inverse=True)
     for number, price in enumerate(values):
-        cost_E += price * np.bincount(row[kind[flat] == number], minlength=len(rows))
-    return cost_E
+        cost_A += price * np.bincount(row[kind[flat] == number], minlength=len(rows))
+    return cost_A
 
 
 def _check(layers: int, budget: int) -> None:

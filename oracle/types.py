@@ -1,9 +1,41 @@
-"""Shared value types: sequences, allocations, proposals, outcomes. Imports the standard library only."""
+"""Shared value types: sequences, allocations, proposals, outcomes. Imports the standard library only.
+
+Names of arrays and tensors end in their shape, such as `hidden_RTD`, in the letters of `SHAPES`; digits are sizes.
+"""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-__all__ = ["Allocation", "Outcome", "Proposal", "Sequence"]
+__all__ = ["SHAPES", "Allocation", "Outcome", "Proposal", "Sequence"]
+
+SHAPES: Mapping[str, str] = {
+    "A": "allocations",
+    "B": "bootstrap resamples",
+    "C": "costs at which a sequence was evaluated, rising",
+    "D": "hidden width",
+    "E": "evaluations: rows of a run",
+    "F": "free units of a search space",
+    "G": "rows or nodes gathered for one layer call",
+    "H": "query heads",
+    "I": "layer executions of a schedule; of states also the one before the first",
+    "J": "segments of concave envelopes",
+    "K": "key and value heads",
+    "L": "layers, or units where an interface counts these as layers",
+    "M": "masks to choose from",
+    "N": "sequences",
+    "O": "nodes of a prefix tree",
+    "P": "permutations",
+    "Q": "queries per key and value head, or per row",
+    "R": "rows processed together",
+    "S": "slots of a KV cache",
+    "T": "tokens",
+    "U": "units: layers or sublayers",
+    "V": "vocabulary",
+    "W": "width of a head",
+    "X": "a local axis, explained in the module's docstring",
+    "Y": "another local axis",
+}
+"""Legend of the shape letters of the whole package."""
 
 Allocation = tuple[int, ...]
 """Indices of the layers that run, in order, into the model's L decoder blocks."""

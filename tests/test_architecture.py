@@ -1,6 +1,7 @@
 """The arrows between the packages, read off the import statements."""
 
 import ast
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -11,6 +12,7 @@ from pathlib import Path
 import pytest
 
 import analysis
+from oracle.types import SHAPES
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -211,6 +213,7 @@ def help(*arguments):
 import oracle
 check("import oracle")
 import analysis
+from oracle.types import SHAPES
 check("import analysis")
 import oracle.cli
 help()
@@ -223,3 +226,33 @@ def test_what_needs_no_model_does_not_wait_for_torch() -> None:
     done = subprocess.run([sys.executable, "-c", LIGHT], cwd=ROOT, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout.count("usage: oracle") == 13
+
+
+SUFFIX = re.compile(r"_?[a-z]\w*?_([A-Z0-9]*[A-Z][A-Z0-9]*)")
+
+
+def _shapes(module: str) -> set[str]:
+    """Letters of the shapes at the ends of a module's names: variables, parameters, attributes and keywords."""
+    nodes = list(ast.walk(tree(module)))
+    names = {node.id for node in nodes if isinstance(node, ast.Name)} | {
+        str(node.arg) for node in nodes if isinstance(node, ast.arg | ast.keyword)
+    }
+    names |= {node.attr for node in nodes if isinstance(node, ast.Attribute)}
+    return {letter for name in names if (found := SUFFIX.fullmatch(name)) for letter in found[1] if letter.isalpha()}
+
+
+def test_every_shape_letter_is_in_the_one_legend() -> None:
+    used = {module: _shapes(module) for module in SOURCES}
+    assert set().union(*used.values()) == set(SHAPES), "a letter without meaning, or a meaning without use"
+    assert {"N", "C"} <= used["analysis.knapsack.items"], "letters are seen"
+    for module in SOURCES:
+        assert "Shapes:" not in (ast.get_docstring(tree(module)) or ""), f"{module} has a legend of its own"
+
+
+def test_local_axes_are_explained_where_they_stand() -> None:
+    for module in SOURCES:
+        for letter in sorted(_shapes(module) & {"X", "Y"}):
+            own = {name for node in ast.walk(tree(module)) if isinstance(node, ast.Name) for name in [node.id]}
+            stored = any((found := SUFFIX.fullmatch(name)) and letter in found[1] for name in own)
+            text = ast.get_docstring(tree(module)) or ""
+            assert not stored or re.search(rf"\b{letter}\b", text), f"{module} does not explain {letter}"

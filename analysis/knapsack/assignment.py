@@ -57,31 +57,31 @@ def oracle_allocations(experiment: Experiment, budget: float | None = None) -> p
         InputError: if the budget is below the cost of the cheapest evaluated allocations.
     """
     evaluations, full_cost, metric = experiment.evaluations, experiment.full_cost, experiment.metric
-    items, number_NK = quality_by_cost(evaluations, full_cost, metric, step=experiment.step)
+    items, number_NC = quality_by_cost(evaluations, full_cost, metric, step=experiment.step)
     groups = group(evaluations, metric)
     if budget is None:
         costs = equal_quality(items, groups.full, tolerance=experiment.tolerance).costs
     else:
         costs = oracle_at(items, budget).costs
-    table = assignment(evaluations, number_NK, costs, metric)
+    table = assignment(evaluations, number_NC, costs, metric)
     table.insert(4, "fraction", table["cost"] / full_cost)
     full = pd.DataFrame({"sequence": groups.ids, "full_quality": groups.full})
     tasks = experiment.sequences[["sequence", "task"]]
     return tasks.merge(table, on="sequence").merge(full, on="sequence", validate="one_to_one")
 
 
-def assignment(evaluations: pd.DataFrame, number_NK: IntArray, costs: CostArray, metric: str) -> pd.DataFrame:
+def assignment(evaluations: pd.DataFrame, number_NC: IntArray, costs: CostArray, metric: str) -> pd.DataFrame:
     """The evaluations behind a choice of costs: `sequence`, `number`, `allocation`, `cost`, `quality`.
 
     Args:
         evaluations: the input of `quality_by_cost`.
-        number_NK: its result.
+        number_NC: its result.
         costs: chosen cost per sequence, one at which the sequence was evaluated.
         metric: column with the quality.
     """
     ids = pd.factorize(evaluations["sequence"])[1]
-    n, k = np.nonzero(number_NK >= 0)
-    frontier = pd.DataFrame({"sequence": ids[n], "number": number_NK[n, k], "chosen": costs[n]})
+    n, k = np.nonzero(number_NC >= 0)
+    frontier = pd.DataFrame({"sequence": ids[n], "number": number_NC[n, k], "chosen": costs[n]})
     table = frontier.merge(evaluations, on=["sequence", "number"], how="left", validate="one_to_one")
     table = table[table["cost"] == table["chosen"]].reset_index(drop=True)
     return table.rename(columns={metric: "quality"})[["sequence", "number", "allocation", "cost", "quality"]]

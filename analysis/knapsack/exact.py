@@ -6,9 +6,7 @@ sequences are branched on one after the other, in rising order of the loss of th
 assignments are kept that lose less than the gap and that no other one beats in cost and quality. Each is also a whole
 assignment, because sequences not yet branched on keep their best item: the best of them narrows the gap, until the next
 sequence would lose more than the remaining gap. After Pisinger 1995, A minimal algorithm for the multiple-choice
-knapsack problem (European Journal of Operational Research 83).
-
-Shapes: X partial assignments.
+knapsack problem (European Journal of Operational Research 83). In shapes, X is the partial assignments.
 """
 
 from dataclasses import dataclass
@@ -51,15 +49,12 @@ class Closed:
 def best_within(items: Items, cost: float, hull: Envelope) -> Closed:
     """Maximal total quality within a total cost, the cheapest among equals. The gap is in total quality.
 
-    Args:
-        items: the items.
-        cost: the total cost, at least that of the cheapest items.
-        hull: their envelope.
+    The cost must be at least that of the cheapest items; `hull` is the items' envelope.
     """
-    spent_S = hull.base_cost.sum() + np.cumsum(hull.cost)
-    segments = int(np.searchsorted(spent_S, cost, side="right"))
+    spent_J = hull.base_cost.sum() + np.cumsum(hull.cost)
+    segments = int(np.searchsorted(spent_J, cost, side="right"))
     choice_N = bought(hull, segments)
-    if segments == len(spent_S):
+    if segments == len(spent_J):
         return Closed(choice=choice_N, gap=0.0)
     unit = items.step or items.full_cost
     room = (cost - items.costs(choice_N).sum()) / unit
@@ -69,16 +64,10 @@ def best_within(items: Items, cost: float, hull: Envelope) -> Closed:
 
 
 def cheapest_with(items: Items, quality: float, hull: Envelope) -> Closed:
-    """Least total cost with a total quality. The gap is in total cost.
-
-    Args:
-        items: the items.
-        quality: the total quality, at most that of the best items.
-        hull: their envelope.
-    """
-    gained_S = np.cumsum(np.append(hull.base_quality.sum(), hull.gain))
+    """Least total cost with a total quality, at most that of the best items. The gap is in total cost."""
+    gained_J = np.cumsum(np.append(hull.base_quality.sum(), hull.gain))
     # Rounding may leave the last sum just below the best total.
-    segments = min(int(np.searchsorted(gained_S, quality)), len(hull.gain))
+    segments = min(int(np.searchsorted(gained_J, quality)), len(hull.gain))
     choice_N = bought(hull, segments)
     if segments == 0:
         return Closed(choice=choice_N, gap=0.0)
@@ -104,13 +93,13 @@ class _Weighed:
 
     def __call__(self, rows: slice | IntArray) -> tuple[FloatArray, FloatArray]:
         items, choice_R = self.items, self.choice_N[rows]
-        cost_RK, quality_RK = items.cost_NK[rows], items.quality_NK[rows]
+        cost_RC, quality_RC = items.cost_NC[rows], items.quality_NC[rows]
         row_R = np.arange(len(choice_R))
-        dearer_RK = (cost_RK - cost_RK[row_R, choice_R][:, None]) / (items.step or items.full_cost)
-        better_RK = quality_RK - quality_RK[row_R, choice_R][:, None]
+        dearer_RC = (cost_RC - cost_RC[row_R, choice_R][:, None]) / (items.step or items.full_cost)
+        better_RC = quality_RC - quality_RC[row_R, choice_R][:, None]
         if items.step is not None:
-            np.rint(dearer_RK, out=dearer_RK)
-        return (-better_RK, -dearer_RK) if self.saving else (dearer_RK, better_RK)
+            np.rint(dearer_RC, out=dearer_RC)
+        return (-better_RC, -dearer_RC) if self.saving else (dearer_RC, better_RC)
 
 
 class _Search:
@@ -127,7 +116,7 @@ class _Search:
     def __init__(self, weighed: _Weighed, choice_N: IntArray, slope: float, room: float, least: float = 0.0) -> None:
         self._weighed, self._first_N, self._slope = weighed, choice_N, slope
         self._room, self._closed = max(0.0, room), max(ROUNDING, least - NEARLY)
-        self._weight_S, self._value_S = np.zeros(1), np.zeros(1)
+        self._weight_X, self._value_X = np.zeros(1), np.zeros(1)
         self._picks: list[tuple[int, IntArray, IntArray]] = []
         self._best, self._best_N = (0.0, 0.0), choice_N
         self._given_up, self._effort = np.inf, 0
@@ -161,45 +150,45 @@ class _Search:
 
     def _loss(self, rows: slice | IntArray) -> tuple[FloatArray, FloatArray, FloatArray]:
         """Weight, value and loss of items; the chosen items have infinite loss."""
-        weight_RK, value_RK = self._weighed(rows)
-        loss_RK = np.maximum(self._slope * weight_RK - value_RK, 0.0)
-        loss_RK[np.arange(len(loss_RK)), self._first_N[rows]] = np.inf
-        return weight_RK, value_RK, loss_RK
+        weight_RC, value_RC = self._weighed(rows)
+        loss_RC = np.maximum(self._slope * weight_RC - value_RC, 0.0)
+        loss_RC[np.arange(len(loss_RC)), self._first_N[rows]] = np.inf
+        return weight_RC, value_RC, loss_RC
 
     def _branch(self, n: int) -> None:
         """Extends every partial assignment by each item of a sequence that loses less than the margin."""
-        [weight_K], [value_K], [loss_K] = self._loss(np.array([n]))
-        columns = np.append(self._first_N[n], np.flatnonzero(loss_K < self._margin))
-        parent_S = np.repeat(np.arange(len(self._weight_S)), len(columns))
-        column_S = np.tile(columns, len(self._weight_S))
-        self._weight_S = self._weight_S[parent_S] + weight_K[column_S]
-        self._value_S = self._value_S[parent_S] + value_K[column_S]
-        self._picks.append((n, parent_S, column_S))
-        self._effort += len(parent_S)
+        [weight_C], [value_C], [loss_C] = self._loss(np.array([n]))
+        columns = np.append(self._first_N[n], np.flatnonzero(loss_C < self._margin))
+        parent_X = np.repeat(np.arange(len(self._weight_X)), len(columns))
+        column_X = np.tile(columns, len(self._weight_X))
+        self._weight_X = self._weight_X[parent_X] + weight_C[column_X]
+        self._value_X = self._value_X[parent_X] + value_C[column_X]
+        self._picks.append((n, parent_X, column_X))
+        self._effort += len(parent_X)
 
     def _note_best(self) -> None:
         """Records the assignment of highest value within the limit; the lightest among equals, up to rounding."""
-        within = np.flatnonzero(self._weight_S <= self._room)
+        within = np.flatnonzero(self._weight_X <= self._room)
         if not len(within):
             return
-        most = self._value_S[within].max()
-        equal = within[self._value_S[within] > most - ROUNDING]
-        state = equal[self._weight_S[equal].argmin()]
+        most = self._value_X[within].max()
+        equal = within[self._value_X[within] > most - ROUNDING]
+        state = equal[self._weight_X[equal].argmin()]
         value, weight = self._best
-        if most > value + ROUNDING or (most > value - ROUNDING and self._weight_S[state] < weight):
-            self._best, self._best_N = (max(value, float(most)), float(self._weight_S[state])), self._first_N.copy()
-            for n, parent_S, column_S in reversed(self._picks):
-                self._best_N[n], state = column_S[state], parent_S[state]
+        if most > value + ROUNDING or (most > value - ROUNDING and self._weight_X[state] < weight):
+            self._best, self._best_N = (max(value, float(most)), float(self._weight_X[state])), self._first_N.copy()
+            for n, parent_X, column_X in reversed(self._picks):
+                self._best_N[n], state = column_X[state], parent_X[state]
 
     def _thin_out(self) -> None:
         """Keeps partial assignments that no other one matches in both, and that may still lead to a better one."""
-        kept = undominated(self._weight_S, self._value_S)
-        loss = self._slope * self._weight_S[kept] - self._value_S[kept]
+        kept = undominated(self._weight_X, self._value_X)
+        loss = self._slope * self._weight_X[kept] - self._value_X[kept]
         kept, loss = kept[loss < self._margin], loss[loss < self._margin]
         if len(kept) > STATES:
             least = np.argsort(loss, kind="stable")
             self._given_up = min(self._given_up, float(loss[least[STATES]]))
             kept = kept[least[:STATES]]
-        n, parent_S, column_S = self._picks[-1]
-        self._picks[-1] = (n, parent_S[kept], column_S[kept])
-        self._weight_S, self._value_S = self._weight_S[kept], self._value_S[kept]
+        n, parent_X, column_X = self._picks[-1]
+        self._picks[-1] = (n, parent_X[kept], column_X[kept])
+        self._weight_X, self._value_X = self._weight_X[kept], self._value_X[kept]

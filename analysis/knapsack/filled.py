@@ -5,7 +5,7 @@ sequences some have a segment that is nearly as efficient and costs less. So wit
 bought instead (one, or two, or one in exchange for one bought before), maximising the gain per step. The loss against
 the relaxation is then a small difference of slopes, not a whole segment.
 
-A breakpoint i has bought the segments before i. Shapes: X bins of cost.
+A breakpoint i has bought the segments before i. In shapes, X is the bins of cost, R the breakpoints processed together.
 """
 
 from collections.abc import Iterator
@@ -40,12 +40,9 @@ NONE = -1
 
 
 def solve_filled(hull: Envelope, bound: Solution, step: float | None) -> Solution:
-    """Breakpoints of the linear relaxation, and the best exchanges between them.
+    """Breakpoints of the linear relaxation, as from `solve_relaxed`, and the best exchanges between them.
 
-    Args:
-        hull: of the items.
-        bound: its breakpoints, from `solve_relaxed`.
-        step: step of which all differences between costs are whole multiples; None if unknown.
+    `step` divides all differences between costs; None if unknown.
     """
     coarse = np.flatnonzero(hull.gain > FINE * abs(bound.quality[-1]))
     if not len(coarse):
@@ -89,12 +86,12 @@ class _Table:
     """Per cost and breakpoint, the nearest segment that can be bought, or given back, on its own.
 
     Attributes:
-        segment_BR: its index, `NONE` if there is none.
-        gain_BR: its contribution to the total quality; -inf if there is none.
+        segment_XR: its index, `NONE` if there is none.
+        gain_XR: its contribution to the total quality; -inf if there is none.
     """
 
-    segment_BR: IntArray
-    gain_BR: FloatArray
+    segment_XR: IntArray
+    gain_XR: FloatArray
 
 
 class _Filling:
@@ -136,27 +133,27 @@ class _Filling:
             yield np.asarray(bound.cost[at] + one + two - back), bound.quality[at] + gain[real], at, swap
 
     def _table(self, at_R: IntArray, by_bin: list[IntArray], *, forward: bool) -> _Table:
-        segment_BR = np.full((self._bins + 1, len(at_R)), NONE)
+        segment_XR = np.full((self._bins + 1, len(at_R)), NONE)
         for bin, places in enumerate(by_bin):
             if bin == 0 or not len(places):
                 continue
             first_R = np.searchsorted(places, at_R) - (not forward)
             for step in range(TRIES):
                 index_R = first_R + (step if forward else -step)
-                there_R = (index_R >= 0) & (index_R < len(places)) & (segment_BR[bin] == NONE)
+                there_R = (index_R >= 0) & (index_R < len(places)) & (segment_XR[bin] == NONE)
                 candidate = places[index_R[there_R]]
                 at = at_R[there_R]
                 alone = self.before[candidate] < at if forward else self._after[candidate] >= at
-                segment_BR[bin, np.flatnonzero(there_R)[alone]] = candidate[alone]
-        gain_BR = np.where(segment_BR == NONE, -np.inf, self._hull.gain[segment_BR] * (1 if forward else -1))
-        return _Table(segment_BR=segment_BR, gain_BR=gain_BR)
+                segment_XR[bin, np.flatnonzero(there_R)[alone]] = candidate[alone]
+        gain_XR = np.where(segment_XR == NONE, -np.inf, self._hull.gain[segment_XR] * (1 if forward else -1))
+        return _Table(segment_XR=segment_XR, gain_XR=gain_XR)
 
     def _best(self, room: int, add: _Table, remove: _Table, rows: IntArray) -> tuple[FloatArray, IntArray]:
         """Highest gain within a number of bins, and its segments, shape (., 3)."""
         sequence = self._hull.sequence
         swap = np.full((len(rows), 3), NONE)
-        gain = add.gain_BR[room, rows]
-        swap[:, 0] = add.segment_BR[room, rows]
+        gain = add.gain_XR[room, rows]
+        swap[:, 0] = add.segment_XR[room, rows]
 
         def offer(other: FloatArray, *segments: IntArray | int) -> None:
             better = np.flatnonzero(other > gain)
@@ -166,10 +163,10 @@ class _Filling:
 
         for one in range(1, (room + 1) // 2):
             # Different costs, each the first that its sequence can buy: so the sequences differ.
-            other = add.gain_BR[one, rows] + add.gain_BR[room - one, rows]
-            offer(other, add.segment_BR[one, rows], add.segment_BR[room - one, rows], NONE)
+            other = add.gain_XR[one, rows] + add.gain_XR[room - one, rows]
+            offer(other, add.segment_XR[one, rows], add.segment_XR[room - one, rows], NONE)
         for back in range(1, self._bins - room + 1):
-            added, removed = add.segment_BR[room + back, rows], remove.segment_BR[back, rows]
-            other = add.gain_BR[room + back, rows] + remove.gain_BR[back, rows]
+            added, removed = add.segment_XR[room + back, rows], remove.segment_XR[back, rows]
+            other = add.gain_XR[room + back, rows] + remove.gain_XR[back, rows]
             offer(np.where(sequence[added] == sequence[removed], -np.inf, other), added, NONE, removed)
         return gain, swap

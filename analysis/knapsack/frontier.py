@@ -114,12 +114,12 @@ def oracle_at(items: Items, fraction: float, *, hull: Envelope | None = None) ->
         InputError: if the budget is below the cost of the cheapest evaluated allocations.
     """
     hull = hull or envelope(items)
-    total = len(items.cost_NK) * items.full_cost
+    total = len(items.cost_NC) * items.full_cost
     _check_budget(fraction, float(hull.base_cost.sum() / total))
     found = best_within(items, (fraction + SLACK) * total, hull)
     if found.gap and items.step is not None and work(items, items.step) <= EXACT_LIMIT:
         return oracle_frontier(items, exact=True).at(fraction)
-    return Point.of(items, found.choice, gap=found.gap / len(items.cost_NK))
+    return Point.of(items, found.choice, gap=found.gap / len(items.cost_NC))
 
 
 def _check_budget(fraction: float, least: float) -> None:
@@ -141,7 +141,7 @@ def oracle_frontier(items: Items, *, exact: bool | None = None) -> Frontier:
         exact: True for every optimum, which requires a common step of the costs; False for the filled relaxation; None
             for every optimum within `EXACT_LIMIT` cell updates, otherwise rounded costs.
     """
-    N = len(items.cost_NK)
+    N = len(items.cost_NC)
     step = items.step if exact else None if exact is False else _step(items)
     hull, gap = None, 0.0
     if step is not None and step == items.step:
@@ -164,8 +164,7 @@ def oracle_frontier(items: Items, *, exact: bool | None = None) -> Frontier:
 
 
 def _gap(solution: Solution, bound: Solution, step: float) -> float:
-    """Largest excess of the linear relaxation over a solution, which occurs just before one of its next points, or at
-    the end.
+    """Largest excess of the linear relaxation over a solution: just before one of its next points, or at the end.
 
     Just before is one step of the costs before, where they have one.
     """

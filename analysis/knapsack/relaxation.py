@@ -44,44 +44,44 @@ class Envelope:
 def envelope(items: Items) -> Envelope:
     """Upper concave envelope of each sequence's items, by gift wrapping over many sequences at once."""
     parts = [part for rows in pieces(items) for part in _wrap(items, rows)]
-    sequence_S, end_S, cost_S, gain_S, slope_S = (np.concatenate(column) for column in zip(*parts, strict=True))
+    sequence_J, end_J, cost_J, gain_J, slope_J = (np.concatenate(column) for column in zip(*parts, strict=True))
     # Both sorts are stable: of equally efficient segments, the first sequence's nearest one comes first.
-    order = np.argsort(sequence_S, kind="stable")
-    order = order[np.argsort(-slope_S[order], kind="stable")]
-    base_N = (items.quality_NK > -np.inf).argmax(axis=1)
+    order = np.argsort(sequence_J, kind="stable")
+    order = order[np.argsort(-slope_J[order], kind="stable")]
+    base_N = (items.quality_NC > -np.inf).argmax(axis=1)
     return Envelope(
         base=base_N,
         base_cost=items.costs(base_N),
         base_quality=items.qualities(base_N),
-        sequence=sequence_S[order],
-        end=end_S[order],
-        cost=cost_S[order],
-        gain=gain_S[order],
-        slope=slope_S[order],
+        sequence=sequence_J[order],
+        end=end_J[order],
+        cost=cost_J[order],
+        gain=gain_J[order],
+        slope=slope_J[order],
     )
 
 
 def _wrap(items: Items, rows: slice) -> Iterator[tuple[IntArray, IntArray, CostArray, FloatArray, FloatArray]]:
     """Sequence, end, cost, gain and slope of the first segments of some sequences, of their second ones, and so on."""
-    cost_RK, quality_RK = items.cost_NK[rows], items.quality_NK[rows]
-    at_R = (quality_RK > -np.inf).argmax(axis=1)
+    cost_RC, quality_RC = items.cost_NC[rows], items.quality_NC[rows]
+    at_R = (quality_RC > -np.inf).argmax(axis=1)
     sequence_R, limit_R = rows.start + np.arange(len(at_R)), np.full(len(at_R), np.inf)
     while True:
-        row_R, last_column = np.arange(len(at_R)), cost_RK.shape[1] - 1
-        distance_RK = cost_RK - cost_RK[row_R, at_R][:, None]
-        rise_RK = quality_RK - quality_RK[row_R, at_R][:, None]
-        slope_RK = np.full(rise_RK.shape, -np.inf)
-        np.divide(rise_RK, distance_RK, out=slope_RK, where=distance_RK > 0)
-        to_R = last_column - slope_RK[:, ::-1].argmax(axis=1)  # the farthest of equally steep ones
+        row_R, last_column = np.arange(len(at_R)), cost_RC.shape[1] - 1
+        distance_RC = cost_RC - cost_RC[row_R, at_R][:, None]
+        rise_RC = quality_RC - quality_RC[row_R, at_R][:, None]
+        slope_RC = np.full(rise_RC.shape, -np.inf)
+        np.divide(rise_RC, distance_RC, out=slope_RC, where=distance_RC > 0)
+        to_R = last_column - slope_RC[:, ::-1].argmax(axis=1)  # the farthest of equally steep ones
         # Rounding may make a collinear segment look steeper than the one before it.
-        limit_R = np.minimum(limit_R, slope_RK[row_R, to_R])
+        limit_R = np.minimum(limit_R, slope_RC[row_R, to_R])
         moves = np.flatnonzero(limit_R > 0)
         to_R = to_R[moves]
-        yield sequence_R[moves], to_R, distance_RK[moves, to_R], rise_RK[moves, to_R], limit_R[moves]
+        yield sequence_R[moves], to_R, distance_RC[moves, to_R], rise_RC[moves, to_R], limit_R[moves]
         if not len(moves):
             return
         at_R, sequence_R, limit_R = to_R, sequence_R[moves], limit_R[moves]
-        cost_RK, quality_RK = cost_RK[moves], quality_RK[moves]
+        cost_RC, quality_RC = cost_RC[moves], quality_RC[moves]
 
 
 def solve_relaxed(hull: Envelope) -> Solution:

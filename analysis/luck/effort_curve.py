@@ -5,9 +5,8 @@ the number of tries for any references: a curve that still falls at its end has 
 falls like its shuffled twin shows selection, not headroom.
 
 If earlier results steered the search, the shuffled curve uses the same tries but is not the same search: it shows the
-effect of selecting the best of these tries, not the result of a search steered by the shuffled references.
-
-Shapes: X points of the curve, Y its columns.
+effect of selecting the best of these tries, not the result of a search steered by the shuffled references. In shapes, X
+is the points of the curve, Y its columns.
 """
 
 from collections.abc import Iterator
@@ -27,7 +26,7 @@ from analysis.per_sequence.savings import mean_fraction
 from analysis.stats import equal_quality_interval, mean_interval
 from oracle.metrics import qualifies
 
-__all__ = ["POINTS", "luck_curve", "progress_curve"]
+__all__ = ["POINTS", "grid", "luck_curve", "progress_curve"]
 
 POINTS = 3
 """Points of the curve per doubling of the tries."""
@@ -41,14 +40,14 @@ class _Plan:
     """Settings shared by all readings of a run.
 
     Attributes:
-        count_G: number of allocations tried per sequence, rising strictly, from 1 to all.
+        count_X: number of allocations tried per sequence, rising strictly, from 1 to all.
         tries_E: number of allocations of its sequence tried up to and including this one.
-        exact_G: how the oracle is solved at each point; see `analysis.oracle_frontier`.
+        exact_X: how the oracle is solved at each point; see `analysis.oracle_frontier`.
     """
 
-    count_G: IntArray
+    count_X: IntArray
     tries_E: IntArray
-    exact_G: list[bool | None]
+    exact_X: list[bool | None]
 
 
 def luck_curve(experiment: Experiment, *, bootstrap: int = 1000, permutations: int = 10) -> pd.DataFrame:
@@ -76,13 +75,19 @@ def luck_curve(experiment: Experiment, *, bootstrap: int = 1000, permutations: i
     plan = _plan(experiment, solutions_per_point=1 + nulls)
     quality_E = experiment.evaluations[experiment.metric].to_numpy(np.float64)
     curve = pd.DataFrame(_read(experiment, plan, quality_E, bootstrap), columns=[*_FOUND, *_ORACLE])
-    curve.insert(0, "allocations", plan.count_G)
+    curve.insert(0, "allocations", plan.count_X)
     curve[["null_per_sequence", "null_equal_quality"]] = np.nan
     if nulls:
         quality_PE = experiment.shuffled_quality(derangements(N, nulls, experiment.seed))
-        read_GCP = np.stack([_read(experiment, plan, quality_E, 0) for quality_E in quality_PE], axis=-1)
-        curve[["null_per_sequence", "null_equal_quality"]] = read_GCP[:, [0, len(_FOUND)]].mean(axis=-1)
+        read_XYP = np.stack([_read(experiment, plan, quality_E, 0) for quality_E in quality_PE], axis=-1)
+        curve[["null_per_sequence", "null_equal_quality"]] = read_XYP[:, [0, len(_FOUND)]].mean(axis=-1)
     return curve
+
+
+def grid(most: int) -> IntArray:
+    """Numbers of tries from 1 to `most`, evenly spread on a logarithmic axis, `POINTS` per doubling."""
+    halvings = np.arange(POINTS * np.log2(most) + 1) / POINTS
+    return np.unique(np.append(np.rint(most / 2**halvings).astype(np.int64), 1))
 
 
 def _plan(experiment: Experiment, solutions_per_point: int) -> _Plan:
@@ -90,13 +95,12 @@ def _plan(experiment: Experiment, solutions_per_point: int) -> _Plan:
     # Not a count of rows: dropped outputs have a number and no row.
     tries_E = evaluations["number"].to_numpy(np.int64) + 1
     most = int(tries_E.max())
-    halvings = np.arange(POINTS * np.log2(most) + 1) / POINTS
-    count_G = np.unique(np.append(np.rint(most / 2**halvings).astype(np.int64), 1))
+    count_X = grid(most)
     items, _ = quality_by_cost(evaluations, experiment.full_cost, experiment.metric, step=experiment.step)
-    solutions = len(count_G) * solutions_per_point
+    solutions = len(count_X) * solutions_per_point
     affordable = items.step is not None and work(items, items.step) * solutions <= EXACT_LIMIT
     # The last point follows the summary's rule, so that the two agree.
-    return _Plan(count_G=count_G, tries_E=tries_E, exact_G=[affordable] * (len(count_G) - 1) + [None])
+    return _Plan(count_X=count_X, tries_E=tries_E, exact_X=[affordable] * (len(count_X) - 1) + [None])
 
 
 def _read(experiment: Experiment, plan: _Plan, quality_E: FloatArray, bootstrap: int) -> FloatArray:
@@ -105,39 +109,36 @@ def _read(experiment: Experiment, plan: _Plan, quality_E: FloatArray, bootstrap:
     full_cost, tolerance, none = experiment.full_cost, experiment.tolerance, (np.nan, np.nan)
     resampled = {"resamples": bootstrap, "seed": experiment.seed}
     rows = []
-    for items, exact in zip(_known(experiment, plan, groups), plan.exact_G, strict=True):
+    for items, exact in zip(_known(experiment, plan, groups), plan.exact_X, strict=True):
         # The full model qualifies at its own cost, so there is always a first one.
-        upper_N = items.costs(qualifies(items.quality_NK, groups.full[:, None], tolerance).argmax(axis=1))
+        upper_N = items.costs(qualifies(items.quality_NC, groups.full[:, None], tolerance).argmax(axis=1))
         oracle = equal_quality(items, groups.full, tolerance=tolerance, exact=exact).fraction
         found_interval = mean_interval(upper_N / full_cost, **resampled)
         oracle_interval = equal_quality_interval(items, groups.full, tolerance=tolerance, **resampled)
         rows.append((mean_fraction(upper_N, full_cost), *(found_interval or none), oracle, *(oracle_interval or none)))
-    read_GC = np.array(rows)
+    read_XY = np.array(rows)
     # With an open gap of the oracle, a fraction may be below a later one: raised to that it stays within the gap.
-    oracle_G = read_GC[:, len(_FOUND)]
-    oracle_G[:] = np.maximum.accumulate(oracle_G[::-1])[::-1]
-    return read_GC
+    oracle_X = read_XY[:, len(_FOUND)]
+    oracle_X[:] = np.maximum.accumulate(oracle_X[::-1])[::-1]
+    return read_XY
 
 
 def _known(experiment: Experiment, plan: _Plan, groups: Groups) -> Iterator[Items]:
     """The best quality at each cost after each count: one array, changed in place by the next step."""
     found = levels(groups, experiment.full_cost)
-    quality_NK = np.full(found.cost_NK.shape, -np.inf)
-    items = Items(cost_NK=found.cost_NK, quality_NK=quality_NK, full_cost=experiment.full_cost, step=experiment.step)
+    quality_NC = np.full(found.cost_NC.shape, -np.inf)
+    items = Items(cost_NC=found.cost_NC, quality_NC=quality_NC, full_cost=experiment.full_cost, step=experiment.step)
     tries, quality = plan.tries_E[found.row], groups.quality[found.row]
     order = np.argsort(tries, kind="stable")
-    ends = np.searchsorted(tries[order], plan.count_G, side="right")
+    ends = np.searchsorted(tries[order], plan.count_X, side="right")
     for start, end in pairwise([0, *ends.tolist()]):
         rows = order[start:end]
-        np.maximum.at(quality_NK.reshape(-1), found.cell[rows], quality[rows])
+        np.maximum.at(quality_NC.reshape(-1), found.cell[rows], quality[rows])
         yield items
 
 
 def progress_curve(experiment: Experiment) -> pd.DataFrame:
     """Mean minimal fraction known after each evaluation: the progress of a search.
-
-    Args:
-        experiment: the run.
 
     Returns:
         One row per n from 1 (the full model alone) to the most evaluations of any sequence: `evaluations`, n per
@@ -157,7 +158,7 @@ def progress_curve(experiment: Experiment) -> pd.DataFrame:
     curve = pd.DataFrame({"evaluations": np.arange(1, most + 1)})
     for name, kept_N in (("fraction", np.ones(len(groups.ids), dtype=bool)), ("fraction_nonzero", groups.full > floor)):
         kept = kept_N[found["code"]]
-        spared_G = np.bincount(number[kept], weights=saved[kept], minlength=most).cumsum()
+        spared_X = np.bincount(number[kept], weights=saved[kept], minlength=most).cumsum()
         budget = kept_N.sum() * experiment.full_cost
-        curve[name] = (budget - spared_G) / budget if budget else np.nan
+        curve[name] = (budget - spared_X) / budget if budget else np.nan
     return curve

@@ -1,6 +1,6 @@
 """Held-out references: outputs are chosen by one half of a sequence's references and scored by the other.
 
-Shapes: N sequences with at least two references, E their evaluations, X splits.
+In shapes, X is the splits; sequences and evaluations are those with at least two references.
 """
 
 from dataclasses import dataclass
@@ -27,13 +27,13 @@ class Choices:
 
     Attributes:
         items: the best evaluation at each cost, by the choosing half.
-        reported_NK: quality of the same evaluations by the other half; -inf where there is none.
+        reported_NC: quality of the same evaluations by the other half; -inf where there is none.
         full_N: quality of the full model by the choosing half.
         reported_full_N: by the other half.
     """
 
     items: Items
-    reported_NK: FloatArray
+    reported_NC: FloatArray
     full_N: FloatArray
     reported_full_N: FloatArray
 
@@ -44,40 +44,34 @@ class HeldOut:
 
     Attributes:
         evaluations: those of the sequences with at least two references.
-        chooser_SE: quality by the choosing half.
-        reporter_SE: quality by the other half.
+        chooser_XE: quality by the choosing half.
+        reporter_XE: quality by the other half.
         sequences: N.
         left_out: number of sequences with fewer references, where nothing can be held out.
     """
 
     evaluations: pd.DataFrame
-    chooser_SE: FloatArray
-    reporter_SE: FloatArray
+    chooser_XE: FloatArray
+    reporter_XE: FloatArray
     sequences: int
     left_out: int
 
     def choices(self, split: int, full_cost: float, step: float | None) -> Choices:
-        """The choices under one split.
-
-        Args:
-            split: index of the split.
-            full_cost: of the full model.
-            step: step of which all differences between costs are whole multiples; None if unknown.
-        """
-        rated = self.evaluations[["sequence", "number", "cost"]].assign(quality=self.chooser_SE[split])
-        items, number_NK = quality_by_cost(rated, full_cost, "quality", step=step)
+        """The choices under one split; for `step` see `Items`."""
+        rated = self.evaluations[["sequence", "number", "cost"]].assign(quality=self.chooser_XE[split])
+        items, number_NC = quality_by_cost(rated, full_cost, "quality", step=step)
         code_E, ids = pd.factorize(rated["sequence"])
         numbers = int(rated["number"].max()) + 1
         place = pd.Index(code_E * numbers + rated["number"].to_numpy())
-        n, k = np.nonzero(number_NK >= 0)
-        reported_NK = np.full(number_NK.shape, -np.inf)
-        reported_NK[n, k] = self.reporter_SE[split][place.get_indexer(pd.Index(n * numbers + number_NK[n, k]))]
+        n, k = np.nonzero(number_NC >= 0)
+        reported_NC = np.full(number_NC.shape, -np.inf)
+        reported_NC[n, k] = self.reporter_XE[split][place.get_indexer(pd.Index(n * numbers + number_NC[n, k]))]
         full_rows = place.get_indexer(pd.Index(np.arange(len(ids)) * numbers))
         return Choices(
             items=items,
-            reported_NK=reported_NK,
-            full_N=self.chooser_SE[split][full_rows],
-            reported_full_N=self.reporter_SE[split][full_rows],
+            reported_NC=reported_NC,
+            full_N=self.chooser_XE[split][full_rows],
+            reported_full_N=self.reporter_XE[split][full_rows],
         )
 
 
@@ -99,14 +93,9 @@ def halves(count: int, splits: int, rng: np.random.Generator) -> list[tuple[Half
 
 
 def held_out(experiment: Experiment, *, splits: int = SPLITS) -> HeldOut | None:
-    """Scores every output by both halves of its sequence's references, for several splits.
+    """Scores every output by both halves of its sequence's references, for an even number of splits.
 
-    Args:
-        experiment: the run.
-        splits: number of splits, even.
-
-    Returns:
-        None if the metric does not compare outputs with references, or fewer than two sequences have two of them.
+    None if the metric does not compare outputs with references, or fewer than two sequences have two of them.
     """
     if splits < 2 or splits % 2:
         raise InputError(f"an even number of splits is required, got {splits}: each half chooses once")
@@ -117,7 +106,7 @@ def held_out(experiment: Experiment, *, splits: int = SPLITS) -> HeldOut | None:
     evaluations = experiment.evaluations[experiment.evaluations["sequence"].isin(names)].reset_index(drop=True)
     references = experiment.sequences.set_index("sequence")["references"]
     rng = np.random.default_rng(experiment.seed)
-    scores_2SE = np.empty((2, splits, len(evaluations)))
+    scores_2XE = np.empty((2, splits, len(evaluations)))
     # In the order of the sequences, so that the draws do not depend on the order of the evaluations.
     rows = evaluations.groupby("sequence").indices
     for name in names:
@@ -130,11 +119,11 @@ def held_out(experiment: Experiment, *, splits: int = SPLITS) -> HeldOut | None:
                 if half not in known:
                     chosen = tuple(mine[index] for index in half)
                     known[half] = np.array([experiment.score(one, chosen) for one in texts])
-                scores_2SE[side, split, own] = known[half][code]
+                scores_2XE[side, split, own] = known[half][code]
     return HeldOut(
         evaluations=evaluations,
-        chooser_SE=scores_2SE[0],
-        reporter_SE=scores_2SE[1],
+        chooser_XE=scores_2XE[0],
+        reporter_XE=scores_2XE[1],
         sequences=len(names),
         left_out=len(counts) - len(names),
     )

@@ -18,7 +18,7 @@ Limitations:
 - Sequences with a single reference are left out. Outputs that the search dropped unfinished (`--prune`) cannot be
   chosen.
 
-Shapes: X prices.
+In shapes, X is the prices, or the splits.
 """
 
 from dataclasses import dataclass
@@ -86,9 +86,9 @@ class LuckAdjusted:
 class _Read:
     """One split, or the mean of several: the choice at each price, and the minimal allocations."""
 
-    cost_NM: FloatArray
-    quality_NM: FloatArray
-    reported_NM: FloatArray
+    cost_NX: FloatArray
+    quality_NX: FloatArray
+    reported_NX: FloatArray
     full_N: FloatArray
     reported_full_N: FloatArray
     minimal_N: FloatArray
@@ -114,10 +114,10 @@ def luck_adjusted(experiment: Experiment, *, bootstrap: int = 1000, splits: int 
     held = held_out(experiment, splits=splits)
     if held is None:
         return None
-    scale = float(np.ptp(held.chooser_SE)) or 1.0
-    price_M = scale * np.append(np.geomspace(1e3, 1e-3, PRICES - 1), 0.0)
+    scale = float(np.ptp(held.chooser_XE)) or 1.0
+    price_X = scale * np.append(np.geomspace(1e3, 1e-3, PRICES - 1), 0.0)
     reads = [
-        _read(held.choices(split, experiment.full_cost, experiment.step), price_M, experiment.tolerance)
+        _read(held.choices(split, experiment.full_cost, experiment.step), price_X, experiment.tolerance)
         for split in range(splits)
     ]
     mean = _Read(**{name: np.mean([vars(read)[name] for read in reads], axis=0) for name in vars(reads[0])})
@@ -140,47 +140,47 @@ def luck_adjusted(experiment: Experiment, *, bootstrap: int = 1000, splits: int 
     )
 
 
-def _read(choices: Choices, price_M: FloatArray, tolerance: float) -> _Read:
+def _read(choices: Choices, price_X: FloatArray, tolerance: float) -> _Read:
     items, row_N = choices.items, np.arange(len(choices.full_N))
-    fraction_NK = items.cost_NK / items.full_cost
+    fraction_NC = items.cost_NC / items.full_cost
     # The first among equals is the cheapest.
-    chosen_NM = np.stack([(items.quality_NK - price * fraction_NK).argmax(axis=1) for price in price_M], axis=1)
-    minimal_N = qualifies(items.quality_NK, choices.full_N[:, None], tolerance).argmax(axis=1)
-    holds_N = qualifies(choices.reported_NK[row_N, minimal_N], choices.reported_full_N, tolerance)
+    chosen_NX = np.stack([(items.quality_NC - price * fraction_NC).argmax(axis=1) for price in price_X], axis=1)
+    minimal_N = qualifies(items.quality_NC, choices.full_N[:, None], tolerance).argmax(axis=1)
+    holds_N = qualifies(choices.reported_NC[row_N, minimal_N], choices.reported_full_N, tolerance)
     return _Read(
-        cost_NM=fraction_NK[row_N[:, None], chosen_NM],
-        quality_NM=items.quality_NK[row_N[:, None], chosen_NM],
-        reported_NM=choices.reported_NK[row_N[:, None], chosen_NM],
+        cost_NX=fraction_NC[row_N[:, None], chosen_NX],
+        quality_NX=items.quality_NC[row_N[:, None], chosen_NX],
+        reported_NX=choices.reported_NC[row_N[:, None], chosen_NX],
         full_N=choices.full_N,
         reported_full_N=choices.reported_full_N,
-        minimal_N=fraction_NK[row_N, minimal_N],
-        confirmed_N=np.where(holds_N, fraction_NK[row_N, minimal_N], 1.0),
+        minimal_N=fraction_NC[row_N, minimal_N],
+        confirmed_N=np.where(holds_N, fraction_NC[row_N, minimal_N], 1.0),
         holds_N=holds_N.astype(np.float64),
     )
 
 
 def _fractions(mean: _Read, weight_BN: FloatArray, experiment: Experiment) -> tuple[FloatArray, FloatArray, FloatArray]:
     """Apparent, held-out and confirmed fractions under weights of the sequences."""
-    cost_BM = weight_BN @ mean.cost_NM
+    cost_BX = weight_BN @ mean.cost_NX
     target_B = weight_BN @ mean.full_N - experiment.tolerance
     reported_target_B = weight_BN @ mean.reported_full_N - experiment.tolerance
     return (
-        _reached(cost_BM, weight_BN @ mean.quality_NM, target_B),
-        _reached(cost_BM, weight_BN @ mean.reported_NM, reported_target_B),
+        _reached(cost_BX, weight_BN @ mean.quality_NX, target_B),
+        _reached(cost_BX, weight_BN @ mean.reported_NX, reported_target_B),
         weight_BN @ mean.confirmed_N,
     )
 
 
-def _reached(cost_BM: FloatArray, quality_BM: FloatArray, target_B: FloatArray) -> FloatArray:
+def _reached(cost_BX: FloatArray, quality_BX: FloatArray, target_B: FloatArray) -> FloatArray:
     """Least cost at which quality reaches the target, with two neighbouring choices mixed; 1 if none does."""
-    hit_BM = quality_BM >= target_B[:, None] - SLACK
-    row_B, after_B = np.arange(len(target_B)), hit_BM.argmax(axis=1)
+    hit_BX = quality_BX >= target_B[:, None] - SLACK
+    row_B, after_B = np.arange(len(target_B)), hit_BX.argmax(axis=1)
     before_B = np.maximum(after_B - 1, 0)
-    gain_B = quality_BM[row_B, after_B] - quality_BM[row_B, before_B]
-    lacking_B = np.clip(target_B - quality_BM[row_B, before_B], 0.0, gain_B.clip(min=0.0))
+    gain_B = quality_BX[row_B, after_B] - quality_BX[row_B, before_B]
+    lacking_B = np.clip(target_B - quality_BX[row_B, before_B], 0.0, gain_B.clip(min=0.0))
     part_B = np.divide(lacking_B, gain_B, out=np.zeros_like(gain_B), where=gain_B > 0)
-    cost_B = cost_BM[row_B, before_B] + part_B * (cost_BM[row_B, after_B] - cost_BM[row_B, before_B])
-    return np.where(hit_BM.any(axis=1), cost_B, 1.0)
+    cost_B = cost_BX[row_B, before_B] + part_B * (cost_BX[row_B, after_B] - cost_BX[row_B, before_B])
+    return np.where(hit_BX.any(axis=1), cost_B, 1.0)
 
 
 def _share(apparent: FloatArray, fraction: FloatArray) -> FloatArray:

@@ -85,17 +85,11 @@ def derangements(n: int, permutations: int, seed: int) -> IntArray:
 
 
 def null_oracle(experiment: Experiment, *, permutations: int = 10) -> NullOracle | None:
-    """Scores the run against references shuffled between sequences.
+    """Scores the run against references shuffled between sequences; None for fewer than two sequences or no
+    permutations.
 
     Nothing is generated: the stored outputs are scored again; for likelihoods the value stored against one other
-    sequence is used, a single permutation.
-
-    Args:
-        experiment: the run.
-        permutations: number of derangements, seeded by the run's seed.
-
-    Returns:
-        None for fewer than two sequences or no permutations.
+    sequence is used, a single permutation. The permutations are derangements, seeded by the run's seed.
     """
     N = len(experiment.sequences)
     if N < 2 or permutations < 1:

@@ -1,5 +1,4 @@
-"""Right and wrong samples: the depth that right ones need, and the number of wrong ones that smaller allocations
-correct.
+"""Right and wrong samples: depth that right ones need, and number of wrong ones that smaller allocations correct.
 
 CoLa (2507.07996) searches layer paths for each sample with the right answer known and reports shorter paths for most
 right samples and a correcting path for most wrong ones. Trying many outputs and keeping one that the reference favours
@@ -49,15 +48,11 @@ class Depth:
 def right_and_wrong(experiment: Experiment, *, permutations: int = 10, bar: float = BAR) -> Depth:
     """Separates right samples from wrong ones, and computes the effect of smaller allocations on both.
 
-    Outputs that the search dropped unfinished count as tried and not right: they are worse than the full model's.
-
-    Args:
-        experiment: the run, read by a metric of texts or choices.
-        permutations: derangements of the references within each task, seeded by the run's seed; 0 for no null.
-        bar: quality from which an output is right.
+    Outputs that the search dropped unfinished count as tried and not right: they are worse than the full model's. The
+    null permutes the references within each task, seeded by the run's seed.
 
     Raises:
-        InputError: if the metric has no notion of right and wrong.
+        InputError: if the metric is not one of texts or choices.
     """
     if experiment.kind not in ("text", "choice"):
         raise InputError(
@@ -70,16 +65,11 @@ def right_and_wrong(experiment: Experiment, *, permutations: int = 10, bar: floa
 
 
 def mended_after(samples: pd.DataFrame, tries: IntArray) -> FloatArray:
-    """Per sample, the probability that at least one of n of its tries, drawn at random, is right.
+    """Per sample, the probability that at least one of n of its tries, drawn at random, is right (N, number of
+    `tries`).
 
-    With m tries of which k are right, 1 - C(m - k, n) / C(m, n); from m on, whether any is.
-
-    Args:
-        samples: `tries` and `hits`.
-        tries: X numbers n of tries.
-
-    Returns:
-        Array of shape (N, X).
+    With m tries of which k are right, 1 - C(m - k, n) / C(m, n); from m on, whether any is. `samples` has `tries` and
+    `hits`.
     """
     m, k = (samples[name].to_numpy(np.int64)[:, None] for name in ("tries", "hits"))
     n = np.minimum(tries[None], m)

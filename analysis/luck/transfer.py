@@ -2,7 +2,7 @@
 
 An allocation chosen by one metric may have gained by peculiarities of that metric. Reported in all the others, it shows
 how much of its quality they confirm. All metrics here compare the same words with the same references, so agreement
-among them is no proof; `reference_transfer` holds references out.
+among them is no proof; `reference_transfer` holds references out. In shapes, X is the policies.
 """
 
 from collections.abc import Iterator
@@ -68,11 +68,11 @@ def _chosen(experiment: Experiment) -> Iterator[pd.DataFrame]:
     """The choice of each policy: `sequence` and `number` at least."""
     minimal = budgets(experiment)
     yield minimal
-    items, number_NK = quality_by_cost(
+    items, number_NC = quality_by_cost(
         experiment.evaluations, experiment.full_cost, experiment.metric, step=experiment.step
     )
     oracle = equal_quality(items, minimal["full_quality"].to_numpy(), tolerance=experiment.tolerance)
-    yield assignment(experiment.evaluations, number_NK, oracle.costs, experiment.metric)
+    yield assignment(experiment.evaluations, number_NC, oracle.costs, experiment.metric)
 
 
 def reference_transfer(
@@ -96,18 +96,18 @@ def reference_transfer(
     if held is None:
         return None
     # Cost, then quality and the full model's by the choosing half and by the other.
-    sums_P5N = np.zeros((len(POLICIES), 5, held.sequences))
+    sums_X5N = np.zeros((len(POLICIES), 5, held.sequences))
     for split in range(splits):
         choices = held.choices(split, experiment.full_cost, experiment.step)
         items, full_N, row_N = choices.items, choices.full_N, np.arange(held.sequences)
-        minimal_N = qualifies(items.quality_NK, full_N[:, None], experiment.tolerance).argmax(axis=1)
+        minimal_N = qualifies(items.quality_NC, full_N[:, None], experiment.tolerance).argmax(axis=1)
         costs_N = equal_quality(items, full_N, tolerance=experiment.tolerance).costs
-        oracle_N = (items.cost_NK == costs_N[:, None]).argmax(axis=1)
+        oracle_N = (items.cost_NC == costs_N[:, None]).argmax(axis=1)
         for policy, column_N in enumerate((minimal_N, oracle_N)):
             found = (items.costs(column_N), items.qualities(column_N), full_N)
-            sums_P5N[policy] += (*found, choices.reported_NK[row_N, column_N], choices.reported_full_N)
+            sums_X5N[policy] += (*found, choices.reported_NC[row_N, column_N], choices.reported_full_N)
     rows: list[dict[str, object]] = []
-    for name, (cost_N, *values) in zip(POLICIES, sums_P5N / splits, strict=True):
+    for name, (cost_N, *values) in zip(POLICIES, sums_X5N / splits, strict=True):
         fraction = cost_N.mean() / experiment.full_cost
         for half, (quality_N, full_N) in zip(("chooser", "held_out"), (values[:2], values[2:]), strict=True):
             compared = _compared(quality_N, full_N, experiment, bootstrap)

@@ -9,16 +9,11 @@ __all__ = ["frontiers"]
 
 
 def frontiers(evaluations: pd.DataFrame, metric: str) -> IntArray:
-    """Positions of the evaluations that are better than all cheaper ones of their sequence.
+    """Positions of the evaluations that are better than all cheaper ones of their sequence, by sequence and rising
+    cost.
 
     The rule of the view `frontiers` of `Run.query`: per cost the highest quality, of equal ones the lowest number.
-
-    Args:
-        evaluations: `sequence`, `number`, `cost` and the column `metric`.
-        metric: column with the quality.
-
-    Returns:
-        Positions by sequence, in the order of their first rows, then by rising cost and quality.
+    `evaluations` has `sequence`, `number`, `cost` and the column `metric`.
     """
     code_E, quality_E = pd.factorize(evaluations["sequence"])[0], evaluations[metric].to_numpy(np.float64)
     order_E = np.lexsort((evaluations["number"], -quality_E, evaluations["cost"], code_E))

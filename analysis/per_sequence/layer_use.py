@@ -50,8 +50,8 @@ def layer_use(minimal: pd.DataFrame, sequences: pd.DataFrame, layers: int) -> pd
         0..L-1, shares in 0..1 (NaN where n is 0).
     """
     left = _counted(minimal, sequences)
-    used_NL = _used(left["allocation"], layers)
-    rows = [(task, used_NL[places]) for task, places in _by_task(left, sequences)]
+    used_NU = _used(left["allocation"], layers)
+    rows = [(task, used_NU[places]) for task, places in _by_task(left, sequences)]
     shares = [part.mean(axis=0) if len(part) else np.full(layers, np.nan) for _, part in rows]
     table = pd.DataFrame(shares, index=[task for task, _ in rows], columns=range(layers))
     table.insert(0, "n", [len(part) for _, part in rows])
@@ -59,58 +59,49 @@ def layer_use(minimal: pd.DataFrame, sequences: pd.DataFrame, layers: int) -> pd
 
 
 def co_occurrence(minimal: pd.DataFrame, layers: int) -> CoOccurrence:
-    """Layers that occur together in the minimal allocations, compared with chance.
+    """Layers that occur together in the minimal allocations, compared with chance; arguments as for `layer_use`.
 
     Zero-quality sequences are left out. With few sequences a lift far from 1 is not significant: a pair of layers that
     half of N allocations use each is expected N / 4 times, with a standard deviation of about its square root.
-
-    Args:
-        minimal: table of `analysis.per_sequence.savings.minimal_budgets`.
-        layers: L.
     """
-    used_NL = _used(minimal.loc[~minimal["zero_quality"], "allocation"], layers)
-    count = len(used_NL)
-    use_L = used_NL.mean(axis=0) if count else np.full(layers, np.nan)
-    together_LL = used_NL.T @ used_NL / count if count else np.full((layers, layers), np.nan)
-    expected_NL = _by_margins(used_NL)
+    used_NU = _used(minimal.loc[~minimal["zero_quality"], "allocation"], layers)
+    count = len(used_NU)
+    use_U = used_NU.mean(axis=0) if count else np.full(layers, np.nan)
+    together_UU = used_NU.T @ used_NU / count if count else np.full((layers, layers), np.nan)
+    expected_NU = _by_margins(used_NU)
     return CoOccurrence(
-        together=pd.DataFrame(together_LL),
-        lift=_over(together_LL, np.outer(use_L, use_L)),
-        lift_at_size=_over(together_LL, expected_NL.T @ expected_NL / max(count, 1)),
+        together=pd.DataFrame(together_UU),
+        lift=_over(together_UU, np.outer(use_U, use_U)),
+        lift_at_size=_over(together_UU, expected_NU.T @ expected_NU / max(count, 1)),
         sequences=count,
     )
 
 
-def _by_margins(used_NL: FloatArray) -> FloatArray:
+def _by_margins(used_NU: FloatArray) -> FloatArray:
     """Probability that each allocation uses each layer, given its number of layers and each layer's frequency.
 
     The distribution of greatest entropy with these row and column sums on average (the bipartite configuration model,
     Saracco et al. 2015, Scientific Reports 5, 10595), by its fixed-point iteration.
     """
-    row_N, column_L = used_NL.sum(axis=1), used_NL.sum(axis=0)
-    x_N, y_L = row_N / max(np.sqrt(row_N.sum()), 1.0), column_L / max(np.sqrt(column_L.sum()), 1.0)
+    row_N, column_U = used_NU.sum(axis=1), used_NU.sum(axis=0)
+    x_N, y_U = row_N / max(np.sqrt(row_N.sum()), 1.0), column_U / max(np.sqrt(column_U.sum()), 1.0)
     for _ in range(ITERATIONS):
-        for mine, others, total in ((x_N, y_L, row_N), (y_L, x_N, column_L)):
+        for mine, others, total in ((x_N, y_U, row_N), (y_U, x_N, column_U)):
             per_unit = (others / (1 + np.outer(mine, others))).sum(axis=1)
             np.divide(total, per_unit, out=mine, where=per_unit > 0)
-    odds_NL = np.outer(x_N, y_L)
-    return odds_NL / (1 + odds_NL)
+    odds_NU = np.outer(x_N, y_U)
+    return odds_NU / (1 + odds_NU)
 
 
-def _over(found_LL: FloatArray, expected_LL: FloatArray) -> pd.DataFrame:
-    none = np.full_like(found_LL, np.nan)
-    return pd.DataFrame(np.divide(found_LL, expected_LL, out=none, where=expected_LL > 1e-9))
+def _over(found_UU: FloatArray, expected_UU: FloatArray) -> pd.DataFrame:
+    none = np.full_like(found_UU, np.nan)
+    return pd.DataFrame(np.divide(found_UU, expected_UU, out=none, where=expected_UU > 1e-9))
 
 
 def first_and_last(minimal: pd.DataFrame, sequences: pd.DataFrame, layers: int) -> pd.DataFrame:
-    """First and last layer of the minimal allocations, per task and over all.
+    """First and last layer of the minimal allocations, per task and over all; arguments as for `layer_use`.
 
     Zero-quality sequences are left out.
-
-    Args:
-        minimal: table of `analysis.per_sequence.savings.minimal_budgets`.
-        sequences: `sequence` and `task`.
-        layers: L.
 
     Returns:
         One row per task (in order of the table, then `all`) and layer: `task`, `layer`, `first` and `last`, shares of
@@ -118,10 +109,10 @@ def first_and_last(minimal: pd.DataFrame, sequences: pd.DataFrame, layers: int) 
         without any layer, so that the shares need not add up to 1. NaN where nothing is counted.
     """
     left = _counted(minimal, sequences)
-    used_NL = _used(left["allocation"], layers).astype(bool)
+    used_NU = _used(left["allocation"], layers).astype(bool)
     tables = []
     for task, places in _by_task(left, sequences):
-        part = used_NL[places]
+        part = used_NU[places]
         filled = part[part.any(axis=1)]
         ends = (filled.argmax(axis=1), layers - 1 - filled[:, ::-1].argmax(axis=1))
         none = np.full(layers, np.nan)
@@ -139,9 +130,9 @@ def _counted(minimal: pd.DataFrame, sequences: pd.DataFrame) -> pd.DataFrame:
 def _used(allocations: pd.Series, layers: int) -> FloatArray:
     """1.0 for each layer that an allocation uses (N U)."""
     flat, length = flatten(allocations)
-    used_NL = np.zeros((len(allocations), layers))
-    used_NL[np.repeat(np.arange(len(allocations)), length), flat] = 1.0
-    return used_NL
+    used_NU = np.zeros((len(allocations), layers))
+    used_NU[np.repeat(np.arange(len(allocations)), length), flat] = 1.0
+    return used_NU
 
 
 def _by_task(left: pd.DataFrame, sequences: pd.DataFrame) -> list[tuple[str, IntArray]]:

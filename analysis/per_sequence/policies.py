@@ -33,12 +33,7 @@ def policy_qualities(evaluations: pd.DataFrame, *, full_cost: float, metric: str
 
 
 def policy_curves(evaluations: pd.DataFrame, *, full_cost: float, metric: str) -> pd.DataFrame:
-    """Mean quality of each family at each budget, over all sequences; see `policy_qualities`.
-
-    Args:
-        evaluations: `sequence`, `number`, `family`, `allocation`, `cost` and the column `metric`.
-        full_cost: of the full model: L where the cost is the number of layers.
-        metric: column with the quality.
+    """Mean quality of each family at each budget, over all sequences; arguments and means as for `policy_qualities`.
 
     Returns:
         `family`, `cost` (the mean), `fraction`, `quality` sorted by family and cost; the full model closes each curve.

@@ -1,4 +1,7 @@
-"""Minimal budget of every sequence, best found and proven, and the savings of groups of sequences."""
+"""Minimal budget of every sequence, best found and proven, and the savings of groups of sequences.
+
+In shapes, X is the numbers of units, 0..L.
+"""
 
 from collections.abc import Mapping, Sequence
 from math import comb, fsum
@@ -97,14 +100,14 @@ def minimal_budgets(
     order = np.lexsort((groups.number[cheapest], -groups.quality[cheapest], groups.code[cheapest]))
     rows = cheapest[order]
     chosen = evaluations.iloc[rows[np.unique(groups.code[rows], return_index=True)[1]]]
-    least_K = np.arange(layers + 1) if least_costs is None else least_costs
+    least_X = np.arange(layers + 1) if least_costs is None else least_costs
     # From this number of units on, a mask costs no less than the best found.
-    enough_N = np.searchsorted(least_K, upper_N)
+    enough_N = np.searchsorted(least_X, upper_N)
     tested_N = _tested(groups, evaluations["allocation"], enough_N, layers)
     if exhausted is not None:
         proven_N = np.array([exhausted.get(name, 0) for name in groups.ids], dtype=np.int64)
         tested_N = np.maximum(tested_N, np.minimum(proven_N, enough_N))
-    lower_N = np.minimum(least_K[tested_N], upper_N)
+    lower_N = np.minimum(least_X[tested_N], upper_N)
     return pd.DataFrame(
         {
             "sequence": groups.ids,
@@ -124,19 +127,19 @@ def minimal_budgets(
 
 def _tested(groups: Groups, allocations: pd.Series, enough_N: IntArray, layers: int) -> IntArray:
     """Least number of units, at most `enough_N`, with an untested skip mask."""
-    K = layers + 1
-    all_K = np.array([min(comb(layers, k), np.iinfo(np.int64).max) for k in range(K)])
+    X = layers + 1
+    all_X = np.array([min(comb(layers, k), np.iinfo(np.int64).max) for k in range(X)])
     count_E = np.fromiter(map(len, allocations), np.int64, count=len(allocations))
-    below = np.flatnonzero((count_E < enough_N[groups.code]) & (count_E < K))
-    cell = groups.code * K + count_E
+    below = np.flatnonzero((count_E < enough_N[groups.code]) & (count_E < X))
+    cell = groups.code * X + count_E
     # Only budgets with enough rows can be exhausted, so only their allocations are compared.
-    rows_NK = np.bincount(cell[below], minlength=len(groups.ids) * K)
-    below = below[(rows_NK >= np.tile(all_K, len(groups.ids)))[cell[below]]]
+    rows_NX = np.bincount(cell[below], minlength=len(groups.ids) * X)
+    below = below[(rows_NX >= np.tile(all_X, len(groups.ids)))[cell[below]]]
     key, is_mask = allocation_keys(allocations.iloc[below])
     distinct = pd.DataFrame({"cell": cell[below], "key": key})[is_mask].drop_duplicates()
-    masks_NK = np.bincount(distinct["cell"], minlength=len(groups.ids) * K).reshape(-1, K)
-    open_NK = np.column_stack([masks_NK < all_K, np.ones(len(groups.ids), dtype=bool)])
-    return np.minimum(open_NK.argmax(axis=1), enough_N)
+    masks_NX = np.bincount(distinct["cell"], minlength=len(groups.ids) * X).reshape(-1, X)
+    open_NX = np.column_stack([masks_NX < all_X, np.ones(len(groups.ids), dtype=bool)])
+    return np.minimum(open_NX.argmax(axis=1), enough_N)
 
 
 def _proof(tested: int, enough: int) -> str:
@@ -158,9 +161,7 @@ def fractions(minimal: pd.DataFrame, full_cost: float, *, nonzero: bool = False)
 
 
 def mean_fraction(costs: CostArray, full_cost: float) -> float:
-    """Mean of costs as a fraction of the full model's, from their exact sum: rounded once, so that equal means are
-    equal.
-    """
+    """Mean of costs over the full model's, from their exact sum: rounded once, so that equal means are equal."""
     return fsum(costs) / (len(costs) * full_cost)
 
 

@@ -1,6 +1,7 @@
 """Drift of hidden states from the full model's as layers are left out: skipping against early exit.
 
 Source of the comparison: Glavas et al. 2024 (arXiv 2410.20022), a plot of the cosine to the full model's last state.
+All functions take the table of `analysis.measurements.similarity`.
 """
 
 import pandas as pd
@@ -14,13 +15,8 @@ VALUES = ("cosine", "relative_error", "same_token")
 
 
 def similarity_by_sequence(table: pd.DataFrame) -> pd.DataFrame:
-    """Means over the tokens of each sequence.
-
-    Args:
-        table: of `analysis.measurements.similarity`.
-
-    Returns:
-        `kind`, `budget`, `sequence`, `tokens` (their number) and the values, sorted.
+    """Means over the tokens of each sequence: `kind`, `budget`, `sequence`, `tokens` (their number) and the values,
+    sorted.
     """
     grouped = table.astype({"same_token": float}).groupby(["kind", "budget", "sequence"], sort=True)
     means = grouped[list(VALUES)].mean()
@@ -32,7 +28,7 @@ def similarity_by_budget(table: pd.DataFrame, *, bootstrap: int = 1000, seed: in
     """Means over sequences; each counts once, whatever its length.
 
     Args:
-        table: of `analysis.measurements.similarity`.
+        table: see above.
         bootstrap: resamples of the sequences behind the intervals; 0 for none.
         seed: of the resampling.
 
@@ -54,9 +50,6 @@ def similarity_by_budget(table: pd.DataFrame, *, bootstrap: int = 1000, seed: in
 
 def similarity_by_token(table: pd.DataFrame) -> pd.DataFrame:
     """Means at each position of the output, over the sequences of at least that length.
-
-    Args:
-        table: of `analysis.measurements.similarity`.
 
     Returns:
         `kind`, `budget`, `token`, `sequences` (their number) and the values, sorted. Later positions are those of

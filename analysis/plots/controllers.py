@@ -26,15 +26,8 @@ _MARK: dict[str, Any] = {"markersize": 6, "markeredgecolor": "black", "markeredg
 ROWS = 36
 """Maximum number of settings listed; beyond it only each controller's best one is."""
 
-_NUMBERS = (
-    "executed_fraction",
-    "quality",
-    "static_quality",
-    "oracle_quality",
-    "captured",
-    "captured_low",
-    "captured_high",
-)
+_QUALITIES = ("executed_fraction", "quality", "static_quality", "oracle_quality")
+_NUMBERS = (*_QUALITIES, "captured", "captured_low", "captured_high")
 
 
 @styled()

@@ -1,5 +1,6 @@
-"""The figure of right and wrong samples: the depth they need, and the number of wrong ones that smaller allocations
-correct.
+"""The figure of right and wrong samples: depth needed, and number of wrong ones that smaller allocations correct.
+
+In shapes, X is the points of a curve.
 """
 
 from typing import Any
@@ -15,7 +16,7 @@ from analysis.grouping import FloatArray, IntArray
 from analysis.luck.right_and_wrong import BAR, Depth, mended_after, right_and_wrong
 from analysis.plots.source import Drawn, MissingError, Source
 from analysis.plots.style import BLUE, GREY, VERMILLION, frame, log_axis, percent_axis, styled
-from analysis.stats import mean_interval
+from analysis.stats import ends
 
 __all__ = ["depth_right_wrong"]
 
@@ -93,10 +94,8 @@ def _curve(
     panel: str, name: str, rows: pd.DataFrame, x: FloatArray | IntArray, right_NX: Any, seed: int
 ) -> pd.DataFrame:
     n = rows["sequence"].nunique()
-    resamples = 0 if name == NULL else 1000
-    ends = [mean_interval(column, resamples=resamples, seed=seed) or (np.nan, np.nan) for column in right_NX.T * 1.0]
-    low, high = np.array(ends).T
-    values = {"n": n, "x": x, "share": right_NX.mean(axis=0), "low": low, "high": high}
+    found = ends(right_NX.T * 1.0, seed=seed, resamples=0 if name == NULL else 1000)
+    values = {"n": n, "x": x, "share": right_NX.mean(axis=0), **found}
     return pd.DataFrame({"panel": panel, "samples": name, **values})
 
 

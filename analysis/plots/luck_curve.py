@@ -25,11 +25,8 @@ _ADAPTIVE = (
 
 @styled()
 def luck_curve(source: Source) -> Drawn:
-    """Fractions found against the allocations tried, real and shuffled references, one panel each; see
+    """Fractions found against the allocations tried, with real and shuffled references; numbers of
     `analysis.luck_curve`.
-
-    Returns:
-        Numbers: those of `analysis.luck_curve`.
     """
     experiment, summary = source.experiment, source.summary
     permutations = len(summary.null.per_sequence_fractions) if summary.null else 0

@@ -71,19 +71,8 @@ def _numbers(experiment: Experiment, summary: Summary) -> pd.DataFrame:
         interval = mean_interval(rows["upper"].to_numpy(), resamples=resamples, seed=experiment.seed)
         values = [len(rows), rows["upper"].mean(), *(interval or (np.nan, np.nan))]
         minimal.loc[minimal["task"] == task, ["scored", "mean", "mean_low", "mean_high"]] = values
-    columns = [
-        "task",
-        "sequence",
-        "lower",
-        "upper",
-        "certified",
-        "zero_quality",
-        "scored",
-        "mean",
-        "mean_low",
-        "mean_high",
-    ]
-    table = minimal.reindex(columns=columns).reset_index(drop=True)
+    columns = ["task", "sequence", "lower", "upper", "certified", "zero_quality"]
+    table = minimal.reindex(columns=[*columns, "scored", "mean", "mean_low", "mean_high"]).reset_index(drop=True)
     return table.assign(scored=table["scored"].fillna(0).astype(int))
 
 

@@ -60,12 +60,8 @@ class Source:
     def measured(self, read: Callable[[Path], pd.DataFrame | None], command: str) -> pd.DataFrame:
         """A table that another command adds to a run.
 
-        Args:
-            read: returns it, or None if it is missing.
-            command: the command that writes it.
-
         Raises:
-            MissingError: if it is missing, or has no rows.
+            MissingError: if it is missing, or has no rows; names the command.
         """
         table = None if self.folder is None else read(self.folder)
         if table is None or not len(table):

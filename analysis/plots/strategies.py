@@ -8,11 +8,11 @@ from matplotlib.figure import Figure
 
 from analysis.experiment import Experiment
 from analysis.formatting import counted, metric_label, per_token, percent
-from analysis.luck.effort_curve import POINTS, progress_curve
+from analysis.luck.effort_curve import grid, progress_curve
 from analysis.per_sequence.savings import upper_budgets
 from analysis.plots.source import Drawn, MissingError, Source
 from analysis.plots.style import frame, log_axis, look_of, percent_axis, styled
-from analysis.stats import mean_interval
+from analysis.stats import ends, mean_interval
 
 __all__ = ["strategies"]
 
@@ -79,14 +79,9 @@ def _labels(sources: Sequence[Source]) -> list[str]:
 def _curve(experiment: Experiment) -> pd.DataFrame:
     """The progress at numbers of evaluations evenly spread on a logarithmic axis, with intervals."""
     curve = progress_curve(experiment)[["evaluations", "fraction"]]
-    most = len(curve)
-    count = np.unique(np.rint(most / 2 ** (np.arange(POINTS * np.log2(most) + 1) / POINTS)).astype(int))
-    curve = curve[curve["evaluations"].isin([1, *count])].reset_index(drop=True)
-    ends = [
-        mean_interval(_after(experiment, n).to_numpy(), resamples=1000, seed=experiment.seed) or (np.nan, np.nan)
-        for n in curve["evaluations"]
-    ]
-    return curve.assign(low=[low for low, _ in ends], high=[high for _, high in ends])
+    curve = curve[curve["evaluations"].isin(grid(len(curve)))].reset_index(drop=True)
+    found = (_after(experiment, n).to_numpy() for n in curve["evaluations"])
+    return curve.assign(**ends(found, seed=experiment.seed))
 
 
 def _numbers(sources: Sequence[Source], curves: list[pd.DataFrame], sequences: int) -> pd.DataFrame:

@@ -33,13 +33,7 @@ def lines_of(part: Part) -> dict[str, Any]:
 
 
 def use_by_part(experiment: Experiment, summary: Summary, names: list[str]) -> list[dict[str, Any]]:
-    """How often the minimal allocations use each layer: `n`, number counted, and `share` per layer.
-
-    Args:
-        experiment: the run.
-        summary: of the whole run.
-        names: of the parts; empty for all sequences.
-    """
+    """How often the minimal allocations of each part use each layer: `n`, number counted, and `share` per layer."""
     tasks = experiment.sequences.assign(task=task_names(experiment.sequences))
     use = layer_use(summary.minimal, tasks, experiment.layers)
     rows = [use.index.get_loc(name) if name else -1 for name in names]

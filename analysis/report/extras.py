@@ -18,12 +18,7 @@ CONTROLLERS = "controllers/comparison"
 
 
 def extras_of(folder: Path, layers: int) -> dict[str, Any]:
-    """The results that exist, by name: `similarity`, `throughput`, `controllers`.
-
-    Args:
-        folder: the run.
-        layers: L.
-    """
+    """The results that exist, by name: `similarity`, `throughput`, `controllers`."""
     run = Run.open(folder)
     found = {
         "similarity": _similarity(similarity(folder), layers),

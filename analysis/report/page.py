@@ -25,11 +25,8 @@ def block(data: Any) -> str:
 
 
 def page(blocks: dict[str, Any], **values: Any) -> str:
-    """The whole file.
-
-    Args:
-        blocks: data by name, unpacked by the script on demand.
-        values: values of the template; texts are escaped.
+    """The whole file, with blocks of data that the script unpacks on demand, and values of the template, whose texts
+    are escaped.
     """
     program, plotly = "\n".join(map(_asset, PROGRAM)), get_plotlyjs()
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)

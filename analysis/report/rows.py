@@ -26,8 +26,7 @@ def table(experiment: Experiment, summary: Summary, part: pd.Series, verified: p
     """Columns with one entry per sequence, in the order of the run.
 
     Args:
-        experiment: the run.
-        summary: of the whole run.
+        experiment, summary: the whole run.
         part: for each sequence the index of its task among the parts.
         verified: `sequence`, `number` and whether it `agrees` with plain generation; None if unknown.
     """

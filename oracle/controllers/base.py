@@ -1,7 +1,4 @@
-"""Base classes of controllers, which decide at generation time which layers run.
-
-Shapes: T fed tokens, L layers.
-"""
+"""Base classes of controllers, which decide at generation time which layers run."""
 
 import copy
 from abc import ABC, abstractmethod

@@ -1,7 +1,4 @@
-"""Prompts after their full-depth pass, and training examples.
-
-Shapes: P prompt tokens, D hidden width, W windows.
-"""
+"""Prompts after their full-depth pass, and training examples."""
 
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass, field, replace
@@ -59,8 +56,8 @@ class Prompt:
 
         A prompt of fewer than `count` tokens has windows of one token.
         """
-        middle_PD = self.cached("middle", lambda: self._middle(engine))
-        return torch.stack([part.mean(0) for part in middle_PD.tensor_split(min(count, len(middle_PD)))])
+        middle_TD = self.cached("middle", lambda: self._middle(engine))
+        return torch.stack([part.mean(0) for part in middle_TD.tensor_split(min(count, len(middle_TD)))])
 
     def _middle(self, engine: Engine) -> Tensor:
         units = engine.units.count

@@ -96,10 +96,8 @@ class Costs:
     def of(self, allocation: Allocation, *, propagate: bool = False) -> float:
         """Cost of a token under an allocation; a unit that runs twice counts twice.
 
-        Args:
-            allocation: the units that run.
-            propagate: whether skipped layers still compute their keys and values (SkipLayer, Zeng et al. 2023, arXiv
-                2311.15436, counts them so).
+        With `propagate`, skipped layers still compute their keys and values (SkipLayer, Zeng et al. 2023, arXiv
+        2311.15436, counts them so).
 
         Raises:
             InputError: if an allocation runs an unknown unit.

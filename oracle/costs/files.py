@@ -19,12 +19,7 @@ SUFFIXES: dict[str, Measure] = {"flops": "FLOPs/token", "ms": "ms/token"}
 
 
 def write_costs(path: Path, costs: Seq[Costs], **more: Any) -> None:
-    """Writes costs as JSON, atomically, with further entries that readers of costs ignore.
-
-    Args:
-        path: the file.
-        costs: at most one per unit of measure.
-        more: the further entries.
+    """Writes costs (at most one per unit of measure) as JSON, atomically, with further entries that readers ignore.
 
     Raises:
         InputError: if the file cannot be written.
@@ -38,9 +33,7 @@ def write_costs(path: Path, costs: Seq[Costs], **more: Any) -> None:
 def read_costs(path: Path, unit_of_measure: Measure | None = None) -> Costs:
     """The costs in one unit of measure from a file of `write_costs`.
 
-    Args:
-        path: the file.
-        unit_of_measure: None for ms/token if the file has it, as the others can be counted at any time.
+    By default ms/token if the file has it, as the others can be counted at any time.
 
     Raises:
         InputError: if the file is missing, is not a file of costs, or lacks the unit of measure.
@@ -60,10 +53,6 @@ def read_costs(path: Path, unit_of_measure: Measure | None = None) -> Costs:
 
 
 def costs_of_file(name: str) -> Costs:
-    """The costs named by `FILE`, `FILE:flops` or `FILE:ms`; see `read_costs`.
-
-    Raises:
-        InputError: as `read_costs`.
-    """
+    """The costs named by `FILE`, `FILE:flops` or `FILE:ms`; raises `InputError` like `read_costs`."""
     file, colon, suffix = name.rpartition(":")
     return read_costs(Path(file), SUFFIXES[suffix]) if colon and suffix in SUFFIXES else read_costs(Path(name))

@@ -26,13 +26,9 @@ PER_WEIGHT = 2
 
 
 def count_flops(model: LanguageModel, conditions: Conditions) -> Costs:
-    """FLOPs of each unit, and the overhead, per generated token.
+    """FLOPs of each unit, and the overhead, per generated token; the batch has no effect.
 
     A layer with a sliding window attends to no more than that, for any context. Only active experts of a mixture count.
-
-    Args:
-        model: the language model.
-        conditions: unit and context; the batch has no effect.
 
     Raises:
         InputError: if the context is too long, attention and MLP cannot be skipped separately, or the architecture
@@ -52,9 +48,9 @@ def count_flops(model: LanguageModel, conditions: Conditions) -> Costs:
     units: list[int] = []
     states: list[int] = []
     one_token = prompt_pass(model.decoder, [0]).cache
-    for layer, kind, (keys_1K1D, values_1K1E) in zip(layers, kinds(config, len(layers)), one_token, strict=True):
+    for layer, kind, (keys_1K1W, values_1K1W) in zip(layers, kinds(config, len(layers)), one_token, strict=True):
         seen = min(conditions.context, kind.window or conditions.context)
-        widths = config.num_attention_heads * (keys_1K1D.shape[-1] + values_1K1E.shape[-1])
+        widths = config.num_attention_heads * (keys_1K1W.shape[-1] + values_1K1W.shape[-1])
         projected = sum(multiplied(child, experts) for child in attention_of(layer).values())
         attention = PER_WEIGHT * (projected + seen * widths)
         mlp = PER_WEIGHT * (multiplied(layer, experts) - projected)

@@ -48,11 +48,8 @@ class Spread:
 
 @dataclass(frozen=True, kw_only=True)
 class Group:
-    """Units whose parameters have the same names, shapes and dtypes, and whose attention is of the same kind.
-
-    Attributes:
-        units: their indices, rising.
-        calls: the layer execution of each.
+    """Units (rising) with the same names, shapes and dtypes of parameters and the same kind of attention, and their
+    calls.
     """
 
     units: Allocation
@@ -99,11 +96,6 @@ class Latency:
 @torch.inference_mode()
 def measure_latency(model: LanguageModel, conditions: Conditions, *, watch: Watch = silent) -> Latency:
     """Times every unit, the overhead, and a whole token.
-
-    Args:
-        model: the language model.
-        conditions: unit, context, batch and rounds.
-        watch: shows progress.
 
     Raises:
         InputError: if the context is too long, or attention and MLP cannot be skipped separately.

@@ -1,7 +1,7 @@
 """The engine: evaluates many allocations of a sequence at once, exactly."""
 
 from oracle.engine.decode import Generation
-from oracle.engine.engine import Engine, FixedLengthEngine
+from oracle.engine.engine import Engine
 from oracle.engine.evaluate import Evaluator
 from oracle.engine.fixed_length import FixedLengthEngine
 from oracle.engine.gated import GatedGeneration, GatedScore

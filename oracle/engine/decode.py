@@ -1,6 +1,6 @@
 """Greedy decoding of many allocations as one batch, refilled as its rows end.
 
-Shapes: R rows, P prompts, V vocabulary.
+In shapes, X is the blocks of the vocabulary, Y the entries of a block.
 """
 
 from collections import deque
@@ -228,14 +228,14 @@ def best(logits_RV: Tensor) -> tuple[Tensor, Tensor]:
     """
     rows, vocabulary = logits_RV.shape
     blocks = vocabulary // BLOCK
-    head_RBX = logits_RV[:, : blocks * BLOCK].view(rows, blocks, BLOCK)
-    tail_RX = logits_RV[:, blocks * BLOCK :]
-    peaks_RB = head_RBX.amax(-1)
+    head_RXY = logits_RV[:, : blocks * BLOCK].view(rows, blocks, BLOCK)
+    tail_RY = logits_RV[:, blocks * BLOCK :]
+    peaks_RX = head_RXY.amax(-1)
     # The two best tokens stand in the two best blocks, or in the rest that fills no block.
-    best_blocks = peaks_RB.topk(min(2, blocks), dim=-1).indices
-    chosen = head_RBX.gather(1, best_blocks[:, :, None].expand(-1, -1, BLOCK)).flatten(1)
+    best_blocks = peaks_RX.topk(min(2, blocks), dim=-1).indices
+    chosen = head_RXY.gather(1, best_blocks[:, :, None].expand(-1, -1, BLOCK)).flatten(1)
     ids = (best_blocks[:, :, None] * BLOCK + torch.arange(BLOCK, device=logits_RV.device)).flatten(1)
     tail_ids = torch.arange(blocks * BLOCK, vocabulary, device=logits_RV.device).expand(rows, -1)
-    values, where = torch.cat([chosen, tail_RX], dim=-1).topk(2, dim=-1)
+    values, where = torch.cat([chosen, tail_RY], dim=-1).topk(2, dim=-1)
     tokens_R = torch.cat([ids, tail_ids], dim=-1).gather(1, where[:, :1])[:, 0]
     return tokens_R, values[:, 0] - values[:, 1]

@@ -3,7 +3,6 @@
 import math
 from collections.abc import Iterator
 from collections.abc import Sequence as Seq
-from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -185,7 +184,7 @@ class Engine:
         by_reference = self.shared_prompt and self.model.decoder.shares_prompts
         longest = max(prompt.length for prompt, _ in requests)
         read = 1 if self.shared_prompt else longest
-        slots, costs = 0 if by_reference else longest, schedule.runs_NE.sum(1)
+        slots, costs = 0 if by_reference else longest, schedule.runs_AI.sum(1)
         rows = min(self.config.batch_rows, footprint.rows(costs, slots + self.config.max_new_tokens, read))
         if rows >= len(requests):
             return rows
@@ -242,7 +241,7 @@ class Engine:
 
         values = np.empty(len(allocations))
         # Neighbours in lexicographic order share their beginnings.
-        order = np.lexsort(schedule.runs_NE.T[::-1])
+        order = np.lexsort(schedule.runs_AI.T[::-1])
         for rows, (found, executions) in self._scoring.run_pieces(order, count, score):
             values[rows] = found
             self.executions += executions
@@ -323,12 +322,12 @@ class Engine:
         rows = self._remaining(prompts).rows([self.model.layers] * len(prompts), slots, slots)
         return min(self.config.batch_rows, rows) if self.model.decoder.positions.mix else 1
 
-    def reproduces(self, prompt: PromptState, runs_NU: Mask, tokens: Seq[int]) -> Iterator[tuple[slice, list[bool]]]:
+    def reproduces(self, prompt: PromptState, runs_AU: Mask, tokens: Seq[int]) -> Iterator[tuple[slice, list[bool]]]:
         """Which allocations give exactly this output, piece by piece; nothing is decoded.
 
         Args:
             prompt: the prompt.
-            runs_NU: skip masks as booleans (N units). Neighbours share most if the rows are in lexicographic order.
+            runs_AU: skip masks as booleans (A U). Neighbours share most if the rows are in lexicographic order.
             tokens: the output, with its stop token or at the token limit.
         """
         count, piece, head_rows = self._remaining([prompt]).pieces(self._fed(prompt, 2))
@@ -344,12 +343,12 @@ class Engine:
 
         def test(rows: NDArray[np.int64]) -> NDArray[np.int8]:
             refuter.piece, refuter.head_rows = self._scoring.limited(piece), self._scoring.limited(head_rows)
-            return refuter.test(self.units.schedule(runs_NU[rows]))
+            return refuter.test(self.units.schedule(runs_AU[rows]))
 
-        for rows, verdicts in self._scoring.run_pieces(np.arange(len(runs_NU)), count, test):
+        for rows, verdicts in self._scoring.run_pieces(np.arange(len(runs_AU)), count, test):
             self.executions += refuter.executions
             refuter.executions = 0
-            answers = zip(runs_NU[rows], verdicts, strict=True)
+            answers = zip(runs_AU[rows], verdicts, strict=True)
             yield (
                 slice(int(rows[0]), int(rows[-1]) + 1),
                 [self._settle(prompt, runs, tokens, int(verdict)) for runs, verdict in answers],
@@ -368,10 +367,3 @@ class Engine:
     def _fed(self, prompt: PromptState, known: int) -> int:
         """Tokens of a pass that scores a continuation of so many tokens."""
         return max(1, known - 1) + (0 if self.shared_prompt else prompt.length)
-
-
-class FixedLengthEngine(Engine):
-    """An engine for timing: without stop tokens, so that batches stay whole, and without reruns for near-ties."""
-
-    def _settings(self, rows: int) -> Settings:
-        return replace(super()._settings(rows), stop=frozenset(), tie=-1.0)

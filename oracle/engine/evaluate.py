@@ -93,18 +93,18 @@ class Evaluator:
         tokens = self._full_tokens(current, (), ())
         return HiddenStates(self.engine, current.prompt, tokens)
 
-    def reproduces(self, sequence: Sequence, runs_NU: Mask) -> list[Outcome]:
+    def reproduces(self, sequence: Sequence, runs_AU: Mask) -> list[Outcome]:
         """Of some skip masks those that give the full model's output, evaluated; the others are not decoded.
 
         Args:
             sequence: must have been evaluated.
-            runs_NU: the masks (N units), neighbours in lexicographic order.
+            runs_AU: the masks (A U), neighbours in lexicographic order.
         """
         current = self._open(sequence)
         tokens = self._full_tokens(current, (), ())
         proposals = [
-            Proposal(allocation=tuple(np.flatnonzero(runs_NU[rows.start + row]).tolist()), family="proof")
-            for rows, answers in self.engine.reproduces(current.prompt, runs_NU, tokens)
+            Proposal(allocation=tuple(np.flatnonzero(runs_AU[rows.start + row]).tolist()), family="proof")
+            for rows, answers in self.engine.reproduces(current.prompt, runs_AU, tokens)
             for row in np.flatnonzero(answers).tolist()
         ]
         return self.evaluate([(sequence, proposals)])[0] if proposals else []

@@ -1,7 +1,4 @@
-"""Decoding and scoring under a per-token gate, in batches; what is skipped is not computed.
-
-Shapes: R rows, T new tokens, S slots, D hidden width, L layers, V vocabulary.
-"""
+"""Decoding and scoring under a per-token gate, in batches; what is skipped is not computed."""
 
 from collections.abc import Sequence as Seq
 from dataclasses import dataclass

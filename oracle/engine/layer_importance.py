@@ -1,8 +1,6 @@
 """What the full model's hidden states say about its units: block influence, and dynamic programming over skips.
 
 Both look at one text, teacher-forced: the prompt at full depth, then the tokens that the full model generated.
-
-Shapes: T tokens, D hidden width, B budgets.
 """
 
 from collections.abc import Sequence as Seq

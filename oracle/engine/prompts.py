@@ -20,7 +20,7 @@ class PromptState:
     """One prompt after one pass of the full model; shared by all allocations of its sequence.
 
     Attributes:
-        tokens: the prompt's token ids (P).
+        tokens: the prompt's token ids (T).
         cache: its keys and values per layer (each 1 H P D).
         logits_V: the full model's logits for the token that follows.
     """

@@ -56,20 +56,20 @@ def first_difference(plain: tuple[tuple[int, ...], Tensor], recorded: Seq[int]) 
 
 def plain_generate(
     model: LanguageModel,
-    prompt_P: Tensor,
+    prompt_T: Tensor,
     calls: Seq[Call],
     *,
     max_new_tokens: int,
     shared_prompt: bool,
 ) -> tuple[int, ...]:
     """Greedy tokens of one allocation by plain generation; see `plain_logits`."""
-    tokens, _ = _generate(model, prompt_P, calls, max_new_tokens, shared_prompt)
+    tokens, _ = _generate(model, prompt_T, calls, max_new_tokens, shared_prompt)
     return tokens
 
 
 def plain_logits(
     model: LanguageModel,
-    prompt_P: Tensor,
+    prompt_T: Tensor,
     calls: Seq[Call],
     *,
     max_new_tokens: int,
@@ -82,19 +82,19 @@ def plain_logits(
 
     Args:
         model: the full model.
-        prompt_P: the prompt's token ids.
+        prompt_T: the prompt's token ids.
         calls: the layers that run, or parts of them.
         max_new_tokens: the most tokens to generate.
         shared_prompt: scope `decode` rather than `sequence`.
     """
-    tokens, logits = _generate(model, prompt_P, calls, max_new_tokens, shared_prompt, output_logits=True)
+    tokens, logits = _generate(model, prompt_T, calls, max_new_tokens, shared_prompt, output_logits=True)
     return tokens, torch.cat(logits)
 
 
 @torch.inference_mode()
 def _generate(
     model: LanguageModel,
-    prompt_P: Tensor,
+    prompt_T: Tensor,
     calls: Seq[Call],
     max_new_tokens: int,
     shared_prompt: bool,
@@ -106,7 +106,7 @@ def _generate(
     cut: Any = truncated(model.network, calls, model.decoder.sublayers.shapes if apart else None)
     # Greedy is greedy: no penalty or other habit that the model's own settings ask for.
     cut.generation_config = GenerationConfig()
-    ids = prompt_P
+    ids = prompt_T
     head: tuple[int, ...] = ()
     logits: list[Tensor] = []
     start: dict[str, Any] = {}

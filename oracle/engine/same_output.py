@@ -2,9 +2,7 @@
 
 Fed the output, an allocation reproduces it if and only if its best token is the next one at every position. To show
 that it does not, one logit above the right token's is enough, so a few hundred likely rows of the vocabulary head are
-tried before the whole head, and the first position before the others. Exact.
-
-Shapes: N allocations, R rows, C candidate tokens, D hidden width, V vocabulary.
+tried before the whole head, and the first position before the others. Exact. In shapes, X is the candidate tokens.
 """
 
 from collections.abc import Sequence as Seq
@@ -79,19 +77,19 @@ class Refuter:
         if self._shared_prompt:
             first = self._verdicts(self._prompt.logits_V[None], self._tokens[0])
             if first[0] == Verdict.NO or len(self._tokens) == 1:
-                return np.full(len(schedule.runs_NE), int(first[0]), dtype=np.int8)
-            verdict_N = np.full(len(schedule.runs_NE), int(first[0]), dtype=np.int8)
+                return np.full(len(schedule.runs_AI), int(first[0]), dtype=np.int8)
+            verdict_A = np.full(len(schedule.runs_AI), int(first[0]), dtype=np.int8)
         else:
-            verdict_N = np.full(len(schedule.runs_NE), Verdict.YES, dtype=np.int8)
+            verdict_A = np.full(len(schedule.runs_AI), Verdict.YES, dtype=np.int8)
         begun = 2 if self._shared_prompt else 1
-        self._stage(schedule, verdict_N, begun)
+        self._stage(schedule, verdict_A, begun)
         if len(self._tokens) > begun:
-            self._stage(schedule, verdict_N, len(self._tokens))
-        return verdict_N
+            self._stage(schedule, verdict_A, len(self._tokens))
+        return verdict_A
 
-    def _stage(self, schedule: Schedule, verdict_N: NDArray[np.int8], known: int) -> None:
+    def _stage(self, schedule: Schedule, verdict_A: NDArray[np.int8], known: int) -> None:
         """Tests what is not refuted yet on the first `known` tokens of the output, in place."""
-        alive = np.flatnonzero(verdict_N != Verdict.NO)
+        alive = np.flatnonzero(verdict_A != Verdict.NO)
         if not len(alive):
             return
         done, start = continuation_pass(
@@ -102,14 +100,14 @@ class Refuter:
             shared_prompt=self._shared_prompt,
             piece=self.piece,
         )
-        self.executions += done.executions * done.hidden_MTD.shape[1]
+        self.executions += done.executions * done.hidden_OTD.shape[1]
         targets = self._tokens[1 if self._shared_prompt else 0 : known]
         for offset, target in enumerate(targets):
-            rows = np.flatnonzero(verdict_N[alive] != Verdict.NO)
-            nodes, node_R = torch.unique(done.node_N[torch.from_numpy(rows)], return_inverse=True)
-            found = self._verdicts_at(done.hidden_MTD[nodes, start + offset], target)[node_R.cpu().numpy()]
+            rows = np.flatnonzero(verdict_A[alive] != Verdict.NO)
+            nodes, node_R = torch.unique(done.node_A[torch.from_numpy(rows)], return_inverse=True)
+            found = self._verdicts_at(done.hidden_OTD[nodes, start + offset], target)[node_R.cpu().numpy()]
             where = alive[rows]
-            verdict_N[where] = np.where(found == Verdict.YES, verdict_N[where], found)
+            verdict_A[where] = np.where(found == Verdict.YES, verdict_A[where], found)
 
     def _verdicts_at(self, hidden_RD: Tensor, target: int) -> NDArray[np.int8]:
         """Verdicts of rows at one position."""
@@ -135,8 +133,8 @@ class Refuter:
             likely = tokens[counts.argsort(descending=True)[: CANDIDATES - 1]]
             self._candidates[target] = torch.cat([likely.new_tensor([target]), likely])
         chosen = self._candidates[target]
-        logits_RC = torch.nn.functional.linear(normed_RD, weight[chosen], None if bias is None else bias[chosen])
-        beaten = logits_RC[:, 1:].amax(1) - logits_RC[:, 0] > self._tie
+        logits_RX = torch.nn.functional.linear(normed_RD, weight[chosen], None if bias is None else bias[chosen])
+        beaten = logits_RX[:, 1:].amax(1) - logits_RX[:, 0] > self._tie
         return every[~beaten]
 
     def _verdicts(self, logits_RV: Tensor, target: int) -> NDArray[np.int8]:

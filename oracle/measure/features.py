@@ -33,21 +33,21 @@ def _of_one(engine: Engine, original: SearchedSequence) -> dict[str, Any]:
     hidden_TD = predicting(states, units, from_prompt=True)
     gold_T, entropy_T, first_V = _distributions(engine, hidden_TD, original.tokens)
     first, second = first_V.exp().topk(2).values.tolist()
-    prompt_PD = states.prompt.after(units // 2)
+    prompt_TD = states.prompt.after(units // 2)
     return {
         "sequence": original.sequence.id,
-        "prompt_tokens": len(prompt_PD),
+        "prompt_tokens": len(prompt_TD),
         "output_tokens": len(original.tokens),
         "log_likelihood": float(gold_T.mean()),
         "entropy": float(entropy_T.mean()),
         "first_entropy": float(entropy_T[0]),
         "first_gap": first - second,
-        "prompt_state": prompt_PD.double().mean(0).float().tolist(),
+        "prompt_state": prompt_TD.double().mean(0).float().tolist(),
     }
 
 
 def _distributions(engine: Engine, hidden_TD: Tensor, tokens: Seq[int]) -> tuple[Tensor, Tensor, Tensor]:
-    """Log-probability of each token and entropy of each distribution, in nats, and the first distribution's
+    """Log-probability per token, entropy per distribution (both in nats), and the first distribution's
     log-probabilities.
     """
     gold: list[Tensor] = []

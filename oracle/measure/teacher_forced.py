@@ -24,14 +24,10 @@ def states_of(engine: Engine, original: SearchedSequence, allocation: Allocation
 
 
 def predicting(states: States, depth: int, *, from_prompt: bool) -> Tensor:
-    """The states after `depth` units, skipped ones included, at the positions that predict the tokens of the output (T
-    D).
+    """The states after `depth` units, skipped ones included, at the positions that predict the output's tokens (T D).
 
-    Args:
-        states: of all tokens of the output.
-        depth: number of units passed.
-        from_prompt: whether to begin with the prompt's last position, which predicts the first token; in scope `decode`
-            that is the full model's under any allocation.
+    With `from_prompt` they begin with the prompt's last position, which predicts the first token; in scope `decode`
+    that is the full model's under any allocation.
     """
     generated_TD = states.generated.after(depth)[:-1]
     return torch.cat([states.prompt.after(depth)[-1:], generated_TD]) if from_prompt else generated_TD

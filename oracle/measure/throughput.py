@@ -73,7 +73,6 @@ def measure_throughput(
 def _rates(
     engine: Engine, originals: Seq[SearchedSequence], policies: Seq[Policy], sizes: Sizes, advance: Advance
 ) -> dict[tuple[int, int], float]:
-
     """Tokens per second by policy (its index) and batch, the median of the rounds."""
     timed = FixedLengthEngine(engine.model, replace(engine.config, max_new_tokens=sizes.new_tokens))
     prompts = [timed.open(original.sequence.prompt) for original in originals[: max(sizes.batches)]]

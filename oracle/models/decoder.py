@@ -2,8 +2,6 @@
 
 The model's own forward builds embeddings, positions and masks, and applies the final norm and the head; only the loop
 over layers is replaced. Nothing here depends on a model family.
-
-Shapes: see `oracle.engine`.
 """
 
 import inspect

@@ -1,7 +1,7 @@
 """KV cache for batches in which every row runs its own layers.
 
 A batch runs steps: layer executions, in order. Each step has its own buffers, so a layer that a row runs twice keeps
-two histories. Shapes: see `oracle.engine`.
+two histories.
 """
 
 from collections.abc import Sequence as Seq

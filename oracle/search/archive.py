@@ -52,8 +52,7 @@ class Archive:
             self._upper = min([*qualified, *([self._upper] if self._upper else [])], key=self._rank, default=None)
 
     def exhaust(self, count: int) -> None:
-        """Records that every mask of exactly `count` free units has been tested, and that the qualifying ones were
-        added.
+        """Records that every mask of exactly `count` free units was tested, and that the qualifying ones were added.
 
         Raises:
             InputError: if there are fewer free units.

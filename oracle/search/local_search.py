@@ -64,9 +64,7 @@ class Beam(Rounds):
 
 
 class Greedy(Beam):
-    """Drops the unit whose loss is least while the mask qualifies, then adds the unit with the largest gain until it
-    does.
-    """
+    """Drops the unit of the least loss while the mask qualifies, then adds that of the largest gain until it does."""
 
     name = "greedy"
     hint = "one unit at a time, dropped while quality holds, then added until it does: few evaluations, deterministic"

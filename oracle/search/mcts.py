@@ -79,12 +79,9 @@ class Node:
     reward: float = 0.0
 
     def ucb(self, total: int, length: float, settings: MctsSettings) -> float:
-        """Upper confidence bound: Q / v + c sqrt(ln V / v) - lambda |P| / L.
+        """Upper confidence bound: Q / v + c sqrt(ln V / v) - lambda |P| / L, with V = `total` and |P| / L = `length`.
 
-        Args:
-            total: V, simulations of the whole search so far.
-            length: |P| / L.
-            settings: c and lambda.
+        V counts the simulations of the whole search so far; c and lambda are settings.
         """
         exploration = settings.exploration * math.sqrt(math.log(total) / self.visits)
         return self.reward / self.visits + exploration - settings.penalty * length

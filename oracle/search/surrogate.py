@@ -1,6 +1,6 @@
 """A Gaussian process over skip masks: predicts which untested ones qualify.
 
-Shapes: A masks evaluated, M masks considered, X estimates of the units' worth, Y masks of a batch.
+In shapes, A is the evaluated masks, M the considered ones, X the estimates of the units' worth, Y the masks of a batch.
 """
 
 import math
@@ -42,27 +42,27 @@ class _Level:
     both would overestimate the former.
     """
 
-    share_N: Floats
-    quality_N: Floats
+    share_A: Floats
+    quality_A: Floats
 
     def __call__(self, share_M: Floats) -> tuple[Floats, Floats]:
-        near_MN = self._near(share_M)
-        total_M = near_MN.sum(axis=1)
-        square_M = (near_MN @ self._squares + DOUBT * self._squares.mean()) / (total_M + DOUBT)
-        return near_MN @ self.quality_N / total_M, np.sqrt(square_M + 1e-12)
+        near_MA = self._near(share_M)
+        total_M = near_MA.sum(axis=1)
+        square_M = (near_MA @ self._squares + DOUBT * self._squares.mean()) / (total_M + DOUBT)
+        return near_MA @ self.quality_A / total_M, np.sqrt(square_M + 1e-12)
 
     @cached_property
     def known(self) -> tuple[Floats, Floats]:
         """Mean and spread at the masks themselves."""
-        return self(self.share_N)
+        return self(self.share_A)
 
     @cached_property
     def _squares(self) -> Floats:
-        near_NN = self._near(self.share_N)
-        return (self.quality_N - near_NN @ self.quality_N / near_NN.sum(axis=1)) ** 2
+        near_AA = self._near(self.share_A)
+        return (self.quality_A - near_AA @ self.quality_A / near_AA.sum(axis=1)) ** 2
 
     def _near(self, share_M: Floats) -> Floats:
-        return np.exp(-0.5 * ((share_M[:, None] - self.share_N) / BAND) ** 2) + 1e-12
+        return np.exp(-0.5 * ((share_M[:, None] - self.share_A) / BAND) ** 2) + 1e-12
 
 
 @dataclass(frozen=True)
@@ -73,8 +73,8 @@ class _Fit:
     level: _Level
     reach: float
     noise: float
-    chol_NN: Floats
-    weight_N: Floats
+    chol_AA: Floats
+    weight_A: Floats
     scale: float
     likelihood: float
 
@@ -89,43 +89,40 @@ class Surrogate:
     prediction, their ch. 5.4.2).
 
     Args:
-        kept_NF: masks that were evaluated.
-        quality_N: their qualities, minus infinity where one was dropped.
+        kept_AF: masks that were evaluated.
+        quality_A: their qualities, minus infinity where one was dropped.
         threshold: the quality required.
-        worth_TF: estimates of each unit's worth, one per row; each sums to 1.
+        worth_XF: estimates of each unit's worth, one per row; each sums to 1.
     """
 
-    def __init__(self, kept_NF: Masks, quality_N: Floats, threshold: float, worth_TF: Floats) -> None:
-        self._kept_NF = kept_NF.astype(float)
+    def __init__(self, kept_AF: Masks, quality_A: Floats, threshold: float, worth_XF: Floats) -> None:
+        self._kept_AF = kept_AF.astype(float)
         self._threshold = threshold
-        self._worth_TF = worth_TF
-        dropped_N = ~np.isfinite(quality_N)
-        if dropped_N.any():
-            quality_N = self._estimate(quality_N, dropped_N)
-        self._fit = self._best(quality_N)
+        self._worth_XF = worth_XF
+        dropped_A = ~np.isfinite(quality_A)
+        if dropped_A.any():
+            quality_A = self._estimate(quality_A, dropped_A)
+        self._fit = self._best(quality_A)
 
     def log_chance(self, kept_MF: Masks) -> Floats:
         """Logarithm of the probability that each mask reaches the threshold."""
-        mean_M, spread_M, white_NM = self._predict(kept_MF.astype(float))
-        left_M = np.clip(1 - np.einsum("nm,nm->m", white_NM, white_NM), 1e-9, None)
+        mean_M, spread_M, white_AM = self._predict(kept_MF.astype(float))
+        left_M = np.clip(1 - np.einsum("nm,nm->m", white_AM, white_AM), 1e-9, None)
         return self._log_chance(mean_M, spread_M * np.sqrt(self._fit.scale * left_M))
 
-    def choose(self, kept_MF: Masks, bonus_BM: Floats) -> list[int]:
-        """Distinct rows, one per row of bonuses, each of the highest log chance + bonus once those before it are
-        evaluated.
+    def choose(self, kept_MF: Masks, bonus_YM: Floats) -> list[int]:
+        """Distinct masks, each of the highest log chance + bonus once those before it are evaluated, one per row of
+        bonuses.
 
         A chosen mask's outcome is taken to be its mean, which leaves the means but lowers the deviations near it
-        (Desautels et al. 2014): so the masks of a batch do not all test the same guess.
-
-        Args:
-            kept_MF: the masks to choose from, at least as many as rows of bonuses.
-            bonus_BM: added to the log chance of each mask, per choice.
+        (Desautels et al. 2014): so the masks of a batch do not all test the same guess. There must be at least as many
+        masks as rows.
         """
         kept = kept_MF.astype(float)
-        mean_M, spread_M, white_NM = self._predict(kept)
-        covariance_MM = self._fit.scale * (np.exp(-_distance(kept, kept) / self._fit.reach) - white_NM.T @ white_NM)
+        mean_M, spread_M, white_AM = self._predict(kept)
+        covariance_MM = self._fit.scale * (np.exp(-_distance(kept, kept) / self._fit.reach) - white_AM.T @ white_AM)
         chosen: list[int] = []
-        for bonus_M in bonus_BM:
+        for bonus_M in bonus_YM:
             deviation_M = spread_M * np.sqrt(np.clip(np.diag(covariance_MM), 1e-9, None))
             score_M = bonus_M + self._log_chance(mean_M, deviation_M)
             score_M[chosen] = -np.inf
@@ -139,51 +136,51 @@ class Surrogate:
         """Mean of each mask's quality, spread of its level, and its whitened correlations with the evaluated ones."""
         fit = self._fit
         mean_M, spread_M = fit.level(kept @ fit.worth_F)
-        near_MN = np.exp(-_distance(kept, self._kept_NF) / fit.reach)
-        white_NM = solve_triangular(fit.chol_NN, near_MN.T, lower=True, check_finite=False)
-        return mean_M + spread_M * (near_MN @ fit.weight_N), spread_M, white_NM
+        near_MA = np.exp(-_distance(kept, self._kept_AF) / fit.reach)
+        white_AM = solve_triangular(fit.chol_AA, near_MA.T, lower=True, check_finite=False)
+        return mean_M + spread_M * (near_MA @ fit.weight_A), spread_M, white_AM
 
     def _log_chance(self, mean_M: Floats, deviation_M: Floats) -> Floats:
         return log_ndtr((mean_M - self._threshold) / deviation_M)
 
-    def _best(self, quality_N: Floats) -> _Fit:
-        levels = [_Level(self._kept_NF @ worth_F, quality_N) for worth_F in self._worth_TF]
-        distance_NN = _distance(self._kept_NF, self._kept_NF)
+    def _best(self, quality_A: Floats) -> _Fit:
+        levels = [_Level(self._kept_AF @ worth_F, quality_A) for worth_F in self._worth_XF]
+        distance_AA = _distance(self._kept_AF, self._kept_AF)
         fits = []
         for share, noise in product(REACHES, NOISES):
-            reach = share * self._kept_NF.shape[1]
-            near_NN = np.exp(-distance_NN / reach) + noise * np.eye(len(distance_NN))
-            chol_NN = cholesky(near_NN, lower=True, overwrite_a=True, check_finite=False)
-            fits += [_fit(*pair, reach, noise, chol_NN) for pair in zip(self._worth_TF, levels, strict=True)]
+            reach = share * self._kept_AF.shape[1]
+            near_AA = np.exp(-distance_AA / reach) + noise * np.eye(len(distance_AA))
+            chol_AA = cholesky(near_AA, lower=True, overwrite_a=True, check_finite=False)
+            fits += [_fit(*pair, reach, noise, chol_AA) for pair in zip(self._worth_XF, levels, strict=True)]
         return max(fits, key=lambda fit: fit.likelihood)
 
-    def _estimate(self, quality_N: Floats, dropped_N: Masks) -> Floats:
+    def _estimate(self, quality_A: Floats, dropped_A: Masks) -> Floats:
         """The qualities, with expectations in place of the dropped ones."""
-        known = quality_N[~dropped_N]
+        known = quality_A[~dropped_A]
         below = known[known < self._threshold]
         start = below.mean() if len(below) else self._threshold - max(known.std(), 1e-3)
-        quality_N = np.where(dropped_N, start, quality_N)
-        fit = self._best(quality_N)
-        precision_N = np.diag(cho_solve((fit.chol_NN, True), np.eye(len(quality_N)), check_finite=False))
+        quality_A = np.where(dropped_A, start, quality_A)
+        fit = self._best(quality_A)
+        precision_A = np.diag(cho_solve((fit.chol_AA, True), np.eye(len(quality_A)), check_finite=False))
         # The deviations stay fixed: correlated estimates would lower them, until all drift to the threshold.
-        _, spread_N = fit.level.known
-        deviation_N = spread_N * np.sqrt(fit.scale / precision_N)
+        _, spread_A = fit.level.known
+        deviation_A = spread_A * np.sqrt(fit.scale / precision_A)
         for _ in range(GUESSES):
-            mean_N = quality_N - spread_N * fit.weight_N / precision_N
-            room_N = (self._threshold - mean_N) / deviation_N
-            hazard_N = np.exp(-0.5 * room_N**2 - log_ndtr(room_N)) / math.sqrt(2 * math.pi)
-            quality_N = np.where(dropped_N, mean_N - deviation_N * hazard_N, quality_N)
-            fit = _fit(fit.worth_F, _Level(fit.level.share_N, quality_N), fit.reach, fit.noise, fit.chol_NN)
-        return quality_N
+            mean_A = quality_A - spread_A * fit.weight_A / precision_A
+            room_A = (self._threshold - mean_A) / deviation_A
+            hazard_A = np.exp(-0.5 * room_A**2 - log_ndtr(room_A)) / math.sqrt(2 * math.pi)
+            quality_A = np.where(dropped_A, mean_A - deviation_A * hazard_A, quality_A)
+            fit = _fit(fit.worth_F, _Level(fit.level.share_A, quality_A), fit.reach, fit.noise, fit.chol_AA)
+        return quality_A
 
 
-def _fit(worth_F: Floats, level: _Level, reach: float, noise: float, chol_NN: Floats) -> _Fit:
-    mean_N, spread_N = level.known
-    rest_N = (level.quality_N - mean_N) / spread_N
-    weight_N = cho_solve((chol_NN, True), rest_N, check_finite=False)
-    scale = max(float(rest_N @ weight_N) / len(rest_N), 1e-12)
-    volume = 0.5 * len(rest_N) * math.log(scale) + float(np.log(np.diag(chol_NN)).sum() + np.log(spread_N).sum())
-    return _Fit(worth_F, level, reach, noise, chol_NN, weight_N, scale, -volume)
+def _fit(worth_F: Floats, level: _Level, reach: float, noise: float, chol_AA: Floats) -> _Fit:
+    mean_A, spread_A = level.known
+    rest_A = (level.quality_A - mean_A) / spread_A
+    weight_A = cho_solve((chol_AA, True), rest_A, check_finite=False)
+    scale = max(float(rest_A @ weight_A) / len(rest_A), 1e-12)
+    volume = 0.5 * len(rest_A) * math.log(scale) + float(np.log(np.diag(chol_AA)).sum() + np.log(spread_A).sum())
+    return _Fit(worth_F, level, reach, noise, chol_AA, weight_A, scale, -volume)
 
 
 def _distance(one: Floats, other: Floats) -> Floats:

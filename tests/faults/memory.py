@@ -26,7 +26,7 @@ def few_rows(rows: int) -> None:
         return decode(decoder, prompts, schedule, settings, *rest)
 
     def scored(decoder, prompt, schedule, *rest, **sizes):  # type: ignore[no-untyped-def]
-        if len(schedule.runs_NE) > rows:
+        if len(schedule.runs_AI) > rows:
             raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 2147483648 bytes.")
         return score(decoder, prompt, schedule, *rest, **sizes)
 
