@@ -107,7 +107,7 @@ def by_task(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 def oracle_at(folder: Path, budget: float, criterion: str | None = None, costs: str | None = None) -> dict[str, Any]:
-    """The data-set oracle at a mean fraction of the layers, 0 to 1: its mean quality, and the allocation per sequence."""
+    """The data-set oracle at a mean fraction of the layers, 0 to 1: its mean quality, and each allocation."""
     _check_fraction(budget, "--budget")
     experiment = analysis.load(folder, criterion, costs=costs)
     metric = experiment.metric
