@@ -132,12 +132,11 @@ def paired(first: Experiment, second: Experiment) -> pd.DataFrame:
 
     Returns:
         One row per sequence, in the order of the first run: `sequence`, `task`; `fraction`, `quality` and
-        `full_quality` of the first run, with `_against` of the second; `zero_quality`, whether either full model scores
+        `full_quality` of the first run, with `_against` of the second; `zero_quality`, whether a full model scores
         zero.
 
     Raises:
-        InputError: if the runs share no sequences, a sequence differs between them, or their fractions are not
-            comparable.
+        InputError: if the runs share no sequences, a shared sequence differs, or their fractions are not comparable.
     """
     for attribute, name in SAME.items():
         found = getattr(first, attribute), getattr(second, attribute)

@@ -158,14 +158,13 @@ def _allocations_per_sequence(evaluations: pd.DataFrame) -> int | float:
 
 
 def end_to_end_fraction(experiment: Experiment, chosen: pd.DataFrame) -> float | None:
-    """Cost of evaluations, one per sequence, over the full model's on the same tokens, prompt included; None for
-    ms/token.
+    """Cost of evaluations over the full model's on the same tokens, prompt included; None for ms/token.
 
     With P prompt tokens, G generated ones and cost c, max(G - 1, 0) tokens are fed back: the first generated token
     comes from the prompt pass. Scope `decode` runs the prompt through all L layers, scope `sequence` through those of
     the allocation. A prompt token costs as much as a generated one, less the overhead of every token (the vocabulary
     head), which is paid once for the first generated token. In ms/token the prompt's tokens run in parallel, in a time
-    that was not measured. `chosen` has the columns `sequence`, `number`, `cost`.
+    that was not measured. `chosen` has one row per sequence: `sequence`, `number`, `cost`.
     """
     return _end_to_end(experiment, chosen, chosen.assign(cost=experiment.full_cost))
 

@@ -94,12 +94,12 @@ def test_the_imports_are_seen() -> None:
     assert "oracle.pipeline.run" in imports("oracle.cli.search") - imports("oracle.cli.search", deferred=False)
 
 
-def test_search_knows_no_model_and_no_files() -> None:
+def test_search_imports_no_model_and_no_files() -> None:
     forbidden = {"oracle.engine", "oracle.store", "oracle.models", "analysis", "torch", "transformers", "pyarrow"}
     assert not forbidden & _packages(reached("oracle.search"))
 
 
-def test_the_store_knows_no_algorithm() -> None:
+def test_the_store_imports_no_algorithm() -> None:
     allowed = {"oracle.store", "oracle.allocations", "oracle.types", "oracle.errors"}
     assert {name for name in _packages(reached("oracle.store")) if name.startswith("oracle.")} == allowed
 

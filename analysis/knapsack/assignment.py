@@ -46,8 +46,7 @@ def oracle_allocations(experiment: Experiment, budget: float | None = None) -> p
 
     Args:
         experiment: the run.
-        budget: mean fraction of the full model's cost; None for the least at which the mean quality reaches the full
-            model's.
+        budget: mean fraction of the full model's cost; None for the least at which mean quality is the full model's.
 
     Returns:
         One row per sequence: `sequence`, `task`; `number`, `allocation`, `cost`, `fraction` (of the full model's cost)

@@ -1,8 +1,7 @@
 """The multiple-choice knapsack by dynamic programming: one item per sequence, maximal total quality under a total cost.
 
 A recursion over the total cost in whole steps, vectorised over the cost, solves every capacity at once: exactly if all
-costs are whole multiples of the step, otherwise within one step per sequence. In shapes, X is the totals whose choices
-are wanted.
+costs are whole multiples of the step, otherwise within one step per sequence. In shapes, X is the totals to backtrack.
 """
 
 from collections.abc import Iterator
@@ -35,11 +34,9 @@ def work(items: Items, step: float) -> float:
 
 
 def solve_in_steps(items: Items, step: float) -> Solution:
-    """Optimal values at every capacity, by dynamic programming over costs rounded to steps; exact with the items' own
-    step.
+    """Optimal values at every capacity, by dynamic programming over costs rounded to steps; exact at the items' step.
 
-    Among equally good choices at a total cost, the last sequence gets its cheapest one, then the last but one, and so
-    on.
+    Among equals at a total cost, the last sequence gets its cheapest one, then the last but one, and so on.
     """
     programme = _Programme(items, step)
     total = programme.total
@@ -63,8 +60,8 @@ def solve_in_steps(items: Items, step: float) -> Solution:
 class _Programme:
     """The best total qualities by total steps above the cheapest items, sequence after sequence.
 
-    Only the totals before every `KEPT`-th sequence are stored; the others are recomputed for a choice, up to its number
-    of steps.
+    Only the totals before every `KEPT`-th sequence are stored; the others are recomputed for a choice, as far as
+    needed.
 
     Attributes:
         total: with all sequences.

@@ -23,8 +23,7 @@ STATES = 20_000
 """Maximum number of partial assignments; beyond it those that lose most are discarded, and a gap may remain."""
 
 EFFORT = 2_000_000
-"""Maximum number of partial assignments examined in all, about a second; beyond it the search ends, and a gap
-remains."""
+"""Maximum number of partial assignments examined in all, about a second; then the search ends, and a gap remains."""
 
 ROUNDING = 1e-12
 """A gap below this counts as closed."""

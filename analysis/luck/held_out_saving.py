@@ -15,8 +15,7 @@ Limitations:
   them, less can be gained by luck.
 - The point on the curve where the held-out mean reaches the full model's is itself read off the held-out half. That is
   one number for the whole data set rather than one per sequence, but with few sequences it favours the saving slightly.
-- Sequences with a single reference are left out. Outputs that the search dropped unfinished (`--prune`) cannot be
-  chosen.
+- Sequences with a single reference are left out. Outputs dropped by the search (`--prune`) cannot be chosen.
 
 In shapes, X is the prices, or the splits.
 """

@@ -85,8 +85,7 @@ def derangements(n: int, permutations: int, seed: int) -> IntArray:
 
 
 def null_oracle(experiment: Experiment, *, permutations: int = 10) -> NullOracle | None:
-    """Scores the run against references shuffled between sequences; None for fewer than two sequences or no
-    permutations.
+    """Scores the run against references shuffled between sequences; None without two sequences and a permutation.
 
     Nothing is generated: the stored outputs are scored again; for likelihoods the value stored against one other
     sequence is used, a single permutation. The permutations are derangements, seeded by the run's seed.

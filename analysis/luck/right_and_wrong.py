@@ -3,11 +3,11 @@
 CoLa (2507.07996) searches layer paths for each sample with the right answer known and reports shorter paths for most
 right samples and a correcting path for most wrong ones. Trying many outputs and keeping one that the reference favours
 corrects some by chance. So the same outputs are scored a second time, each wrong sample's against the references of
-another sample of its task: corrections there are luck. Next to the best of all tries stands the expected result of a
-few random tries.
+another sample of its task: corrections there are luck. The best of all tries is reported with the expected best of a
+few.
 
-A sample is right if its quality reaches a bar: for metrics of 0 or 1 (exact match, choice accuracy) 1, for the others
-by convention 0.5.
+A sample is right if its quality reaches a bar: 1 for metrics of 0 or 1 (exact match, choice accuracy), otherwise by
+convention 0.5.
 """
 
 from dataclasses import dataclass
@@ -34,8 +34,7 @@ class Depth:
     Attributes:
         samples: one row per sequence: `sequence`, `task`, `right` (whether the full model's output is), `least` (lowest
             fraction of the full model's cost at which the full model or a cheaper allocation is right; NaN if none is),
-            `tries` (number of allocations tried besides the full model), `hits` (number of them that are cheaper and
-            right).
+            `tries` (number of allocations tried besides the full model), `hits` (number of these cheaper and right).
         null: the same for the wrong samples against other samples' references, one row per permutation and sample
             (`permutation`, `sequence`, `least`, `tries`, `hits`); without pairs whose references agree, or where the
             full model happens to be right. Empty if no two samples can be compared.
@@ -65,11 +64,9 @@ def right_and_wrong(experiment: Experiment, *, permutations: int = 10, bar: floa
 
 
 def mended_after(samples: pd.DataFrame, tries: IntArray) -> FloatArray:
-    """Per sample, the probability that at least one of n of its tries, drawn at random, is right (N, number of
-    `tries`).
+    """Per sample, the probability that at least one of n of its tries, drawn at random, is right (N X).
 
-    With m tries of which k are right, 1 - C(m - k, n) / C(m, n); from m on, whether any is. `samples` has `tries` and
-    `hits`.
+    With m tries of which k are right, 1 - C(m - k, n) / C(m, n); from m on, whether any is. X is the numbers n.
     """
     m, k = (samples[name].to_numpy(np.int64)[:, None] for name in ("tries", "hits"))
     n = np.minimum(tries[None], m)

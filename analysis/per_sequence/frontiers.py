@@ -9,8 +9,7 @@ __all__ = ["frontiers"]
 
 
 def frontiers(evaluations: pd.DataFrame, metric: str) -> IntArray:
-    """Positions of the evaluations that are better than all cheaper ones of their sequence, by sequence and rising
-    cost.
+    """Positions of the evaluations that are better than all cheaper ones of their sequence, by sequence and cost.
 
     The rule of the view `frontiers` of `Run.query`: per cost the highest quality, of equal ones the lowest number.
     `evaluations` has `sequence`, `number`, `cost` and the column `metric`.

@@ -90,8 +90,8 @@ def minimal_budgets(
         the evaluation chosen (at that cost the best quality, then the lowest number); `full_quality`; `lower`, below
         which every skip mask was evaluated and failed: an untested mask has at least k units, the least number of which
         not all masks were tested, and costs no less than the k cheapest; `certified` (lower == upper: no skip mask is
-        cheaper); `proof`; `zero_quality`, whether the full model scores no more than the floor, so that every
-        allocation qualifies.
+        cheaper); `proof`; `zero_quality`, whether the full model scores no more than the floor (every allocation
+        qualifies).
     """
     groups = group(evaluations, metric)
     qualifies_E = _qualifies(groups, tolerance)
@@ -169,7 +169,7 @@ def by_sequence(experiment: Experiment) -> pd.DataFrame:
     """The minimal budgets of a run with the other columns of each sequence.
 
     Returns:
-        The columns of `budgets` and of the run's sequences; `fraction` and `lower_fraction`, both bounds over the full
+        The columns of `budgets` and of the run's sequences; `fraction` and `lower_fraction`, the bounds over the full
         model's cost.
     """
     minimal = budgets(experiment)

@@ -29,8 +29,7 @@ def serving_allocations(
 
     An allocation serves a sequence if it was tried there, meets the criterion, and costs no more than the minimal
     budget plus a slack. Allocations not tried on a sequence do not count, so the true number may be smaller; with a
-    strategy that tries other masks on each sequence it usually is. Zero-quality sequences, which every allocation
-    serves, are left out.
+    strategy that tries other masks on each sequence it usually is. Zero-quality sequences, served by all, are left out.
 
     The minimum is a partial set cover. The greedy choice, always the allocation that serves most of the remaining
     sequences, needs at most H(d) = 1 + 1/2 + ... + 1/d times the minimum, with d the smaller of the sequences to serve
@@ -45,8 +44,7 @@ def serving_allocations(
 
     Returns:
         One row per share: `share`; `sequences`, their number, `of` the total; `allocations`, the fewest found; `lower`,
-        the proven lower bound; `exact`, whether the two are equal; `chosen`, the allocations, those that serve most
-        first.
+        the proven lower bound; `exact`, whether the two are equal; `chosen`, the allocations by falling service.
 
     Raises:
         InputError: if a share is not above 0 and at most 1.

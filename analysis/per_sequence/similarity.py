@@ -15,9 +15,7 @@ VALUES = ("cosine", "relative_error", "same_token")
 
 
 def similarity_by_sequence(table: pd.DataFrame) -> pd.DataFrame:
-    """Means over the tokens of each sequence: `kind`, `budget`, `sequence`, `tokens` (their number) and the values,
-    sorted.
-    """
+    """Means over the tokens of each sequence, sorted: `kind`, `budget`, `sequence`, `tokens` (number) and the values."""
     grouped = table.astype({"same_token": float}).groupby(["kind", "budget", "sequence"], sort=True)
     means = grouped[list(VALUES)].mean()
     means.insert(0, "tokens", grouped.size())

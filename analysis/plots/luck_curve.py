@@ -25,9 +25,7 @@ _ADAPTIVE = (
 
 @styled()
 def luck_curve(source: Source) -> Drawn:
-    """Fractions found against the allocations tried, with real and shuffled references; numbers of
-    `analysis.luck_curve`.
-    """
+    """Fractions found against the allocations tried, real and shuffled references; numbers of `analysis.luck_curve`."""
     experiment, summary = source.experiment, source.summary
     permutations = len(summary.null.per_sequence_fractions) if summary.null else 0
     bootstrap = 1000 if summary.per_sequence_interval else 0

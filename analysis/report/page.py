@@ -25,9 +25,7 @@ def block(data: Any) -> str:
 
 
 def page(blocks: dict[str, Any], **values: Any) -> str:
-    """The whole file, with blocks of data that the script unpacks on demand, and values of the template, whose texts
-    are escaped.
-    """
+    """The whole file, with blocks of data unpacked on demand, and values of the template, which escapes texts."""
     program, plotly = "\n".join(map(_asset, PROGRAM)), get_plotlyjs()
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     return environment.from_string(_asset("page.html")).render(

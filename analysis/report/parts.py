@@ -22,8 +22,7 @@ class Part:
     Attributes:
         name: of the task; empty for all sequences.
         experiment: their evaluations.
-        summary: their numbers; those against shuffled references only for all sequences, between which they are
-            shuffled.
+        summary: their numbers; those against shuffled references only for all sequences.
         curve: table of `analysis.luck_curve`, with intervals and shuffled references only for all sequences.
     """
 

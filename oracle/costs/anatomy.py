@@ -24,8 +24,7 @@ ACTIVE_EXPERTS = ("num_experts_per_tok", "num_experts_per_token", "top_k_experts
 class Kind(NamedTuple):
     """A kind of attention: its name in the configuration, such as `full_attention`, and its window.
 
-    The name is empty if the model has only one kind; the window is the maximum number of tokens attended to, None for
-    all.
+    The name is empty if the model has only one kind; the window is the maximum number of tokens attended to, or None.
     """
 
     name: str

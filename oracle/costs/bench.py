@@ -87,9 +87,7 @@ class Bench:
 
 
 class _TokenCache(RowCache):
-    """A cache whose steps are the layers, for any caller; with `states_only` a layer stops once its keys and values are
-    known.
-    """
+    """A cache whose steps are the layers; with `states_only` a layer stops once its keys and values are known."""
 
     states_only = False
 

@@ -31,8 +31,8 @@ def count_flops(model: LanguageModel, conditions: Conditions) -> Costs:
     A layer with a sliding window attends to no more than that, for any context. Only active experts of a mixture count.
 
     Raises:
-        InputError: if the context is too long, attention and MLP cannot be skipped separately, or the architecture
-            cannot be counted.
+        InputError: if the context is too long, attention and MLP cannot be skipped separately, or the architecture is
+            unknown.
     """
     conditions.check_fits(model.context)
     Units(model.decoder, conditions.unit)  # refuses what cannot be taken apart

@@ -48,9 +48,7 @@ class Spread:
 
 @dataclass(frozen=True, kw_only=True)
 class Group:
-    """Units (rising) with the same names, shapes and dtypes of parameters and the same kind of attention, and their
-    calls.
-    """
+    """Units, rising, with equal names, shapes and dtypes of parameters and kind of attention, and their calls."""
 
     units: Allocation
     calls: tuple[Call, ...]

@@ -191,7 +191,7 @@ class Engine:
         # Rows that join late begin where the others stand: their caches have room for two outputs.
         slots += 2 * self.config.max_new_tokens
         if footprint.row(int(costs.max()), slots, read) > footprint.limit:
-            return 1  # one after the other: nobody joins late
+            return 1  # one after the other: no row joins late
         return min(self.config.batch_rows, footprint.rows(costs, slots, read))
 
     @no_backoff()
@@ -272,10 +272,10 @@ class Engine:
         return values.tolist()
 
     def generate_gated(self, prompts: Seq[PromptState], gate: Gate) -> list[GatedGeneration]:
-        """Greedy outputs under a per-token gate, which knows each prompt by its place in the list.
+        """Greedy outputs under a per-token gate, which gets each prompt's position in the list.
 
         A near-tie between tokens is decided by running the prompt again alone, under the same gate; near-ties of the
-        gate's own decisions are the gate's affair.
+        gate's own decisions are left to the gate.
         """
 
         def decode(requests: NDArray[np.int64]) -> list[GatedGeneration]:
@@ -365,5 +365,5 @@ class Engine:
         return self.footprint.after_prompts(tokens, self.model.layers)
 
     def _fed(self, prompt: PromptState, known: int) -> int:
-        """Tokens of a pass that scores a continuation of so many tokens."""
+        """Tokens of a pass that scores a continuation of `known` tokens."""
         return max(1, known - 1) + (0 if self.shared_prompt else prompt.length)

@@ -114,7 +114,7 @@ class Evaluator:
         self._full[sequence.id] = tokens
 
     def close(self, sequence: Sequence) -> None:
-        """Lets go of what was kept of a sequence."""
+        """Releases the state kept for a sequence."""
         self._full.pop(sequence.id, None)
         self._opened.pop(sequence.id, None)
 

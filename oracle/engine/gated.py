@@ -57,7 +57,7 @@ class GatedBatch:
         decoder: the model.
         prompts: the prompt of each row.
         gate: decides.
-        requests: the number by which the gate knows each row.
+        requests: number of each row's request, as passed to the gate.
         new_tokens: how many tokens may be appended.
         shared_prompt: whether the prompts ran at full depth before (scope `decode`).
     """
@@ -180,7 +180,7 @@ def _prompt_tokens(prompts: Seq[PromptState], extra: Seq[Seq[int]]) -> Tensor:
 def gated_decode(
     decoder: Decoder, prompts: Seq[PromptState], gate: Gate, settings: Settings, requests: Seq[int]
 ) -> list[GatedGeneration]:
-    """Greedy outputs of some prompts under a gate, which knows them by the numbers of the requests."""
+    """Greedy outputs of some prompts under a gate, which gets the numbers of the requests."""
     batch = GatedBatch(
         decoder, prompts, gate, requests, new_tokens=settings.max_new_tokens, shared_prompt=settings.shared_prompt
     )

@@ -1,9 +1,9 @@
 """Hidden states of any sequence under any allocation: read from the store, or computed by one teacher-forced pass.
 
-States are what stands between the units: the embeddings as they enter the first one, and what each unit leaves behind,
-before the final norm (the library's `output_hidden_states` ends behind it; apply `Decoder.normed`). They are computed
-the same way whoever asks: the prompt in one pass, then all given tokens in one more, by the model's own attention at
-batch 1. So a state that was read is the state that would have been computed.
+States are the embeddings that enter the first unit, and the output of each unit before the final norm (the library's
+`output_hidden_states` ends behind it; apply `Decoder.normed`). They are computed in the same way for every caller: the
+prompt in one pass, then all given tokens in one more, by the model's own attention at batch 1. So a stored state equals
+the one that would be computed.
 """
 
 from bisect import bisect_left
@@ -58,11 +58,11 @@ class Trace:
         self._read = read
 
     def executed(self) -> Tensor:
-        """The states before the first execution and after each (S T D)."""
+        """The states before the first execution and after each (I T D)."""
         return self._read(slice(None))
 
     def after(self, depth: int) -> Tensor:
-        """The state after so many of the model's units, skipped ones included (T D); 0 is that of the embeddings.
+        """The state after `depth` units, skipped ones included (T D); 0 is that of the embeddings.
 
         One read of just that state, if it is stored.
         """
@@ -229,13 +229,13 @@ class Hidden:
 
     @torch.inference_mode()
     def _run(self, ids: tuple[int, ...], calls: tuple[Call, ...], cache: RowCache) -> Tensor:
-        """Runs tokens through some layers, one row; returns the states, on the CPU (S T D)."""
+        """Runs tokens through some layers, one row; returns the states, on the CPU (I T D)."""
         decoder = self._model.decoder
         tokens_1T = torch.tensor([ids], device=decoder.device)
         positions_1T = torch.arange(cache.length, cache.length + len(ids), device=decoder.device)[None]
         step = decoder.begin(tokens_1T, cache=cache, positions_RT=positions_1T)
         hidden_1TD = step.hidden_RTD
-        with torch.inference_mode(False):  # whoever learns from the states needs ordinary tensors
+        with torch.inference_mode(False):  # training on the states needs ordinary tensors
             states_ITD = torch.empty((len(calls) + 1, *hidden_1TD.shape[1:]), dtype=hidden_1TD.dtype)
         states_ITD[0] = hidden_1TD[0]
         for place, (call, number) in enumerate(zip(calls, _numbers(calls, decoder.layers), strict=True), 1):

@@ -105,7 +105,7 @@ class _Steps:
         self._made: dict[int, Step] = {}
 
     def of(self, rows: int) -> Step:
-        """The step for a batch of so many rows."""
+        """The step for a batch of `rows` rows."""
         key = 1 if self._broadcasts else rows
         if key not in self._made:
             self._made[key] = self._begin(key)

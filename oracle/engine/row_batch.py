@@ -226,7 +226,7 @@ class RowBatch:
         return torch.where(own_S < 0, slot_S >= virtual, own_S >= stored).long()
 
     def select(self, keep: Seq[int]) -> None:
-        """Keeps only these rows, in this order; the cache lets go of the others."""
+        """Keeps only these rows, in this order; the cache drops the others."""
         self._rebuild([(self, np.asarray(keep, dtype=np.int64))])
 
     def join(self, keep: Seq[int], others: "RowBatch", keep_others: Seq[int]) -> list[int]:

@@ -47,9 +47,7 @@ def _of_one(engine: Engine, original: SearchedSequence) -> dict[str, Any]:
 
 
 def _distributions(engine: Engine, hidden_TD: Tensor, tokens: Seq[int]) -> tuple[Tensor, Tensor, Tensor]:
-    """Log-probability per token, entropy per distribution (both in nats), and the first distribution's
-    log-probabilities.
-    """
+    """Log-probability per token and entropy per distribution, in nats; log-probabilities of the first distribution."""
     gold: list[Tensor] = []
     entropy: list[Tensor] = []
     first_V: Tensor | None = None

@@ -42,8 +42,7 @@ def measure_throughput(
     Every row of a batch has a prompt of its own (repeated if there are too few, and run as if distinct) and generates
     the same number of tokens. Prompts are run beforehand in scope `decode`, whose first token comes with them and is
     not counted; in scope `sequence` they are part of the timing. Every round times all policies in turn, and the median
-    of the rounds counts, so that a slow first round has no effect. `costs` are those that the run minimised; None for
-    units.
+    of the rounds counts, so that a slow first round has no effect. `costs` are the run's; None for units.
     """
     units = engine.units.count
     policies: list[Policy] = [("full", 1, full(units))]

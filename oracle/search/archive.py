@@ -131,8 +131,8 @@ class Archive:
 
         An untested mask has at least k free units, the least count that is not exhausted; so it costs at least the
         fixed units and the k cheapest free ones. A tested mask that qualifies costs at least as much as `upper`. With
-        unequal costs the bound is valid but weaker, since the k cheapest units seldom go together. Layer paths are not
-        covered.
+        unequal costs the bound is valid but weaker, since the k cheapest units seldom go together. It excludes layer
+        paths.
         """
         least = self.space.cost(self.space.mask(frozenset()))
         if self.full is None:

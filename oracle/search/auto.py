@@ -42,8 +42,8 @@ class Auto(Strategy):
     random masks and unified skipping spread over the budgets. Then every mask comes from one of three sources, drawn at
     random: those expected to qualify and to save most under the model; neighbours of the best masks, regardless of the
     model; and all masks cheaper than the incumbent, from the smallest up, which finds what no model predicts and raises
-    the lower bound. The last source is drawn the more often, the larger the part of it that the evaluations so far
-    could have covered.
+    the lower bound. The last source is drawn the more often, the larger its share that the evaluations could have
+    covered.
     """
 
     name = "auto"

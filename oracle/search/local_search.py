@@ -18,8 +18,7 @@ Kept = frozenset[int]
 class Beam(Rounds):
     """Drops one unit after the other while masks qualify, then adds one after the other until one does.
 
-    For every number of units it continues with the few masks of the highest quality; downwards, among those that
-    qualify.
+    Per number of units it continues with the few masks of the highest quality; downwards, those that qualify.
     """
 
     name = "beam"

@@ -40,8 +40,8 @@ class Strategy(ABC):
     The runner calls `ask` until `done`, evaluates the proposals, and passes the outcomes to `tell`, in any order and
     any number at a time. A strategy has access to no model and no files. It never proposes allocations that are in the
     archive or that it proposed before, so it may continue where another one stopped. The full allocation comes first,
-    alone, unless the archive holds it: from then on the threshold is known. Equal seeds, archives and calls give equal
-    proposals.
+    alone, unless the archive holds it: from then on the threshold is known. Proposals depend on seed, archive and calls
+    alone.
 
     A subclass yields its next candidates in `_candidates`; this class skips those already known.
     """

@@ -111,12 +111,11 @@ class Surrogate:
         return self._log_chance(mean_M, spread_M * np.sqrt(self._fit.scale * left_M))
 
     def choose(self, kept_MF: Masks, bonus_YM: Floats) -> list[int]:
-        """Distinct masks, each of the highest log chance + bonus once those before it are evaluated, one per row of
-        bonuses.
+        """Distinct masks, one per row of bonuses, each of the highest log chance + bonus once those before it are
+        known.
 
         A chosen mask's outcome is taken to be its mean, which leaves the means but lowers the deviations near it
-        (Desautels et al. 2014): so the masks of a batch do not all test the same guess. There must be at least as many
-        masks as rows.
+        (Desautels et al. 2014): so the masks of a batch do not all test the same guess.
         """
         kept = kept_MF.astype(float)
         mean_M, spread_M, white_AM = self._predict(kept)

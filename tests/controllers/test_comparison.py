@@ -72,7 +72,7 @@ def test_what_is_finished_is_not_done_again(copy: Path, monkeypatch: pytest.Monk
         compare_run(copy, controllers=SOME, timed=False)
 
 
-def test_nobody_is_judged_by_what_it_learned_from(copy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_controller_is_scored_on_its_training_sequences(copy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[tuple[str, set[str]]] = []
     for kind in CONTROLLERS.values():
         if not kind.learns:

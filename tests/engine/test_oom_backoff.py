@@ -29,7 +29,7 @@ Narrow = Callable[[int, Exception], None]
 
 @pytest.fixture
 def narrow(monkeypatch: pytest.MonkeyPatch) -> Narrow:
-    """Makes memory run out for more than so many rows at once, whatever is done."""
+    """Makes memory run out for more than a number of rows at once, in any operation."""
 
     def act(rows: int, error: Exception) -> None:
         def patched(name: str, count: Callable[..., int]) -> None:

@@ -17,7 +17,7 @@ __all__ = ["FAULTS"]
 
 
 def few_rows(rows: int) -> None:
-    """More rows than these are decoded or scored by nobody."""
+    """Maximum number of rows that can be decoded or scored."""
     decode, score = oracle.engine.engine.greedy_decode, oracle.engine.engine.log_likelihoods
 
     def decoded(decoder, prompts, schedule, settings, *rest):  # type: ignore[no-untyped-def]

@@ -33,7 +33,7 @@ def small_steps() -> Iterator[None]:
 
 
 def stops_after(rounds: int) -> Callable[[], bool]:
-    """Says stop at the so manyth question."""
+    """Returns true at the given call."""
     asked: list[None] = []
 
     def stop() -> bool:

@@ -54,8 +54,8 @@ def test_running_everything_is_the_dense_model(unit):
 
 def test_running_nothing_passes_the_embedding_through():
     model, tokens_BT = made()
-    nobody = torch.zeros((model.units, 2, 16), dtype=torch.bool)
-    assert torch.equal(model(tokens_BT, Fixed(nobody)).hidden_RTD, model.embedding(tokens_BT))
+    none_run = torch.zeros((model.units, 2, 16), dtype=torch.bool)
+    assert torch.equal(model(tokens_BT, Fixed(none_run)).hidden_RTD, model.embedding(tokens_BT))
 
 
 def test_a_skipped_token_is_still_attended_to():

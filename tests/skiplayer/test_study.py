@@ -51,7 +51,7 @@ def test_a_study_measures_every_arm(study):
     assert set(results.tasks["questions"]) == {3}
     assert results.curve["density"].is_monotonic_increasing
     assert results.curve.iloc[-1]["loss"] == pytest.approx(measure_all(config, folder), rel=1e-6), (
-        "at the last threshold nobody leaves"
+        "at the last threshold no token exits"
     )
 
 

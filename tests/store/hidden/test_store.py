@@ -1,4 +1,4 @@
-"""Hidden states on disk: whole or not there, whoever writes, whatever is damaged, whenever the clock is set."""
+"""Hidden states on disk are whole or absent: with several writers, damaged files and changed clocks."""
 
 import copy
 import multiprocessing
@@ -160,7 +160,7 @@ def test_what_is_got_is_the_readers_own(store) -> None:
     np.testing.assert_array_equal(store.get(key(0)), states())
 
 
-def test_verify_finds_what_nobody_read(store, said) -> None:
+def test_verify_finds_damage_that_was_never_read(store, said) -> None:
     paths = [put(store, number) for number in range(4)]
     paths[1].write_bytes(paths[1].read_bytes()[:-1] + b"?")
     paths[2].write_bytes(b"")
@@ -171,7 +171,7 @@ def test_verify_finds_what_nobody_read(store, said) -> None:
 
 
 def test_a_good_file_is_not_set_aside_for_a_bad_one(store, said) -> None:
-    """Somebody else has noticed the damage and mended it, while this reader was still reading."""
+    """Another process has repaired the damage while this reader was still reading."""
     path = put(store)
     whole = path.read_bytes()
     path.write_bytes(whole[:-1] + b"?")
