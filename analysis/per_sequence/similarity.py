@@ -15,7 +15,7 @@ VALUES = ("cosine", "relative_error", "same_token")
 
 
 def similarity_by_sequence(table: pd.DataFrame) -> pd.DataFrame:
-    """Means over the tokens of each sequence, sorted: `kind`, `budget`, `sequence`, `tokens` (number) and the values."""
+    """Means over the tokens per sequence, sorted: `kind`, `budget`, `sequence`, `tokens` (number) and the values."""
     grouped = table.astype({"same_token": float}).groupby(["kind", "budget", "sequence"], sort=True)
     means = grouped[list(VALUES)].mean()
     means.insert(0, "tokens", grouped.size())
