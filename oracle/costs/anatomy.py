@@ -72,7 +72,7 @@ def multiplied(module: nn.Module, experts: Experts | None) -> int:
     weights = {name: weight for name, weight in module.named_parameters(recurse=False) if weight.dim() > 1}
     if not all(weight.is_floating_point() for weight in weights.values()):
         raise InputError(
-            f"{type(module).__name__} holds packed (quantised) weights, whose shapes do not say what is multiplied; "
+            f"{type(module).__name__} holds packed (quantised) weights, whose shapes are not those multiplied; "
             "choose the model without quantisation"
         )
     if any(weight.dim() > 2 for weight in weights.values()):
@@ -98,7 +98,7 @@ def _of_active(weight: Tensor, experts: Experts | None, name: str) -> int:
 
 def _unknown_experts(name: str) -> InputError:
     return InputError(
-        f"{name} holds experts, but the configuration does not say how many of them a token runs through (looked for "
+        f"{name} holds experts, but the configuration lacks the number that a token runs through (looked for "
         f"{', '.join(ACTIVE_EXPERTS)}); FLOPs cannot be counted, choose another model"
     )
 

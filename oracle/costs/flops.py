@@ -40,7 +40,7 @@ def count_flops(model: LanguageModel, conditions: Conditions) -> Costs:
     if getattr(config, "kv_lora_rank", None):
         raise InputError(
             f"{type(model.network).__name__} caches keys and values compressed, so that its FLOPs depend on when they "
-            "are unpacked and cannot be told from its shapes; choose another model"
+            "are unpacked, which its shapes do not determine; choose another model"
         )
     experts = Experts.of(config)
     owner, layers = decoder_layers(model.decoder)

@@ -26,7 +26,7 @@ from oracle.utils.text import nearest_hint
 
 __all__ = ["due", "measure_run"]
 
-MATTERS: dict[str, tuple[str, ...]] = {
+DEPENDS_ON: dict[str, tuple[str, ...]] = {
     "similarity": ("budgets", "sequences"),
     "features": (),
     "throughput": ("sequences", "new_tokens", "rounds", "batches", "speedups"),
@@ -124,8 +124,8 @@ def _measured(
 def _tables(run: Run, name: str, originals: Seq[SearchedSequence], sizes: Sizes) -> DerivedTables:
     """The store of a table; its key holds everything that the table depends on except the machine."""
     ids = [original.sequence.id for original in originals]
-    matter = {size: getattr(sizes, size) for size in MATTERS[name]}
-    key = key_of(VERSION, run.manifest["model"], run.manifest["config"], run.manifest.get("data"), ids, matter)
+    used = {size: getattr(sizes, size) for size in DEPENDS_ON[name]}
+    key = key_of(VERSION, run.manifest["model"], run.manifest["config"], run.manifest.get("data"), ids, used)
     return DerivedTables(run.folder / FOLDER, key=key, origin=origin_of(run.manifest))
 
 

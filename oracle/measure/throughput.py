@@ -22,7 +22,7 @@ from oracle.utils.progress import Advance
 
 __all__ = ["measure_throughput", "steps"]
 
-TOGETHER = 32
+BATCH = 32
 """Sequences generated as one batch where quality is measured."""
 
 Policy = tuple[str, int, Allocation]
@@ -107,8 +107,8 @@ def _quality(engine: Engine, originals: Seq[SearchedSequence], allocation: Alloc
     metrics = [config.criterion] if config.criterion in config.model_metrics else []
     evaluator = Evaluator(engine, metrics=metrics, shuffled=same)
     values: list[float] = []
-    for first in range(0, len(originals), TOGETHER):
-        some = originals[first : first + TOGETHER]
+    for first in range(0, len(originals), BATCH):
+        some = originals[first : first + BATCH]
         for original in some:
             evaluator.set_full_output(original.sequence, original.tokens)
         proposal = Proposal(allocation=allocation, family="unified")

@@ -14,13 +14,13 @@ from oracle.types import Allocation
 
 __all__ = ["Promising"]
 
-GREEDS = (0.0, 1.0, 3.0)
+EXPONENTS = (0.0, 1.0, 3.0)
 """Exponents on the saving in the acquisition score, cycled within a batch: from small, likely steps to large ones."""
 
 POOL = 256
 """Number of random candidates, and of the best candidates from which a batch is chosen."""
 
-CLIMBS = 3
+EXPANSIONS = 3
 """Number of times that the neighbours of the best candidates are added."""
 
 LIMIT = 400
@@ -52,11 +52,11 @@ class Promising:
     def best(self, count: int) -> list[Allocation]:
         """At most `count` of them, each the best candidate once those before it are evaluated."""
         pool_MF = self._new(np.vstack([self._random(), *(_around(row) for row in self._cheapest_best())]))
-        for _ in range(CLIMBS):
+        for _ in range(EXPANSIONS):
             pool_MF = self._new(np.vstack([pool_MF, *(_around(row) for row in self._top(pool_MF, each=2))]))
-        pool_MF = self._top(pool_MF, each=POOL // len(GREEDS))
-        greeds_Y = np.resize(GREEDS, min(count, len(pool_MF)))
-        chosen = self._model.choose(pool_MF, greeds_Y[:, None] * self._log_saving(pool_MF)) if len(pool_MF) else []
+        pool_MF = self._top(pool_MF, each=POOL // len(EXPONENTS))
+        exponents_Y = np.resize(EXPONENTS, min(count, len(pool_MF)))
+        chosen = self._model.choose(pool_MF, exponents_Y[:, None] * self._log_saving(pool_MF)) if len(pool_MF) else []
         return [self._space.mask(frozenset(self._free[pool_MF[row]].tolist())) for row in chosen]
 
     def _random(self) -> Masks:
@@ -85,7 +85,7 @@ class Promising:
         if not len(kept_MF):
             return kept_MF
         chance_M, saving_M = self._model.log_chance(kept_MF), self._log_saving(kept_MF)
-        orders = [np.argsort(-(chance_M + greed * saving_M), kind="stable")[:each] for greed in GREEDS]
+        orders = [np.argsort(-(chance_M + exponent * saving_M), kind="stable")[:each] for exponent in EXPONENTS]
         return kept_MF[np.unique(np.concatenate(orders))]
 
 

@@ -101,7 +101,7 @@ class Mcts(Strategy):
     visits count from the start and their reward when it is known (a virtual loss), so that the others take other
     branches. Asked for one at a time, it is the sequential algorithm. It ends with the last simulation.
 
-    The published settings do not say when a node gets another child. Every edit first (`widening` 1) spends the
+    The published settings leave open when a node gets another child. Every edit first (`widening` 1) spends the
     simulations on paths of one edit; children for leaves only (0) make a chain that never chooses among siblings. The
     square root lies between; on synthetic landscapes of 6 to 30 layers it did well on all, the two extremes did not.
 

@@ -27,10 +27,10 @@ NOISES = (1e-4, 0.05)
 BAND = 0.1
 """Bandwidth, as a share of the total worth of the units, over which mean and spread are averaged."""
 
-DOUBT = 2.0
+PRIOR_MASKS = 2.0
 """Weight, in masks, of the overall spread in the spread at each level."""
 
-GUESSES = 12
+ITERATIONS = 12
 """Number of iterations that estimate the qualities of dropped masks; more change little."""
 
 
@@ -48,7 +48,7 @@ class _Level:
     def __call__(self, share_M: Floats) -> tuple[Floats, Floats]:
         near_MA = self._near(share_M)
         total_M = near_MA.sum(axis=1)
-        square_M = (near_MA @ self._squares + DOUBT * self._squares.mean()) / (total_M + DOUBT)
+        square_M = (near_MA @ self._squares + PRIOR_MASKS * self._squares.mean()) / (total_M + PRIOR_MASKS)
         return near_MA @ self.quality_A / total_M, np.sqrt(square_M + 1e-12)
 
     @cached_property
@@ -164,7 +164,7 @@ class Surrogate:
         # The deviations stay fixed: correlated estimates would lower them, until all drift to the threshold.
         _, spread_A = fit.level.known
         deviation_A = spread_A * np.sqrt(fit.scale / precision_A)
-        for _ in range(GUESSES):
+        for _ in range(ITERATIONS):
             mean_A = quality_A - spread_A * fit.weight_A / precision_A
             room_A = (self._threshold - mean_A) / deviation_A
             hazard_A = np.exp(-0.5 * room_A**2 - log_ndtr(room_A)) / math.sqrt(2 * math.pi)

@@ -158,7 +158,7 @@ def test_flops_that_cannot_be_told_are_refused(monkeypatch: pytest.MonkeyPatch) 
     with pytest.raises(InputError, match="LlamaMLP holds packed"):
         count_flops(packed, Conditions())
     monkeypatch.setattr(oracle.costs.anatomy, "ACTIVE_EXPERTS", ("a name of its own",))
-    with pytest.raises(InputError, match="does not say how many of them a token runs through"):
+    with pytest.raises(InputError, match="lacks the number that a token runs through"):
         count_flops(build("experts beside a shared one"), Conditions())
 
 
