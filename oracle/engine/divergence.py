@@ -1,7 +1,4 @@
-"""Divergence from the full model's predictions of a given text, for many allocations in one shared pass.
-
-Shapes: N allocations, M nodes, T predicted tokens, D hidden width, V vocabulary.
-"""
+"""Divergence from the full model's predictions of a given text, for many allocations in one shared pass."""
 
 from collections.abc import Sequence as Seq
 
@@ -44,14 +41,14 @@ def divergences(
         One value per allocation (0 where nothing is predicted), and the layer x token units executed.
     """
     if len(continuation) - shared_prompt < 1:
-        return [0.0] * len(schedule.runs_NE), 0
+        return [0.0] * len(schedule.runs_AI), 0
     done, start = continuation_pass(
         decoder, prompt, schedule, continuation[:-1], shared_prompt=shared_prompt, piece=piece
     )
-    nodes, node_N = torch.unique(done.node_N, return_inverse=True)
-    hidden_MTD = done.hidden_MTD[nodes, start:]
-    full_TD = hidden_MTD[node_N[-1]]
-    total_M = hidden_MTD.new_zeros(len(nodes), dtype=torch.float64)
+    nodes, node_A = torch.unique(done.node_A, return_inverse=True)
+    hidden_OTD = done.hidden_OTD[nodes, start:]
+    full_TD = hidden_OTD[node_A[-1]]
+    total_O = hidden_OTD.new_zeros(len(nodes), dtype=torch.float64)
     # The full model's distributions of some positions at a time, then all nodes at these positions.
     for first in range(0, full_TD.shape[0], max(1, head_rows // 2)):
         place = slice(first, first + max(1, head_rows // 2))
@@ -59,12 +56,12 @@ def divergences(
         p_TV = log_p_TV.exp()
         entropy_T = (p_TV * log_p_TV).sum(-1).double()
         for node in range(len(nodes)):
-            logits_TV = _logits(decoder, hidden_MTD[node, place])
+            logits_TV = _logits(decoder, hidden_OTD[node, place])
             expected_T = (p_TV * logits_TV).sum(-1).double() - logits_TV.logsumexp(-1).double()
-            total_M[node] += (entropy_T - expected_T).sum()
+            total_O[node] += (entropy_T - expected_T).sum()
     # Rounding may put a divergence of zero slightly below it.
-    values_M = (total_M / full_TD.shape[0]).clamp(min=0)
-    return values_M[node_N].tolist(), done.executions * done.hidden_MTD.shape[1]
+    values_O = (total_O / full_TD.shape[0]).clamp(min=0)
+    return values_O[node_A].tolist(), done.executions * done.hidden_OTD.shape[1]
 
 
 def _logits(decoder: Decoder, hidden_TD: Tensor) -> Tensor:

@@ -265,7 +265,7 @@ class Engine:
             )
 
         values = np.empty(len(allocations))
-        order = np.lexsort(schedule.runs_NE[:-1].T[::-1])
+        order = np.lexsort(schedule.runs_AI[:-1].T[::-1])
         for rows, (found, executions) in self._scoring.run_pieces(order, count, score):
             values[rows] = found[:-1]
             self.executions += executions

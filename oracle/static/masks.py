@@ -2,8 +2,6 @@
 
 No method needs the model: an objective returns one value per mask and sequence, higher is better, and the mean over the
 training sequences is maximised. All values are kept, so that methods share what they evaluated.
-
-Shapes: M masks, N sequences, U units.
 """
 
 from collections.abc import Callable
