@@ -1,6 +1,9 @@
-"""The exceptions of the package: bad input, and a requested stop."""
+"""The exceptions of the package: bad input, and a requested stop; and the doors to code of others."""
 
-__all__ = ["InputError", "Interrupted"]
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+__all__ = ["ForeignError", "InputError", "Interrupted", "door", "reason_of"]
 
 
 class InputError(ValueError):
@@ -12,3 +15,33 @@ class InputError(ValueError):
 
 class Interrupted(Exception):  # noqa: N818 - a requested stop, not an error
     """A search stopped on request; its outcomes are written and it can be resumed. The message is the run folder."""
+
+
+class ForeignError(InputError):
+    """An unexpected exception in the code of others, such as a model's or a tokenizer's; its cause is the exception."""
+
+
+@contextmanager
+def door(step: str, remedy: str) -> Iterator[None]:
+    """Context around a call of code that may raise anything: model code, tokenizers, templates, file formats.
+
+    Args:
+        step: what is done, with the name of the model or file, such as `loading the model 'x'`.
+        remedy: what the user can do.
+
+    Raises:
+        ForeignError: for any other exception than `InputError`, in one line: the step, the exception, the remedy.
+    """
+    try:
+        yield
+    except (InputError, Interrupted):
+        raise
+    except Exception as error:
+        raise ForeignError(f"{step} failed ({reason_of(error)}); {remedy}") from error
+
+
+def reason_of(error: BaseException) -> str:
+    """The first line of an exception's message, with its type where the message alone says little."""
+    lines = str(error).strip().splitlines()
+    first = lines[0].strip().rstrip(".:;") if lines else ""
+    return f"{type(error).__name__}: {first}" if first else type(error).__name__

@@ -82,9 +82,12 @@ def multiplied(module: nn.Module, experts: Experts | None) -> int:
     for name, child in module.named_children():
         if "experts" in name and experts is None:
             raise _unknown_experts(type(module).__name__)
-        inside += multiplied(child, experts)
-    if isinstance(module, nn.ModuleList) and experts is not None and len(module) == experts.count:
-        inside = inside * experts.active // experts.count
+        weights_of_child = multiplied(child, experts)
+        if "experts" in name and isinstance(child, nn.ModuleList) and experts is not None:
+            if len(child) != experts.count:
+                raise _unknown_experts(type(module).__name__)
+            weights_of_child = weights_of_child * experts.active // experts.count
+        inside += weights_of_child
     return inside + sum(weight.numel() for weight in weights.values())
 
 

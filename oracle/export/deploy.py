@@ -11,7 +11,7 @@ from oracle.config import EMBEDDED
 from oracle.errors import InputError
 from oracle.export.checkpoint import cut_config, write_checkpoint
 from oracle.models import LanguageModel
-from oracle.models.introspection import INDICES, find_layers
+from oracle.models.introspection import find_layers, index_names
 from oracle.pipeline.reload import model_of
 from oracle.store import Run, check_free, versions
 from oracle.store.files import write_json, write_whole
@@ -208,7 +208,7 @@ def _snippet(run: Run, allocation: Allocation, model: LanguageModel | None) -> t
         dtype=run.manifest["model"]["dtype"],
         owner=json.dumps(path),
         name=json.dumps(name),
-        indices=INDICES,
+        indices=index_names(getattr(owner, name)),
     )
     return "run_layers.py", text
 

@@ -6,7 +6,10 @@ from transformers import PreTrainedModel
 
 from oracle.errors import InputError
 
-__all__ = ["is_causal"]
+__all__ = ["is_causal", "rows_interact"]
+
+MIXED = 1e-3
+"""Change of a logit, over the largest one, above which it is not rounding where experts regroup their rows."""
 
 
 @torch.inference_mode()
@@ -29,6 +32,31 @@ def is_causal(model: PreTrainedModel, tokens_RT: Tensor, logits_RTV: Tensor) -> 
     others_RT[:, -1] += 1
     changed_RTV = model(input_ids=others_RT, use_cache=False).logits
     return torch.equal(changed_RTV[:, :-1], logits_RTV[:, :-1]) or not _later_gradient(model, tokens_RT)
+
+
+@torch.inference_mode()
+def rows_interact(model: PreTrainedModel, tokens_RT: Tensor, *, chooses: bool) -> bool:
+    """Whether logits of a row depend on the other rows of its batch by more than rounding.
+
+    Per row, replaces all other rows and compares, bit for bit: both passes have the same shapes, so rows that are independent
+    round identically. Experts regroup their rows with the content; there differences within rounding are allowed.
+    Examples of dependence: 8-bit matrices with outlier columns, experts of limited capacity.
+
+    Args:
+        model: the model.
+        tokens_RT: token ids, R >= 2.
+        chooses: whether layers select experts.
+    """
+    logits_RTV = model(input_ids=tokens_RT, use_cache=False).logits.float()
+    precision = torch.finfo(next(model.parameters()).dtype).eps
+    allowed = max(MIXED, 16 * precision) * float(logits_RTV.abs().max()) if chooses else 0.0
+    for row in range(len(tokens_RT)):
+        others_RT = tokens_RT.flip(1).roll(1, dims=0)
+        others_RT[row] = tokens_RT[row]
+        again_TV = model(input_ids=others_RT, use_cache=False).logits[row].float()
+        if float((again_TV - logits_RTV[row]).abs().max()) > allowed:
+            return True
+    return False
 
 
 def _later_gradient(model: PreTrainedModel, tokens_RT: Tensor) -> bool:

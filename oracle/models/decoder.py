@@ -18,7 +18,7 @@ from transformers import PreTrainedModel
 
 from oracle.errors import InputError
 from oracle.models.attention import attending
-from oracle.models.causal import is_causal
+from oracle.models.causal import is_causal, rows_interact
 from oracle.models.introspection import ExpertChoices, Positions, find_layers, refuse_running_states
 from oracle.models.kv_cache import PassCache, RowCache
 from oracle.models.layer_call import Call, Part
@@ -243,6 +243,13 @@ class Decoder:
         if not is_causal(self.model, tokens_RT, plain_RTV):
             raise InputError(
                 f"a decoder-only model is required, but tokens of {name} see later ones; choose a causal model"
+            )
+        rows = torch.arange(12, device=self.device).reshape(4, 3) % self.model.config.get_text_config().vocab_size
+        if rows_interact(self.model, rows, chooses=choices.seen):
+            raise InputError(
+                f"rows of one batch influence each other in {name} (as with 8-bit matrices that treat outlier columns "
+                "apart, or experts of limited capacity), so outputs would depend on their batch; load the model in "
+                "another precision, or choose another model"
             )
         cache = RowCache(self.layers, 3)
         try:

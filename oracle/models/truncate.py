@@ -7,7 +7,7 @@ from typing import Any
 from torch import nn
 from transformers import PreTrainedModel
 
-from oracle.models.introspection import INDICES, find_layers
+from oracle.models.introspection import find_layers, index_names
 from oracle.models.layer_call import Call, Part, merged
 from oracle.models.sublayers import Shapes, stand_ins
 
@@ -29,7 +29,7 @@ def truncated(model: PreTrainedModel, calls: Seq[Call | int], shapes: Shapes | N
     memo = {id(tensor): tensor for tensor in shared}
     owner, name = find_layers(model)
     originals: nn.ModuleList = getattr(owner, name)
-    kept, states = nn.ModuleList(), 0
+    kept, states, indices = nn.ModuleList(), 0, index_names(originals)
     # The memo replaces the original layer list by the kept layers everywhere.
     copied = copy.deepcopy(model, {**memo, id(originals): kept})
     wanted = merged(Call(call) if isinstance(call, int) else call for call in calls)
@@ -40,7 +40,7 @@ def truncated(model: PreTrainedModel, calls: Seq[Call | int], shapes: Shapes | N
             absent = Part.MLP if call.part == Part.ATTENTION else Part.ATTENTION
             layer._modules.update(stand_ins(layer, shapes, absent))
         for module in layer.modules():
-            for index in INDICES:
+            for index in indices:
                 if hasattr(module, index):
                     setattr(module, index, states)
         kept.append(layer)
