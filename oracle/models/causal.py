@@ -38,7 +38,7 @@ def is_causal(model: PreTrainedModel, tokens_RT: Tensor, logits_RTV: Tensor) -> 
 def rows_interact(model: PreTrainedModel, tokens_RT: Tensor, *, chooses: bool) -> bool:
     """Whether logits of a row depend on the other rows of its batch by more than rounding.
 
-    Per row, replaces all other rows and compares, bit for bit: both passes have the same shapes, so rows that are independent
+    Per row, replaces all other rows and compares, bit for bit: both passes have the same shapes, so independent rows
     round identically. Experts regroup their rows with the content; there differences within rounding are allowed.
     Examples of dependence: 8-bit matrices with outlier columns, experts of limited capacity.
 
