@@ -4,8 +4,8 @@ from dataclasses import asdict, dataclass, field
 from typing import Any, Literal, get_args
 
 from oracle.errors import InputError
-from oracle.metrics import METRICS, get_metric
-from oracle.sequences import Columns
+from oracle.metrics import METRICS, ChoiceScore, Extraction, check_choice_score, get_metric
+from oracle.sequences import Columns, Layout
 from oracle.utils.devices import AUTO, check_device, dtype_name
 from oracle.utils.validation import check_types
 
@@ -31,11 +31,16 @@ class SearchConfig:
         data: a file, a `datasets` name, or the bundled `instruct`.
         reference_files: text files aligned with `data`, one reference per line.
         columns: columns of the prompts and references.
+        layout: how the data file is read where its suffix does not say.
+        skip_unusable: whether to leave out rows that lack what a sequence or a metric needs, and count them.
+        extract: what text metrics compare instead of whole texts: a name of `oracle.metrics.EXTRACTIONS` or a regular
+            expression, applied to references and outputs; None for all of the text.
         tasks: only these tasks; empty for all.
         limit: maximum number of sequences, spread over the tasks.
         criterion: metric that decides whether an output is as good as the full model's.
         tolerance: allowed loss of quality against the full model, in units of the metric.
         metrics: further metrics to compute that need a pass through the model.
+        choice_score: by what the choices of `choice_accuracy` are compared: see `oracle.metrics.ChoiceScore`.
         scope: `decode` (the prompt runs at full depth, so the first generated token is the full model's) or `sequence`
             (the prompt runs the allocation too).
         unit: unit of allocations: `layer`, or `sublayer` (attention and MLP separately).
@@ -69,11 +74,15 @@ class SearchConfig:
     data: str = "instruct"
     reference_files: tuple[str, ...] = ()
     columns: Columns = field(default_factory=Columns)
+    layout: Layout = field(default_factory=Layout)
+    skip_unusable: bool = False
+    extract: str | None = None
     tasks: tuple[str, ...] = ()
     limit: int | None = None
     criterion: str = "rougeL"
     tolerance: float = 0.0
     metrics: tuple[str, ...] = ()
+    choice_score: ChoiceScore = "per-token"
     scope: Scope = "decode"
     unit: Unit = "layer"
     cost: str = "layers"
@@ -101,6 +110,9 @@ class SearchConfig:
         check_device(self.device)
         for name in (self.criterion, *self.metrics):
             get_metric(name)
+        check_choice_score(self.choice_score)
+        if self.extract is not None:
+            Extraction.parse(self.extract)
         for name, allowed in (("scope", get_args(Scope)), ("unit", get_args(Unit))):
             if getattr(self, name) not in allowed:
                 raise InputError(f"--{name} needs one of {', '.join(allowed)}, not '{getattr(self, name)}'")
@@ -147,7 +159,8 @@ class SearchConfig:
         """
         try:
             columns = Columns(**_tuples(values["columns"]))
-            return cls(**{**_tuples(values), "columns": columns})
+            layout = Layout(**values.get("layout", {}))  # absent from runs of earlier versions
+            return cls(**{**_tuples(values), "columns": columns, "layout": layout})
         except (AttributeError, KeyError, TypeError) as error:
             raise InputError(
                 f"the run's settings do not fit this version of layer-oracle ({error}); search again, or use the "

@@ -9,6 +9,7 @@ from collections.abc import Sequence as Seq
 
 from oracle.cli.cache import add_cache
 from oracle.cli.compare import add_compare
+from oracle.cli.data import add_data
 from oracle.cli.export import add_export
 from oracle.cli.figures import add_figures
 from oracle.cli.measure import add_measure
@@ -26,6 +27,7 @@ __all__ = ["COMMANDS", "main"]
 COMMANDS = {
     "demo": add_demo,
     "search": add_search,
+    "data": add_data,
     "query": add_query,
     "figures": add_figures,
     "report": add_report,

@@ -3,11 +3,12 @@
 import argparse
 import json
 import shlex
-from dataclasses import fields, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from oracle.cli.cache import add_cache_options, open_store
+from oracle.cli.data_options import DATA, add_columns, add_extract, add_reading, given_settings
 from oracle.cli.interrupts import stoppable
 from oracle.cli.parsing import Settings, add_device, add_dtype, add_quiet, add_trust, command, progress
 from oracle.utils.text import printable
@@ -15,8 +16,6 @@ from oracle.utils.text import printable
 __all__ = ["add_demo", "add_search"]
 
 DEMO_SEQUENCES = 24
-
-COLUMNS = ("prompt", "template", "references", "choices", "answer", "id", "task")
 
 
 def add_demo(commands: Any) -> None:
@@ -55,52 +54,20 @@ def add_search(commands: Any) -> None:
     parser.epilog = "\n".join(["strategies:", *lines])
     defaults = SearchConfig()
     _add_data(Settings(parser.add_argument_group("what to search"), defaults))
-    columns = "columns of the data (nested ones with dots: instances.0.output; default: prompt, references, id, task)"
-    _add_columns(Settings(parser.add_argument_group(columns)))
+    add_columns(parser)
     _add_goal(Settings(parser.add_argument_group("criterion and cost"), defaults))
     _add_effort(Settings(parser.add_argument_group("how to search"), defaults))
     _add_machine(Settings(parser.add_argument_group("hardware and precision"), defaults))
     _add_run(parser.add_argument_group("the run"))
+    add_reading(parser)
     add_quiet(parser)
 
 
 def _add_data(what: Settings) -> None:
     what.add("--model", help="hub id, local folder, GGUF file, or the embedded model")
-    what.add(
-        "--data",
-        help="JSONL, CSV, TSV, Parquet or text file, a name for the datasets library, or the bundled 'instruct'",
-    )
+    what.add("--data", help=f"{DATA}; or the bundled 'instruct'")
     what.add("--limit", type=int, help="maximum number of sequences, spread evenly over the tasks")
     what.add("--tasks", nargs="+", metavar="TASK", help="only these tasks")
-
-
-def _add_columns(columns: Settings) -> None:
-    columns.add("--prompt-column", dest="column_prompt", metavar="COLUMN", help="column of the prompt")
-    columns.add(
-        "--template",
-        dest="column_template",
-        metavar="TEMPLATE",
-        help=r"prompt built from several columns, such as '{instruction}\n\n{input}'",
-    )
-    columns.add(
-        "--reference-column",
-        dest="column_references",
-        action="append",
-        metavar="COLUMN",
-        help="column of references; repeatable",
-    )
-    columns.add(
-        "--reference-file",
-        dest="reference_files",
-        action="append",
-        metavar="FILE",
-        help="text file with one reference per line, aligned with a text file of prompts; repeatable",
-    )
-    columns.add("--choices-column", dest="column_choices", metavar="COLUMN", help="column of the list of choices")
-    answer = "column of the right choice: index, letter or text"
-    columns.add("--answer-column", dest="column_answer", metavar="COLUMN", help=answer)
-    columns.add("--id-column", dest="column_id", metavar="COLUMN", help="column of the id")
-    columns.add("--task-column", dest="column_task", metavar="COLUMN", help="column of the task name")
 
 
 def _add_goal(goal: Settings) -> None:
@@ -113,6 +80,7 @@ def _add_goal(goal: Settings) -> None:
     )
     goal.add("--tolerance", type=float, help="allowed loss of quality, in units of the metric")
     goal.add("--metrics", nargs="+", metavar="METRIC", help="also compute log_likelihood, choice_accuracy")
+    add_extract(goal)
     goal.add(
         "--scope",
         help="decode: the prompt runs at full depth (so the first token is the full model's), generated tokens use the "
@@ -198,7 +166,7 @@ def _run_demo(arguments: argparse.Namespace) -> None:
     from oracle.config import SearchConfig
     from oracle.pipeline.run import run_search
 
-    config = SearchConfig(limit=DEMO_SEQUENCES, **_given(arguments, SearchConfig()))
+    config = SearchConfig(limit=DEMO_SEQUENCES, **given_settings(arguments, SearchConfig()))
     out = arguments.out or _new_folder(Path("runs") / "demo")
     _show(arguments, lambda **how: run_search(config, out, **how))
 
@@ -216,22 +184,12 @@ def _run_search(arguments: argparse.Namespace) -> None:
     base = SearchConfig()
     if earlier := arguments.resume or arguments.prior:
         base = SearchConfig.from_dict(Run.open(earlier).manifest["config"])
-    given = _given(arguments, base)
+    given = given_settings(arguments, base)
     if arguments.resume:
         _show(arguments, lambda **how: resume_search(arguments.resume, settings=given, workers=workers, **how))
         return
     config, out = replace(base, **given), arguments.out or _new_folder(Path("runs") / "search")
     _show(arguments, lambda **how: run_search(config, out, prior=arguments.prior, workers=workers, **how))
-
-
-def _given(arguments: argparse.Namespace, base: Any) -> dict[str, Any]:
-    """The settings given on the command line."""
-    found = {name: tuple(value) if isinstance(value, list) else value for name, value in vars(arguments).items()}
-    columns: dict[str, Any] = {name: found[f"column_{name}"] for name in COLUMNS if f"column_{name}" in found}
-    if "template" in columns:
-        columns["template"] = columns["template"].replace("\\n", "\n").replace("\\t", "\t")
-    given = {field.name: found[field.name] for field in fields(base) if field.name in found}
-    return given | ({"columns": replace(base.columns, **columns)} if columns else {})
 
 
 def _show(arguments: argparse.Namespace, search: Any) -> None:
@@ -259,10 +217,14 @@ def _show(arguments: argparse.Namespace, search: Any) -> None:
         from oracle.cli.figures import draw_runs
 
         draw_runs([source], out / "figures", watch=watch)
+    facts = {key: value for key, value in run.manifest.get("data", {}).items() if key in ("decisions", "skipped")}
     if arguments.json:
-        print(json.dumps({**summary, "machine": run.manifest.get("machine"), "run": str(out)}))
+        about = {"data": facts} if facts else {}
+        print(json.dumps({**summary, "machine": run.manifest.get("machine"), **about, "run": str(out)}))
         return
     show_summary(summary, budget_rows(source.experiment, source.summary.minimal))
+    if facts.get("skipped"):
+        print("Rows left out: " + ", ".join(f"{count} ({printable(why)})" for why, count in facts["skipped"].items()))
     first = shlex.quote(printable(run.sequences()["sequence"][0]))
     print(f"\nRun: {out}")
     if arguments.figures:

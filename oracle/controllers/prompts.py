@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from oracle.engine import Engine, PromptState
+from oracle.types import Message
 
 __all__ = ["Example", "Prompt"]
 
@@ -31,9 +32,9 @@ class Prompt:
     _cache: dict[Hashable, Any] = field(default_factory=dict, repr=False)
 
     @classmethod
-    def of(cls, engine: Engine, text: str) -> Self:
-        """Runs a prompt."""
-        return cls(text=text, state=engine.open(text))
+    def of(cls, engine: Engine, text: str, messages: tuple[Message, ...] = ()) -> Self:
+        """Runs a prompt, or the conversation that it is."""
+        return cls(text=text, state=engine.open(messages or text))
 
     @property
     def first(self) -> int:

@@ -66,7 +66,7 @@ class RunContext:
         examples = {}
         with watch("prompts", len(chosen)) as advance:
             for one in chosen:
-                prompt = Prompt.of(engine, one.sequence.prompt)
+                prompt = Prompt.of(engine, one.sequence.prompt, one.sequence.messages)
                 examples[one.sequence.id] = Example(id=one.sequence.id, prompt=prompt, tokens=one.tokens)
                 advance(1, "")
         return cls(

@@ -11,6 +11,8 @@ from oracle.models.decoder import Decoder
 from oracle.models.kv_cache import PromptCache, RowCache
 from oracle.models.layer_call import Call
 from oracle.models.loading import LanguageModel
+from oracle.models.rendering import render
+from oracle.types import Asked
 
 __all__ = ["PromptState", "batchable", "encode", "prompt_pass"]
 
@@ -35,19 +37,14 @@ class PromptState:
         return len(self.tokens)
 
 
-def encode(model: LanguageModel, prompt: str, *, chat_template: bool, new_tokens: int) -> list[int]:
-    """Token ids of a prompt, through the tokenizer's chat template if it has one and it is wanted.
+def encode(model: LanguageModel, prompt: Asked, *, chat_template: bool, new_tokens: int) -> list[int]:
+    """Token ids of a prompt or conversation; see `oracle.models.rendering.render`.
 
     Raises:
-        InputError: if the prompt and the new tokens do not fit the model's context.
+        InputError: if it cannot be rendered, or the prompt and the new tokens do not fit the model's context.
     """
-    tokenizer = model.tokenizer
-    if chat_template and tokenizer.chat_template:
-        message = [{"role": "user", "content": prompt}]
-        text = tokenizer.apply_chat_template(message, add_generation_prompt=True, tokenize=False)
-        ids = tokenizer(text, add_special_tokens=False)["input_ids"]
-    else:
-        ids = tokenizer(prompt)["input_ids"]
+    text, special = render(model.tokenizer, prompt, chat_template=chat_template)
+    ids = model.tokenizer(text, add_special_tokens=special)["input_ids"]
     if not ids:
         raise InputError("a prompt of at least one token is required, but this one is empty; remove it")
     if model.context is not None and len(ids) + new_tokens > model.context:

@@ -13,6 +13,7 @@ from transformers import (
     AutoConfig,
     AutoModelForCausalLM,
     AutoTokenizer,
+    PretrainedConfig,
     PreTrainedModel,
     PreTrainedTokenizerBase,
 )
@@ -26,7 +27,7 @@ from oracle.models.embedded import embedded_folder
 from oracle.utils.devices import AUTO
 from oracle.utils.machine import Machine, resolve_device, resolve_dtype
 
-__all__ = ["LanguageModel", "load_model"]
+__all__ = ["LanguageModel", "load_model", "load_tokenizer"]
 
 SAMPLE = 65_536
 """Number of elements per weight in the fingerprint, evenly spaced."""
@@ -59,8 +60,7 @@ class LanguageModel:
     @property
     def context(self) -> int | None:
         """Longest input in tokens, or None if the configuration sets no limit."""
-        config = self.network.config.get_text_config()
-        return getattr(config, "max_position_embeddings", None)
+        return _context(self.network.config)
 
     @cached_property
     def stop(self) -> frozenset[int]:
@@ -158,6 +158,31 @@ def load_model(
     model = LanguageModel(name=name, network=network, tokenizer=tokenizer)
     assert model.layers > 0
     return model
+
+
+def load_tokenizer(
+    name: str = EMBEDDED, *, trust_remote_code: bool = False
+) -> tuple[PreTrainedTokenizerBase, int | None]:
+    """The tokenizer of a model, and its longest input in tokens (None without a limit); loads no weights.
+
+    Args:
+        name, trust_remote_code: as for `load_model`.
+
+    Raises:
+        InputError: if the model or its tokenizer cannot be loaded.
+    """
+    source, options = _locate(name)
+    options["trust_remote_code"] = trust_remote_code
+    try:
+        config = AutoConfig.from_pretrained(source, **options)
+        return AutoTokenizer.from_pretrained(source, **options), _context(config)
+    except (OSError, ValueError, KeyError, ImportError, RuntimeError) as error:
+        raise InputError(_explain(name, error)) from error
+
+
+def _context(config: PretrainedConfig) -> int | None:
+    """Longest input in tokens by a model's configuration, or None if it sets no limit."""
+    return getattr(config.get_text_config(), "max_position_embeddings", None)
 
 
 def _locate(name: str) -> tuple[str, dict[str, object]]:

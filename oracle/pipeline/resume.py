@@ -19,7 +19,7 @@ __all__ = ["KnownOutcomes", "differences", "with_dtype_of"]
 FREE_TO_CHANGE = ("batch_rows", "memory", "device")
 """Settings that do not change the outcomes, apart from rounding."""
 
-SHARED = ("scope", "unit", "max_new_tokens", "chat_template", "paths", "metrics", "seed")
+SHARED = ("scope", "unit", "max_new_tokens", "chat_template", "paths", "metrics", "extract", "choice_score", "seed")
 """Settings, besides the dtype, that a run must share with the run it starts from, so that outcomes are comparable."""
 
 

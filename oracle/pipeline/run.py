@@ -131,6 +131,8 @@ class _Session:
 
     def search(self, setup: Setup, scheduler: Scheduler, writer: RunWriter) -> Run:
         """Searches the outstanding sequences, then summarises and verifies."""
+        for line in setup.data.lines():
+            note(self._watch, f"Data: {line}")
         note(self._watch, setup.model.headline())
         model_mib = psutil.Process().memory_info().rss / MIB
         about = {"versions": versions(), "machine": setup.model.machine.to_dict()}

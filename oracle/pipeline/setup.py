@@ -16,9 +16,10 @@ from oracle.errors import InputError
 from oracle.executors import Item
 from oracle.metrics import get_metric
 from oracle.models import LanguageModel, load_model
+from oracle.pipeline.data import read_sequences
 from oracle.pipeline.resume import KnownOutcomes
 from oracle.search import Space
-from oracle.sequences import check_sequences, data_hash, load_sequences
+from oracle.sequences import LoadedData, check_sequences, data_hash
 from oracle.store import git_commit, versions
 from oracle.store.hidden import HiddenStore
 from oracle.types import Sequence
@@ -33,14 +34,14 @@ class Setup:
 
     Attributes:
         config: settings; the dtype is the model's, never `auto`.
-        sequences: in order.
+        data: the sequences, in order, and how they were read.
         engine: engine of the loaded model.
         prompt_tokens: length of each prompt, in tokens.
         costs: costs of the units; None where each costs 1.
     """
 
     config: SearchConfig
-    sequences: Seq[Sequence]
+    data: LoadedData
     engine: Engine
     prompt_tokens: Seq[int]
     costs: Costs | None
@@ -60,7 +61,10 @@ class Setup:
             InputError: for bad input, or if the model or data differ from `expected`.
         """
         resolve_device(config.device)  # raises before anything is loaded
-        sequences = _sequences(config)
+        data = read_sequences(config)
+        sequences = data.sequences
+        for name in dict.fromkeys((config.criterion, *config.metrics)):
+            check_sequences(sequences, get_metric(name))
         if expected:
             _require_same("data", data_hash(sequences), (expected.get("data") or {}).get("hash"))
         model = load_model(
@@ -72,9 +76,14 @@ class Setup:
         engine = Engine(model, config, store)
         prompt_tokens = _check_prompts(engine, sequences)
         costs = search_costs(config, model, prompt_tokens, expected=expected)
-        setup = cls(config=config, sequences=sequences, engine=engine, prompt_tokens=prompt_tokens, costs=costs)
+        setup = cls(config=config, data=data, engine=engine, prompt_tokens=prompt_tokens, costs=costs)
         _check_continuations(engine, sequences, prompt_tokens, setup.partners)
         return setup
+
+    @property
+    def sequences(self) -> Seq[Sequence]:
+        """The sequences, in order."""
+        return self.data.sequences
 
     @property
     def model(self) -> LanguageModel:
@@ -104,6 +113,7 @@ class Setup:
                 "source": self.config.data,
                 "hash": data_hash(self.sequences),
                 "sequences": len(self.sequences),
+                **self.data.facts(),
             },
             "rounding": self.engine.rounding(),
             "versions": versions(),
@@ -142,25 +152,12 @@ def _require_same(what: str, found: Any, expected: Any) -> None:
         )
 
 
-def _sequences(config: SearchConfig) -> list[Sequence]:
-    sequences = load_sequences(
-        config.data,
-        columns=config.columns,
-        reference_files=config.reference_files,
-        tasks=config.tasks,
-        limit=config.limit,
-    )
-    for name in dict.fromkeys((config.criterion, *config.metrics)):
-        check_sequences(sequences, get_metric(name))
-    return sequences
-
-
 def _check_prompts(engine: Engine, sequences: Seq[Sequence]) -> list[int]:
     """Lengths of the prompts in tokens; raises `InputError` if one does not fit the model."""
     lengths = []
     for sequence in sequences:
         try:
-            lengths.append(len(engine.encode(sequence.prompt)))
+            lengths.append(len(engine.encode(sequence.asked)))
         except InputError as error:
             raise InputError(f"sequence '{sequence.id}': {error}") from error
     return lengths

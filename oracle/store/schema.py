@@ -7,7 +7,7 @@ from typing import Any
 import pandas as pd
 import pyarrow as pa
 
-from oracle.types import Outcome, Sequence
+from oracle.types import Message, Outcome, Sequence
 
 __all__ = [
     "CERTIFICATE",
@@ -34,6 +34,9 @@ SEQUENCES = pa.schema(
         ("prompt_tokens", pa.int32()),
     ]
 )
+
+MESSAGES = pa.field("messages", pa.list_(pa.struct([("role", pa.string()), ("content", pa.string())])))
+"""Further column of the sequences, of runs in which a prompt is a conversation; empty where it is not."""
 
 EVALUATION = pa.schema(
     [
@@ -71,7 +74,11 @@ def sequences_table(sequences: Seq[Sequence], prompt_tokens: Seq[int]) -> pa.Tab
         {**vars(sequence), "sequence": sequence.id, "prompt_tokens": count}
         for sequence, count in zip(sequences, prompt_tokens, strict=True)
     ]
-    return pa.Table.from_pylist(rows, schema=SEQUENCES)
+    if not any(sequence.messages for sequence in sequences):
+        return pa.Table.from_pylist(rows, schema=SEQUENCES)
+    for row, sequence in zip(rows, sequences, strict=True):
+        row["messages"] = [vars(turn) for turn in sequence.messages]
+    return pa.Table.from_pylist(rows, schema=SEQUENCES.append(MESSAGES))
 
 
 def evaluations_table(rows: Seq[tuple[str, int, Outcome]], qualities: Seq[str]) -> pa.Table:
@@ -115,4 +122,5 @@ def sequence_of(row: Mapping[Hashable, Any]) -> Sequence:
         choices=tuple(row["choices"]),
         answer=None if pd.isna(row["answer"]) else int(row["answer"]),
         task=row["task"],
+        messages=tuple(Message(**turn) for turn in row.get("messages", ())),
     )

@@ -115,7 +115,11 @@ def test_reference_files_go_with_text_files_only(tmp_path: Path) -> None:
         ("d.csv", "prompt,id,prompt\n", r"d\.csv line 1: column names must differ, but 'prompt'"),
         ("d.parquet", b"PAR1 not really PAR1", r"d\.parquet must be a Parquet file"),
         ("d.txt", "a\n\nb\n", r"d\.txt line 2: the prompt is empty"),
-        ("d.jsonl", '{"q": "a"}\n', r"d\.jsonl line 1 has no column 'prompt'; available columns: q"),
+        (
+            "d.jsonl",
+            '{"q": "a"}\n',
+            r"d\.jsonl line 1 has no column 'prompt': name another with --prompt-column .*; available columns: q",
+        ),
         ("d.jsonl", "\n", r"d\.jsonl must have at least one sequence"),
         ("d.csv", "", r"d\.csv must have at least one sequence"),
         ("d.csv", "prompt\n", r"d\.csv must have at least one sequence"),

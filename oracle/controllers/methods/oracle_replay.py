@@ -1,7 +1,9 @@
 """The oracle as a controller: replays the allocations of a run."""
 
+from collections.abc import Mapping
 from collections.abc import Sequence as Seq
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Literal
 
 from oracle.config import SearchConfig
@@ -12,7 +14,8 @@ from oracle.errors import InputError
 from oracle.models import LanguageModel
 from oracle.pipeline.reload import model_of
 from oracle.store import Run
-from oracle.types import Allocation
+from oracle.store.schema import sequence_of
+from oracle.types import Allocation, Message
 
 __all__ = ["OracleController", "Policy"]
 
@@ -29,13 +32,20 @@ class OracleController(SequenceController):
     Args:
         engine: runs the model under the run's settings.
         allocations: allocation per prompt.
+        conversations: the turns of each prompt that is a conversation.
     """
 
     name = "oracle"
 
-    def __init__(self, engine: Engine, allocations: dict[str, Allocation]) -> None:
+    def __init__(
+        self,
+        engine: Engine,
+        allocations: dict[str, Allocation],
+        conversations: Mapping[str, tuple[Message, ...]] = MappingProxyType({}),
+    ) -> None:
         super().__init__(engine)
         self._allocations = allocations
+        self._conversations = conversations
 
     @classmethod
     def sweep(cls, layers: int) -> list[dict[str, Any]]:
@@ -73,14 +83,15 @@ class OracleController(SequenceController):
     def of(cls, run: Run, engine: Engine, *, policy: Policy = "equal_quality") -> "OracleController":
         """Creates the oracle on an engine with the run's model and settings."""
         _check(policy)
-        prompts = run.sequences().set_index("sequence")["prompt"]
+        sequences = [sequence_of(row) for row in run.sequences().to_dict("records")]
+        prompts = {one.id: one.prompt for one in sequences}
         chosen = run.table(TABLES[policy])
         allocations = {
             prompts[sequence]: tuple(allocation.tolist())
             # In reverse, so that the first sequence of a shared prompt wins.
             for sequence, allocation in zip(chosen["sequence"][::-1], chosen["allocation"][::-1], strict=True)
         }
-        return cls(engine, allocations)
+        return cls(engine, allocations, {one.prompt: one.messages for one in sequences})
 
     def allocation(self, prompt: str) -> Allocation:
         """The oracle's allocation for a prompt.
@@ -99,7 +110,14 @@ class OracleController(SequenceController):
         """Runs the prompts, after checking that all are in the run."""
         for prompt in prompts:
             self.allocation(prompt if isinstance(prompt, str) else prompt.text)
-        return super().open(prompts)
+        return super().open(
+            [
+                Prompt.of(self.engine, prompt, self._conversations.get(prompt, ()))
+                if isinstance(prompt, str)
+                else prompt
+                for prompt in prompts
+            ]
+        )
 
     def allocations(self, prompts: Seq[Prompt]) -> list[Allocation]:
         """The oracle's allocation per prompt."""
