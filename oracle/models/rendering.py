@@ -19,10 +19,14 @@ def render(tokenizer: PreTrainedTokenizerBase, asked: Asked, *, chat_template: b
     """
     if not (chat_template and tokenizer.chat_template):
         if not isinstance(asked, str):
-            why = "this tokenizer has none" if chat_template else "--no-chat-template leaves it out"
+            why = (
+                "the tokenizer has none: use a chat model"
+                if chat_template
+                else "--no-chat-template leaves it out: omit that"
+            )
             raise InputError(
-                f"a conversation of {len(asked)} turns needs a chat template, but {why}: use a chat model, or one text "
-                "per row as the prompt (--prompt-column, --template)"
+                f"a conversation of {len(asked)} turns needs a chat template, but {why}, or give one text per row as "
+                "the prompt (--prompt-column, --template)"
             )
         return asked, True
     turns = [("user", asked)] if isinstance(asked, str) else [(turn.role, turn.content) for turn in asked]

@@ -48,14 +48,14 @@ class Question:
             return {"index": right[0]} if fits else {}
         if isinstance(value, bool):
             value = "true" if value else "false"
-        if isinstance(value, float):
-            value = str(int(value)) if value.is_integer() else str(value)
-        text = str(value).strip() if isinstance(value, (str, int)) else ""
+        text = str(value).strip() if isinstance(value, (str, int, float)) else ""
         if not text:
             return {}
+        digits = _DIGITS.fullmatch(text)
+        forms = (text, digits[1]) if digits else (text,)
         found: dict[AnswerAs, int | None] = {
-            "label": _place(text, self.labels),
-            "text": _place(text, self.choices),
+            "label": _place(forms, self.labels),
+            "text": _place(forms, self.choices),
             "letter": _letter(text),
             **_counted(text),
         }
@@ -74,12 +74,12 @@ class Question:
         return plain and _DIGITS.fullmatch(str(self.answer).strip()) is not None
 
 
-def _place(text: str, names: Seq[str]) -> int | None:
-    """Index of a text among names: as it is, or else ignoring case if only one fits."""
+def _place(forms: Seq[str], names: Seq[str]) -> int | None:
+    """Index of a text, the first of its forms that is there, among names; or else ignoring case if only one fits."""
     stripped = [name.strip() for name in names]
-    if text in stripped:
-        return stripped.index(text)
-    folded = [place for place, name in enumerate(stripped) if name.casefold() == text.casefold()]
+    if there := next((form for form in forms if form in stripped), None):
+        return stripped.index(there)
+    folded = [place for place, name in enumerate(stripped) if name.casefold() == forms[0].casefold()]
     return folded[0] if len(folded) == 1 else None
 
 

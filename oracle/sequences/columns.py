@@ -189,6 +189,7 @@ class _Conversion:
             if references:
                 self._note("references are those of their column, not the last answer of the conversation", record)
             else:
+                self._note("the last answer of a conversation is its reference", record)
                 references = (answered,)
         choices, labels = self._choices(record)
         sequence = Sequence(
@@ -214,9 +215,8 @@ class _Conversion:
             if name == _DEFAULT_PROMPT and not record.has(name):
                 name = next((other for other in CONVERSATIONS if record.has(other)), name)
                 if name != _DEFAULT_PROMPT:
-                    self._note(
-                        f"the prompts are the conversations in column {name!r} (--prompt-column decides)", record
-                    )
+                    rule = f"the prompts are the conversations in column {name!r} (--prompt-column decides)"
+                    self._note(rule, record)
             value = record.require(name, "--prompt-column or --template")
             messages = self._conversation(record, name, value)
             if messages is not None:
@@ -378,6 +378,10 @@ class _Conversion:
 
     def _text(self, name: str, value: object, what: str, record: Record, option: str) -> str:
         """A value as text; whole numbers and midnights as their column has them."""
+        if isinstance(value, bool):
+            self._note(f"column {name!r}: truth values are written as in JSON, true or false", record)
+        elif isinstance(value, datetime.date | datetime.time):
+            self._note(f"column {name!r}: dates and times are written as in ISO 8601", record)
         numeric = isinstance(value, (float, datetime.datetime)) or (
             record.cells and isinstance(value, str) and _WHOLE_CELL.fullmatch(value) is not None
         )
@@ -395,7 +399,7 @@ class _Conversion:
             whole, rule = self._decide_whole(name)
             self._written_whole[name] = whole
             if rule:
-                self._note(rule, record)
+                self.decisions.add(rule, f"first in {record.where}", rows=0)
         return self._written_whole[name]
 
     def _decide_whole(self, name: str) -> tuple[bool, str | None]:
@@ -449,7 +453,7 @@ def _unique(labels: Any, count: int) -> tuple[str, ...]:
     """Labels as texts if each choice has its own, else none."""
     if not isinstance(labels, list) or len(labels) != count:
         return ()
-    if not all(isinstance(label, (str, int)) and not isinstance(label, bool) for label in labels):
+    if not all(isinstance(label, (str, int, float)) and not isinstance(label, bool) for label in labels):
         return ()
-    texts = tuple(str(label).strip() for label in labels)
+    texts = tuple(as_text(label, "label", "", "--labels-column", whole=True).strip() for label in labels)
     return texts if len(set(texts)) == count else ()

@@ -34,6 +34,12 @@ def as_messages(value: object, where: str) -> tuple[Message, ...] | None:
     Raises:
         UnusableRow: if it is a conversation with a role or content that cannot be used.
     """
+    if isinstance(value, Mapping):  # how datasets 2 stores a list of turns
+        columns = [(role, content) for role, content in _FORMS if set(value) >= {role, content}]
+        lists = [value[name] for name in columns[0]] if columns else []
+        if not lists or not all(isinstance(one, list) and len(one) == len(lists[0]) for one in lists):
+            return None
+        value = [dict(zip(columns[0], turn, strict=True)) for turn in zip(*lists, strict=True)]
     if not isinstance(value, list) or not value:
         return None
     for role, content in _FORMS:

@@ -161,7 +161,7 @@ def _decode(path: Path, raw: bytes, decisions: Decisions) -> str:
     if encoding != "utf-8":
         decisions.add(f"the file is read as {encoding.upper()}, by its byte order mark", rows=0)
     try:
-        return raw.decode("utf-8-sig" if encoding == "utf-8" else encoding)
+        text = raw.decode("utf-8-sig" if encoding == "utf-8" else encoding)
     except UnicodeDecodeError as error:
         # Positions exclude a byte order mark, as does error.object.
         line = error.object.count(b"\n", 0, error.start) + 1
@@ -169,6 +169,17 @@ def _decode(path: Path, raw: bytes, decisions: Decisions) -> str:
             f"{path} line {line} must be {encoding.upper()}, but has byte 0x{error.object[error.start]:02x} "
             f"({error.reason}): save the file as UTF-8"
         ) from None
+    return _checked(path, text, decisions)
+
+
+def _checked(path: Path, text: str, decisions: Decisions) -> str:
+    if (place := text.find("\0")) >= 0:
+        line = text.count("\n", 0, place) + 1
+        raise InputError(f"{path} line {line} must be text, but has a zero byte, as in UTF-16: save the file as UTF-8")
+    if "\r" in text and "\n" not in text:
+        decisions.add("carriage returns end the lines, as there are no line feeds", rows=0)
+        return text.replace("\r", "\n")
+    return text
 
 
 def read_file(source: Source) -> Iterator[Record]:
@@ -236,6 +247,9 @@ def _read_text(source: Source) -> Iterator[Record]:
                 f"{path} can be read as JSON lines, as each line is a JSON object, or as plain text, by its suffix: "
                 "decide with --format jsonl or --format text"
             )
+        if len(lines) > 1 and all("\t" in line for line in lines):
+            rule = "tabs are part of the prompts, as the file is plain text (--format tsv reads cells)"
+            source.decisions.add(rule, f"{path} line 1", rows=len(lines))
         suffix, _ = _suffixes(path)
         if suffix not in FORMAT_OF_SUFFIX:
             rule = f"the file is plain text, one prompt per line, as its suffix {suffix} names no other format"

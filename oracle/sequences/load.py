@@ -53,10 +53,14 @@ def fact_lines(facts: dict[str, Any]) -> list[str]:
     """Lines for the terminal of what `LoadedData.facts` returns, or of the entry `data` of a manifest."""
     lines = []
     for entry in facts.get("decisions", ()):
-        count = f"{entry['rows']} row{'s' if entry['rows'] > 1 else ''}, first " if entry["rows"] else ""
+        count = f"{_rows(entry['rows'])}, first " if entry["rows"] else ""
         lines.append(f"{entry['rule']}" + (f" ({count}{entry['first']})" if entry["first"] else ""))
-    lines += [f"left out {count} rows: {reason}" for reason, count in facts.get("skipped", {}).items()]
+    lines += [f"left out {_rows(count)}: {reason}" for reason, count in facts.get("skipped", {}).items()]
     return lines
+
+
+def _rows(count: int) -> str:
+    return f"{count} row" if count == 1 else f"{count} rows"
 
 
 def load_sequences(
@@ -121,7 +125,7 @@ def read_data(
     if skip_unusable:
         sequences = usable(sequences, metrics, skipped)
         if not sequences:
-            reasons = "; ".join(f"{count} rows: {reason}" for reason, count in skipped.items())
+            reasons = "; ".join(f"{_rows(count)}: {reason}" for reason, count in skipped.items())
             raise InputError(f"{data} must have at least one usable sequence, not none ({reasons}): name its columns")
     return LoadedData(sequences=select(sequences, tasks, limit), decisions=decisions.to_list(), skipped=dict(skipped))
 
