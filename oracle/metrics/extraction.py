@@ -93,8 +93,8 @@ _NAMED = (
     ),
     Extraction(
         name="letter",
-        pattern=r"(?i:answer(?: is)?:?\s*)\(?([A-J])\b|\(([A-J])\)|^\s*([A-J])\b(?=[).:\s]|$)",
-        help="the letter of a choice: after 'answer', in brackets, or at the start",
+        pattern=r"(?i:answer(?: is)?:?\s*)\(?([A-J])\b|\(([A-J])\)|^\s*([A-J])(?:[).:]|\s*$)",
+        help="the letter of a choice: after 'answer', in brackets, or alone at the start",
     ),
 )
 

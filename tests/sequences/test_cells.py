@@ -121,7 +121,9 @@ def test_a_list_that_cannot_be_read_is_refused(tmp_path: Path) -> None:
 
 def test_texts_like_lists_in_a_format_with_lists_are_refused(tmp_path: Path) -> None:
     row = {"prompt": "p", "references": "['Rome', 'Roma']"}
-    with pytest.raises(InputError, match=r"line 1: reference 'references' can be read as the text .* or as a list of 2 in "):
+    with pytest.raises(
+        InputError, match=r"line 1: reference 'references' can be read as the text .* or as a list of 2 in "
+    ):
         read(tmp_path / "d.jsonl", [row])
     assert read(tmp_path / "d.jsonl", [row], "lists").sequences[0].references == ("Rome", "Roma")
     assert read(tmp_path / "d.jsonl", [row], "text").sequences[0].references == ("['Rome', 'Roma']",)

@@ -52,7 +52,9 @@ def test_compression_goes_by_the_suffix(tmp_path: Path, suffix: str, compress: C
     assert read(tmp_path / f"d.jsonl{suffix}", compress(raw)).sequences == YES
     assert read(tmp_path / f"d.CSV{suffix.upper()}", compress(b"prompt;references\nSay yes.;yes\n")).sequences == YES
     for broken in (raw, compress(raw * 99)[:-9], compress(raw)[:9]):
-        with pytest.raises(InputError, match=rf"d\.jsonl\{suffix} must be compressed as its suffix {suffix} says") as error:
+        with pytest.raises(
+            InputError, match=rf"d\.jsonl\{suffix} must be compressed as its suffix {suffix} says"
+        ) as error:
             read(tmp_path / f"d.jsonl{suffix}", broken)
         assert "\n" not in str(error.value)
     with pytest.raises(InputError, match=rf"d\.jsonl\{suffix} must "):
@@ -206,7 +208,9 @@ def test_tsv_has_no_quotes(tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", ["d.csv", "d.tsv"])
 def test_a_byte_order_mark_tells_the_encoding(tmp_path: Path, encoding: str, name: str) -> None:
     tab = "," if name == "d.csv" else "\t"
-    data = read(tmp_path / name, f"prompt{tab}references\r\nGrüße, Ω?\r\n".replace(", Ω", f" Ω?{tab}ja").encode(encoding))
+    data = read(
+        tmp_path / name, f"prompt{tab}references\r\nGrüße, Ω?\r\n".replace(", Ω", f" Ω?{tab}ja").encode(encoding)
+    )
     assert [(one.prompt, one.references) for one in data.sequences] == [("Grüße Ω?", ("ja?",))]
     assert ("byte order mark" in rules(data)) is (encoding != "utf-8-sig")
 
@@ -302,7 +306,9 @@ def test_parquet_of_lists_dates_and_other_types(tmp_path: Path) -> None:
     assert data.sequences[0].references == expected
     assert "all times are midnight and read as dates" in rules(data)
     assert "column 'flag': truth values are written as in JSON" in rules(data)
-    as_written = read_data(str(tmp_path / "d.parquet"), columns=Columns(references=("array",)), layout=Layout(cells="text"))
+    as_written = read_data(
+        str(tmp_path / "d.parquet"), columns=Columns(references=("array",)), layout=Layout(cells="text")
+    )
     assert as_written.sequences[0].references == ("1.0", "2.0")
 
 
@@ -318,7 +324,9 @@ def test_any_error_of_a_library_is_one_line(tmp_path: Path, monkeypatch: pytest.
 
     monkeypatch.setattr(pq, "read_table", broken)
     (tmp_path / "d.parquet").write_bytes(b"")
-    with pytest.raises(InputError, match=r"cannot read .*d\.parquet: AssertionError: deep inside: check the file") as error:
+    with pytest.raises(
+        InputError, match=r"cannot read .*d\.parquet: AssertionError: deep inside: check the file"
+    ) as error:
         load_sequences(str(tmp_path / "d.parquet"))
     assert isinstance(error.value.__cause__, AssertionError)
 
