@@ -152,7 +152,7 @@ class _Conversion:
                 sequence, question = self._sequence(record, row)
             except UnusableRow as error:
                 if skipped is None:
-                    raise
+                    raise self._refused(error) from None
                 skipped[error.reason] += 1
                 first_error = first_error or error
                 continue
@@ -164,13 +164,23 @@ class _Conversion:
         for place, answer in zip(places, answers, strict=True):
             record, sequence = converted[place]
             if isinstance(answer, UnusableRow) and skipped is None:
-                raise answer
+                raise self._refused(answer)
             # Only a metric of choices needs the answer; the check of what the metrics need comes later.
             converted[place] = record, replace(sequence, answer=None if isinstance(answer, UnusableRow) else answer)
         if first_error and not converted:
             raise first_error
         self._check_ids(converted)
         return [sequence for _, sequence in converted]
+
+    def _refused(self, error: UnusableRow) -> InputError:
+        """The error about a row, with the option that leaves it out if any other row can be used."""
+        for row, record in enumerate(self.records):
+            try:
+                self._sequence(record, row)
+            except InputError:
+                continue
+            return InputError(f"{error}; --skip-unusable leaves such rows out")
+        return error
 
     def _check_ids(self, converted: Seq[tuple[Record, Sequence]]) -> None:
         places: dict[str, str] = {}
@@ -233,8 +243,7 @@ class _Conversion:
                 self._note(f"prompts that parse as a JSON {kind} are texts", record, prompt)
         if not prompt.strip():
             raise UnusableRow(
-                f"{record.where}: the prompt is empty: give it text, remove the row, or leave such rows out with "
-                "--skip-unusable",
+                f"{record.where}: the prompt is empty: give it text, or remove the row",
                 "the prompt is empty",
             )
         return prompt, (), None

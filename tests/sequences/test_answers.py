@@ -60,12 +60,12 @@ def test_labels_in_their_other_forms(file: Path, choices: object) -> None:
 
 
 def test_labels_in_a_column_of_their_own_and_in_another_script(file: Path) -> None:
-    row = {"choices": ["ice", "iron"], "keys": ["б", "а"], "answer": "а"}
+    row = {"choices": ["ice", "iron"], "keys": ["δ", "λ"], "answer": "λ"}
     assert answers(read(file, row, labels="keys")) == ["iron"]
     with pytest.raises(InputError, match=r"none|must be one of the 2 choices"):
         read(file, row)
     with pytest.raises(InputError, match=r"labels 'keys' must be a list of 2 texts"):
-        read(file, {**row, "keys": ["а"]}, labels="keys")
+        read(file, {**row, "keys": ["λ"]}, labels="keys")
 
 
 def test_flags_for_the_right_choice_are_no_labels(file: Path) -> None:

@@ -13,7 +13,10 @@ from oracle.models.rendering import render
 from oracle.sequences import Columns, Layout, LoadedData, data_hash, read_data
 from oracle.types import Message, Sequence
 
-TEMPLATE = "{% for m in messages %}<{{ m.role }}>{{ m.content }}{% endfor %}{% if add_generation_prompt %}<assistant>{% endif %}"
+TEMPLATE = (
+    "{% for m in messages %}<{{ m.role }}>{{ m.content }}{% endfor %}"
+    "{% if add_generation_prompt %}<assistant>{% endif %}"
+)
 
 
 def turn(role: str, content: object) -> dict[str, object]:
