@@ -89,10 +89,10 @@ def read_tsv(path: Path, text: str, decisions: Decisions) -> Iterator[Record]:
 
 
 def _found(path: Path, text: str, wanted: set[str]) -> tuple[str, _Table]:
-    tables = {separator: _parse(path, text, separator) for separator in SEPARATORS if separator in text}
-    split = {separator: table for separator, table in tables.items() if len(table.header) > 1}
-    if not split:
+    splitting = [separator for separator in SEPARATORS if len(_header(text, separator)) > 1]
+    if not splitting:
         return ",", _parse(path, text, ",")
+    split = {separator: _parse(path, text, separator) for separator in splitting}
     fitting = {separator: table for separator, table in split.items() if table.consistent} or split
     if len(fitting) > 1:
         named = {key: table for key, table in fitting.items() if wanted & set(table.header)}
@@ -114,6 +114,16 @@ def _any_length() -> Iterator[None]:
         yield
     finally:
         csv.field_size_limit(before)
+
+
+def _header(text: str, separator: str) -> list[str]:
+    """The first row under a separator; empty if it cannot be read."""
+    try:
+        with _any_length():
+            rows = csv.reader(io.StringIO(text, newline=""), delimiter=separator, strict=True)
+            return next((cells for cells in rows if cells), [])
+    except csv.Error:
+        return []
 
 
 def _parse(path: Path, text: str, separator: str, skipped: int = 0) -> _Table:

@@ -86,7 +86,7 @@ def read_json(
         line = f" line {error.lineno}" if isinstance(error, json.JSONDecodeError) else ""
         raise InputError(f"{path}{line} must be JSON: {_reason(error)}: correct it, or write JSON lines") from None
     if records is not None:
-        yield from _under(path, document, records)
+        yield from _under(path, document, records, is_record)
     elif isinstance(document, dict) and not is_record(document):
         yield from _wrapped(path, document, is_record, decisions)
     else:
@@ -146,8 +146,8 @@ def _lists(value: Any, prefix: str = "") -> Iterator[tuple[str, list[Any]]]:
             yield from _lists(inner, f"{path}.")
 
 
-def _under(path: Path, document: Any, records: str) -> Iterator[Record]:
-    """The records at a path; items of lists on the way hand their other fields down."""
+def _under(path: Path, document: Any, records: str, is_record: IsRecord) -> Iterator[Record]:
+    """The records at a path, a list or the values of an object; what is on the way hands its other fields down."""
     found = [(str(path), document, {})] if not isinstance(document, list) else _each(str(path), document, {})
     for key in records.split("."):
         inner: list[tuple[str, Any, dict[str, Any]]] = []
@@ -176,7 +176,12 @@ def _under(path: Path, document: Any, records: str) -> Iterator[Record]:
                 f"{where} must be one JSON object, not {type(value).__name__}: name the key of the records with "
                 "--records"
             )
-        yield Record(where=where, fields={**above, **value})
+        inside = list(value.values())
+        if not is_record(value) and inside and all(isinstance(one, dict) and is_record(one) for one in inside):
+            for key_, one in value.items():
+                yield Record(where=f"{where} {key_!r}", fields={**above, "id": key_, **one})
+        else:
+            yield Record(where=where, fields={**above, **value})
 
 
 def _each(where: str, items: list[Any], above: dict[str, Any]) -> list[tuple[str, Any, dict[str, Any]]]:

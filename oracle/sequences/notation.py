@@ -3,6 +3,7 @@
 import ast
 import json
 import re
+import warnings
 
 __all__ = ["almost_list", "as_list", "json_kind"]
 
@@ -44,7 +45,9 @@ def as_list(text: str) -> tuple[list[object], str] | None:
 
 def _python_items(text: str) -> list[object] | None:
     try:
-        node = ast.parse(text, mode="eval").body
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # about escape sequences in texts that may not be Python at all
+            node = ast.parse(text, mode="eval").body
     except (SyntaxError, ValueError, MemoryError, RecursionError):
         return None
     if not isinstance(node, ast.List | ast.Tuple | ast.Set):

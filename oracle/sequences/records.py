@@ -162,14 +162,14 @@ def as_text(value: object, what: str, where: str, option: str, *, whole: bool = 
         return "true" if value else "false"
     if isinstance(value, float) and whole and is_whole(value):
         return str(int(value))
-    if isinstance(value, int | float | Decimal):
+    if isinstance(value, int | float | Decimal) and not is_missing(value):
         return str(value)
     if isinstance(value, datetime.datetime):
         return value.date().isoformat() if whole else value.isoformat(sep=" ")
     if isinstance(value, datetime.date | datetime.time):
         return value.isoformat()
     if not isinstance(value, str):
-        kind = "null" if value is None else type(value).__name__
+        kind = "null" if is_missing(value) else type(value).__name__
         raise UnusableRow(
             f"{where}: {what} must be text, not {kind}: name the column that holds the text with {option}",
             f"{what} is {kind}",

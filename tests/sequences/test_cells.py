@@ -48,6 +48,7 @@ def test_lists_in_three_notations(text: str, items: list[object], notation: str)
         "{'a': 1}",
         "[Rome, Roma]",
         "[open('x')]",
+        r"('\d' is '\w')",
         "['a' 'b', 'c']",
         "[" * 5000,
         "",

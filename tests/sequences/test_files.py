@@ -147,7 +147,7 @@ _pieces = st.sampled_from([*_written.split(b"|"), b"\xef\xbb\xbf", b"\xff", b"\x
 _bytes = st.binary(max_size=60) | st.lists(_pieces, max_size=20).map(b"".join)
 
 
-@pytest.mark.parametrize("name", ["d.jsonl", "d.csv", "d.tsv", "d.txt"])
+@pytest.mark.parametrize("name", ["d.jsonl", "d.json", "d.csv", "d.tsv", "d.txt", "d.parquet", "d.arrow", "d.csv.gz"])
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(content=_bytes)
 def test_any_bytes_give_sequences_or_an_input_error(tmp_path: Path, name: str, content: bytes) -> None:

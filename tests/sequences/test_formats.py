@@ -135,6 +135,12 @@ def test_records_by_id(tmp_path: Path) -> None:
     assert "their keys are the ids" in rules(data)
 
 
+def test_records_by_id_under_a_key(tmp_path: Path) -> None:
+    content = json.dumps({"kind": "geo", "items": {"q7": ONE, "q8": ONE}})
+    data = read(tmp_path / "d.json", content, Layout(records="items"), task="kind")
+    assert [(one.id, one.task) for one in data.sequences] == [("q7", "geo"), ("q8", "geo")]
+
+
 def test_json_by_columns_is_refused_by_name(tmp_path: Path) -> None:
     frame = pd.DataFrame([ONE, ONE])
     for text in (frame.to_json(), json.dumps(frame.to_dict(orient="list"))):
@@ -310,6 +316,49 @@ def test_parquet_of_lists_dates_and_other_types(tmp_path: Path) -> None:
         str(tmp_path / "d.parquet"), columns=Columns(references=("array",)), layout=Layout(cells="text")
     )
     assert as_written.sequences[0].references == ("1.0", "2.0")
+
+
+@pytest.mark.parametrize("damage", ["cut", "no features", "no JSON", "no state", "no arrow"])
+def test_a_damaged_saved_data_set_is_one_line(tmp_path: Path, damage: str) -> None:
+    folder = tmp_path / "one"
+    datasets.Dataset.from_list(LABELLED, features=FEATURES).save_to_disk(folder)
+    [arrow] = folder.glob("*.arrow")
+    if damage == "cut":
+        arrow.write_bytes(arrow.read_bytes()[:200])
+    elif damage == "no features":
+        (folder / "dataset_info.json").write_text('{"features": {"prompt": {"_type": "Nothing"}}}')
+    elif damage == "no JSON":
+        (folder / "dataset_info.json").write_text("{")
+    else:
+        (arrow if damage == "no arrow" else folder / "state.json").unlink()
+    with pytest.raises(InputError, match=r"one'?:") as error:
+        load_sequences(str(folder))
+    assert "\n" not in str(error.value)
+
+
+def test_a_folder_with_configurations_and_splits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
+    folder = tmp_path / "set"
+    folder.mkdir()
+    for name in ("easy-train", "easy-test", "hard-test"):
+        (folder / f"{name}.jsonl").write_text(json.dumps({"prompt": name}) + "\n")
+    (folder / "README.md").write_text(
+        "---\nconfigs:\n"
+        "- config_name: easy\n  data_files:\n"
+        "  - {split: train, path: easy-train.jsonl}\n  - {split: test, path: easy-test.jsonl}\n"
+        "- config_name: hard\n  data_files:\n  - {split: test, path: hard-test.jsonl}\n---\n"
+    )
+    for name, prompt in (
+        ("easy:test", "easy-test"),
+        ("easy:train", "easy-train"),
+        ("hard:test", "hard-test"),
+        ("hard", "hard-test"),
+    ):
+        assert [one.prompt for one in load_sequences(f"{folder}:{name}")] == [prompt]
+    with pytest.raises(InputError, match=r"needs one of its splits train, test, not none: write .*:easy:test"):
+        load_sequences(f"{folder}:easy")
+    with pytest.raises(InputError, match=r"cannot load data set .*name a configuration it has"):
+        load_sequences(str(folder))
 
 
 def test_binary_columns_name_the_option(tmp_path: Path) -> None:
