@@ -12,7 +12,7 @@ from oracle.errors import InputError
 from oracle.sequences.answers import AnswerAs, Question, resolve_answers
 from oracle.sequences.conversations import CONVERSATIONS, as_messages, prompt_and_answer, transcript
 from oracle.sequences.layout import Cells
-from oracle.sequences.notation import almost_list, as_list, json_kind
+from oracle.sequences.notation import almost_list, as_list, is_python_object, json_kind
 from oracle.sequences.records import Decisions, Record, UnusableRow, as_text, is_missing, is_whole
 from oracle.types import Message, Sequence
 from oracle.utils.text import nearest_hint
@@ -140,7 +140,7 @@ class _Conversion:
         self.columns = columns
         self.cells = cells
         self.decisions = decisions
-        self._written_whole: dict[str, bool] = {}
+        self._decided: dict[tuple[str, type], bool] = {}
 
     def sequences(self, skipped: Counter[str] | None) -> list[Sequence]:
         converted: list[tuple[Record, Sequence]] = []
@@ -160,17 +160,21 @@ class _Conversion:
                 questions.append(question)
                 places.append(len(converted))
             converted.append((record, sequence))
-        answers = resolve_answers(questions, self.columns.answer_as, self.decisions)
-        for place, answer in zip(places, answers, strict=True):
-            record, sequence = converted[place]
-            if isinstance(answer, UnusableRow) and skipped is None:
-                raise self._refused(answer)
-            # Only a metric of choices needs the answer; the check of what the metrics need comes later.
-            converted[place] = record, replace(sequence, answer=None if isinstance(answer, UnusableRow) else answer)
-        if first_error and not converted:
+        answers = dict(zip(places, resolve_answers(questions, self.columns.answer_as, self.decisions), strict=True))
+        kept: list[tuple[Record, Sequence]] = []
+        for place, (record, sequence) in enumerate(converted):
+            answer = answers.get(place)
+            if isinstance(answer, UnusableRow):
+                if skipped is None:
+                    raise self._refused(answer)
+                skipped[answer.reason] += 1
+                first_error = first_error or answer
+            else:
+                kept.append((record, replace(sequence, answer=answer)))
+        if first_error and not kept:
             raise first_error
-        self._check_ids(converted)
-        return [sequence for _, sequence in converted]
+        self._check_ids(kept)
+        return [sequence for _, sequence in kept]
 
     def _refused(self, error: UnusableRow) -> InputError:
         """The error about a row, with the option that leaves it out if any other row can be used."""
@@ -222,14 +226,15 @@ class _Conversion:
             prompt = self._fill(columns.template, record)
         else:
             name = columns.prompt
-            if name == _DEFAULT_PROMPT and not record.has(name):
-                name = next((other for other in CONVERSATIONS if record.has(other)), name)
+            if name == _DEFAULT_PROMPT and is_missing(record.get(name)):
+                name = next((other for other in CONVERSATIONS if not is_missing(record.get(other))), name)
                 if name != _DEFAULT_PROMPT:
                     rule = f"the prompts are the conversations in column {name!r} (--prompt-column decides)"
                     self._note(rule, record)
             value = record.require(name, "--prompt-column or --template")
             messages = self._conversation(record, name, value)
             if messages is not None:
+                messages = self._with_system(record, messages)
                 asked, answer = prompt_and_answer(messages, record.where)
                 single = len(asked) == 1 and asked[0].role == "user"
                 return transcript(asked), () if single else asked, answer
@@ -247,6 +252,17 @@ class _Conversion:
                 "the prompt is empty",
             )
         return prompt, (), None
+
+    def _with_system(self, record: Record, messages: tuple[Message, ...]) -> tuple[Message, ...]:
+        """The conversation, headed by the text in a column `system` if it has no system turn of its own."""
+        system = record.get("system")
+        if not isinstance(system, str) or not system.strip() or messages[0].role == "system":
+            return messages
+        self._note("the text in column 'system' is the system turn of the conversation", record, system)
+        return (
+            Message(role="system", content=as_text(system, "column 'system'", record.where, "--prompt-column")),
+            *messages,
+        )
 
     def _conversation(self, record: Record, name: str, value: object) -> tuple[Message, ...] | None:
         if isinstance(value, str) and value.lstrip().startswith("[") and self.cells != "text":
@@ -283,6 +299,11 @@ class _Conversion:
                 raise InputError(
                     f"{record.where}: {what} {name!r} looks like a list, but not in the notation of JSON, Python or "
                     f"numpy: {value!r:.80}: correct it, or take it as text with --cells text"
+                )
+            if record.cells and is_python_object(value):
+                raise InputError(
+                    f"{record.where}: {what} {name!r} can be read as an object in Python notation or as the text "
+                    f"{value!r:.80}: write the data as JSON lines or Parquet, or take it as text with --cells text"
                 )
             if json_kind(value) == "object":
                 self._note(f"column {name!r}: JSON objects are texts", record, value)
@@ -394,43 +415,52 @@ class _Conversion:
         numeric = isinstance(value, (float, datetime.datetime)) or (
             record.cells and isinstance(value, str) and _WHOLE_CELL.fullmatch(value) is not None
         )
-        if not numeric or not self._whole(name, record):
+        if not numeric or not self._whole(name, value, record):
             return as_text(value, what, record.where, option)
         if isinstance(value, str):
             return value.removesuffix(".0")
         return as_text(value, what, record.where, option, whole=True)
 
-    def _whole(self, name: str, record: Record) -> bool:
+    def _whole(self, name: str, value: object, record: Record) -> bool:
         """Whether all numbers of a column are whole (in text cells, with gaps), or all its times midnights."""
         if self.cells == "text":
             return False
-        if name not in self._written_whole:
-            whole, rule = self._decide_whole(name)
-            self._written_whole[name] = whole
+        kind = str if isinstance(value, str) else datetime.datetime if isinstance(value, datetime.datetime) else float
+        if (name, kind) not in self._decided:
+            decide = {str: self._whole_cells, datetime.datetime: self._midnights, float: self._whole_numbers}[kind]
+            self._decided[name, kind], rule = decide(name)
             if rule:
-                self.decisions.add(rule, f"first in {record.where}", rows=0)
-        return self._written_whole[name]
+                self.decisions.add(f"column {name!r}: {rule}", f"first in {record.where}", rows=0)
+        return self._decided[name, kind]
 
-    def _decide_whole(self, name: str) -> tuple[bool, str | None]:
-        values = [record.get(name) for record in self.records]
-        if any(record.cells for record in self.records):
-            texts = [value for value in values if isinstance(value, str)]
-            filled = [text.strip() for text in texts if text.strip()]
-            if all(_WHOLE_CELL.fullmatch(text) for text in filled):
-                if len(filled) < len(texts):
-                    return True, f"column {name!r}: whole numbers with gaps: 18.0 is read as 18 (--cells text keeps it)"
-                return False, f"column {name!r}: whole numbers without gaps are kept as written, such as 18.0"
-            values = [found[0] for found in map(as_list, texts) if found]
-        flat = [value for value in _flat(values) if not is_missing(value)]
-        times = [value for value in flat if isinstance(value, datetime.datetime)]
-        if times:
-            midnight = all(value.time() == datetime.time.min for value in times)
-            return midnight, f"column {name!r}: all times are midnight and read as dates" if midnight else None
-        numbers = [value for value in flat if isinstance(value, float)]
+    def _values(self, name: str) -> Iterator[object]:
+        """The values of a column that are not missing, out of lists, and out of cells that hold lists."""
+        for record in self.records:
+            value = record.get(name)
+            if record.cells and isinstance(value, str) and (found := as_list(value)):
+                value = found[0]
+            yield from (one for one in _flat([value]) if not is_missing(one))
+
+    def _whole_cells(self, name: str) -> tuple[bool, str | None]:
+        cells = [value.strip() for record in self.records if isinstance(value := record.get(name), str)]
+        filled = [cell for cell in cells if cell]
+        if not all(_WHOLE_CELL.fullmatch(cell) for cell in filled):
+            return False, None
+        if len(filled) == len(cells):
+            return False, "whole numbers without gaps are kept as written, such as 18.0"
+        return True, "whole numbers with gaps: 18.0 is read as 18 (--cells text keeps it)"
+
+    def _whole_numbers(self, name: str) -> tuple[bool, str | None]:
+        numbers = [value for value in self._values(name) if isinstance(value, float)]
         if all(is_whole(value) for value in numbers):
-            return True, f"column {name!r}: all numbers are whole: 18.0 is read as 18 (--cells text keeps it)"
+            return True, "all numbers are whole: 18.0 is read as 18 (--cells text keeps it)"
         mixed = any(is_whole(value) for value in numbers)
-        return False, f"column {name!r}: some numbers are not whole: 18.0 is kept as 18.0" if mixed else None
+        return False, "some numbers are not whole: 18.0 is kept as 18.0" if mixed else None
+
+    def _midnights(self, name: str) -> tuple[bool, str | None]:
+        times = [value for value in self._values(name) if isinstance(value, datetime.datetime)]
+        midnight = all(value.time() == datetime.time.min for value in times)
+        return midnight, "all times are midnight and read as dates" if midnight else None
 
 
 def _flat(values: Iterable[object]) -> Iterator[object]:

@@ -5,7 +5,7 @@ import json
 import re
 import warnings
 
-__all__ = ["almost_list", "as_list", "json_kind"]
+__all__ = ["almost_list", "as_list", "is_python_object", "json_kind"]
 
 _LONGEST = 1_000_000  # characters of a cell that are parsed as Python
 _STRING = r"""(?:'(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*")"""
@@ -43,13 +43,27 @@ def as_list(text: str) -> tuple[list[object], str] | None:
     return None if items is None else (items, "numpy" if wrapped else "Python")
 
 
-def _python_items(text: str) -> list[object] | None:
+def is_python_object(text: str) -> bool:
+    """Whether a text is a dict in Python's notation, arrays of numpy included, that is not JSON."""
+    text = text.strip()
+    if not (text.startswith("{") and text.endswith("}")) or len(text) > _LONGEST:
+        return False
+    node = _expression(text)
+    return isinstance(node, ast.Dict) and len(node.keys) > 0 and json_kind(text) is None
+
+
+def _expression(text: str) -> ast.expr | None:
+    """A text as an expression of Python, which is not evaluated; None if it is none."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # about escape sequences in texts that may not be Python at all
-            node = ast.parse(text, mode="eval").body
+            return ast.parse(text, mode="eval").body
     except (SyntaxError, ValueError, MemoryError, RecursionError):
         return None
+
+
+def _python_items(text: str) -> list[object] | None:
+    node = _expression(text)
     if not isinstance(node, ast.List | ast.Tuple | ast.Set):
         return None
     items: list[object] = []

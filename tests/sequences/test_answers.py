@@ -163,6 +163,14 @@ def test_an_answer_that_is_none_of_the_choices(file: Path, answer: object) -> No
         read(file, {"choices": ["red", "green", "blue"], "answer": answer})
 
 
+def test_rows_without_a_right_choice_are_left_out_on_request(file: Path) -> None:
+    rows = [{"choices": ["a", "b"], "answer": number} for number in (0, -1, 1)]
+    with pytest.raises(InputError, match=r"line 2: .*; --skip-unusable leaves such rows out"):
+        read(file, *rows)
+    data = read_data(str(file), skip_unusable=True)
+    assert (answers(data), data.skipped) == (["a", "b"], {"the answer is none of the choices": 1})
+
+
 def test_class_labels_as_answers(tmp_path: Path) -> None:
     def saved(names: list[str], numbers: list[int], choices: list[str]) -> LoadedData:
         features = datasets.Features(

@@ -181,6 +181,28 @@ def test_whole_numbers_in_templates_ids_and_tasks(tmp_path: Path) -> None:
     assert [(one.id, one.prompt, one.task) for one in sequences] == [("1", "9+?", "3"), ("2", "5+2?", "3")]
 
 
+def test_one_fraction_makes_cells_of_a_column_texts(tmp_path: Path) -> None:
+    path = tmp_path / "d.csv"
+    path.write_text("prompt,references\np,1.0\nq,\nr,2.5\n")
+    assert [one.references for one in read_data(str(path)).sequences] == [("1.0",), (), ("2.5",)]
+
+
+def test_whole_numbers_in_lists_in_cells(tmp_path: Path) -> None:
+    path = tmp_path / "d.csv"
+    path.write_text('prompt,references\np,"[1.0, 2.0]"\nq,[3.]\n')
+    assert [one.references for one in read_data(str(path)).sequences] == [("1", "2"), ("3",)]
+
+
+def test_objects_in_cells_are_refused_with_both_readings(tmp_path: Path) -> None:
+    path = tmp_path / "d.csv"
+    frame = pd.DataFrame({"prompt": ["p"], "references": [{"text": np.array(["a"], dtype=object), "start": [1]}]})
+    frame.to_csv(path, index=False)
+    with pytest.raises(InputError, match=r"as an object in Python notation or as the text .*--cells text"):
+        read_data(str(path))
+    written = read_data(str(path), layout=Layout(cells="text"))
+    assert written.sequences[0].references == (str(frame["references"][0]),)
+
+
 def test_words_for_a_missing_value_are_texts_and_it_is_said(tmp_path: Path) -> None:
     path = tmp_path / "d.csv"
     path.write_text("prompt,references\nIs it?,None\nq,\n")

@@ -97,6 +97,14 @@ def test_references_of_their_own_column_win_and_it_is_said(file: Path) -> None:
     assert read(file, completion, references=("completion",)).sequences[0].references == ("Rome",)
 
 
+def test_a_system_column_is_the_system_turn_and_it_is_said(file: Path) -> None:
+    chat = [said("human", "Italy?"), said("gpt", "Rome")]
+    data = read(file, {"conversations": chat, "system": "Brief."}, {"messages": SYSTEM, "system": "no", "prompt": None})
+    assert data.sequences[0].messages == turns(("system", "Brief."), ("user", "Italy?"))
+    assert data.sequences[1].messages == turns(("system", "One word."), ("user", "Capital of Italy?"))
+    assert "the text in column 'system' is the system turn" in str(data.decisions)
+
+
 def test_a_conversation_that_ends_with_a_question_has_no_reference(file: Path) -> None:
     [one] = read(file, {"messages": HISTORY[:3]}).sequences
     assert one.references == () and len(one.messages) == 3
