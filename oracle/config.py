@@ -113,6 +113,11 @@ class SearchConfig:
         check_choice_score(self.choice_score)
         if self.extract is not None:
             Extraction.parse(self.extract)
+            if self.prune and get_metric(self.criterion).kind == "text":
+                raise InputError(
+                    "--prune bounds the quality of unfinished outputs, of which --extract may still take another part: "
+                    "leave out one of them"
+                )
         for name, allowed in (("scope", get_args(Scope)), ("unit", get_args(Unit))):
             if getattr(self, name) not in allowed:
                 raise InputError(f"--{name} needs one of {', '.join(allowed)}, not '{getattr(self, name)}'")

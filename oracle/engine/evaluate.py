@@ -71,8 +71,8 @@ class Evaluator:
         self, opened: Seq[_Open], work: Seq[tuple[Sequence, Seq[Proposal]]], least: Mapping[str, float]
     ) -> list[tuple[Bound, float]] | None:
         """A bound and the least quality for each request, if the criterion has bounds."""
-        if not least or self.engine.config.extract is not None:
-            return None  # an extracted answer may still change as a whole
+        if not least:
+            return None
         thresholds: list[tuple[Bound, float]] = []
         for current, (sequence, proposals) in zip(opened, work, strict=True):
             bound = bound_for(

@@ -82,7 +82,7 @@ class Columns:
 
     @property
     def needed(self) -> set[str]:
-        """First keys of the columns that every row must have."""
+        """The columns that every row must have."""
         named = {*self.references, self.choices, self.labels, self.answer, self.id, self.task} - {None, ""}
         prompts = [match[1] for match in _PLACEHOLDER.finditer(self.template) if match[1]] if self.template else []
         return {str(name) for name in named} | set(prompts or [self.prompt])

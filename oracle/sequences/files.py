@@ -122,16 +122,19 @@ def format_of(path: Path, layout: Layout) -> str:
     suffix, _ = _suffixes(path)
     if layout.format != "auto":
         return layout.format
-    if layout.separator is not None:
-        return "csv"
-    if layout.records is not None:
-        return "json"
+    found = FORMAT_OF_SUFFIX.get(suffix, "text")
+    for option, value, kind in (("--separator", layout.separator, "csv"), ("--records", layout.records, "json")):
+        if value is None:
+            continue
+        if found not in (kind, "text") and (found, kind) != ("tsv", "csv"):
+            raise InputError(f"{option} is for {kind.upper()}, not for {path}: leave it out, or add --format {kind}")
+        return kind
     if suffix in _UNREADABLE:
         raise InputError(
             f"{path} must be JSON lines, JSON, CSV, TSV, Parquet, Arrow or text, not {suffix}: export it to one of "
             "them, or name the format with --format"
         )
-    return FORMAT_OF_SUFFIX.get(suffix, "text")
+    return found
 
 
 def _bytes(path: Path) -> bytes:

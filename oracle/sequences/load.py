@@ -195,16 +195,26 @@ def _records(
     if reference_files:
         return _aligned_records(data, reference_files, layout, decisions)
     if data in BUNDLED:
-        path, layout = bundled_path(data), _DEFAULT_LAYOUT
+        if given := _file_options(layout):
+            raise InputError(f"{given[0]} is for files of your own, not for the bundled {data!r}: leave it out")
+        path = bundled_path(data)
     elif _is_file(data):
         path = Path(data)
     elif looks_like_hub_name(data) or _is_folder(data):
+        if given := _file_options(layout):
+            raise InputError(f"{given[0]} is for files, not for the data set {data!r}: leave it out")
         return read_hub(data, decisions)
     else:
         raise _no_such_file(data)
     return read_file(
         Source(path=path, layout=layout, wanted=columns.needed, is_record=columns.fit, decisions=decisions)
     )
+
+
+def _file_options(layout: Layout) -> list[str]:
+    """The options given that concern the content of a file."""
+    given = {"--format": layout.format != "auto", "--separator": layout.separator, "--records": layout.records}
+    return [option for option, value in given.items() if value]
 
 
 def _is_file(data: str) -> bool:

@@ -109,6 +109,8 @@ def test_what_a_search_would_refuse_is_shown_with_exit_code_1(
         (["--choice-score", "summ"], "nearest: 'sum'"),
         (["--extract", "gsm"], "nearest: 'gsm8k'"),
         (["--extract", "("], "--extract needs a valid regular expression"),
+        (["--records", "data"], "--records is for JSON, not for"),
+        (["--separator", ";"], "--separator is for CSV, not for"),
         (["--prompt-column", "q"], "has no column 'q': name another with --prompt-column"),
         (["--choices-column", "q"], "name another with --choices-column"),
         (["--answer-column", "q"], "name another with --answer-column"),
@@ -126,6 +128,12 @@ def test_bad_values_die_before_a_model_is_loaded(
     assert (code, out, err.count("\n")) == (2, "", 1)
     assert message in err
     assert not (tmp_path / "run").exists()
+
+
+def test_pruning_does_not_go_with_extraction(command: Command, tmp_path: Path) -> None:
+    file = jsonl(tmp_path / "d.jsonl", {"prompt": "p", "references": ["7"]})
+    code, _, err = command("search", "--data", file, "--out", tmp_path / "run", "--extract", "number", "--prune")
+    assert code == 2 and "--prune bounds the quality of unfinished outputs" in err
 
 
 def test_the_number_of_rows_is_checked(command: Command) -> None:
@@ -191,7 +199,7 @@ def test_answers_are_extracted_from_references_and_outputs(command: Command, tin
     file, out = jsonl(tmp_path / "g.jsonl", *solutions), tmp_path / "run"
     pattern = r"[a-z]|\d+$"
     options = [*quick(tiny_folder, file, out), "--prompt-column", "question", "--reference-column", "answer"]
-    code, _, err = command(*options, "--extract", pattern, "--criterion", "chrf", "--prune")
+    code, _, err = command(*options, "--extract", pattern, "--criterion", "chrf")
     assert code == 0, err
     run = Run.open(out)
     assert [list(found) for found in run.sequences()["references"]] == [["4"], ["5"], ["6"]]
@@ -201,7 +209,6 @@ def test_answers_are_extracted_from_references_and_outputs(command: Command, tin
         assert extracted in row["text"] and len(extracted) <= 2
         for metric in ("chrf", "rougeL", "exact_match"):
             assert row[metric] == score_text(metric, extracted, tuple(row["references"]))
-    assert not rows["dropped"].any(), "the bounds do not hold for extracted answers"
     from analysis import load
 
     experiment = load(out)

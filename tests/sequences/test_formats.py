@@ -380,6 +380,13 @@ def test_any_error_of_a_library_is_one_line(tmp_path: Path, monkeypatch: pytest.
     assert isinstance(error.value.__cause__, AssertionError)
 
 
+@pytest.mark.parametrize("layout", [Layout(format="csv"), Layout(separator=";"), Layout(records="data")])
+def test_options_of_files_do_not_go_with_names(layout: Layout, tmp_path: Path) -> None:
+    for name in ("instruct", "squad", str(tmp_path)):
+        with pytest.raises(InputError, match=r"^--(format|separator|records) is for files"):
+            read_data(name, layout=layout)
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
