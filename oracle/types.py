@@ -3,10 +3,40 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-__all__ = ["Allocation", "Outcome", "Proposal", "Sequence"]
+__all__ = ["Allocation", "Asked", "Message", "Outcome", "Proposal", "Rendered", "Sequence"]
 
 Allocation = tuple[int, ...]
 """Indices of the layers that run, in order, into the model's L decoder blocks."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Message:
+    """One turn of a conversation.
+
+    Attributes:
+        role: `system`, `user`, `assistant` or `tool`.
+        content: its text.
+    """
+
+    role: str
+    content: str
+
+
+Asked = str | tuple[Message, ...]
+"""What a model is asked: the user's text, or a conversation whose next turn is the assistant's."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rendered:
+    """A prompt as the model reads it.
+
+    Attributes:
+        text: the text that was tokenised, with what the chat template wrote.
+        ids: its token ids, special tokens included.
+    """
+
+    text: str
+    ids: tuple[int, ...]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -15,11 +45,13 @@ class Sequence:
 
     Attributes:
         id: unique within a data set.
-        prompt: the user's text, before any chat template.
+        prompt: the user's text, before any chat template; of a conversation its turns as one text.
         references: texts that an output is compared with; each is a right answer.
         choices: candidate answers, for multiple choice.
         answer: index of the right one in `choices`.
         task: task name, for breakdowns; may be empty.
+        messages: the conversation that the prompt is, if it has a system turn or a history; otherwise empty.
+        rendered: the prompt as the model reads it, fixed once per run; None before that.
     """
 
     id: str
@@ -28,6 +60,13 @@ class Sequence:
     choices: tuple[str, ...] = ()
     answer: int | None = None
     task: str = ""
+    messages: tuple[Message, ...] = ()
+    rendered: Rendered | None = None
+
+    @property
+    def asked(self) -> Asked:
+        """The conversation if there is one, else the prompt."""
+        return self.messages or self.prompt
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -16,6 +16,7 @@ from oracle.measure.sizes import Sizes
 from oracle.measure.tables import FOLDER, TABLES, VERSION
 from oracle.measure.throughput import measure_throughput, steps
 from oracle.models import LanguageModel
+from oracle.pipeline.prompts import rendered_anew
 from oracle.pipeline.reload import SearchedSequence, model_of, searched_sequences, spread
 from oracle.store import Run
 from oracle.store.derived import DerivedTables, key_of, origin_of
@@ -88,6 +89,8 @@ def measure_run(
         try:
             model = model_of(run, model)
             note(watch, model.headline())
+            if line := rendered_anew(run):
+                note(watch, line)
             engine = Engine(model, SearchConfig.from_dict(run.manifest["config"]), store)
             originals = searched_sequences(run)
             for name in missing:

@@ -16,10 +16,11 @@ from oracle.errors import InputError
 from oracle.executors import Item
 from oracle.metrics import get_metric
 from oracle.models import LanguageModel, load_model
+from oracle.pipeline.prompts import FixedPrompts, fix_prompts, prompt_ids
 from oracle.pipeline.resume import KnownOutcomes
 from oracle.search import Space
 from oracle.sequences import check_sequences, data_hash, load_sequences
-from oracle.store import git_commit, versions
+from oracle.store import Run, git_commit, versions
 from oracle.store.hidden import HiddenStore
 from oracle.types import Sequence
 from oracle.utils.machine import resolve_device
@@ -33,32 +34,32 @@ class Setup:
 
     Attributes:
         config: settings; the dtype is the model's, never `auto`.
-        sequences: in order.
+        prompts: the sequences, in order, with their prompts rendered.
         engine: engine of the loaded model.
-        prompt_tokens: length of each prompt, in tokens.
         costs: costs of the units; None where each costs 1.
     """
 
     config: SearchConfig
-    sequences: Seq[Sequence]
+    prompts: FixedPrompts
     engine: Engine
-    prompt_tokens: Seq[int]
     costs: Costs | None
 
     @classmethod
     def load(
-        cls, config: SearchConfig, store: HiddenStore | None = None, expected: Mapping[str, Any] | None = None
+        cls, config: SearchConfig, store: HiddenStore | None = None, earlier: Run | None = None, *, same: bool = False
     ) -> "Setup":
         """Loads the model and data of a config, and runs every check that needs no computation.
 
         Args:
             config: settings.
             store: hidden states shared between searches.
-            expected: manifest of the run whose model and data are required; None for any.
+            earlier: run whose prompts are taken over, as they were rendered for it; None to render all.
+            same: whether it is the run to continue, whose model, data and prompts are required.
 
         Raises:
-            InputError: for bad input, or if the model or data differ from `expected`.
+            InputError: for bad input, or if the model, data or prompts differ from the run to continue.
         """
+        expected = earlier.manifest if earlier and same else None
         resolve_device(config.device)  # raises before anything is loaded
         sequences = _sequences(config)
         if expected:
@@ -70,16 +71,27 @@ class Setup:
             _require_same("model", model.describe()["fingerprint"], expected["model"]["fingerprint"])
         config = replace(config, dtype=model.machine.dtype)
         engine = Engine(model, config, store)
-        prompt_tokens = _check_prompts(engine, sequences)
-        costs = search_costs(config, model, prompt_tokens, expected=expected)
-        setup = cls(config=config, sequences=sequences, engine=engine, prompt_tokens=prompt_tokens, costs=costs)
-        _check_continuations(engine, sequences, prompt_tokens, setup.partners)
+        prompts = fix_prompts(engine, sequences, earlier, same=same)
+        lengths = [len(prompt_ids(sequence)) for sequence in prompts.sequences]
+        costs = search_costs(config, model, lengths, expected=expected)
+        setup = cls(config=config, prompts=prompts, engine=engine, costs=costs)
+        _check_continuations(engine, setup.sequences, setup.prompt_tokens, setup.partners)
         return setup
+
+    @property
+    def sequences(self) -> Seq[Sequence]:
+        """The sequences, in order."""
+        return self.prompts.sequences
 
     @property
     def model(self) -> LanguageModel:
         """The language model."""
         return self.engine.model
+
+    @cached_property
+    def prompt_tokens(self) -> list[int]:
+        """Length of each prompt, in tokens."""
+        return [len(prompt_ids(sequence)) for sequence in self.sequences]
 
     @cached_property
     def space(self) -> Space:
@@ -105,6 +117,7 @@ class Setup:
                 "hash": data_hash(self.sequences),
                 "sequences": len(self.sequences),
             },
+            "prompts": dict(self.prompts.manifest),
             "rounding": self.engine.rounding(),
             "versions": versions(),
             "commit": git_commit(),
@@ -153,17 +166,6 @@ def _sequences(config: SearchConfig) -> list[Sequence]:
     for name in dict.fromkeys((config.criterion, *config.metrics)):
         check_sequences(sequences, get_metric(name))
     return sequences
-
-
-def _check_prompts(engine: Engine, sequences: Seq[Sequence]) -> list[int]:
-    """Lengths of the prompts in tokens; raises `InputError` if one does not fit the model."""
-    lengths = []
-    for sequence in sequences:
-        try:
-            lengths.append(len(engine.encode(sequence.prompt)))
-        except InputError as error:
-            raise InputError(f"sequence '{sequence.id}': {error}") from error
-    return lengths
 
 
 def _check_continuations(

@@ -51,9 +51,13 @@ def check_sequences(sequences: Iterable[Sequence], metric: Metric) -> None:
 
 
 def data_hash(sequences: Iterable[Sequence]) -> str:
-    """SHA-256 (64 hexadecimal digits) over all fields of the sequences in order, as canonical JSON."""
+    """SHA-256 (64 hexadecimal digits) over the data of the sequences in order, as canonical JSON."""
     digest = hashlib.sha256()
     for sequence in sequences:
-        line = json.dumps(asdict(sequence), sort_keys=True, separators=(",", ":"), ensure_ascii=True)
+        fields = asdict(sequence)
+        del fields["rendered"]
+        if not sequence.messages:
+            del fields["messages"]
+        line = json.dumps(fields, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
         digest.update(line.encode("ascii") + b"\n")
     return digest.hexdigest()
