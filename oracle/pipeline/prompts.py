@@ -120,7 +120,7 @@ class _Stored:
     """The prompts of a run.
 
     Attributes:
-        sequences: its sequences, by id; empty if it has written none, or they are damaged.
+        sequences: its sequences, by id; empty if it has none yet.
         lengths: lengths of their prompts in tokens, by id.
         digest: of the prompts, from its manifest; None if it has none.
         notes: what the user should know, one line each.
@@ -133,19 +133,13 @@ class _Stored:
 
     @classmethod
     def read(cls, run: Run) -> Self:
-        """Reads the prompts of a run; damaged ones count as lost, as the manifest has their digest."""
-        digest = (run.manifest.get("prompts") or {}).get("hash")
-        try:
-            rows = run.sequences().to_dict("records") if run.has("sequences") else []
-            anew = rendered_anew(run) if rows else ""
-        except InputError:
-            if digest is None:
-                raise
-            rows, anew = [], f"the sequences of '{run.folder}' are damaged: prompts are rendered anew and compared"
+        """Reads the prompts of a run."""
+        rows = run.sequences().to_dict("records") if run.has("sequences") else []
+        anew = rendered_anew(run) if rows else ""
         return cls(
             sequences={row["sequence"]: sequence_of(row) for row in rows},
             lengths={row["sequence"]: int(row["prompt_tokens"]) for row in rows},
-            digest=digest,
+            digest=(run.manifest.get("prompts") or {}).get("hash"),
             notes=[anew] if anew else [],
         )
 
