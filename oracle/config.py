@@ -45,7 +45,8 @@ class SearchConfig:
         max_new_tokens: maximum number of generated tokens per output.
         paths: whether layers may repeat or change their order (strategies `mcts-*`, scope `sequence`).
         strategy: how allocations are chosen; see `oracle.search.STRATEGIES`.
-        study: storage of optuna's studies, one per sequence, such as `sqlite:///trials.db`; None for no storage.
+        study: storage of optuna's studies, such as `sqlite:///trials.db`; None for no storage. One study per sequence,
+            named by its id and a digest of model, prompt, references, criterion and settings.
         evaluations: maximum number of allocations evaluated per sequence.
         seconds: time limit per sequence; None for no limit.
         layer_executions: maximum layer x token units per sequence, counted as if every output were decoded alone; None

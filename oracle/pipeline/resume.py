@@ -15,7 +15,7 @@ from oracle.store.schema import sequence_of
 from oracle.types import Outcome, Sequence
 from oracle.utils.devices import AUTO
 
-__all__ = ["KnownOutcomes", "differences", "with_dtype_of"]
+__all__ = ["FREE_TO_CHANGE", "KnownOutcomes", "differences", "with_dtype_of"]
 
 FREE_TO_CHANGE = ("batch_rows", "memory", "device")
 """Settings that do not change the outcomes, apart from rounding."""

@@ -17,15 +17,28 @@ from oracle.executors import Item
 from oracle.metrics import get_metric
 from oracle.models import LanguageModel, load_model
 from oracle.pipeline.prompts import FixedPrompts, fix_prompts, prompt_ids
-from oracle.pipeline.resume import KnownOutcomes
+from oracle.pipeline.resume import FREE_TO_CHANGE, KnownOutcomes
 from oracle.search import Space
 from oracle.sequences import check_sequences, data_hash, load_sequences
 from oracle.store import Run, git_commit, versions
+from oracle.store.derived import key_of, origin_of
 from oracle.store.hidden import HiddenStore
 from oracle.types import Sequence
 from oracle.utils.machine import resolve_device
 
 __all__ = ["Setup"]
+
+
+EFFORT = (
+    *FREE_TO_CHANGE,
+    *("model", "data", "reference_files", "columns", "tasks", "limit", "trust_remote_code"),
+    *("chat_template", "system", "template_args"),
+    *("study", "evaluations", "seconds", "layer_executions", "prove", "seed"),
+)
+"""Settings that change the value of an allocation not at all, or only through what a study names itself."""
+
+OF_ALL = ("model", "data", "prompts", "config", "seed")
+"""Entries of a manifest that a study names in another way."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -132,6 +145,7 @@ class Setup:
             prior: outcomes of the earlier run that this one starts from.
             known: outcomes of this run so far, including those of the earlier one.
         """
+        study = self._study_key() if self.config.study else ""
         seeds = np.random.SeedSequence(self.config.seed).generate_state(len(self.sequences)).tolist()
         return [
             Item(
@@ -142,9 +156,23 @@ class Setup:
                 prior=tuple(outcome for _, outcome in prior.outcomes(sequence.id)) if prior else (),
                 exhausted=prior.exhausted.get(sequence.id, 0) if prior else 0,
                 known=tuple(known.outcomes(sequence.id)) if known else (),
+                study=_study(sequence, study) if study else None,
             )
             for sequence, length, seed in zip(self.sequences, self.prompt_tokens, seeds, strict=True)
         ]
+
+    def _study_key(self) -> str:
+        """Digest of everything but the sequence that the value of a trial depends on."""
+        manifest = self.manifest()
+        settings = {name: value for name, value in manifest["config"].items() if name not in EFFORT}
+        rest = {name: value for name, value in origin_of(manifest).items() if name not in OF_ALL}
+        return key_of(manifest["model"]["fingerprint"], settings, rest)
+
+
+def _study(sequence: Sequence, key: str) -> str:
+    """Name of a sequence's study: its id, and a digest of the sequence and of what all sequences share."""
+    content = [prompt_ids(sequence), sequence.references, sequence.choices, sequence.answer]
+    return f"{sequence.id} {key_of(key, *content)}"
 
 
 def _require_same(what: str, found: Any, expected: Any) -> None:
