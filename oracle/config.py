@@ -6,6 +6,7 @@ from typing import Any, Literal, get_args
 from oracle.errors import InputError
 from oracle.metrics import METRICS, ChoiceScore, Extraction, check_choice_score, get_metric
 from oracle.sequences import Columns, Layout
+from oracle.utils.arguments import parse_arguments
 from oracle.utils.devices import AUTO, check_device, dtype_name
 from oracle.utils.validation import check_types
 
@@ -49,7 +50,8 @@ class SearchConfig:
         max_new_tokens: maximum number of generated tokens per output.
         paths: whether layers may repeat or change their order (strategies `mcts-*`, scope `sequence`).
         strategy: how allocations are chosen; see `oracle.search.STRATEGIES`.
-        study: storage of optuna's studies, one per sequence, such as `sqlite:///trials.db`; None for no storage.
+        study: storage of optuna's studies, such as `sqlite:///trials.db`; None for no storage. One study per sequence,
+            named by its id and a digest of model, prompt, references, criterion and settings.
         evaluations: maximum number of allocations evaluated per sequence.
         seconds: time limit per sequence; None for no limit.
         layer_executions: maximum layer x token units per sequence, counted as if every output were decoded alone; None
@@ -62,7 +64,10 @@ class SearchConfig:
         near_tie: lead in logits up to which a token is recomputed alone, as in plain generation; None for a multiple of
             the rounding measured at loading.
         memory: maximum memory of the engine beyond the loaded model, in MiB.
-        chat_template: whether to apply the tokenizer's chat template, if it has one.
+        chat_template: whether to apply the tokenizer's chat template, if it has one; or the name of one of its
+            templates, or else a jinja file.
+        system: text of the system turn of every prompt that has none; None for no such turn.
+        template_args: arguments of the chat template, each `NAME=VALUE`; see `oracle.utils.arguments`.
         seed: seed of every random choice.
         dtype: of the weights, by torch's canonical name; `auto` is the checkpoint's own on a GPU and float32 on the
             CPU, and a run stores the one used.
@@ -98,7 +103,9 @@ class SearchConfig:
     batch_rows: int = 512
     near_tie: float | None = None
     memory: int = 1024
-    chat_template: bool = True
+    chat_template: bool | str = True
+    system: str | None = None
+    template_args: tuple[str, ...] = ()
     seed: int = 0
     dtype: str = AUTO
     device: str = AUTO
@@ -130,6 +137,13 @@ class SearchConfig:
                 raise InputError(f"--{name.replace('_', '-')} needs at least {least}, not {value}")
         if self.seconds is not None and not self.seconds > 0:
             raise InputError(f"--seconds needs a number above 0, not {self.seconds}")
+        object.__setattr__(self, "template_args", tuple(sorted(self.template_args)))
+        parse_arguments(self.template_args)
+        for name, given in (("system", self.system is not None), ("template-arg", self.template_args)):
+            if given and self.chat_template is False:
+                raise InputError(f"--{name} needs a chat template, but --no-chat-template is given; omit one of them")
+        if self.chat_template == "":
+            raise InputError("--chat-template needs the name of a template or a jinja file, not an empty text")
         if self.paths and self.scope != "sequence":
             raise InputError("--paths needs --scope sequence: in scope decode the prompt has run each layer once")
         if self.study and self.strategy not in SAMPLERS:

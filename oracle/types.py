@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-__all__ = ["Allocation", "Asked", "Message", "Outcome", "Proposal", "Sequence"]
+__all__ = ["Allocation", "Asked", "Message", "Outcome", "Proposal", "Rendered", "Sequence"]
 
 Allocation = tuple[int, ...]
 """Indices of the layers that run, in order, into the model's L decoder blocks."""
@@ -27,6 +27,19 @@ Asked = str | tuple[Message, ...]
 
 
 @dataclass(frozen=True, kw_only=True)
+class Rendered:
+    """A prompt as the model reads it.
+
+    Attributes:
+        text: the text that was tokenised, with what the chat template wrote.
+        ids: its token ids, special tokens included.
+    """
+
+    text: str
+    ids: tuple[int, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
 class Sequence:
     """A prompt with its references.
 
@@ -38,6 +51,7 @@ class Sequence:
         answer: index of the right one in `choices`.
         task: task name, for breakdowns; may be empty.
         messages: the conversation that the prompt is, if it has a system turn or a history; otherwise empty.
+        rendered: the prompt as the model reads it, fixed once per run; None before that.
     """
 
     id: str
@@ -47,6 +61,7 @@ class Sequence:
     answer: int | None = None
     task: str = ""
     messages: tuple[Message, ...] = ()
+    rendered: Rendered | None = None
 
     @property
     def asked(self) -> Asked:

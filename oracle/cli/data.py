@@ -5,7 +5,7 @@ import json
 from typing import TYPE_CHECKING, Any
 
 from oracle.cli.data_options import DATA, add_columns, add_extract, add_reading, given_settings
-from oracle.cli.parsing import Settings, add_trust, command
+from oracle.cli.parsing import Settings, add_prompt, add_trust, command
 from oracle.utils.text import printable
 
 if TYPE_CHECKING:
@@ -30,7 +30,6 @@ def add_data(commands: Any) -> None:
     parser.add_argument("--rows", type=int, default=3, metavar="N", help="number of sequences shown")
     what = Settings(parser, defaults)
     what.add("--model", help="whose tokenizer and chat template are used: hub id, local folder, or the embedded model")
-    what.add("--no-chat-template", dest="chat_template", action="store_false", help="pass prompts unformatted")
     add_trust(what)
     what.add("--limit", type=int, help="maximum number of sequences, spread evenly over the tasks")
     what.add("--tasks", nargs="+", metavar="TASK", help="only these tasks")
@@ -39,6 +38,7 @@ def add_data(commands: Any) -> None:
     what.add("--max-new-tokens", type=int, help="maximum length of an output, in tokens")
     add_extract(what)
     add_columns(parser)
+    add_prompt(parser.add_argument_group("how prompts are rendered"))
     add_reading(parser)
 
 
@@ -72,6 +72,8 @@ def _show(found: "Preview", rows: int) -> None:
         show_line("Tasks: " + ", ".join(f"{name or '(none)'} {count}" for name, count in facts["tasks"].items()))
     for line in found.data.lines():
         show_line(f"Data: {line}")
+    for line in found.notes:
+        show_line(f"Prompts: {line}")
     out = console()
     for row in found.rows(rows):
         out.print()

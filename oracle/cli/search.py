@@ -10,7 +10,7 @@ from typing import Any
 from oracle.cli.cache import add_cache_options, open_store
 from oracle.cli.data_options import DATA, add_columns, add_extract, add_reading, given_settings
 from oracle.cli.interrupts import stoppable
-from oracle.cli.parsing import Settings, add_device, add_dtype, add_quiet, add_trust, command, progress
+from oracle.cli.parsing import Settings, add_device, add_dtype, add_prompt, add_quiet, add_trust, command, progress
 from oracle.utils.text import printable
 
 __all__ = ["add_demo", "add_search"]
@@ -55,6 +55,7 @@ def add_search(commands: Any) -> None:
     defaults = SearchConfig()
     _add_data(Settings(parser.add_argument_group("what to search"), defaults))
     add_columns(parser)
+    add_prompt(parser.add_argument_group("how prompts are rendered (once per run; token ids are stored)"))
     _add_goal(Settings(parser.add_argument_group("criterion and cost"), defaults))
     _add_effort(Settings(parser.add_argument_group("how to search"), defaults))
     _add_machine(Settings(parser.add_argument_group("hardware and precision"), defaults))
@@ -130,7 +131,6 @@ def _add_machine(machine: Settings) -> None:
         help="tokens that lead by at most this are recomputed alone, as in plain generation (default: 8 times the "
         "rounding measured on this machine)",
     )
-    machine.add("--no-chat-template", dest="chat_template", action="store_false", help="pass prompts unformatted")
     add_dtype(machine)
     add_device(machine)
     add_trust(machine)

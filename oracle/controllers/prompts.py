@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from oracle.engine import Engine, PromptState
-from oracle.types import Message
+from oracle.types import Sequence
 
 __all__ = ["Example", "Prompt"]
 
@@ -23,7 +23,7 @@ class Prompt:
     """A prompt after one pass at full depth.
 
     Attributes:
-        text: the prompt.
+        text: the user's text.
         state: keys, values and last logits of the pass.
     """
 
@@ -32,9 +32,14 @@ class Prompt:
     _cache: dict[Hashable, Any] = field(default_factory=dict, repr=False)
 
     @classmethod
-    def of(cls, engine: Engine, text: str, messages: tuple[Message, ...] = ()) -> Self:
-        """Runs a prompt, or the conversation that it is."""
-        return cls(text=text, state=engine.open(messages or text))
+    def of(cls, engine: Engine, prompt: str | Sequence) -> Self:
+        """Runs a prompt; that of a stored sequence as it was rendered for its run."""
+        return cls(text=prompt if isinstance(prompt, str) else prompt.prompt, state=engine.open(prompt))
+
+    @property
+    def ids(self) -> tuple[int, ...]:
+        """Token ids."""
+        return tuple(self.state.tokens.tolist())
 
     @property
     def first(self) -> int:

@@ -122,7 +122,7 @@ class Evaluator:
         if sequence.id not in self._opened:
             self._opened[sequence.id] = _Open(
                 sequence=sequence,
-                prompt=self.engine.open(sequence.asked),
+                prompt=self.engine.open(sequence),
                 full_tokens=self._full.get(sequence.id),
             )
         return self._opened[sequence.id]

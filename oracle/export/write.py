@@ -29,7 +29,7 @@ Format = Literal["hf", "drllm", "jsonl"]
 
 FORMATS = get_args(Format)
 
-CARRIED = ("config", "model", "data", "versions", "commit", "seed", "costs")
+CARRIED = ("config", "model", "data", "prompts", "versions", "commit", "seed", "costs")
 """What of the run's manifest goes along."""
 
 Row = dict[str, Any]
@@ -151,6 +151,7 @@ def _drllm(results: _Results) -> _Written:
             {
                 "id": row["sequence"],
                 "question": row["prompt"],
+                "prompt_ids": row["prompt_ids"],
                 "answer": next(iter(row["references"] or []), right),
                 "optimal_layer_config": labels,
                 "references": row["references"],

@@ -6,11 +6,11 @@ from typing import TYPE_CHECKING, Any
 from oracle.measure.sizes import Sizes
 
 if TYPE_CHECKING:
-    from oracle.measure.measure import due, measure_run
+    from oracle.measure.measure import due, machine_of, measure_run
 
-__all__ = ["Sizes", "due", "measure_run"]
+__all__ = ["Sizes", "due", "machine_of", "measure_run"]
 
-_HOME = {"due": "measure", "measure_run": "measure"}
+_HOME = {"due": "measure", "machine_of": "measure", "measure_run": "measure"}
 
 
 def __getattr__(name: str) -> Any:

@@ -97,7 +97,7 @@ def _rates(
     timed = Engine(endless, replace(engine.config, max_new_tokens=sizes.new_tokens))
     # Near-ties are run again alone to be exact: that is checking, and no part of the decoding that is timed.
     timed.tie = -1.0
-    prompts = [timed.open(original.sequence.asked) for original in originals[: max(sizes.batches)]]
+    prompts = [timed.open(original.sequence) for original in originals[: max(sizes.batches)]]
     counted = sizes.new_tokens - (1 if timed.shared_prompt else 0)
     found: dict[tuple[int, int], list[float]] = {}
     for _ in range(sizes.rounds):

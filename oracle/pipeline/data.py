@@ -10,7 +10,7 @@ from oracle.config import SearchConfig
 from oracle.errors import InputError
 from oracle.metrics import get_metric
 from oracle.models import load_tokenizer
-from oracle.models.rendering import render
+from oracle.models.rendering import PromptFormat
 from oracle.sequences import LoadedData, check_sequences, read_data
 
 __all__ = ["Preview", "preview", "read_sequences"]
@@ -44,6 +44,7 @@ class Preview:
         data: the sequences, and how they were read.
         prompts: rendered prompt of each sequence, with the chat template's own tokens.
         tokens: length of each prompt, in tokens.
+        notes: what the user should know of the prompts.
         problems: reasons for which a search would refuse the data; empty if it would not.
     """
 
@@ -51,6 +52,7 @@ class Preview:
     data: LoadedData
     prompts: Seq[str]
     tokens: Seq[int]
+    notes: Seq[str]
     problems: Seq[str]
 
     def rows(self, count: int) -> list[dict[str, Any]]:
@@ -78,6 +80,7 @@ class Preview:
             "prompt_tokens": {"least": min(self.tokens), "median": median(self.tokens), "most": max(self.tokens)},
             "decisions": list(self.data.decisions),
             "skipped": self.data.skipped,
+            "notes": list(self.notes),
             "problems": list(self.problems),
             "rows": self.rows(count),
         }
@@ -91,6 +94,7 @@ def preview(config: SearchConfig) -> Preview:
     """
     data = read_sequences(config)
     tokenizer, context = load_tokenizer(config.model, trust_remote_code=config.trust_remote_code)
+    prompt_format = PromptFormat.of(tokenizer, config)
     problems, prompts, tokens = [], [], []
     for name in dict.fromkeys((config.criterion, *config.metrics)):
         try:
@@ -99,11 +103,11 @@ def preview(config: SearchConfig) -> Preview:
             problems.append(str(error))
     for sequence in data.sequences:
         try:
-            text, special = render(tokenizer, sequence.asked, chat_template=config.chat_template)
+            rendered = prompt_format.render(sequence.asked)
         except InputError as error:
             raise InputError(f"sequence '{sequence.id}': {error}") from error
-        prompts.append(text)
-        tokens.append(len(tokenizer(text, add_special_tokens=special)["input_ids"]))
+        prompts.append(rendered.text)
+        tokens.append(len(rendered.ids))
     room = None if context is None else context - config.max_new_tokens
     beyond = [] if room is None else [place for place, count in enumerate(tokens) if count > room]
     if beyond:
@@ -112,4 +116,5 @@ def preview(config: SearchConfig) -> Preview:
             f"{len(beyond)} prompts and {config.max_new_tokens} new tokens do not fit the model's context of {context} "
             f"tokens, the first with id {first!r} and {tokens[beyond[0]]} tokens; shorten or remove them"
         )
-    return Preview(config=config, data=data, prompts=prompts, tokens=tokens, problems=problems)
+    notes = prompt_format.notes(sequence.asked for sequence in data.sequences)
+    return Preview(config=config, data=data, prompts=prompts, tokens=tokens, notes=notes, problems=problems)

@@ -63,7 +63,8 @@ def run_search(
     session, out = _Session(workers, watch, stop, summarised), Path(out)
     check_free(out)
     before = None if prior is None else KnownOutcomes.read(Run.open(prior))
-    setup = Setup.load(with_dtype_of(before.run, config) if before else config, store)
+    config = with_dtype_of(before.run, config) if before else config
+    setup = Setup.load(config, store, before.run if before else None)
     manifest = setup.manifest()
     if before:
         before = before.begin(manifest, setup.sequences)
@@ -113,7 +114,7 @@ def resume_search(
     with RunWriter.reopen(run.folder) as writer:
         if KnownOutcomes.read(run).complete:
             return run
-        setup = Setup.load(wanted, store, run.manifest)
+        setup = Setup.load(wanted, store, run, same=True)
         writer.write_sequences(setup.sequences, setup.prompt_tokens)
         prior, known = KnownOutcomes.read(run).split()
         scheduler = Scheduler(
@@ -134,6 +135,9 @@ class _Session:
         for line in setup.data.lines():
             note(self._watch, f"Data: {line}")
         note(self._watch, setup.model.headline())
+        for line in setup.prompts.notes:
+            note(self._watch, line)
+            writer.log.warning("prompts", note=line)
         model_mib = psutil.Process().memory_info().rss / MIB
         about = {"versions": versions(), "machine": setup.model.machine.to_dict()}
         writer.log.info("began", process=os.getpid(), ended=len(scheduler.ended), **about)

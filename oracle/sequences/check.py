@@ -65,10 +65,11 @@ def usable(sequences: Iterable[Sequence], metrics: Iterable[Metric], skipped: Co
 
 
 def data_hash(sequences: Iterable[Sequence]) -> str:
-    """SHA-256 (64 hexadecimal digits) over all fields of the sequences in order, as canonical JSON."""
+    """SHA-256 (64 hexadecimal digits) over the data of the sequences in order, as canonical JSON."""
     digest = hashlib.sha256()
     for sequence in sequences:
         fields = asdict(sequence)
+        del fields["rendered"]
         if not sequence.messages:
             del fields["messages"]
         line = json.dumps(fields, sort_keys=True, separators=(",", ":"), ensure_ascii=True)

@@ -6,17 +6,10 @@ from typing import Any
 
 import datasets
 import pytest
-from tiny import tiny_tokenizer
 
 from oracle.errors import InputError
-from oracle.models.rendering import render
 from oracle.sequences import Columns, Layout, LoadedData, data_hash, read_data
 from oracle.types import Message, Sequence
-
-TEMPLATE = (
-    "{% for m in messages %}<{{ m.role }}>{{ m.content }}{% endfor %}"
-    "{% if add_generation_prompt %}<assistant>{% endif %}"
-)
 
 
 def turn(role: str, content: object) -> dict[str, object]:
@@ -162,19 +155,3 @@ def test_conversations_of_saved_data(tmp_path: Path) -> None:
     lists = {"from": ["human", "gpt"], "value": ["Italy?", "Rome"]}
     datasets.Dataset.from_list([{"conversations": lists}]).save_to_disk(tmp_path / "old")
     assert read_data(str(tmp_path / "old")).sequences == [Sequence(id="00000", prompt="Italy?", references=("Rome",))]
-
-
-def test_a_chat_template_renders_all_turns() -> None:
-    tokenizer = tiny_tokenizer()
-    asked = turns(("system", "Brief."), ("user", "Italy?"))
-    with pytest.raises(InputError, match=r"conversation of 2 turns needs a chat template, but the tokenizer has none"):
-        render(tokenizer, asked, chat_template=True)
-    assert render(tokenizer, "Italy?", chat_template=True) == ("Italy?", True)
-    tokenizer.chat_template = TEMPLATE
-    assert render(tokenizer, asked, chat_template=True) == ("<system>Brief.<user>Italy?<assistant>", False)
-    assert render(tokenizer, "Italy?", chat_template=True) == ("<user>Italy?<assistant>", False)
-    with pytest.raises(InputError, match=r"--no-chat-template leaves it out"):
-        render(tokenizer, asked, chat_template=False)
-    tokenizer.chat_template = "{{ raise_exception('roles must alternate') }}"
-    with pytest.raises(InputError, match=r"cannot render turns of the roles system, user: roles must alternate"):
-        render(tokenizer, asked, chat_template=True)
