@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from oracle.errors import InputError
     from oracle.models import LanguageModel, load_model
     from oracle.pipeline.run import resume_search, run_search
-    from oracle.sequences import Columns, load_sequences
+    from oracle.sequences import Columns, Layout, load_sequences
     from oracle.store import Run
     from oracle.types import Allocation, Outcome, Sequence
 
@@ -21,6 +21,7 @@ __all__ = [
     "Columns",
     "InputError",
     "LanguageModel",
+    "Layout",
     "OracleController",
     "Outcome",
     "Run",
@@ -37,6 +38,7 @@ _HOME = {
     "Columns": "sequences",
     "InputError": "errors",
     "LanguageModel": "models",
+    "Layout": "sequences",
     "OracleController": "controllers",
     "Outcome": "types",
     "Run": "store",

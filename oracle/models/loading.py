@@ -25,6 +25,7 @@ from oracle.metrics.rouge import words
 from oracle.models.decoder import Decoder
 from oracle.models.embedded import embedded_folder
 from oracle.utils.devices import AUTO
+from oracle.utils.hub import quick_hub
 from oracle.utils.machine import Machine, resolve_device, resolve_dtype
 
 __all__ = ["LanguageModel", "load_model", "load_tokenizer"]
@@ -174,8 +175,9 @@ def load_tokenizer(
     source, options = _locate(name)
     options["trust_remote_code"] = trust_remote_code
     try:
-        config = AutoConfig.from_pretrained(source, **options)
-        return AutoTokenizer.from_pretrained(source, **options), _context(config)
+        with quick_hub(source, "model"):
+            config = AutoConfig.from_pretrained(source, **options)
+            return AutoTokenizer.from_pretrained(source, **options), _context(config)
     except (OSError, ValueError, KeyError, ImportError, RuntimeError) as error:
         raise InputError(_explain(name, error)) from error
 

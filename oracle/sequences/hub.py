@@ -2,7 +2,6 @@
 
 import re
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -10,6 +9,7 @@ from typing import TYPE_CHECKING
 from oracle.errors import InputError
 from oracle.sequences.labels import named_labels
 from oracle.sequences.records import Decisions, Record
+from oracle.utils.hub import quick_hub
 from oracle.utils.text import nearest_hint
 
 if TYPE_CHECKING:
@@ -19,7 +19,6 @@ __all__ = ["HubName", "looks_like_hub_name", "read_hub"]
 
 _PREFIX = "hf://"
 _LONGEST_NAME = 96  # of a repository on the hub
-_TIMEOUT = 5.0  # seconds
 _SAVED = ("dataset_dict.json", "dataset_info.json")
 
 _REMEDIES: dict[type[Exception], str] = {
@@ -95,37 +94,6 @@ def _is_saved(folder: Path) -> bool:
         return False
 
 
-def _hub_answers(name: str) -> bool:
-    """Whether the hub answers at all, within `_TIMEOUT`; the library itself tries for minutes."""
-    from huggingface_hub import HfApi, constants
-    from huggingface_hub.errors import HfHubHTTPError
-
-    if constants.HF_HUB_OFFLINE:
-        return False
-    try:
-        HfApi().dataset_info(name, timeout=_TIMEOUT)
-    except HfHubHTTPError:
-        return True  # that the data set does not exist, or is private, is better explained by the library
-    except Exception:  # no route, no name, no answer: each HTTP library has errors of its own
-        return False
-    return True
-
-
-@contextmanager
-def _offline_unless(reachable: bool) -> Iterator[None]:
-    """Lets the library look in its local cache only, and at once, unless the hub is reachable."""
-    import datasets
-    from huggingface_hub import constants
-
-    before = constants.HF_HUB_OFFLINE, datasets.config.HF_HUB_OFFLINE
-    if not reachable:
-        constants.HF_HUB_OFFLINE = datasets.config.HF_HUB_OFFLINE = True
-    try:
-        yield
-    finally:
-        constants.HF_HUB_OFFLINE, datasets.config.HF_HUB_OFFLINE = before
-
-
 def _load(wanted: HubName) -> "Dataset | DatasetDict":
     # Slow to import, and most data sets are files.
     import datasets
@@ -140,7 +108,7 @@ def _load(wanted: HubName) -> "Dataset | DatasetDict":
     try:
         if saved:
             return datasets.load_from_disk(wanted.name)
-        with _offline_unless(Path(wanted.name).exists() or _hub_answers(wanted.name)):
+        with quick_hub(wanted.name, "dataset"):
             return datasets.load_dataset(wanted.name, wanted.config, streaming=False)
     except (DatasetsError, OSError, RuntimeError, ValueError) as error:
         if isinstance(error, DatasetNotFoundError):
