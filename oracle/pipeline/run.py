@@ -70,6 +70,8 @@ def run_search(
     manifest = setup.manifest()
     if before:
         before = before.begin(manifest, setup.sequences)
+        if (begun := before.evaluations["sequence"].nunique()) < len(setup.sequences):
+            note(watch, f"'{prior}' has outcomes of {begun} of the {len(setup.sequences)} sequences; others start anew")
         manifest["continues"] = {"run": str(prior), **{name: before.run.manifest[name] for name in ("seed", "commit")}}
     items = setup.items(before)
     with RunWriter(out, manifest) as writer:
