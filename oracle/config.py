@@ -8,6 +8,7 @@ from oracle.metrics import METRICS, ChoiceScore, Extraction, check_choice_score,
 from oracle.sequences import Columns, Layout
 from oracle.utils.arguments import parse_arguments
 from oracle.utils.devices import AUTO, check_device, dtype_name
+from oracle.utils.text import nearest_hint
 from oracle.utils.validation import check_types
 
 __all__ = ["EMBEDDED", "Scope", "SearchConfig", "Unit"]
@@ -126,8 +127,9 @@ class SearchConfig:
                     "leave out one of them"
                 )
         for name, allowed in (("scope", get_args(Scope)), ("unit", get_args(Unit))):
-            if getattr(self, name) not in allowed:
-                raise InputError(f"--{name} needs one of {', '.join(allowed)}, not '{getattr(self, name)}'")
+            if (found := getattr(self, name)) not in allowed:
+                hint = nearest_hint(found, allowed)
+                raise InputError(f"--{name} needs one of {', '.join(allowed)}, not '{found}'{hint}")
         at_least = dict.fromkeys(
             ("max_new_tokens", "evaluations", "batch_rows", "memory", "limit", "layer_executions"), 1
         ) | dict.fromkeys(("near_tie", "prove", "tolerance", "seed"), 0)
@@ -135,8 +137,8 @@ class SearchConfig:
             value = getattr(self, name)
             if value is not None and not least <= value < float("inf"):
                 raise InputError(f"--{name.replace('_', '-')} needs at least {least}, not {value}")
-        if self.seconds is not None and not self.seconds > 0:
-            raise InputError(f"--seconds needs a number above 0, not {self.seconds}")
+        if self.seconds is not None and not 0 < self.seconds < float("inf"):
+            raise InputError(f"--seconds needs a finite number above 0, not {self.seconds}; omit it for no limit")
         object.__setattr__(self, "template_args", tuple(sorted(self.template_args)))
         parse_arguments(self.template_args)
         for name, given in (("system", self.system is not None), ("template-arg", self.template_args)):

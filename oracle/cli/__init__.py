@@ -49,7 +49,7 @@ def main(argv: Seq[str] | None = None) -> int:
         # Escape characters that the encoding lacks, as standard error does already.
         sys.stdout.reconfigure(errors="backslashreplace")
     try:
-        arguments = _parser().parse_args(argv)
+        arguments = _parser(sys.argv[1:] if argv is None else argv).parse_args(argv)
         code = arguments.run(arguments)
         sys.stdout.flush()
     except InputError as error:
@@ -67,9 +67,10 @@ def main(argv: Seq[str] | None = None) -> int:
     return code or 0
 
 
-def _parser() -> argparse.ArgumentParser:
+def _parser(argv: Seq[str]) -> argparse.ArgumentParser:
+    """The parser, with the options of the command in `argv` only, since adding those of others takes time."""
     parser = Parser(prog="oracle", description="How many layers of a language model does each sequence need?")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND", parser_class=Parser)
-    for add in COMMANDS.values():
-        add(commands)
+    for name in argv[:1] if argv and argv[0] in COMMANDS else COMMANDS:
+        COMMANDS[name](commands)
     return parser

@@ -175,20 +175,34 @@ def _run_search(arguments: argparse.Namespace) -> None:
     from oracle.config import SearchConfig
     from oracle.errors import InputError
     from oracle.executors import Workers
-    from oracle.pipeline.run import resume_search, run_search
-    from oracle.store import Run
+    from oracle.pipeline.check import check_settings
+    from oracle.search import get_strategy
 
     workers = Workers(kind=arguments.executor, count=arguments.workers, address=arguments.address)
     if arguments.resume and arguments.prior:
         raise InputError("--resume continues a run and --from starts another one: give only one of them")
     base = SearchConfig()
     if earlier := arguments.resume or arguments.prior:
+        from oracle.store import Run
+
         base = SearchConfig.from_dict(Run.open(earlier).manifest["config"])
     given = given_settings(arguments, base)
+    config = replace(base, **given)
+    if arguments.resume:
+        get_strategy(config.strategy)
+    else:
+        check_settings(config)
+        if arguments.out is not None:
+            from oracle.store import check_free
+
+            check_free(arguments.out)
+
+    from oracle.pipeline.run import resume_search, run_search
+
     if arguments.resume:
         _show(arguments, lambda **how: resume_search(arguments.resume, settings=given, workers=workers, **how))
         return
-    config, out = replace(base, **given), arguments.out or _new_folder(Path("runs") / "search")
+    out = arguments.out or _new_folder(Path("runs") / "search")
     _show(arguments, lambda **how: run_search(config, out, prior=arguments.prior, workers=workers, **how))
 
 

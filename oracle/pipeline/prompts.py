@@ -5,6 +5,7 @@ from collections.abc import Sequence as Seq
 from dataclasses import dataclass, field, replace
 from typing import Any, Self
 
+from oracle.config import SearchConfig
 from oracle.engine import Engine
 from oracle.errors import InputError
 from oracle.models.rendering import PromptFormat, PromptOptions, encode_text, uses_template
@@ -65,7 +66,7 @@ def fix_prompts(engine: Engine, sequences: Seq[Sequence], earlier: Run | None = 
     tokenizer, options = engine.model.tokenizer, engine.config
     taken = [stored.of(sequence) for sequence in sequences]
     if earlier and earlier.manifest["model"]["fingerprint"] == engine.model.fingerprint:
-        check_tokenizer(tokenizer, options, stored.sequences.values())
+        check_tokenizer(tokenizer, SearchConfig.from_dict(earlier.manifest["config"]), stored.sequences.values())
     if earlier and same and all(prompt is not None for prompt in taken):
         # The template itself may be gone by now.
         fixed = [replace(one, rendered=prompt) for one, prompt in zip(sequences, taken, strict=True)]

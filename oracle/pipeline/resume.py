@@ -115,7 +115,9 @@ class KnownOutcomes:
         same = {one.id for one in sequences if one.id in known and _comparable(known[one.id], one)}
         proofs = (stored.criterion, stored.tolerance) == (theirs.criterion, theirs.tolerance)
         certificates = self.certificates[self.certificates["sequence"].isin(same) & proofs]
-        return KnownOutcomes(self.run, self.evaluations[self.evaluations["sequence"].isin(same)], certificates)
+        # What was dropped as hopeless under one criterion may qualify under another.
+        counts = self.evaluations["sequence"].isin(same) & (proofs | ~self.evaluations["dropped"])
+        return KnownOutcomes(self.run, self.evaluations[counts], certificates)
 
     def _require(self, what: str, found: object, expected: object) -> None:
         if found != expected:

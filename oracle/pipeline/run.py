@@ -16,6 +16,7 @@ import analysis
 from oracle.config import SearchConfig
 from oracle.errors import InputError, Interrupted
 from oracle.executors import DEFAULT_WORKERS, Workers, create_executor
+from oracle.pipeline.check import check_settings
 from oracle.pipeline.resume import KnownOutcomes, differences, with_dtype_of
 from oracle.pipeline.scheduler import Scheduler, Stop, never
 from oracle.pipeline.setup import Setup
@@ -61,6 +62,7 @@ def run_search(
         Interrupted: if it was stopped; `resume_search` continues it.
     """
     session, out = _Session(workers, watch, stop, summarised), Path(out)
+    check_settings(config)
     check_free(out)
     before = None if prior is None else KnownOutcomes.read(Run.open(prior))
     config = with_dtype_of(before.run, config) if before else config
@@ -68,6 +70,8 @@ def run_search(
     manifest = setup.manifest()
     if before:
         before = before.begin(manifest, setup.sequences)
+        if (begun := before.evaluations["sequence"].nunique()) < len(setup.sequences):
+            note(watch, f"'{prior}' has outcomes of {begun} of the {len(setup.sequences)} sequences; others start anew")
         manifest["continues"] = {"run": str(prior), **{name: before.run.manifest[name] for name in ("seed", "commit")}}
     items = setup.items(before)
     with RunWriter(out, manifest) as writer:

@@ -119,6 +119,8 @@ class Mcts(Strategy):
         settings: those of the class, unless others are given.
     """
 
+    paths = True
+
     settings: ClassVar[MctsSettings]
 
     def __init__(self, problem: Problem, settings: MctsSettings | None = None) -> None:

@@ -12,7 +12,7 @@ from oracle.search.optuna_samplers import MultiTpe, Nsga2, Tpe
 from oracle.search.strategy import Problem, Strategy
 from oracle.utils.text import nearest_hint
 
-__all__ = ["STRATEGIES", "get_strategy", "make"]
+__all__ = ["PATH_STRATEGIES", "STRATEGIES", "get_strategy", "make"]
 
 
 def _table(*strategies: type[Strategy]) -> dict[str, type[Strategy]]:
@@ -38,6 +38,10 @@ STRATEGIES: dict[str, type[Strategy]] = _table(
     Cola,
     DrLlm,
 )
+
+
+PATH_STRATEGIES = tuple(name for name, strategy in STRATEGIES.items() if strategy.paths)
+"""Names of the strategies that may repeat layers."""
 
 
 def get_strategy(name: str) -> type[Strategy]:

@@ -49,6 +49,8 @@ class Strategy(ABC):
     """As the command line knows it."""
     hint: ClassVar[str]
     """When to use it, in one line."""
+    paths: ClassVar[bool] = False
+    """Whether it proposes layer paths where the space allows them."""
 
     def __init__(self, problem: Problem) -> None:
         self.problem = problem

@@ -9,9 +9,8 @@ from functools import cached_property
 from itertools import product
 
 import numpy as np
+import scipy  # imports its modules on first use
 from numpy.typing import NDArray
-from scipy.linalg import cho_solve, cholesky, solve_triangular
-from scipy.special import log_ndtr
 
 __all__ = ["Floats", "Masks", "Surrogate"]
 
@@ -139,11 +138,11 @@ class Surrogate:
         fit = self._fit
         mean_M, spread_M = fit.level(kept @ fit.worth_F)
         near_MN = np.exp(-_distance(kept, self._kept_NF) / fit.reach)
-        white_NM = solve_triangular(fit.chol_NN, near_MN.T, lower=True, check_finite=False)
+        white_NM = scipy.linalg.solve_triangular(fit.chol_NN, near_MN.T, lower=True, check_finite=False)
         return mean_M + spread_M * (near_MN @ fit.weight_N), spread_M, white_NM
 
     def _log_chance(self, mean_M: Floats, deviation_M: Floats) -> Floats:
-        return log_ndtr((mean_M - self._threshold) / deviation_M)
+        return scipy.special.log_ndtr((mean_M - self._threshold) / deviation_M)
 
     def _best(self, quality_N: Floats) -> _Fit:
         levels = [_Level(self._kept_NF @ worth_F, quality_N) for worth_F in self._worth_TF]
@@ -152,7 +151,7 @@ class Surrogate:
         for share, noise in product(REACHES, NOISES):
             reach = share * self._kept_NF.shape[1]
             near_NN = np.exp(-distance_NN / reach) + noise * np.eye(len(distance_NN))
-            chol_NN = cholesky(near_NN, lower=True, overwrite_a=True, check_finite=False)
+            chol_NN = scipy.linalg.cholesky(near_NN, lower=True, overwrite_a=True, check_finite=False)
             fits += [_fit(*pair, reach, noise, chol_NN) for pair in zip(self._worth_TF, levels, strict=True)]
         return max(fits, key=lambda fit: fit.likelihood)
 
@@ -163,14 +162,14 @@ class Surrogate:
         start = below.mean() if len(below) else self._threshold - max(known.std(), 1e-3)
         quality_N = np.where(dropped_N, start, quality_N)
         fit = self._best(quality_N)
-        precision_N = np.diag(cho_solve((fit.chol_NN, True), np.eye(len(quality_N)), check_finite=False))
+        precision_N = np.diag(scipy.linalg.cho_solve((fit.chol_NN, True), np.eye(len(quality_N)), check_finite=False))
         # The deviations stay: estimates that hang together would lower them, until all drift to the threshold.
         _, spread_N = fit.level.known
         deviation_N = spread_N * np.sqrt(fit.scale / precision_N)
         for _ in range(GUESSES):
             mean_N = quality_N - spread_N * fit.weight_N / precision_N
             room_N = (self._threshold - mean_N) / deviation_N
-            hazard_N = np.exp(-0.5 * room_N**2 - log_ndtr(room_N)) / math.sqrt(2 * math.pi)
+            hazard_N = np.exp(-0.5 * room_N**2 - scipy.special.log_ndtr(room_N)) / math.sqrt(2 * math.pi)
             quality_N = np.where(dropped_N, mean_N - deviation_N * hazard_N, quality_N)
             fit = _fit(fit.worth_F, _Level(fit.level.share_N, quality_N), fit.reach, fit.noise, fit.chol_NN)
         return quality_N
@@ -179,7 +178,7 @@ class Surrogate:
 def _fit(worth_F: Floats, level: _Level, reach: float, noise: float, chol_NN: Floats) -> _Fit:
     mean_N, spread_N = level.known
     rest_N = (level.quality_N - mean_N) / spread_N
-    weight_N = cho_solve((chol_NN, True), rest_N, check_finite=False)
+    weight_N = scipy.linalg.cho_solve((chol_NN, True), rest_N, check_finite=False)
     scale = max(float(rest_N @ weight_N) / len(rest_N), 1e-12)
     volume = 0.5 * len(rest_N) * math.log(scale) + float(np.log(np.diag(chol_NN)).sum() + np.log(spread_N).sum())
     return _Fit(worth_F, level, reach, noise, chol_NN, weight_N, scale, -volume)
