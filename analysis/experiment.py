@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from oracle.costs import Costs, costs_of_file
 from oracle.errors import InputError
-from oracle.metrics import METRICS, agreement, get_metric, score_text
+from oracle.metrics import METRICS, agreement, answer_in, get_metric, score_text
 from oracle.store import Run
 
 __all__ = ["Experiment", "InputError", "load"]
@@ -193,7 +193,7 @@ def load(
     evaluations = evaluations[~evaluations["dropped"]].reset_index(drop=True)
     _check_stored(metric.name, METRICS, evaluations)
     scores: dict[str, Callable[[Any, Any], float]] = {
-        "text": partial(score_text, metric.name),
+        "text": partial(_score_answer, metric.name, config.get("extract")),
         "tokens": agreement,
     }
     evaluated = set(evaluations.loc[evaluations["number"] == 0, "sequence"])
@@ -220,6 +220,11 @@ def load(
         costs=found,
     )
     return experiment.only(evaluated)
+
+
+def _score_answer(metric: str, extract: str | None, text: str, references: tuple[str, ...]) -> float:
+    """Quality of an output by a text metric, as the run computed it."""
+    return score_text(metric, answer_in(text, extract), references)
 
 
 def _costs(run: Run, wanted: Costs | str | None) -> Costs | None:

@@ -4,7 +4,7 @@ from .engine.apply import apply
 from .errors import InputError
 from .models import LanguageModel, load_model
 from .pipeline.run import resume_search, run_search
-from .sequences import Columns, load_sequences
+from .sequences import Columns, Layout, load_sequences
 from .store import Run
 from .types import Allocation, Outcome, Sequence
 
@@ -13,6 +13,7 @@ __all__ = [
     "Columns",
     "InputError",
     "LanguageModel",
+    "Layout",
     "OracleController",
     "Outcome",
     "Run",

@@ -6,7 +6,7 @@ Names of arrays and tensors end in their shape, such as `hidden_RTD`, in the let
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-__all__ = ["SHAPES", "Allocation", "Outcome", "Proposal", "Sequence"]
+__all__ = ["SHAPES", "Allocation", "Asked", "Message", "Outcome", "Proposal", "Rendered", "Sequence"]
 
 SHAPES: Mapping[str, str] = {
     "A": "allocations",
@@ -42,16 +42,48 @@ Allocation = tuple[int, ...]
 
 
 @dataclass(frozen=True, kw_only=True)
+class Message:
+    """One turn of a conversation.
+
+    Attributes:
+        role: `system`, `user`, `assistant` or `tool`.
+        content: its text.
+    """
+
+    role: str
+    content: str
+
+
+Asked = str | tuple[Message, ...]
+"""What a model is asked: the user's text, or a conversation whose next turn is the assistant's."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rendered:
+    """A prompt as the model reads it.
+
+    Attributes:
+        text: the text that was tokenised, with what the chat template wrote.
+        ids: its token ids, special tokens included.
+    """
+
+    text: str
+    ids: tuple[int, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
 class Sequence:
     """A prompt with its references.
 
     Attributes:
         id: unique within a data set.
-        prompt: the user's text, before any chat template.
+        prompt: the user's text, before any chat template; of a conversation its turns as one text.
         references: texts that an output is compared with; each is a right answer.
         choices: candidate answers, for multiple choice.
         answer: index of the right one in `choices`.
         task: task name, for breakdowns; may be empty.
+        messages: the conversation that the prompt is, if it has a system turn or a history; otherwise empty.
+        rendered: the prompt as the model reads it, fixed once per run; None before that.
     """
 
     id: str
@@ -60,6 +92,13 @@ class Sequence:
     choices: tuple[str, ...] = ()
     answer: int | None = None
     task: str = ""
+    messages: tuple[Message, ...] = ()
+    rendered: Rendered | None = None
+
+    @property
+    def asked(self) -> Asked:
+        """The conversation if there is one, else the prompt."""
+        return self.messages or self.prompt
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -141,11 +141,12 @@ def _run_static(arguments: argparse.Namespace) -> None:
 
 def _full_model(arguments: argparse.Namespace) -> Path:
     """A new run with the full model's outputs on the data."""
-    from oracle.cli.search import new_folder, settings_given
+    from oracle.cli.data_options import given_settings
+    from oracle.cli.search import new_folder
     from oracle.config import SearchConfig
     from oracle.pipeline.run import run_search
 
-    config = SearchConfig(**{**settings_given(arguments, SearchConfig()), **FULL_MODEL})
+    config = SearchConfig(**{**given_settings(arguments, SearchConfig()), **FULL_MODEL})
     out = arguments.out or new_folder(Path("runs") / "static")
     run_search(config, out, watch=progress(arguments))
     return out

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from oracle.engine import Engine, PromptState
+from oracle.types import Sequence
 
 __all__ = ["Example", "Prompt"]
 
@@ -19,7 +20,7 @@ class Prompt:
     """A prompt after one pass at full depth.
 
     Attributes:
-        text: the prompt.
+        text: the user's text.
         state: keys, values and last logits of the pass.
     """
 
@@ -28,9 +29,14 @@ class Prompt:
     _cache: dict[Hashable, Any] = field(default_factory=dict, repr=False)
 
     @classmethod
-    def of(cls, engine: Engine, text: str) -> Self:
-        """Runs a prompt."""
-        return cls(text=text, state=engine.open(text))
+    def of(cls, engine: Engine, prompt: str | Sequence) -> Self:
+        """Runs a prompt; that of a stored sequence as it was rendered for its run."""
+        return cls(text=prompt if isinstance(prompt, str) else prompt.prompt, state=engine.open(prompt))
+
+    @property
+    def ids(self) -> tuple[int, ...]:
+        """Token ids."""
+        return tuple(self.state.tokens.tolist())
 
     @property
     def first(self) -> int:

@@ -11,6 +11,7 @@ from oracle.controllers.prompts import Example, Prompt
 from oracle.engine import Engine
 from oracle.errors import InputError
 from oracle.models import LanguageModel
+from oracle.pipeline.prompts import rendered_anew
 from oracle.pipeline.reload import model_of, searched_sequences, spread
 from oracle.store import Run
 from oracle.types import Sequence
@@ -64,10 +65,12 @@ class RunContext:
             )
         engine = Engine(model_of(run, model), SearchConfig.from_dict(run.manifest["config"]))
         note(watch, engine.model.headline())
+        if line := rendered_anew(run):
+            note(watch, line)
         examples = {}
         with watch("prompts", len(chosen)) as advance:
             for one in chosen:
-                prompt = Prompt.of(engine, one.sequence.prompt)
+                prompt = Prompt.of(engine, one.sequence)
                 examples[one.sequence.id] = Example(id=one.sequence.id, prompt=prompt, tokens=one.tokens)
                 advance(1, "")
         return cls(

@@ -28,7 +28,7 @@ from oracle.errors import InputError
 from oracle.metrics import Bound
 from oracle.models.loading import LanguageModel
 from oracle.store.hidden import HiddenStore
-from oracle.types import Allocation
+from oracle.types import Allocation, Asked, Sequence
 
 __all__ = ["Engine", "Request"]
 
@@ -76,13 +76,12 @@ class Engine:
         """The measured rounding and the near-tie rule that is in force, for a manifest."""
         return self.model.decoder.rounding.to_dict() | ({} if math.isinf(self.tie) else {"near_tie": self.tie})
 
-    def encode(self, prompt: str) -> list[int]:
-        """Token ids of a prompt; see `oracle.engine.prompts.encode`."""
-        config = self.config
-        return encode(self.model, prompt, chat_template=config.chat_template, new_tokens=config.max_new_tokens)
+    def encode(self, prompt: Asked | Sequence) -> list[int]:
+        """Token ids of a prompt; a sequence of a run is not rendered again. See `oracle.engine.prompts.encode`."""
+        return encode(self.model, prompt, self.config)
 
     @no_backoff()
-    def open(self, prompt: str) -> PromptState:
+    def open(self, prompt: Asked | Sequence) -> PromptState:
         """Runs a prompt once at full depth, for all of its allocations."""
         return prompt_pass(self.model.decoder, self.encode(prompt))
 

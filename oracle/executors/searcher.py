@@ -67,6 +67,7 @@ class Searcher:
             seed=item.seed,
             memory=memory,
             prompt_tokens=item.prompt_tokens,
+            study=item.study,
         )
         search.archive.add(item.prior)
         search.archive.exhaust_below(item.exhausted)

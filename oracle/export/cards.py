@@ -41,6 +41,10 @@ _COMMON = "\n".join(
     for names, meaning in (
         ("sequence, task, prompt, references, choices, answer", "the sequence; `answer` is an index into `choices`"),
         ("prompt_tokens", "length of the prompt"),
+        (
+            "rendered, prompt_ids",
+            "the prompt as the model reads it and its token ids; null in runs of schema version 3",
+        ),
         ("allocation", "layers that run, in order: the cheapest that meets the criterion"),
         ("upper, lower", "its cost, and what no allocation can be cheaper than; equal where `certified`, see `proof`"),
         ("family", "where the search found it"),
@@ -71,6 +75,7 @@ _DRLLM_CARD = """# Labels for training layer routers
 `labels.jsonl` has one object a sequence, in the form that Dr.LLM (arXiv 2510.12773) publishes:
 
 - `id`, `question`, `answer`: the sequence; `answer` is its first reference
+- `prompt_ids`: token ids of the prompt as the model reads it; null in runs of schema version 3
 - `optimal_layer_config`: for each layer 0 (skip), 1 (run) or 2 (run twice in a row)
 - `references`, `task`: as in the run
 - `output`, `quality`, `full_quality`, `zero_quality`: what these layers give, and how good the full model is

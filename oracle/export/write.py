@@ -30,7 +30,7 @@ Format = Literal["hf", "drllm", "polar", "jsonl"]
 
 FORMATS = get_args(Format)
 
-CARRIED = ("config", "model", "data", "versions", "commit", "seed", "costs")
+CARRIED = ("config", "model", "data", "prompts", "versions", "commit", "seed", "costs")
 """What of the run's manifest goes along."""
 
 RIGHT = 0.5
@@ -156,6 +156,7 @@ def _drllm(results: _Results) -> _Written:
             {
                 "id": row["sequence"],
                 "question": row["prompt"],
+                "prompt_ids": row["prompt_ids"],
                 "answer": _answer(row),
                 "optimal_layer_config": labels,
                 "references": row["references"],

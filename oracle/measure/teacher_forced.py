@@ -20,7 +20,7 @@ def states_of(engine: Engine, original: SearchedSequence, allocation: Allocation
 
     All tokens are fed, the last one too, as in searches, so that both find each other's states.
     """
-    return engine.hidden.states(engine.encode(original.sequence.prompt), original.tokens, allocation)
+    return engine.hidden.states(engine.encode(original.sequence), original.tokens, allocation)
 
 
 def predicting(states: States, depth: int, *, from_prompt: bool) -> Tensor:

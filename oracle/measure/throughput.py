@@ -74,7 +74,7 @@ def _rates(
 ) -> dict[tuple[int, int], float]:
     """Tokens per second by policy (its index) and batch, the median of the rounds."""
     timed = FixedLengthEngine(engine.model, replace(engine.config, max_new_tokens=sizes.new_tokens))
-    prompts = [timed.open(original.sequence.prompt) for original in originals[: max(sizes.batches)]]
+    prompts = [timed.open(original.sequence) for original in originals[: max(sizes.batches)]]
     counted = sizes.new_tokens - (1 if timed.shared_prompt else 0)
     found: dict[tuple[int, int], list[float]] = {}
     for _ in range(sizes.rounds):

@@ -16,6 +16,7 @@ __all__ = [
     "INDICES",
     "ExpertChoices",
     "Positions",
+    "config_context",
     "context_of",
     "find_layers",
     "has_cache_index",
@@ -127,7 +128,12 @@ def context_of(model: PreTrainedModel) -> int | None:
     original length for dynamic, yarn and the like. Linear biases (ALiBi) have no limit, nor have models whose every
     layer attends to a sliding window.
     """
-    config = model.config.get_text_config()
+    return config_context(model.config)
+
+
+def config_context(config: Any) -> int | None:
+    """The same as `context_of`, from a configuration."""
+    config = config.get_text_config()
     context = getattr(config, "max_position_embeddings", None)
     if not isinstance(context, int) or getattr(config, "alibi", False):
         return None

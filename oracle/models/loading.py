@@ -25,11 +25,12 @@ from oracle.errors import ForeignError, InputError, door
 from oracle.metrics.rouge import words
 from oracle.models.decoder import Decoder
 from oracle.models.embedded import embedded_folder
-from oracle.models.introspection import context_of
+from oracle.models.introspection import config_context, context_of
 from oracle.utils.devices import AUTO
+from oracle.utils.hub import quick_hub
 from oracle.utils.machine import Machine, resolve_device, resolve_dtype
 
-__all__ = ["LanguageModel", "check_vocabulary", "load_model"]
+__all__ = ["LanguageModel", "check_vocabulary", "load_model", "load_tokenizer"]
 
 WRAPPERS = ("_orig_mod.", "module.", "base_model.model.", "model._orig_mod.")
 """Prefixes that torch.compile, DataParallel and adapters put before the names of weights."""
@@ -224,6 +225,27 @@ def check_vocabulary(name: str, network: PreTrainedModel, tokenizer: PreTrainedT
             f"the tokenizer of '{name}' has token ids up to {last} ({token!r}), but the model's embedding has only "
             f"{len(weight)} rows; give the model's own tokenizer, or resize the embedding and train it"
         )
+
+
+def load_tokenizer(
+    name: str = EMBEDDED, *, trust_remote_code: bool = False
+) -> tuple[PreTrainedTokenizerBase, int | None]:
+    """The tokenizer of a model, and its longest input in tokens (None without a limit); loads no weights.
+
+    Args:
+        name, trust_remote_code: as for `load_model`.
+
+    Raises:
+        InputError: if the model or its tokenizer cannot be loaded.
+    """
+    source, options = _locate(name)
+    options["trust_remote_code"] = trust_remote_code
+    try:
+        with quick_hub(source, "model"):
+            config = AutoConfig.from_pretrained(source, **options)
+            return AutoTokenizer.from_pretrained(source, **options), config_context(config)
+    except (OSError, ValueError, KeyError, ImportError, RuntimeError) as error:
+        raise InputError(_explain(name, error)) from error
 
 
 def _locate(name: str) -> tuple[str, dict[str, object]]:

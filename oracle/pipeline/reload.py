@@ -9,6 +9,7 @@ import pandas as pd
 from oracle.config import SearchConfig
 from oracle.errors import InputError
 from oracle.models import LanguageModel, load_model
+from oracle.pipeline.prompts import check_tokenizer
 from oracle.store import Run
 from oracle.store.schema import sequence_of
 from oracle.types import Sequence
@@ -43,7 +44,7 @@ def model_of(
         trust_remote_code: whether to run code shipped with the model.
 
     Raises:
-        InputError: if the model differs from the run's, or the device is not available.
+        InputError: if the model or its tokenizer differs from the run's, or the device is not available.
     """
     config, wanted = SearchConfig.from_dict(run.manifest["config"]), run.manifest["model"]["fingerprint"]
     if model is None:
@@ -54,11 +55,12 @@ def model_of(
             f"the run needs a model of fingerprint {wanted}, but '{model.name}' has {model.fingerprint}; "
             "restore the run's model, or search again with this one"
         )
+    check_tokenizer(model.tokenizer, config, map(sequence_of, run.sequences().to_dict("records")))
     return model
 
 
 def searched_sequences(run: Run, evaluations: pd.DataFrame | None = None) -> list[SearchedSequence]:
-    """The sequences with an output of the full model, in the order of the run.
+    """The sequences with an output of the full model, in the order of the run, with their stored prompts.
 
     Args:
         run: the run.

@@ -3,11 +3,12 @@
 from oracle.search.archive import Archive
 from oracle.search.enumeration import Spread
 from oracle.search.guidance import Hints, Memory
-from oracle.search.registry import STRATEGIES, get_strategy, make
+from oracle.search.registry import PATH_STRATEGIES, STRATEGIES, get_strategy, make
 from oracle.search.space import Space
 from oracle.search.strategy import Problem, Strategy
 
 __all__ = [
+    "PATH_STRATEGIES",
     "STRATEGIES",
     "Archive",
     "Hints",

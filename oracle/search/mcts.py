@@ -115,6 +115,8 @@ class Mcts(Strategy):
         settings: None for those of the class.
     """
 
+    paths = True
+
     settings: ClassVar[MctsSettings]
 
     def __init__(self, problem: Problem, settings: MctsSettings | None = None) -> None:

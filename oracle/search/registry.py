@@ -12,7 +12,7 @@ from oracle.search.optuna_samplers import MultiTpe, Nsga2, Tpe
 from oracle.search.strategy import Problem, Strategy
 from oracle.utils.text import nearest_hint
 
-__all__ = ["STRATEGIES", "get_strategy", "make"]
+__all__ = ["PATH_STRATEGIES", "STRATEGIES", "get_strategy", "make"]
 
 
 _FIRST: tuple[type[Strategy], ...] = (Auto, ByBudget, Exhaustive, Families, Random, Spread, Greedy, Beam, Local)
@@ -20,6 +20,10 @@ _THEN: tuple[type[Strategy], ...] = (Influence, Dp, Transfer, Tpe, MultiTpe, Nsg
 
 STRATEGIES = {strategy.name: strategy for strategy in (*_FIRST, *_THEN)}
 """The strategies by name, in the order of the help."""
+
+
+PATH_STRATEGIES = tuple(name for name, strategy in STRATEGIES.items() if strategy.paths)
+"""Names of the strategies that may repeat layers."""
 
 
 def get_strategy(name: str) -> type[Strategy]:

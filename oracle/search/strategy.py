@@ -50,6 +50,8 @@ class Strategy(ABC):
     """Name on the command line."""
     hint: ClassVar[str]
     """When to use it, in one line."""
+    paths: ClassVar[bool] = False
+    """Whether it proposes layer paths where the space allows them."""
 
     def __init__(self, problem: Problem) -> None:
         self.problem = problem

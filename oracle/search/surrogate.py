@@ -9,9 +9,8 @@ from functools import cached_property
 from itertools import product
 
 import numpy as np
+import scipy  # imports its modules on first use
 from numpy.typing import NDArray
-from scipy.linalg import cho_solve, cholesky, solve_triangular
-from scipy.special import log_ndtr
 
 __all__ = ["Floats", "Masks", "Surrogate"]
 
@@ -136,11 +135,11 @@ class Surrogate:
         fit = self._fit
         mean_M, spread_M = fit.level(kept @ fit.worth_F)
         near_MA = np.exp(-_distance(kept, self._kept_AF) / fit.reach)
-        white_AM = solve_triangular(fit.chol_AA, near_MA.T, lower=True, check_finite=False)
+        white_AM = scipy.linalg.solve_triangular(fit.chol_AA, near_MA.T, lower=True, check_finite=False)
         return mean_M + spread_M * (near_MA @ fit.weight_A), spread_M, white_AM
 
     def _log_chance(self, mean_M: Floats, deviation_M: Floats) -> Floats:
-        return log_ndtr((mean_M - self._threshold) / deviation_M)
+        return scipy.special.log_ndtr((mean_M - self._threshold) / deviation_M)
 
     def _best(self, quality_A: Floats) -> _Fit:
         levels = [_Level(self._kept_AF @ worth_F, quality_A) for worth_F in self._worth_XF]
@@ -149,7 +148,7 @@ class Surrogate:
         for share, noise in product(REACHES, NOISES):
             reach = share * self._kept_AF.shape[1]
             near_AA = np.exp(-distance_AA / reach) + noise * np.eye(len(distance_AA))
-            chol_AA = cholesky(near_AA, lower=True, overwrite_a=True, check_finite=False)
+            chol_AA = scipy.linalg.cholesky(near_AA, lower=True, overwrite_a=True, check_finite=False)
             fits += [_fit(*pair, reach, noise, chol_AA) for pair in zip(self._worth_XF, levels, strict=True)]
         return max(fits, key=lambda fit: fit.likelihood)
 
@@ -160,14 +159,14 @@ class Surrogate:
         start = below.mean() if len(below) else self._threshold - max(known.std(), 1e-3)
         quality_A = np.where(dropped_A, start, quality_A)
         fit = self._best(quality_A)
-        precision_A = np.diag(cho_solve((fit.chol_AA, True), np.eye(len(quality_A)), check_finite=False))
+        precision_A = np.diag(scipy.linalg.cho_solve((fit.chol_AA, True), np.eye(len(quality_A)), check_finite=False))
         # The deviations stay fixed: correlated estimates would lower them, until all drift to the threshold.
         _, spread_A = fit.level.known
         deviation_A = spread_A * np.sqrt(fit.scale / precision_A)
         for _ in range(ITERATIONS):
             mean_A = quality_A - spread_A * fit.weight_A / precision_A
             room_A = (self._threshold - mean_A) / deviation_A
-            hazard_A = np.exp(-0.5 * room_A**2 - log_ndtr(room_A)) / math.sqrt(2 * math.pi)
+            hazard_A = np.exp(-0.5 * room_A**2 - scipy.special.log_ndtr(room_A)) / math.sqrt(2 * math.pi)
             quality_A = np.where(dropped_A, mean_A - deviation_A * hazard_A, quality_A)
             fit = _fit(fit.worth_F, _Level(fit.level.share_A, quality_A), fit.reach, fit.noise, fit.chol_AA)
         return quality_A
@@ -176,7 +175,7 @@ class Surrogate:
 def _fit(worth_F: Floats, level: _Level, reach: float, noise: float, chol_AA: Floats) -> _Fit:
     mean_A, spread_A = level.known
     rest_A = (level.quality_A - mean_A) / spread_A
-    weight_A = cho_solve((chol_AA, True), rest_A, check_finite=False)
+    weight_A = scipy.linalg.cho_solve((chol_AA, True), rest_A, check_finite=False)
     scale = max(float(rest_A @ weight_A) / len(rest_A), 1e-12)
     volume = 0.5 * len(rest_A) * math.log(scale) + float(np.log(np.diag(chol_AA)).sum() + np.log(spread_A).sum())
     return _Fit(worth_F, level, reach, noise, chol_AA, weight_A, scale, -volume)

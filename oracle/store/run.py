@@ -14,7 +14,7 @@ from oracle.allocations import cost_of_each
 from oracle.errors import InputError
 from oracle.store.files import damage, damaged, read_metadata, read_table, require_columns
 from oracle.store.html import run_card
-from oracle.store.schema import CERTIFICATE, EVALUATION, SCHEMA_VERSION, SEQUENCES
+from oracle.store.schema import CERTIFICATE, EVALUATION, READABLE, SEQUENCES, with_prompts
 
 if TYPE_CHECKING:
     from oracle.store.sql import Parameters, Queried
@@ -84,10 +84,10 @@ class Run:
                 f"a run folder is required, but '{folder}' has no readable {MANIFEST}; "
                 "give a folder written by 'oracle search' or 'oracle demo'"
             ) from error
-        if not isinstance(manifest, dict) or manifest.get("schema_version") != SCHEMA_VERSION:
-            found = manifest.get("schema_version") if isinstance(manifest, dict) else None
+        found = manifest.get("schema_version") if isinstance(manifest, dict) else None
+        if not isinstance(found, int) or isinstance(found, bool) or found not in READABLE:
             raise InputError(
-                f"'{folder}' has schema version {found}, but this layer-oracle reads {SCHEMA_VERSION}; "
+                f"'{folder}' has schema version {found}, but this layer-oracle reads {', '.join(map(str, READABLE))}; "
                 "search again, or use the version that wrote it"
             )
         _check_manifest(manifest, folder / MANIFEST)
@@ -128,8 +128,15 @@ class Run:
         return str(self.costs["unit_of_measure"]) if self.costs else f"{self.unit}s"
 
     def sequences(self) -> pd.DataFrame:
-        """One row per sequence: `sequence`, `task`, `prompt`, `references`, `choices`, `answer`, `prompt_tokens`."""
-        return self._read("sequences", SEQUENCES).to_pandas()
+        """One row per sequence.
+
+        Columns: `sequence`, `task`, `prompt`, `references`, `choices`, `answer`, `prompt_tokens`, and the prompt as the
+        model reads it, `rendered` (text) and `prompt_ids` (token ids); both null in runs of schema version 3.
+        """
+        return self._sequences().to_pandas()
+
+    def _sequences(self) -> pa.Table:
+        return with_prompts(self._read("sequences", SEQUENCES))
 
     def evaluations(self, *, whole: bool = True) -> pd.DataFrame:
         """One row per evaluation, with one column per metric; `number` 0 of a sequence is the full model.
@@ -211,7 +218,7 @@ class Run:
 
         tables: dict[str, Table] = {}
         if self.has("sequences"):
-            tables["sequences"] = self._read("sequences", SEQUENCES)
+            tables["sequences"] = self._sequences()
         if self._part_paths(EVALUATIONS):
             tables["evaluations"] = self._scan()
         if self.has("minimal_budgets"):

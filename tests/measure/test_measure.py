@@ -77,7 +77,7 @@ def test_states_of_the_store_are_used_and_change_nothing(
 
 def test_another_model_is_refused(run: Run, small: Sizes) -> None:
     other = LanguageModel(name="other", network=tiny_llama(seed=1), tokenizer=tiny_tokenizer())
-    with pytest.raises(InputError, match="give the same model"):
+    with pytest.raises(InputError, match="restore the run's model"):
         measure_run(run.folder, model=other, sizes=small)
     assert not (run.folder / "measures").exists()
 

@@ -6,7 +6,7 @@ import os
 import random
 import time
 import warnings
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
@@ -262,3 +262,26 @@ def test_the_clock_of_a_folder_never_goes_back(tmp_path, monkeypatch) -> None:
         folders.mark_used(tmp_path, tmp_path / "file")
         times.append((tmp_path / "file").stat().st_mtime_ns)
     assert times == sorted(set(times))
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"model": "fedcba9876543210"},
+        {"dtype": "float16"},
+        {"unit": "sublayer"},
+        {"scope": "sequence"},
+        {"prompt": (1, 2, 4)},
+        {"generated": (4,)},
+        {"allocation": (0, 1, 2)},
+        {"code": "2"},
+    ],
+    ids=str,
+)
+def test_states_of_a_key_that_differs_in_one_ingredient_are_not_found(
+    store: HiddenStore, change: dict[str, object]
+) -> None:
+    put(store)
+    assert store.get(key(0)) is not None
+    assert store.get(replace(key(0), **change)) is None
+    assert set(asdict(key(0))) == {"model", "dtype", "unit", "scope", "prompt", "generated", "allocation", "code"}
