@@ -58,6 +58,9 @@ class SearchConfig:
             the rounding measured at loading.
         memory: maximum memory of the engine beyond the loaded model, in MiB.
         chat_template: whether to apply the tokenizer's chat template, if it has one.
+        stop: texts that end an output, as the library's `stop_strings`; the text of the output ends before them.
+        generation_config: whether greedy decoding honours the model's `generation_config` (penalties, suppressed and
+            forced tokens, minimum lengths, stop strings), as `generate(do_sample=False)` does.
         seed: seed of every random choice.
         dtype: of the weights, by torch's canonical name; `auto` is the checkpoint's own on a GPU and float32 on the
             CPU, and a run stores the one used.
@@ -90,6 +93,8 @@ class SearchConfig:
     near_tie: float | None = None
     memory: int = 1024
     chat_template: bool = True
+    stop: tuple[str, ...] = ()
+    generation_config: bool = True
     seed: int = 0
     dtype: str = AUTO
     device: str = AUTO
@@ -111,6 +116,8 @@ class SearchConfig:
             value = getattr(self, name)
             if value is not None and not least <= value < float("inf"):
                 raise InputError(f"--{name.replace('_', '-')} needs at least {least}, not {value}")
+        if "" in self.stop:
+            raise InputError("--stop needs a text of at least one character, but an empty one was given; leave it out")
         if self.seconds is not None and not self.seconds > 0:
             raise InputError(f"--seconds needs a number above 0, not {self.seconds}")
         if self.paths and self.scope != "sequence":
@@ -147,7 +154,8 @@ class SearchConfig:
         """
         try:
             columns = Columns(**_tuples(values["columns"]))
-            return cls(**{**_tuples(values), "columns": columns})
+            # Runs without this setting were decoded without the model's generation_config.
+            return cls(**{"generation_config": False, **_tuples(values), "columns": columns})
         except (AttributeError, KeyError, TypeError) as error:
             raise InputError(
                 f"the run's settings do not fit this version of layer-oracle ({error}); search again, or use the "

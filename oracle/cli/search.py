@@ -125,6 +125,12 @@ def _add_goal(goal: Settings) -> None:
         "--out' (FILE:flops or FILE:ms chooses if it holds both, ms by default)",
     )
     goal.add("--max-new-tokens", type=int, help="maximum length of an output, in tokens")
+    stop = r"end outputs where this text first appears (\n for a new line), and score what precedes it; repeatable"
+    goal.add("--stop", action="append", metavar="TEXT", help=stop)
+    plain = (
+        "plain greedy decoding: leave out the penalties, forced tokens and the like of the model's generation_config"
+    )
+    goal.add("--no-generation-config", dest="generation_config", action="store_false", help=plain)
 
 
 def _add_effort(how: Settings) -> None:
@@ -230,6 +236,8 @@ def _given(arguments: argparse.Namespace, base: Any) -> dict[str, Any]:
     columns: dict[str, Any] = {name: found[f"column_{name}"] for name in COLUMNS if f"column_{name}" in found}
     if "template" in columns:
         columns["template"] = columns["template"].replace("\\n", "\n").replace("\\t", "\t")
+    if "stop" in found:
+        found["stop"] = tuple(text.replace("\\n", "\n").replace("\\t", "\t") for text in found["stop"])
     given = {field.name: found[field.name] for field in fields(base) if field.name in found}
     return given | ({"columns": replace(base.columns, **columns)} if columns else {})
 

@@ -164,7 +164,7 @@ class Controller(ABC):
         return Output(
             family=self.name,
             tokens=generation.tokens,
-            text=self.engine.model.text(generation.tokens),
+            text=self.engine.text(generation.tokens),
             finished=generation.finished,
             margin=generation.margin,
             rerun=rerun,

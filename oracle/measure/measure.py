@@ -16,7 +16,7 @@ from oracle.measure.sizes import Sizes
 from oracle.measure.tables import FOLDER, TABLES, VERSION
 from oracle.measure.throughput import measure_throughput, steps
 from oracle.models import LanguageModel
-from oracle.pipeline.reload import SearchedSequence, model_of, searched_sequences, spread
+from oracle.pipeline.reload import SearchedSequence, model_of, require_same_decoding, searched_sequences, spread
 from oracle.store import Run
 from oracle.store.derived import DerivedTables, key_of, origin_of
 from oracle.store.hidden import HiddenStore
@@ -89,6 +89,7 @@ def measure_run(
             model = model_of(run, model)
             note(watch, model.headline())
             engine = Engine(model, SearchConfig.from_dict(run.manifest["config"]), store)
+            require_same_decoding(engine, run.manifest)
             originals = searched_sequences(run)
             for name in missing:
                 table = _measured(name, engine, originals, sizes, run, watch)

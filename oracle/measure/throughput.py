@@ -96,7 +96,7 @@ def _rates(
     endless.__dict__["decoder"] = engine.model.decoder  # probed already
     timed = Engine(endless, replace(engine.config, max_new_tokens=sizes.new_tokens))
     # Near-ties are run again alone to be exact: that is checking, and no part of the decoding that is timed.
-    timed.tie = -1.0
+    timed.tie, timed.stop_texts = -1.0, None
     prompts = [timed.open(original.sequence.prompt) for original in originals[: max(sizes.batches)]]
     counted = sizes.new_tokens - (1 if timed.shared_prompt else 0)
     found: dict[tuple[int, int], list[float]] = {}

@@ -19,7 +19,7 @@ __all__ = ["KnownOutcomes", "differences", "with_dtype_of"]
 FREE_TO_CHANGE = ("batch_rows", "memory", "device")
 """Settings that do not change the outcomes, apart from rounding."""
 
-SHARED = ("scope", "unit", "max_new_tokens", "chat_template", "paths", "metrics", "seed")
+SHARED = ("scope", "unit", "max_new_tokens", "chat_template", "stop", "generation_config", "paths", "metrics", "seed")
 """Settings, besides the dtype, that a run must share with the run it starts from, so that outcomes are comparable."""
 
 
@@ -91,6 +91,10 @@ class KnownOutcomes:
             self._require("data", mine["data"]["hash"], manifest["data"]["hash"])
         for name in SHARED:
             self._require(name.replace("_", " "), getattr(stored, name), getattr(theirs, name))
+        if "generation" in mine:
+            for name in ("honoured", "end_tokens"):
+                kind = f"generation settings ({name.replace('_', ' ')})"
+                self._require(kind, mine["generation"][name], manifest["generation"][name])
         if lacking := [name for name in theirs.quality_columns if name not in self.evaluations.columns]:
             raise InputError(
                 f"'{self.run.folder}' has no values of {lacking[0]}, which this search needs; start a new run"

@@ -12,10 +12,12 @@ from oracle.config import SearchConfig
 from oracle.costs import Costs
 from oracle.costs.resolve import search_costs
 from oracle.engine import Engine
+from oracle.engine.prompts import check_cache_switch
 from oracle.errors import InputError
 from oracle.executors import Item
 from oracle.metrics import get_metric
 from oracle.models import LanguageModel, load_model
+from oracle.pipeline.reload import require_same_decoding
 from oracle.pipeline.resume import KnownOutcomes
 from oracle.search import Space
 from oracle.sequences import check_sequences, data_hash, load_sequences
@@ -70,6 +72,8 @@ class Setup:
             _require_same("model", model.describe()["fingerprint"], expected["model"]["fingerprint"])
         config = replace(config, dtype=model.machine.dtype)
         engine = Engine(model, config, store)
+        if expected:
+            require_same_decoding(engine, expected)
         prompt_tokens = _check_prompts(engine, sequences)
         costs = search_costs(config, model, prompt_tokens, expected=expected)
         setup = cls(config=config, sequences=sequences, engine=engine, prompt_tokens=prompt_tokens, costs=costs)
@@ -106,6 +110,7 @@ class Setup:
                 "sequences": len(self.sequences),
             },
             "rounding": self.engine.rounding(),
+            "generation": self.engine.generation(),
             "versions": versions(),
             "commit": git_commit(),
             "seed": self.config.seed,
@@ -182,6 +187,11 @@ def _check_continuations(
             count = len(model.tokenizer(text, add_special_tokens=False)["input_ids"])
             if not count:
                 raise InputError(f"sequence '{sequence.id}': a {kind} of at least one token is required; remove it")
+            if config.scope == "decode":
+                try:
+                    check_cache_switch(model.decoder, length, count - 1, f"tokens of a {kind}")
+                except InputError as error:
+                    raise InputError(f"sequence '{sequence.id}': {error}") from error
             if model.context is not None and length + count > model.context:
                 raise InputError(
                     f"sequence '{sequence.id}': a prompt of {length} tokens and a {kind} of {count} do not fit the "

@@ -187,12 +187,15 @@ class AdaInfer(_EarlyExitController):
         decoder = self.engine.model.decoder
         fed = example.tokens[:-1] or example.tokens
         states = self.engine.hidden.states(example.prompt.state, fed, every).generated.every()
-        final_T = decoder.finish(states[-1][:, None])[:, 0].argmax(-1)
+        prompt_P = example.prompt.state.tokens
+        # The state of token t predicts token t + 1.
+        final_T = self.engine.best_tokens(decoder.finish(states[-1][:, None])[:, 0], prompt_P, example.tokens, 1)
         found, labels = [], []
         for check in self.checks:
             logits_TV = decoder.finish(states[check][:, None])[:, 0]
             found.append(features(logits_TV)[:, :2].double().cpu().numpy())
-            labels.append((logits_TV.argmax(-1) == final_T).cpu().numpy())
+            found_T = self.engine.best_tokens(logits_TV, prompt_P, example.tokens, 1)
+            labels.append((found_T == final_T).cpu().numpy())
         return np.concatenate(found), np.concatenate(labels)
 
     def leaves(self, features_EF: Tensor) -> Tensor:

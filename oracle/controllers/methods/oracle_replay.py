@@ -10,7 +10,7 @@ from oracle.controllers.prompts import Prompt
 from oracle.engine import Engine
 from oracle.errors import InputError
 from oracle.models import LanguageModel
-from oracle.pipeline.reload import model_of
+from oracle.pipeline.reload import model_of, require_same_decoding
 from oracle.store import Run
 from oracle.types import Allocation
 
@@ -67,6 +67,7 @@ class OracleController(SequenceController):
         run = Run.open(folder)
         config = SearchConfig.from_dict(run.manifest["config"])
         engine = Engine(model_of(run, model, trust_remote_code=trust_remote_code), config)
+        require_same_decoding(engine, run.manifest)
         return cls.of(run, engine, policy=policy)
 
     @classmethod
