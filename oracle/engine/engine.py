@@ -115,6 +115,11 @@ class Engine:
     def remarks(self) -> list[str]:
         """What a user should know of how outputs are decoded, a line each; empty for plain greedy decoding."""
         lines = self.model.generation.lines(honour=self.config.generation_config)
+        least = self.model.generation.honoured.get("min_new_tokens", 0) if self.processors else 0
+        if least >= self.config.max_new_tokens:
+            lines.append(
+                f"No output ends before --max-new-tokens {self.config.max_new_tokens}: min_new_tokens is {least}"
+            )
         if self.config.stop:
             lines.append(f"Outputs end at {', '.join(map(repr, self.config.stop))}; the scored text ends before it")
         if self.config.prune and self._hides_stops:

@@ -12,6 +12,7 @@ Shapes: R rows, V vocabulary, P prompt tokens.
 """
 
 import copy
+import warnings
 from collections.abc import Mapping
 from collections.abc import Sequence as Seq
 from typing import Any
@@ -140,9 +141,12 @@ class Processors:
             pad_token_id=min(self._stop, default=0),
         )
         ids = prompt_P[None]
-        self._shell.generate(
-            ids, attention_mask=torch.ones_like(ids), generation_config=settings, custom_generate=decoding_loop
-        )
+        with warnings.catch_warnings():
+            # Of lengths that cannot be reached, for each prompt.
+            warnings.simplefilter("ignore", UserWarning)
+            self._shell.generate(
+                ids, attention_mask=torch.ones_like(ids), generation_config=settings, custom_generate=decoding_loop
+            )
         return LogitsProcessorList(one for one in found[0] if isinstance(one, KNOWN))
 
     @torch.inference_mode()
