@@ -55,7 +55,7 @@ class Output:
         family: name of the controller.
         allocation: the layers that ran; None for token controllers.
         tokens: generated token ids, including the stop token if it was reached.
-        text: the decoded tokens without special tokens.
+        text: the decoded tokens without special tokens, up to the first stop text.
         finished: whether the output ended with a stop token.
         margin: smallest difference between the two highest logits over all steps.
         rerun: whether a near-tie made the engine evaluate the output again in a batch of one.

@@ -21,6 +21,7 @@ import torch
 from torch import Tensor
 from transformers import (
     GenerationConfig,
+    GenerationMixin,
     LogitsProcessorList,
     PreTrainedModel,
     PreTrainedTokenizerBase,
@@ -144,8 +145,12 @@ class Processors:
         with warnings.catch_warnings():
             # Of lengths that cannot be reached, for each prompt.
             warnings.simplefilter("ignore", UserWarning)
-            self._shell.generate(
-                ids, attention_mask=torch.ones_like(ids), generation_config=settings, custom_generate=decoding_loop
+            GenerationMixin.generate(
+                self._shell,
+                ids,
+                attention_mask=torch.ones_like(ids),
+                generation_config=settings,
+                custom_generate=decoding_loop,
             )
         return LogitsProcessorList(one for one in found[0] if isinstance(one, KNOWN))
 

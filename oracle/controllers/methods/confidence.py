@@ -39,7 +39,10 @@ def generated(fed: Fed, count: int) -> NDArray[np.bool_]:
 
 
 def features(logits_EV: Tensor) -> Tensor:
-    """Confidence features: difference of the two highest probabilities, the highest, entropy in nats (E F)."""
+    """Confidence features: difference of the two highest probabilities, the highest, entropy in nats (E F).
+
+    By the model's own probabilities, before any processor of `generation_config`.
+    """
     log_EV = logits_EV.float().log_softmax(-1)
     best_E2 = log_EV.topk(2, dim=-1).values.exp()
     entropy_E = -(log_EV.exp() * log_EV).sum(-1)
