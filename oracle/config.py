@@ -69,6 +69,9 @@ class SearchConfig:
             templates, or else a jinja file.
         system: text of the system turn of every prompt that has none; None for no such turn.
         template_args: arguments of the chat template, each `NAME=VALUE`; see `oracle.utils.arguments`.
+        stop: texts that end an output, as the library's `stop_strings`; the text of the output ends before them.
+        generation_config: whether greedy decoding honours the model's `generation_config` (penalties, suppressed and
+            forced tokens, minimum lengths, stop strings), as `generate(do_sample=False)` does.
         seed: seed of every random choice.
         dtype: of the weights, by torch's canonical name; `auto` is the checkpoint's own on a GPU and float32 on the
             CPU, and a run stores the one used.
@@ -107,6 +110,8 @@ class SearchConfig:
     chat_template: bool | str = True
     system: str | None = None
     template_args: tuple[str, ...] = ()
+    stop: tuple[str, ...] = ()
+    generation_config: bool = True
     seed: int = 0
     dtype: str = AUTO
     device: str = AUTO
@@ -137,6 +142,8 @@ class SearchConfig:
             value = getattr(self, name)
             if value is not None and not least <= value < float("inf"):
                 raise InputError(f"--{name.replace('_', '-')} needs at least {least}, not {value}")
+        if "" in self.stop:
+            raise InputError("--stop needs a text of at least one character, but an empty one was given; leave it out")
         if self.seconds is not None and not 0 < self.seconds < float("inf"):
             raise InputError(f"--seconds needs a finite number above 0, not {self.seconds}; omit it for no limit")
         object.__setattr__(self, "template_args", tuple(sorted(self.template_args)))
@@ -181,7 +188,8 @@ class SearchConfig:
         try:
             columns = Columns(**_tuples(values["columns"]))
             layout = Layout(**values.get("layout", {}))  # absent from runs of earlier versions
-            return cls(**{**_tuples(values), "columns": columns, "layout": layout})
+            # Runs without this setting were decoded without the model's generation_config.
+            return cls(**{"generation_config": False, **_tuples(values), "columns": columns, "layout": layout})
         except (AttributeError, KeyError, TypeError) as error:
             raise InputError(
                 f"the run's settings do not fit this version of layer-oracle ({error}); search again, or use the "

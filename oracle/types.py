@@ -117,10 +117,11 @@ class Outcome:
         allocation: the layers that ran for each generated token; in scope `decode` the first token is the full
             model's, because the prompt pass computes it.
         family: source of the allocation (`full`, `unified`, `early-exit`, `random`).
-        tokens: generated token ids, including the end-of-sequence token if it was generated.
-        text: the decoded tokens without special tokens.
+        tokens: generated token ids, including the end-of-sequence token or the stop text's if one was generated.
+        text: the decoded tokens without special tokens, up to the first stop text.
         finished: whether the output ended by itself rather than at the token limit.
-        margin: smallest difference between the best and the second-best logit over all steps.
+        margin: smallest difference between the best and the second-best score over all steps: logits, after the
+            processors of `generation_config` if there are any.
         rerun: whether it was evaluated again, alone, because of a near-tie.
         dropped: whether it was dropped unfinished because it provably cannot meet the criterion; it has no quality.
         quality: value per metric, higher is better.

@@ -105,6 +105,8 @@ def add_extract(goal: Settings) -> None:
 def given_settings(arguments: argparse.Namespace, base: Any) -> dict[str, Any]:
     """The settings of a `SearchConfig` that were given on the command line, those of its parts merged with `base`'s."""
     found = {name: tuple(value) if isinstance(value, list) else value for name, value in vars(arguments).items()}
+    if "stop" in found:
+        found["stop"] = tuple(text.replace("\\n", "\n").replace("\\t", "\t") for text in found["stop"])
     given = {field.name: found[field.name] for field in fields(base) if field.name in found}
     for part in _PARTS:
         own = getattr(base, part)

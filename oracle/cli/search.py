@@ -94,6 +94,12 @@ def _add_goal(goal: Settings) -> None:
         "--out' (FILE:flops or FILE:ms chooses if it holds both, ms by default)",
     )
     goal.add("--max-new-tokens", type=int, help="maximum length of an output, in tokens")
+    stop = r"end outputs where this text first appears (\n for a new line), and score what precedes it; repeatable"
+    goal.add("--stop", action="append", metavar="TEXT", help=stop)
+    plain = (
+        "plain greedy decoding: leave out the penalties, forced tokens and the like of the model's generation_config"
+    )
+    goal.add("--no-generation-config", dest="generation_config", action="store_false", help=plain)
 
 
 def _add_effort(how: Settings) -> None:

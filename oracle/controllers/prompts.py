@@ -41,7 +41,7 @@ class Prompt:
     @property
     def first(self) -> int:
         """First token of the full model's output, from the prompt's pass."""
-        return int(self.state.logits_V.argmax())
+        return int(self.state.logits_V.argmax()) if self.state.first is None else self.state.first
 
     def cached(self, key: Hashable, compute: Callable[[], Result]) -> Result:
         """The cached result under this key, shared between controllers and settings."""

@@ -12,7 +12,7 @@ from oracle.engine import Engine
 from oracle.errors import InputError
 from oracle.models import LanguageModel
 from oracle.pipeline.prompts import rendered_anew
-from oracle.pipeline.reload import model_of, searched_sequences, spread
+from oracle.pipeline.reload import model_of, require_same_decoding, searched_sequences, spread
 from oracle.store import Run
 from oracle.types import Sequence
 from oracle.utils.progress import Watch, note, silent
@@ -64,6 +64,7 @@ class RunContext:
                 "give a larger --limit or search more sequences"
             )
         engine = Engine(model_of(run, model), SearchConfig.from_dict(run.manifest["config"]))
+        require_same_decoding(engine, run.manifest)
         note(watch, engine.model.headline())
         if line := rendered_anew(run):
             note(watch, line)

@@ -135,7 +135,7 @@ class Evaluator:
         full_tokens = self._full_tokens(current, proposals, results)
         outcomes = []
         for proposal, (generation, rerun) in zip(proposals, results, strict=True):
-            text = self.engine.model.text(generation.tokens)
+            text = self.engine.text(generation.tokens)
             quality: dict[str, float] = {}
             if not generation.dropped:
                 if current.sequence.references:

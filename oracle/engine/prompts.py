@@ -15,7 +15,7 @@ from oracle.models.loading import LanguageModel
 from oracle.models.rendering import render
 from oracle.types import Asked, Sequence
 
-__all__ = ["PromptState", "batchable", "encode", "prompt_pass"]
+__all__ = ["PromptState", "batchable", "check_cache_switch", "encode", "prompt_pass"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,11 +26,13 @@ class PromptState:
         tokens: the prompt's token ids (T).
         cache: its keys and values per layer (each 1 H P D).
         logits_V: the full model's logits for the token that follows.
+        first: the full model's first token, what `generation_config` asks for included; None if not chosen yet.
     """
 
     tokens: Tensor
     cache: PromptCache
     logits_V: Tensor
+    first: int | None = None
 
     @property
     def length(self) -> int:
@@ -54,7 +56,31 @@ def encode(model: LanguageModel, prompt: Asked | Sequence, config: SearchConfig)
             f"a prompt of {count} tokens and {new_tokens} new ones do not fit the model's context of "
             f"{model.context} tokens; shorten it, leave it out, or lower --max-new-tokens"
         )
+    # The last new token is not fed.
+    check_cache_switch(model.decoder, len(rendered.ids), config.max_new_tokens - 1, "new tokens that are fed")
     return list(rendered.ids)
+
+
+def check_cache_switch(decoder: Decoder, prompt_tokens: int, following: int, what: str) -> None:
+    """Makes sure that what follows a prompt does not cross a length at which the model's own code drops its cache.
+
+    Args:
+        decoder: the model.
+        prompt_tokens: length of the prompt.
+        following: tokens that are fed after it.
+        what: name of those, for the message.
+
+    Raises:
+        InputError: if it does.
+    """
+    length = decoder.cache_switch
+    if length is not None and prompt_tokens <= length < prompt_tokens + following:
+        raise InputError(
+            f"a prompt of {prompt_tokens} tokens and {following} {what} cross {length} tokens, where "
+            f"{type(decoder.model).__name__} drops its cache and computes every key and value again, under longrope "
+            "with other factors (original_max_position_embeddings): that is not supported; shorten the prompt or lower "
+            f"--max-new-tokens to stay within {length} tokens, or use prompts of more than {length}"
+        )
 
 
 @torch.inference_mode()

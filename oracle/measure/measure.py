@@ -18,7 +18,7 @@ from oracle.measure.tables import FOLDER, TABLES, VERSION
 from oracle.measure.throughput import measure_throughput, steps
 from oracle.models import LanguageModel
 from oracle.pipeline.prompts import rendered_anew
-from oracle.pipeline.reload import SearchedSequence, model_of, searched_sequences, spread
+from oracle.pipeline.reload import SearchedSequence, model_of, require_same_decoding, searched_sequences, spread
 from oracle.store import Run
 from oracle.store.derived import DerivedTables, key_of, origin_of
 from oracle.store.hidden import HiddenStore
@@ -144,6 +144,7 @@ def measure_run(
             if line := rendered_anew(run):
                 note(watch, line)
             engine = Engine(model, SearchConfig.from_dict(run.manifest["config"]), store)
+            require_same_decoding(engine, run.manifest)
             for name in missing:
                 table = _measured(name, engine, originals, sizes, run, watch)
                 tables = _tables(run, name, originals, sizes, model.machine)

@@ -51,7 +51,7 @@ def _of_one(engine: Engine, original: SearchedSequence, budgets: Seq[int]) -> pa
     full_TD = predicting(whole, units, from_prompt=from_prompt)
     if not len(full_TD):
         return SIMILARITY.empty_table()
-    full_tokens_T = best_tokens(engine, full_TD)
+    full_tokens_T = best_tokens(engine, original, full_TD, from_prompt=from_prompt)
     tables = []
     for budget in budgets:
         skipped = states_of(engine, original, unified(units, budget))
@@ -60,6 +60,7 @@ def _of_one(engine: Engine, original: SearchedSequence, budgets: Seq[int]) -> pa
             ("exit", predicting(whole, budget, from_prompt=from_prompt)),
         ):
             cosine_T, error_T = _compare(engine, hidden_TD, full_TD)
+            tokens_T = best_tokens(engine, original, hidden_TD, from_prompt=from_prompt)
             columns = {
                 "sequence": [original.sequence.id] * len(full_TD),
                 "kind": [kind] * len(full_TD),
@@ -67,7 +68,7 @@ def _of_one(engine: Engine, original: SearchedSequence, budgets: Seq[int]) -> pa
                 "token": np.arange(len(full_TD)) + (not from_prompt),
                 "cosine": cosine_T.cpu().numpy(),
                 "relative_error": error_T.cpu().numpy(),
-                "same_token": (best_tokens(engine, hidden_TD) == full_tokens_T).cpu().numpy(),
+                "same_token": (tokens_T == full_tokens_T).cpu().numpy(),
             }
             tables.append(pa.table(columns, schema=SIMILARITY))
     return pa.concat_tables(tables)

@@ -33,7 +33,13 @@ def predicting(states: States, depth: int, *, from_prompt: bool) -> Tensor:
     return torch.cat([states.prompt.after(depth)[-1:], generated_TD]) if from_prompt else generated_TD
 
 
-def best_tokens(engine: Engine, hidden_TD: Tensor) -> Tensor:
-    """The likeliest token after each state (T)."""
-    finish = engine.model.decoder.finish
-    return torch.cat([finish(some_TD[:, None])[:, 0].argmax(-1) for some_TD in hidden_TD.split(HEAD_ROWS)])
+def best_tokens(engine: Engine, original: SearchedSequence, hidden_TD: Tensor, *, from_prompt: bool) -> Tensor:
+    """The token that greedy decoding chooses after each of the states of `predicting` (T)."""
+    finish, first = engine.model.decoder.finish, 0 if from_prompt else 1
+    prompt_T = torch.tensor(engine.encode(original.sequence.prompt), device=hidden_TD.device)
+    return torch.cat(
+        [
+            engine.best_tokens(finish(some_TD[:, None])[:, 0], prompt_T, original.tokens, first + HEAD_ROWS * piece)
+            for piece, some_TD in enumerate(hidden_TD.split(HEAD_ROWS))
+        ]
+    )

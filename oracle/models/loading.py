@@ -25,6 +25,7 @@ from oracle.errors import ForeignError, InputError, door
 from oracle.metrics.rouge import words
 from oracle.models.decoder import Decoder
 from oracle.models.embedded import embedded_folder
+from oracle.models.generation import GenerationSettings
 from oracle.models.introspection import config_context, context_of
 from oracle.utils.devices import AUTO
 from oracle.utils.hub import quick_hub
@@ -73,10 +74,13 @@ class LanguageModel:
 
     @cached_property
     def stop(self) -> frozenset[int]:
-        """Token ids that end an output."""
-        named = [self.network.generation_config.eos_token_id, self.tokenizer.eos_token_id]
-        ids = [item for entry in named for item in (entry if isinstance(entry, list) else [entry])]
-        return frozenset(item for item in ids if item is not None)
+        """Token ids that end an output: the `generation_config`'s, or the tokenizer's if that has none."""
+        return self.generation.end_tokens
+
+    @property
+    def generation(self) -> GenerationSettings:
+        """What the model's `generation_config` asks of greedy decoding."""
+        return GenerationSettings.of(self.network, self.tokenizer)
 
     @cached_property
     def fingerprint(self) -> str:

@@ -27,6 +27,8 @@ SHARED = (
     "chat_template",
     "system",
     "template_args",
+    "stop",
+    "generation_config",
     "paths",
     "metrics",
     "extract",
@@ -104,6 +106,10 @@ class KnownOutcomes:
             self._require("data", mine["data"]["hash"], manifest["data"]["hash"])
         for name in SHARED:
             self._require(name.replace("_", " "), getattr(stored, name), getattr(theirs, name))
+        if "generation" in mine:
+            for name in ("honoured", "end_tokens"):
+                kind = f"generation settings ({name.replace('_', ' ')})"
+                self._require(kind, mine["generation"][name], manifest["generation"][name])
         if lacking := [name for name in theirs.quality_columns if name not in self.evaluations.columns]:
             raise InputError(
                 f"'{self.run.folder}' has no values of {lacking[0]}, which this search needs; start a new run"

@@ -138,12 +138,15 @@ class _Session:
         """Searches the outstanding sequences, then summarises and verifies."""
         for line in setup.data.lines():
             note(self._watch, f"Data: {line}")
-        note(self._watch, setup.model.headline())
+        for line in [setup.model.headline(), *setup.engine.remarks()]:
+            note(self._watch, line)
         for line in setup.prompts.notes:
             note(self._watch, line)
             writer.log.warning("prompts", note=line)
         model_mib = psutil.Process().memory_info().rss / MIB
         about = {"versions": versions(), "machine": setup.model.machine.to_dict()}
+        if remarks := setup.engine.remarks():
+            writer.log.info("generation", remarks=remarks)
         writer.log.info("began", process=os.getpid(), ended=len(scheduler.ended), **about)
         executor = create_executor(self._workers, setup.engine, scheduler.config, scheduler.space)
         search_began = time.monotonic()

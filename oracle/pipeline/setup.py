@@ -12,12 +12,14 @@ from oracle.config import SearchConfig
 from oracle.costs import Costs
 from oracle.costs.resolve import search_costs
 from oracle.engine import Engine
+from oracle.engine.prompts import check_cache_switch
 from oracle.errors import InputError
 from oracle.executors import Item
 from oracle.metrics import get_metric
 from oracle.models import LanguageModel, load_model
 from oracle.pipeline.data import read_sequences
 from oracle.pipeline.prompts import FixedPrompts, fix_prompts, prompt_ids
+from oracle.pipeline.reload import require_same_decoding
 from oracle.pipeline.resume import FREE_TO_CHANGE, KnownOutcomes
 from oracle.search import Space
 from oracle.sequences import LoadedData, check_sequences, data_hash
@@ -90,6 +92,8 @@ class Setup:
             _require_same("model", model.describe()["fingerprint"], expected["model"]["fingerprint"])
         config = replace(config, dtype=model.machine.dtype)
         engine = Engine(model, config, store)
+        if expected:
+            require_same_decoding(engine, expected)
         prompts = fix_prompts(engine, sequences, earlier, same=same)
         lengths = [len(prompt_ids(sequence)) for sequence in prompts.sequences]
         costs = search_costs(config, model, lengths, expected=expected)
@@ -139,6 +143,7 @@ class Setup:
             },
             "prompts": dict(self.prompts.manifest),
             "rounding": self.engine.rounding(),
+            "generation": self.engine.generation(),
             "versions": versions(),
             "commit": git_commit(),
             "seed": self.config.seed,
@@ -206,6 +211,11 @@ def _check_continuations(
             count = len(model.tokenizer(text, add_special_tokens=False)["input_ids"])
             if not count:
                 raise InputError(f"sequence '{sequence.id}': a {kind} of at least one token is required; remove it")
+            if config.scope == "decode":
+                try:
+                    check_cache_switch(model.decoder, length, count - 1, f"tokens of a {kind}")
+                except InputError as error:
+                    raise InputError(f"sequence '{sequence.id}': {error}") from error
             if model.context is not None and length + count > model.context:
                 raise InputError(
                     f"sequence '{sequence.id}': a prompt of {length} tokens and a {kind} of {count} do not fit the "

@@ -38,7 +38,10 @@ def generated(fed: Fed, count: int) -> NDArray[np.bool_]:
 
 
 def features(logits_XV: Tensor) -> Tensor:
-    """Confidence features: difference of the two highest probabilities, the highest, entropy in nats (X Y)."""
+    """Confidence features: difference of the two highest probabilities, the highest, entropy in nats (X Y).
+
+    By the model's own probabilities, before any processor of `generation_config`.
+    """
     log_XV = logits_XV.float().log_softmax(-1)
     best_X2 = log_XV.topk(2, dim=-1).values.exp()
     entropy_X = -(log_XV.exp() * log_XV).sum(-1)
@@ -186,12 +189,15 @@ class AdaInfer(_EarlyExitController):
         decoder = self.engine.model.decoder
         fed = example.tokens[:-1] or example.tokens
         states = self.engine.hidden.states(example.prompt.state, fed, every).generated.every()
-        final_T = decoder.finish(states[-1][:, None])[:, 0].argmax(-1)
+        prompt_T = example.prompt.state.tokens
+        # The state of token t predicts token t + 1.
+        final_T = self.engine.best_tokens(decoder.finish(states[-1][:, None])[:, 0], prompt_T, example.tokens, 1)
         found, labels = [], []
         for check in self.checks:
             logits_TV = decoder.finish(states[check][:, None])[:, 0]
             found.append(features(logits_TV)[:, :2].double().cpu().numpy())
-            labels.append((logits_TV.argmax(-1) == final_T).cpu().numpy())
+            found_T = self.engine.best_tokens(logits_TV, prompt_T, example.tokens, 1)
+            labels.append((found_T == final_T).cpu().numpy())
         return np.concatenate(found), np.concatenate(labels)
 
     def leaves(self, features_XY: Tensor) -> Tensor:

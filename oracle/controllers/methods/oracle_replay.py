@@ -12,7 +12,7 @@ from oracle.engine import Engine
 from oracle.errors import InputError
 from oracle.models import LanguageModel
 from oracle.pipeline.prompts import rendered_anew
-from oracle.pipeline.reload import model_of
+from oracle.pipeline.reload import model_of, require_same_decoding
 from oracle.store import Run
 from oracle.store.schema import sequence_of
 from oracle.types import Allocation, Sequence
@@ -75,6 +75,7 @@ class OracleController(SequenceController):
         engine = Engine(model_of(run, model, trust_remote_code=trust_remote_code), config)
         if line := rendered_anew(run):
             warnings.warn(line, stacklevel=2)
+        require_same_decoding(engine, run.manifest)
         return cls.of(run, engine, policy=policy)
 
     @classmethod
