@@ -36,7 +36,7 @@ def predicting(states: States, depth: int, *, from_prompt: bool) -> Tensor:
 def best_tokens(engine: Engine, original: SearchedSequence, hidden_TD: Tensor, *, from_prompt: bool) -> Tensor:
     """The token that greedy decoding chooses after each of the states of `predicting` (T)."""
     finish, first = engine.model.decoder.finish, 0 if from_prompt else 1
-    prompt_T = torch.tensor(engine.encode(original.sequence.prompt), device=hidden_TD.device)
+    prompt_T = torch.tensor(engine.encode(original.sequence), device=hidden_TD.device)
     return torch.cat(
         [
             engine.best_tokens(finish(some_TD[:, None])[:, 0], prompt_T, original.tokens, first + HEAD_ROWS * piece)

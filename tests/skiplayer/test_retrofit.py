@@ -73,7 +73,7 @@ def test_routers_are_saved_and_belong_to_their_model(tiny_model, gate, tmp_path)
     with pytest.raises(InputError, match="were trained for a model of fingerprint"):
         RoutedGate.load(path, other)
     path.write_bytes(b"nothing")
-    with pytest.raises(InputError, match="holds no routers"):
+    with pytest.raises(InputError, match="not a readable tensor file"):
         RoutedGate.load(path, tiny_model)
 
 
