@@ -5,6 +5,9 @@ from contextlib import contextmanager
 
 __all__ = ["ForeignError", "InputError", "Interrupted", "door", "reason_of"]
 
+LONGEST = 300
+"""Characters of a foreign exception's message in one of our own."""
+
 
 class InputError(ValueError):
     """Bad input: the message says in one line what was required, what was received, and what to do.
@@ -41,7 +44,7 @@ def door(step: str, remedy: str) -> Iterator[None]:
 
 
 def reason_of(error: BaseException) -> str:
-    """The first line of an exception's message, with its type where the message alone says little."""
-    lines = str(error).strip().splitlines()
-    first = lines[0].strip().rstrip(".:;") if lines else ""
-    return f"{type(error).__name__}: {first}" if first else type(error).__name__
+    """An exception on one line: its type, its message cut to `LONGEST` characters, and the line it names, if any."""
+    line = getattr(error, "lineno", None)
+    message = f"{' '.join(str(error).split()):.{LONGEST}}"
+    return f"{type(error).__name__}: {message}{f', line {line}' if line else ''}".removesuffix(": ")

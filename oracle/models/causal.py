@@ -10,7 +10,7 @@ from oracle.models.rounding import COARSE
 __all__ = ["is_causal", "rows_interact"]
 
 MIXED = 1e-3
-"""Change of a logit, over the largest one, above which it is not rounding where experts regroup their rows."""
+"""Change of a logit, over the largest one, above which it is not rounding where bits cannot be compared."""
 
 
 @torch.inference_mode()
@@ -40,8 +40,8 @@ def rows_interact(model: PreTrainedModel, tokens_RT: Tensor, *, chooses: bool) -
     """Whether logits of a row depend on the other rows of its batch by more than rounding.
 
     Per row, replaces all other rows and compares, bit for bit: both passes have the same shapes, so independent rows
-    round identically. Experts regroup their rows with the content; there differences within rounding are allowed, and
-    nothing is tested in a dtype so coarse that rounding flips their choice.
+    round identically. Differences within rounding are allowed where a repeated pass gives other bits, and where experts
+    regroup their rows with the content; in a dtype so coarse that rounding flips their choice nothing is tested.
     Examples of dependence: 8-bit matrices with outlier columns, experts of limited capacity.
 
     Args:
@@ -52,7 +52,8 @@ def rows_interact(model: PreTrainedModel, tokens_RT: Tensor, *, chooses: bool) -
     if chooses and torch.finfo(next(model.parameters()).dtype).eps > COARSE:
         return False  # rounding flips choices of experts there, which `Rounding.jumps` accounts for
     logits_RTV = model(input_ids=tokens_RT, use_cache=False).logits.float()
-    allowed = MIXED * float(logits_RTV.abs().max()) if chooses else 0.0
+    repeats = torch.equal(model(input_ids=tokens_RT, use_cache=False).logits.float(), logits_RTV)
+    allowed = MIXED * float(logits_RTV.abs().max()) if chooses or not repeats else 0.0
     for row in range(len(tokens_RT)):
         others_RT = tokens_RT.flip(1).roll(1, dims=0)
         others_RT[row] = tokens_RT[row]

@@ -21,6 +21,7 @@ __all__ = [
     "find_layers",
     "has_cache_index",
     "index_names",
+    "path_of_layers",
     "refuse_running_states",
 ]
 
@@ -63,19 +64,26 @@ def find_layers(model: PreTrainedModel) -> tuple[nn.Module, str]:
     Raises:
         InputError: if the model is not decoder-only or has no such list.
     """
+    owner, _, name = path_of_layers(model).rpartition(".")
+    return model.get_submodule(owner), name
+
+
+def path_of_layers(model: PreTrainedModel) -> str:
+    """Path of the list of decoder layers in a model, such as `model.layers`; see `find_layers`.
+
+    Found by one forward pass, then kept with the model and its copies.
+    """
     if model.config.is_encoder_decoder:
         raise InputError(
             f"a decoder-only model is required, but {type(model).__name__} is an encoder-decoder; "
             "choose a causal language model"
         )
-    path = model.__dict__.get(LAYERS_PATH)
-    if path is None:
-        path = model.__dict__[LAYERS_PATH] = _path_of_layers(model)
-    owner, _, name = path.rpartition(".")
-    return model.get_submodule(owner), name
+    if LAYERS_PATH not in model.__dict__:
+        model.__dict__[LAYERS_PATH] = _chained_list(model)
+    return str(model.__dict__[LAYERS_PATH])
 
 
-def _path_of_layers(model: PreTrainedModel) -> str:
+def _chained_list(model: PreTrainedModel) -> str:
     """Path of the outermost list whose elements one forward pass chains."""
     lists = {
         path: module for path, module in model.named_modules() if isinstance(module, nn.ModuleList) and len(module)
