@@ -1,6 +1,13 @@
-"""The exceptions of the package: bad input, and a requested stop."""
+"""The exceptions of the package, and the door at which those of foreign code become one line."""
 
-__all__ = ["InputError", "Interrupted"]
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+__all__ = ["InputError", "Interrupted", "StepError", "door", "reason"]
+
+MAX_REASON = 300
+"""Maximum number of characters of a foreign message that are quoted."""
 
 
 class InputError(ValueError):
@@ -10,5 +17,44 @@ class InputError(ValueError):
     """
 
 
+class StepError(InputError):
+    """A step that runs foreign code (a model, a tokenizer, a template) failed; `__cause__` is the original exception.
+
+    Args:
+        message: one line that names the step, the model and the remedy.
+        log: file that already holds the traceback; None if there is none yet.
+    """
+
+    def __init__(self, message: str, *, log: Path | None = None) -> None:
+        super().__init__(message)
+        self.log = log
+
+
 class Interrupted(Exception):  # noqa: N818 - a requested stop, not an error
     """A search stopped on request; its outcomes are written and it can be resumed. The message is the run folder."""
+
+
+@contextmanager
+def door(step: str, remedy: str) -> Iterator[None]:
+    """Context in which any exception of foreign code becomes a `StepError`.
+
+    Args:
+        step: what was attempted, with the name of the model, such as "loading the tokenizer of 'x'".
+        remedy: what the user can do.
+
+    Raises:
+        StepError: `step` failed; with the original exception as its cause.
+    """
+    try:
+        yield
+    except (InputError, Interrupted):
+        raise
+    except Exception as error:
+        raise StepError(f"{step} failed ({reason(error)}); {remedy}") from error
+
+
+def reason(error: BaseException) -> str:
+    """Type and message of an exception on one line, cut to 300 characters."""
+    text = " ".join(str(error).split()).rstrip(".")
+    cut = text if len(text) <= MAX_REASON else f"{text[:MAX_REASON]}..."
+    return f"{type(error).__name__}: {cut}" if cut else type(error).__name__

@@ -196,9 +196,11 @@ def _add_drawing(run: Any) -> None:
 
 def _run_demo(arguments: argparse.Namespace) -> None:
     from oracle.config import SearchConfig
-    from oracle.pipeline.run import run_search
 
     config = SearchConfig(limit=DEMO_SEQUENCES, **_given(arguments, SearchConfig()))
+
+    from oracle.pipeline.run import run_search
+
     out = arguments.out or _new_folder(Path("runs") / "demo")
     _show(arguments, lambda **how: run_search(config, out, **how))
 
@@ -206,21 +208,27 @@ def _run_demo(arguments: argparse.Namespace) -> None:
 def _run_search(arguments: argparse.Namespace) -> None:
     from oracle.config import SearchConfig
     from oracle.errors import InputError
-    from oracle.executors import Workers
-    from oracle.pipeline.run import resume_search, run_search
+    from oracle.search import get_strategy
     from oracle.store import Run
 
-    workers = Workers(kind=arguments.executor, count=arguments.workers, address=arguments.address)
     if arguments.resume and arguments.prior:
         raise InputError("--resume continues a run and --from starts another one: give only one of them")
     base = SearchConfig()
     if earlier := arguments.resume or arguments.prior:
         base = SearchConfig.from_dict(Run.open(earlier).manifest["config"])
     given = _given(arguments, base)
+    config = replace(base, **given)
+    get_strategy(config.strategy)
+
+    # What needs torch comes last, so that a misspelled setting is refused at once.
+    from oracle.executors import Workers
+    from oracle.pipeline.run import resume_search, run_search
+
+    workers = Workers(kind=arguments.executor, count=arguments.workers, address=arguments.address)
     if arguments.resume:
         _show(arguments, lambda **how: resume_search(arguments.resume, settings=given, workers=workers, **how))
         return
-    config, out = replace(base, **given), arguments.out or _new_folder(Path("runs") / "search")
+    out = arguments.out or _new_folder(Path("runs") / "search")
     _show(arguments, lambda **how: run_search(config, out, prior=arguments.prior, workers=workers, **how))
 
 

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from oracle.costs.costs import Conditions
 from oracle.errors import InputError
 from oracle.models import Decoder, LanguageModel
-from oracle.models.introspection import find_layers, has_cache_index
+from oracle.models.introspection import attention_children, find_layers
 from oracle.models.layer_call import Part
 
 __all__ = ["Experts", "Kind", "attention_of", "decoder_layers", "kinds", "multiplied", "provenance", "shapes"]
@@ -60,7 +60,7 @@ def decoder_layers(decoder: Decoder) -> tuple[nn.Module, nn.ModuleList]:
 
 def attention_of(layer: nn.Module) -> dict[str, nn.Module]:
     """The children that make up a layer's attention: those that know their place in the cache."""
-    return {name: child for name, child in layer.named_children() if has_cache_index(child)}
+    return {name: layer.get_submodule(name) for name in attention_children(layer)}
 
 
 def multiplied(module: nn.Module, experts: Experts | None) -> int:

@@ -22,8 +22,8 @@ from oracle.engine.reference import Difference, first_difference, plain_generate
 from oracle.engine.same_output import Refuter, Verdict
 from oracle.engine.schedule import Mask, Schedule, Units
 from oracle.engine.score import log_likelihoods
-from oracle.engine.tie_break import run_alone, same_as_plain
-from oracle.errors import InputError
+from oracle.engine.tie_break import alone_logits, run_alone, same_as_plain
+from oracle.errors import InputError, door
 from oracle.metrics import Bound
 from oracle.models.loading import LanguageModel
 from oracle.store.hidden import HiddenStore
@@ -33,6 +33,11 @@ __all__ = ["Engine", "Request"]
 
 COMPARED = 4
 """Tokens of plain generation that are compared, bit for bit, before near-ties are settled without it."""
+
+TRIAL_PROMPT = (1, 2)
+
+TRIAL_ROUNDING = 100
+"""Largest difference of logits between the engine and the cut model at loading, in units of the measured rounding."""
 
 Request = tuple[PromptState, Allocation]
 """One output to generate: a prompt and the units that run."""
@@ -70,6 +75,41 @@ class Engine:
         self._decoding, self._scoring = Backoff("decoding", self.notes), Backoff("scoring", self.notes)
         # Caches that drop what a window hides make passes of other shapes than ours.
         self._alone_is_plain: bool | None = False if model.decoder.positions.windowed else None
+        self._try_cut_model()
+
+    @no_backoff()
+    def _try_cut_model(self) -> None:
+        """Runs the cut model that verifies, once per model, scope and unit, on one mask.
+
+        Raises:
+            InputError: if it cannot be built or run, or its logits are not those of the engine.
+        """
+        trial = (self.config.scope, self.config.unit)
+        if trial in self.model.decoder.tried:
+            return
+        units = range(self.units.count)
+        mask = tuple((units[1::2] if self.config.unit == "layer" else units[3:]) or units)
+        schedule, name = self.units.steps([mask]), type(self.model.network).__name__
+        with door(
+            f"plain generation by {name} cut to some of its layers, which verifies results",
+            "choose another model: this one's code does not run without all of its layers",
+        ):
+            for first in range(3):
+                prompt = prompt_pass(self.model.decoder, [first, *TRIAL_PROMPT])
+                tokens, plain_TV = self._plain_logits((prompt, mask), COMPARED)
+                if len(tokens) > 1:  # the first token may be the full model's
+                    break
+            found_TV = alone_logits(self.model.decoder, prompt, schedule, tokens, shared_prompt=self.shared_prompt).to(
+                plain_TV.dtype
+            )
+            off = float((found_TV - plain_TV).abs().max())
+        if not off <= TRIAL_ROUNDING * self.model.decoder.rounding.logits:
+            raise InputError(
+                f"{name} cut to the {self.config.unit}s {mask} gives other logits in plain generation than layer by "
+                f"layer (by {off:.2g}, rounding {self.model.decoder.rounding.logits:.2g}): its layers compute with their own "
+                "number or share states, so results could not be verified; choose another model"
+            )
+        self.model.decoder.tried.add(trial)
 
     def rounding(self) -> dict[str, Any]:
         """The measured rounding and the near-tie rule that is in force, for a manifest."""
@@ -184,14 +224,18 @@ class Engine:
         longest = max(prompt.length for prompt, _ in requests)
         read = 1 if self.shared_prompt else longest
         slots, costs = 0 if by_reference else longest, schedule.runs_NE.sum(1)
-        rows = min(self.config.batch_rows, footprint.rows(costs, slots + self.config.max_new_tokens, read))
+        rows = min(self._most_rows, footprint.rows(costs, slots + self.config.max_new_tokens, read))
         if rows >= len(requests):
             return rows
         # Rows that join late begin where the others stand: their caches have room for two outputs.
         slots += 2 * self.config.max_new_tokens
         if footprint.row(int(costs.max()), slots, read) > footprint.limit:
             return 1  # one after the other: nobody joins late
-        return min(self.config.batch_rows, footprint.rows(costs, slots, read))
+        return min(self._most_rows, footprint.rows(costs, slots, read))
+
+    @property
+    def _most_rows(self) -> int:
+        return 1 if self.model.decoder.rounding.interact else self.config.batch_rows
 
     @no_backoff()
     def alone(self, prompt: PromptState, allocation: Allocation) -> tuple[int, ...]:
@@ -226,6 +270,8 @@ class Engine:
             self.units.check(allocation, rising=self.shared_prompt)
         schedule = self.units.steps(allocations)
         count, piece, head_rows = self._remaining([prompt]).pieces(self._fed(prompt, len(continuation)))
+        if self.model.decoder.rounding.interact:
+            count = piece = 1
 
         def score(rows: NDArray[np.int64]) -> tuple[list[float], int]:
             return log_likelihoods(
@@ -295,7 +341,7 @@ class Engine:
     def _gated_rows(self, prompts: Seq[PromptState], new_tokens: int) -> int:
         slots = max(prompt.length for prompt in prompts) + new_tokens
         rows = self._remaining(prompts).rows([self.model.layers] * len(prompts), slots, slots)
-        return min(self.config.batch_rows, rows) if self.model.decoder.positions.mix else 1
+        return min(self._most_rows, rows) if self.model.decoder.positions.mix else 1
 
     def reproduces(self, prompt: PromptState, runs_NU: Mask, tokens: Seq[int]) -> Iterator[tuple[slice, list[bool]]]:
         """Which allocations give exactly this output, piece by piece; nothing is decoded.
@@ -305,6 +351,11 @@ class Engine:
             runs_NU: skip masks as booleans (N units). Neighbours share most if the rows are in lexicographic order.
             tokens: the output, with its stop token or at the token limit.
         """
+        most = self.model.decoder.one_pass
+        if most is not None and prompt.length + len(tokens) > most:
+            for row, runs_U in enumerate(runs_NU):  # one pass over all tokens is not what generation computes
+                yield slice(row, row + 1), [self._settle(prompt, runs_U, tokens, Verdict.TIE)]
+            return
         count, piece, head_rows = self._remaining([prompt]).pieces(self._fed(prompt, 2))
         refuter = Refuter(
             self.model.decoder,

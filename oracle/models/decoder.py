@@ -21,6 +21,7 @@ from transformers import PreTrainedModel
 from oracle.errors import InputError
 from oracle.models.attention import attending
 from oracle.models.causal import is_causal
+from oracle.models.context import forget_lengths
 from oracle.models.introspection import ExpertChoices, Positions, find_layers, refuse_running_states
 from oracle.models.kv_cache import PassCache, RowCache
 from oracle.models.layer_call import Call, Part
@@ -59,6 +60,7 @@ class Decoder:
         plain_head: whether the logits are exactly the head applied to `normed` hidden states.
         positions: constraints of the model's attention on positions.
         rounding: largest change of logits between equivalent computations, measured on this machine.
+        tried: scopes and units in which the cut model that verifies results has been run; see `oracle.engine.Engine`.
 
     Raises:
         InputError: if the model is not decoder-only.
@@ -66,17 +68,24 @@ class Decoder:
 
     def __init__(self, model: PreTrainedModel) -> None:
         self.model = model
+        forget_lengths(model)
         self._owner, self._name = find_layers(model)
         self._layers: nn.ModuleList = getattr(self._owner, self._name)
         self._stubs = [Stub(layer) for layer in self._layers]
         self._stub_list = nn.ModuleList(self._stubs)
         self.positions = Positions.of(model)
+        self.tried: set[tuple[str, str]] = set()
         self._probe()
 
     @property
     def layers(self) -> int:
         """L, the number of decoder layers."""
         return len(self._layers)
+
+    @property
+    def one_pass(self) -> int | None:
+        """Longest input of which one pass gives what passes token by token give; None if unlimited."""
+        return 0 if self.rounding.interact else self.positions.one_pass
 
     @property
     def device(self) -> torch.device:

@@ -1,52 +1,182 @@
 """Locates a model's decoder layers and detects layer kinds that cannot be skipped."""
 
 from collections.abc import Mapping
+from collections.abc import Sequence as Seq
 from dataclasses import dataclass
-from typing import Any, Self
+from functools import partial
+from itertools import pairwise
+from typing import Any, NamedTuple, Self
+from weakref import WeakKeyDictionary
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from transformers import PreTrainedModel
 
-from oracle.errors import InputError
+from oracle.errors import InputError, door
+from oracle.models.context import context_length, rope_kinds, unscaled_length
+from oracle.models.layer_stubs import tensors
 
-__all__ = ["INDICES", "ExpertChoices", "Positions", "find_layers", "has_cache_index", "refuse_running_states"]
+__all__ = [
+    "ExpertChoices",
+    "Positions",
+    "attention_children",
+    "find_layers",
+    "index_names",
+    "refuse_running_states",
+]
 
-INDICES = ("layer_idx", "layer_id")
-"""Attributes in which attention modules store their cache index."""
+INDICES = frozenset({"layer_idx", "layer_id"})
+"""Attributes in which the library's attention modules store their cache index."""
+
+_found: WeakKeyDictionary[nn.Module, str] = WeakKeyDictionary()
+"""Model -> path of its list of decoder layers."""
+
+_names: WeakKeyDictionary[nn.Module, frozenset[str]] = WeakKeyDictionary()
+"""Decoder layer -> names of the attributes that hold its cache index."""
 
 
-def has_cache_index(module: nn.Module) -> bool:
-    """Whether a module contains attention, detected by its cache index."""
-    return any(hasattr(inner, index) for inner in module.modules() for index in INDICES)
+def index_names(layer: nn.Module) -> frozenset[str]:
+    """Names of the attributes in which the modules of a decoder layer store their cache index."""
+    return _names.get(layer, INDICES)
+
+
+def attention_children(layer: nn.Module) -> list[str]:
+    """Names of the children that form a layer's attention: those that know their place in the cache."""
+    names = index_names(layer)
+    return [
+        child_name
+        for child_name, child in layer.named_children()
+        if any(hasattr(inner, name) for inner in child.modules() for name in names)
+    ]
+
+
+def _index_names(layers: Seq[nn.Module]) -> frozenset[str]:
+    """The library's names, and every attribute that numbers the layers: in each of them, all its values are the place.
+
+    With fewer than two layers nothing can be told from values.
+    """
+
+    def numbers(layer: nn.Module, place: int) -> set[str]:
+        values: dict[str, set[int]] = {}
+        for module in layer.modules():
+            for name, value in vars(module).items():
+                if type(value) is int:
+                    values.setdefault(name, set()).add(value)
+        return {name for name, found in values.items() if found == {place}}
+
+    if len(layers) < 2:
+        return INDICES
+    return INDICES.union(set.intersection(*(numbers(layer, place) for place, layer in enumerate(layers))))
 
 
 def find_layers(model: PreTrainedModel) -> tuple[nn.Module, str]:
     """Returns the module that holds the list of decoder layers, and the list's attribute name.
 
+    The list is the one whose members the model's own forward runs one after the other, each on the result of the one
+    before, from the embeddings to the final norm. Observed in one pass, once per model.
+
     Raises:
-        InputError: if the model is not decoder-only or has no such list.
+        InputError: if the model is not decoder-only, cannot be run on token ids, or has no such list.
     """
-    config = model.config.get_text_config()
-    if model.config.is_encoder_decoder:
+    path = _found.get(model)
+    if path is None:
+        path = _found[model] = _observe(model)
+        layers = list(model.get_submodule(path).children())
+        names = _index_names(layers)
+        for layer in layers:
+            _names[layer] = names
+    parent, _, name = path.rpartition(".")
+    return model.get_submodule(parent), name
+
+
+def _observe(model: PreTrainedModel) -> str:
+    """Path of the list of decoder layers."""
+    kind = type(model).__name__
+    if getattr(model.config, "is_encoder_decoder", False):
         raise InputError(
-            f"a decoder-only model is required, but {type(model).__name__} is an encoder-decoder; "
-            "choose a causal language model"
+            f"a decoder-only model is required, but {kind} is an encoder-decoder; choose a causal language model"
         )
-    count = getattr(config, "num_hidden_layers", None)
-    lists = [
-        (module, name)
-        for module in model.modules()
-        for name, child in module.named_children()
-        if isinstance(child, nn.ModuleList) and len(child) == count
-    ]
-    if not lists:
-        raise InputError(
-            f"a decoder-only model of the transformers library is required, but {type(model).__name__} has no list "
-            f"of {count} decoder layers; choose another model"
-        )
-    return lists[0]
+    lists = {path: part for path, part in model.named_modules() if isinstance(part, nn.ModuleList) and len(part)}
+    calls = _calls(model, lists)
+    chains = [path for path, its in calls.items() if _is_chain(its, len(lists[path]))]
+    if len(chains) > 1:
+        # An embedding or a router may be a list as well; decoder layers know their place in the cache.
+        chains = [path for path in chains if any(_has_index(layer) for layer in lists[path])]
+    if len(chains) == 1:
+        return chains[0]
+    several = [path for path, its in calls.items() if len({call.member for call in its}) < len(its)]
+    why = (
+        f"its forward runs the members of '{several[0]}' more than once"
+        if several
+        else f"its forward runs several lists of them ({', '.join(chains)})"
+        if chains
+        else "its forward runs no list of modules one after the other"
+    )
+    raise InputError(
+        f"a decoder-only model of the transformers library with one list of decoder layers is required, but {kind} "
+        f"has none: {why}; choose another model"
+    )
+
+
+def _has_index(layer: nn.Module) -> bool:
+    return any(hasattr(module, name) for module in layer.modules() for name in INDICES)
+
+
+class _Run(NamedTuple):
+    """One call of a member of a list: the member, what came in, and what came out."""
+
+    member: int
+    given: Tensor | None
+    result: Tensor | None
+
+
+def _calls(model: PreTrainedModel, lists: Mapping[str, nn.ModuleList]) -> dict[str, list[_Run]]:
+    """The calls of the members of each list during one pass, in order; calls inside of members are left out."""
+    calls: dict[str, list[_Run]] = {}
+    depth = 0
+
+    def enter(*args: Any) -> None:
+        nonlocal depth
+        depth += 1
+
+    def leave(path: str, member: int, module: nn.Module, args: Any, kwargs: Any, output: Any) -> None:
+        nonlocal depth
+        depth -= 1
+        if not depth:
+            given, result = (next(tensors(part), None) for part in ((*args, *kwargs.values()), output))
+            calls.setdefault(path, []).append(_Run(member, given, result))
+
+    handles = []
+    for path, members in lists.items():
+        for place, member in enumerate(members):
+            handles.append(member.register_forward_pre_hook(enter))
+            handles.append(member.register_forward_hook(partial(leave, path, place), with_kwargs=True))
+    tokens_RT = torch.tensor([[0, 1, 2]], device=model.device)
+    try:
+        with (
+            torch.inference_mode(),
+            door(f"a pass of {type(model).__name__} over three tokens", "choose a causal language model of text"),
+        ):
+            model(input_ids=tokens_RT, use_cache=False)
+    finally:
+        for handle in handles:
+            handle.remove()
+    return calls
+
+
+def _is_chain(calls: Seq[_Run], members: int) -> bool:
+    """Whether every member ran once, in order, on the very result of the one before."""
+    if [call.member for call in calls] != list(range(members)):
+        return False
+    return all(
+        before.result is not None and after.given is not None and _same(before.result, after.given)
+        for before, after in pairwise(calls)
+    )
+
+
+def _same(a: Tensor, b: Tensor) -> bool:
+    return a is b or (a.shape == b.shape and torch.equal(a, b.to(a.device)))
 
 
 def refuse_running_states(model: PreTrainedModel) -> None:
@@ -73,26 +203,27 @@ class Positions:
         last: largest supported position; None if unlimited.
         windowed: whether any layer attends to a window of recent slots only; then a row's slots must have no gaps.
         mix: whether rows at different positions may share a batch; some rotary embeddings depend on the largest one.
+        one_pass: longest input of which one pass gives what passes token by token give; None if unlimited. Beyond it,
+            such rotary embeddings turn all tokens of a pass by the frequencies of the last.
     """
 
     last: int | None
     windowed: bool
     mix: bool
+    one_pass: int | None
 
     @classmethod
     def of(cls, model: PreTrainedModel) -> Self:
         """Reads the constraints from a model's configuration."""
         config = model.config.get_text_config()
-        context = getattr(config, "max_position_embeddings", None)
+        context = context_length(model)
         kinds = getattr(config, "layer_types", None) or []
         windows = any("sliding" in kind or "chunked" in kind for kind in kinds)
-        scaling = getattr(config, "rope_parameters", None) or getattr(config, "rope_scaling", None) or {}
-        settings = [scaling, *(value for value in scaling.values() if isinstance(value, dict))]
-        kind_of_rope = {one.get("rope_type", one.get("type")) for one in settings}
         return cls(
             last=None if context is None else context - 1,
             windowed=windows or getattr(config, "sliding_window", None) is not None,
-            mix=not kind_of_rope & {"longrope", "dynamic"},
+            mix=not rope_kinds(config) & {"longrope", "su", "dynamic"},
+            one_pass=unscaled_length(config),
         )
 
 

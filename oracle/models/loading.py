@@ -21,6 +21,7 @@ from transformers.utils import logging as transformers_logging
 from oracle.config import EMBEDDED
 from oracle.errors import InputError
 from oracle.metrics.rouge import words
+from oracle.models.context import context_length
 from oracle.models.decoder import Decoder
 from oracle.models.embedded import embedded_folder
 from oracle.utils.devices import AUTO
@@ -56,11 +57,10 @@ class LanguageModel:
         """L, the number of decoder layers."""
         return self.decoder.layers
 
-    @property
+    @cached_property
     def context(self) -> int | None:
-        """Longest input in tokens, or None if the configuration sets no limit."""
-        config = self.network.config.get_text_config()
-        return getattr(config, "max_position_embeddings", None)
+        """Longest input in tokens, or None if nothing limits it; see `oracle.models.context.context_length`."""
+        return context_length(self.network)
 
     @cached_property
     def stop(self) -> frozenset[int]:
@@ -105,7 +105,12 @@ class LanguageModel:
     def headline(self) -> str:
         """Model, dtype and device on one line."""
         machine = self.machine
-        return f"{self.name}: {self.layers} layers, {machine.dtype} on {machine.place}"
+        note = (
+            "; rows of a batch influence each other, so each batch has one row"
+            if self.decoder.rounding.interact
+            else ""
+        )
+        return f"{self.name}: {self.layers} layers, {machine.dtype} on {machine.place}{note}"
 
     def describe(self) -> dict[str, object]:
         """Description of the model for a manifest."""

@@ -6,7 +6,7 @@ from collections.abc import Sequence as Seq
 from torch import nn
 from transformers import PreTrainedModel
 
-from oracle.models.introspection import INDICES, find_layers
+from oracle.models.introspection import find_layers, index_names
 from oracle.models.layer_call import Call, Part, merged
 from oracle.models.sublayers import Shapes, stand_ins
 
@@ -37,9 +37,9 @@ def truncated(model: PreTrainedModel, calls: Seq[Call | int], shapes: Shapes | N
         if call.part != Part.WHOLE:
             assert shapes is not None, "parts of layers need the shapes of their branches"
             absent = Part.MLP if call.part == Part.ATTENTION else Part.ATTENTION
-            layer._modules.update(stand_ins(layer, shapes, absent))
+            layer._modules.update(stand_ins(originals[call.layer], shapes, absent))
         for module in layer.modules():
-            for index in INDICES:
+            for index in index_names(originals[call.layer]):
                 if hasattr(module, index):
                     setattr(module, index, states)
         kept.append(layer)
