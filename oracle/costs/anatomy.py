@@ -3,6 +3,7 @@
 Works on the unmodified modules of the library; the only names relied on are those of its configurations.
 """
 
+from collections.abc import Callable, Set
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Self
 
@@ -13,8 +14,19 @@ from oracle.errors import InputError
 from oracle.models import Decoder, LanguageModel
 from oracle.models.introspection import attention_children, find_layers
 from oracle.models.layer_call import Part
+from oracle.models.layer_stubs import tensors
 
-__all__ = ["Experts", "Kind", "attention_of", "decoder_layers", "kinds", "multiplied", "provenance", "shapes"]
+__all__ = [
+    "Experts",
+    "Kind",
+    "attention_of",
+    "decoder_layers",
+    "kinds",
+    "members_run",
+    "multiplied",
+    "provenance",
+    "shapes",
+]
 
 EXPERTS = ("num_local_experts", "num_experts", "n_routed_experts")
 ACTIVE_EXPERTS = ("num_experts_per_tok", "num_experts_per_token", "top_k_experts")
@@ -63,8 +75,14 @@ def attention_of(layer: nn.Module) -> dict[str, nn.Module]:
     return {name: layer.get_submodule(name) for name in attention_children(layer)}
 
 
-def multiplied(module: nn.Module, experts: Experts | None) -> int:
+def multiplied(module: nn.Module, experts: Experts | None, ran: Set[nn.Module] = frozenset()) -> int:
     """Weights of all matrices that one token multiplies: look-ups, norms and biases aside, active experts only.
+
+    Args:
+        module: the module.
+        experts: of the model, where they are stacked in one weight.
+        ran: members of lists that a pass of one token ran. Of a list of which it ran some, such as experts, only those
+            count.
 
     Raises:
         InputError: if there are experts and it cannot be told how many of them a token runs through, or if weights are
@@ -83,12 +101,30 @@ def multiplied(module: nn.Module, experts: Experts | None) -> int:
         return sum(_of_active(weight, experts, type(module).__name__) for weight in weights.values())
     inside = 0
     for name, child in module.named_children():
-        if "experts" in name and experts is None:
+        if "experts" in name and experts is None and ran.isdisjoint(child.children()):
             raise _unknown_experts(type(module).__name__)
-        inside += multiplied(child, experts)
-    if isinstance(module, nn.ModuleList) and experts is not None and len(module) == experts.count:
-        inside = inside * experts.active // experts.count
+        if isinstance(module, nn.ModuleList) and child not in ran and not ran.isdisjoint(module):
+            continue
+        inside += multiplied(child, experts, ran)
     return inside + sum(weight.numel() for weight in weights.values())
+
+
+def members_run(root: nn.Module, work: Callable[[], object]) -> Set[nn.Module]:
+    """Members of lists of modules that some work runs on at least one token."""
+    found: set[nn.Module] = set()
+
+    def note(member: nn.Module, args: Any, kwargs: Any) -> None:
+        if any(tensor.numel() for tensor in tensors((*args, *kwargs.values()))):
+            found.add(member)
+
+    members = {member for part in root.modules() if isinstance(part, nn.ModuleList) for member in part}
+    handles = [member.register_forward_pre_hook(note, with_kwargs=True) for member in members]
+    try:
+        work()
+    finally:
+        for handle in handles:
+            handle.remove()
+    return found
 
 
 def _of_active(weight: Tensor, experts: Experts | None, name: str) -> int:

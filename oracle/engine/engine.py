@@ -25,6 +25,7 @@ from oracle.engine.score import log_likelihoods
 from oracle.engine.tie_break import alone_logits, run_alone, same_as_plain
 from oracle.errors import InputError, door
 from oracle.metrics import Bound
+from oracle.models.introspection import plain_tokens
 from oracle.models.loading import LanguageModel
 from oracle.store.hidden import HiddenStore
 from oracle.types import Allocation
@@ -33,8 +34,6 @@ __all__ = ["Engine", "Request"]
 
 COMPARED = 4
 """Tokens of plain generation that are compared, bit for bit, before near-ties are settled without it."""
-
-TRIAL_PROMPT = (1, 2)
 
 TRIAL_ROUNDING = 100
 """Largest difference of logits between the engine and the cut model at loading, in units of the measured rounding."""
@@ -94,8 +93,8 @@ class Engine:
             f"plain generation by {name} cut to some of its layers, which verifies results",
             "choose another model: this one's code does not run without all of its layers",
         ):
-            for first in range(3):
-                prompt = prompt_pass(self.model.decoder, [first, *TRIAL_PROMPT])
+            for first in (ids := plain_tokens(self.model.network)):
+                prompt = prompt_pass(self.model.decoder, [first, *ids[:2]])
                 tokens, plain_TV = self._plain_logits((prompt, mask), COMPARED)
                 if len(tokens) > 1:  # the first token may be the full model's
                     break
@@ -103,11 +102,12 @@ class Engine:
                 plain_TV.dtype
             )
             off = float((found_TV - plain_TV).abs().max())
-        if not off <= TRIAL_ROUNDING * self.model.decoder.rounding.logits:
+        rounding = self.model.decoder.rounding.logits
+        if not off <= TRIAL_ROUNDING * rounding:
             raise InputError(
                 f"{name} cut to the {self.config.unit}s {mask} gives other logits in plain generation than layer by "
-                f"layer (by {off:.2g}, rounding {self.model.decoder.rounding.logits:.2g}): its layers compute with their own "
-                "number or share states, so results could not be verified; choose another model"
+                f"layer (by {off:.2g}, rounding {rounding:.2g}): its layers compute with their own number or share "
+                "states, so results could not be verified; choose another model"
             )
         self.model.decoder.tried.add(trial)
 

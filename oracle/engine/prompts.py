@@ -6,13 +6,19 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from oracle.errors import InputError
+from oracle.errors import InputError, door
 from oracle.models.decoder import Decoder
 from oracle.models.kv_cache import PromptCache, RowCache
 from oracle.models.layer_call import Call
 from oracle.models.loading import LanguageModel
 
 __all__ = ["PromptState", "batchable", "encode", "prompt_pass"]
+
+
+TEMPLATE_REMEDY = (
+    "name another one with --chat-template, give the system turn that it demands with --system, or pass prompts "
+    "unformatted with --no-chat-template"
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,10 +50,12 @@ def encode(model: LanguageModel, prompt: str, *, chat_template: bool, new_tokens
     tokenizer = model.tokenizer
     if chat_template and tokenizer.chat_template:
         message = [{"role": "user", "content": prompt}]
-        text = tokenizer.apply_chat_template(message, add_generation_prompt=True, tokenize=False)
-        ids = tokenizer(text, add_special_tokens=False)["input_ids"]
+        with door(f"the chat template of '{model.name}'", TEMPLATE_REMEDY):
+            text = tokenizer.apply_chat_template(message, add_generation_prompt=True, tokenize=False)
+            ids = tokenizer(text, add_special_tokens=False)["input_ids"]
     else:
-        ids = tokenizer(prompt)["input_ids"]
+        with door(f"the tokenizer of '{model.name}'", "repair the tokenizer, or leave this prompt out"):
+            ids = tokenizer(prompt)["input_ids"]
     if not ids:
         raise InputError("a prompt of at least one token is required, but this one is empty; remove it")
     if model.context is not None and len(ids) + new_tokens > model.context:

@@ -10,7 +10,7 @@ __all__ = ["is_causal"]
 
 
 @torch.inference_mode()
-def is_causal(model: PreTrainedModel, tokens_RT: Tensor, logits_RTV: Tensor) -> bool:
+def is_causal(model: PreTrainedModel, tokens_RT: Tensor, logits_RTV: Tensor, other: int) -> bool:
     """Whether no logit depends on a later token.
 
     Replaces the last token of every row and compares the logits of earlier positions, bit for bit: both passes have
@@ -21,12 +21,13 @@ def is_causal(model: PreTrainedModel, tokens_RT: Tensor, logits_RTV: Tensor) -> 
         model: the model.
         tokens_RT: token ids, T >= 2.
         logits_RTV: the model's logits for them.
+        other: token id that replaces the last ones.
 
     Raises:
         InputError: if the bits differ and the model has no gradient.
     """
     others_RT = tokens_RT.clone()
-    others_RT[:, -1] += 1
+    others_RT[:, -1] = other
     changed_RTV = model(input_ids=others_RT, use_cache=False).logits
     return torch.equal(changed_RTV[:, :-1], logits_RTV[:, :-1]) or not _later_gradient(model, tokens_RT)
 

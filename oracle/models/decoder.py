@@ -18,11 +18,11 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from oracle.errors import InputError
+from oracle.errors import InputError, door
 from oracle.models.attention import attending
 from oracle.models.causal import is_causal
 from oracle.models.context import forget_lengths
-from oracle.models.introspection import ExpertChoices, Positions, find_layers, refuse_running_states
+from oracle.models.introspection import ExpertChoices, Positions, find_layers, plain_tokens, refuse_running_states
 from oracle.models.kv_cache import PassCache, RowCache
 from oracle.models.layer_call import Call, Part
 from oracle.models.layer_stubs import Stub, for_rows, tensors
@@ -60,6 +60,9 @@ class Decoder:
         plain_head: whether the logits are exactly the head applied to `normed` hidden states.
         positions: constraints of the model's attention on positions.
         rounding: largest change of logits between equivalent computations, measured on this machine.
+        width: D, of the hidden states.
+        vocabulary: V, of the logits.
+        state_width: elements of the keys and values of one token in the layer with the most.
         tried: scopes and units in which the cut model that verifies results has been run; see `oracle.engine.Engine`.
 
     Raises:
@@ -75,7 +78,8 @@ class Decoder:
         self._stub_list = nn.ModuleList(self._stubs)
         self.positions = Positions.of(model)
         self.tried: set[tuple[str, str]] = set()
-        self._probe()
+        with door(f"running the layers of {type(model).__name__} one by one", "choose another model"):
+            self._probe()
 
     @property
     def layers(self) -> int:
@@ -158,7 +162,7 @@ class Decoder:
 
     @torch.inference_mode()
     def _find_branches(self, sublayers: Sublayers) -> None:
-        tokens_RT = torch.tensor([[0, 1, 2]], device=self.device)
+        tokens_RT = torch.tensor([plain_tokens(self.model)[:3]], device=self.device)
         positions = torch.arange(3, device=self.device)[None]
         cache = PassCache(self.layers, None, shared=False)
         step = self.begin(tokens_RT, cache=cache, positions_RT=positions)
@@ -240,7 +244,8 @@ class Decoder:
         """Records what layers return and verifies that running them individually reproduces the model."""
         name = type(self.model).__name__
         refuse_running_states(self.model)
-        tokens_RT = torch.tensor([[0, 1, 2], [0, 1, 1]], device=self.device)
+        a, b, c, d = plain_tokens(self.model)
+        tokens_RT = torch.tensor([[a, b, c], [a, b, b]], device=self.device)
         handles = [
             layer.register_forward_hook(partial(_record_type, stub))
             for layer, stub in zip(self._layers, self._stubs, strict=True)
@@ -251,7 +256,12 @@ class Decoder:
         finally:
             for handle in handles:
                 handle.remove()
-        if not is_causal(self.model, tokens_RT, plain_RTV):
+        if not plain_RTV.isfinite().all():
+            raise InputError(
+                f"{name} gives logits that are not finite in {self.model.dtype}: a weight is damaged or the dtype is "
+                "too narrow; restore the checkpoint, or choose --dtype float32"
+            )
+        if not is_causal(self.model, tokens_RT, plain_RTV, d):
             raise InputError(
                 f"a decoder-only model is required, but tokens of {name} see later ones; choose a causal model"
             )
@@ -265,6 +275,10 @@ class Decoder:
                 f"layer {stateless} of {name} has no keys and values of its own (it shares another layer's, or has no "
                 "attention), so layers cannot be skipped independently; choose a model whose layers all have them"
             )
+        self.state_width = max(
+            keys.shape[1] * keys.shape[3] + values.shape[1] * values.shape[3] for keys, values in cache.states()
+        )
+        self.width, self.vocabulary = hidden_RTD.shape[-1], plain_RTV.shape[-1]
         self._check_rows(name)
         embeddings = self.model.get_input_embeddings().weight
         assert isinstance(embeddings, Tensor)
@@ -277,11 +291,23 @@ class Decoder:
         )
         if not self._same(self.finish(hidden_RTD), plain_RTV):
             raise InputError(
-                f"running the layers of {name} individually does not reproduce its logits (it computes something "
-                "between layers); choose another model"
+                f"running the layers of {name} individually does not reproduce its logits ({self._why(tokens_RT)}); "
+                "choose another model"
             )
         self.plain_head = torch.equal(self.head(self.normed(hidden_RTD)), plain_RTV)
         self.shares_prompts = self._probe_sharing(tokens_RT, plain_RTV)
+
+    def _why(self, tokens_RT: Tensor) -> str:
+        """Why the layers one by one give other logits than the model."""
+        positions = torch.arange(tokens_RT.shape[1], device=self.device)[None]
+        try:
+            placed_RTV = self.model(input_ids=tokens_RT, position_ids=positions, use_cache=False).logits
+            plain_RTV = self.model(input_ids=tokens_RT, use_cache=False).logits
+        except (TypeError, ValueError):
+            return "it computes something between layers"
+        if torch.equal(placed_RTV, plain_RTV):
+            return "it computes something between layers"
+        return "it does not count positions from 0, as generation does"
 
     def _same(self, a: Tensor, b: Tensor) -> bool:
         """Whether logits agree within rounding; bits may differ where more than shapes select the kernel."""

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from collections.abc import Sequence as Seq
 from dataclasses import dataclass
 from functools import partial
-from itertools import pairwise
+from itertools import islice, pairwise
 from typing import Any, NamedTuple, Self
 from weakref import WeakKeyDictionary
 
@@ -23,6 +23,7 @@ __all__ = [
     "attention_children",
     "find_layers",
     "index_names",
+    "plain_tokens",
     "refuse_running_states",
 ]
 
@@ -90,6 +91,23 @@ def find_layers(model: PreTrainedModel) -> tuple[nn.Module, str]:
     return model.get_submodule(parent), name
 
 
+def plain_tokens(model: PreTrainedModel) -> list[int]:
+    """The first four token ids without a special meaning: some models place padding where nothing else stands."""
+    embedding: Any = model.get_input_embeddings()
+    config, generation = model.config.get_text_config(), getattr(model, "generation_config", None)
+    special: set[Any] = {getattr(embedding, "padding_idx", None)}
+    for owner in (config, generation):
+        for name in ("pad_token_id", "bos_token_id", "eos_token_id", "unk_token_id"):
+            value = getattr(owner, name, None)
+            special.update(value if isinstance(value, list) else [value])
+    ids = list(islice((one for one in range(len(embedding.weight)) if one not in special), 4))
+    if len(ids) < 4:
+        raise InputError(
+            f"a vocabulary of at least four ordinary tokens is required, but {type(model).__name__} has fewer"
+        )
+    return ids
+
+
 def _observe(model: PreTrainedModel) -> str:
     """Path of the list of decoder layers."""
     kind = type(model).__name__
@@ -152,7 +170,7 @@ def _calls(model: PreTrainedModel, lists: Mapping[str, nn.ModuleList]) -> dict[s
         for place, member in enumerate(members):
             handles.append(member.register_forward_pre_hook(enter))
             handles.append(member.register_forward_hook(partial(leave, path, place), with_kwargs=True))
-    tokens_RT = torch.tensor([[0, 1, 2]], device=model.device)
+    tokens_RT = torch.tensor([plain_tokens(model)[:3]], device=model.device)
     try:
         with (
             torch.inference_mode(),

@@ -2,13 +2,14 @@
 
 import hashlib
 import json
+from collections.abc import Callable, Mapping
 from collections.abc import Sequence as Seq
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Any, TypeVar
 
 import torch
-from safetensors import SafetensorError
 from transformers import (
     AutoConfig,
     AutoModelForCausalLM,
@@ -19,8 +20,9 @@ from transformers import (
 from transformers.utils import logging as transformers_logging
 
 from oracle.config import EMBEDDED
-from oracle.errors import InputError
+from oracle.errors import InputError, StepError, door, reason
 from oracle.metrics.rouge import words
+from oracle.models.checkpoint import check_vocabulary, check_weights
 from oracle.models.context import context_length
 from oracle.models.decoder import Decoder
 from oracle.models.embedded import embedded_folder
@@ -139,30 +141,56 @@ def load_model(
         trust_remote_code: whether code shipped with the model may run.
 
     Raises:
-        InputError: if the model, device or dtype does not exist, or the model is not decoder-only.
+        InputError: if the model, device or dtype does not exist, the checkpoint or the vocabulary is incomplete, or the
+            model is not decoder-only.
     """
     place = resolve_device(device)
     precision = resolve_dtype(dtype, place) or "auto"  # the library's name for the checkpoint's dtype
     source, options = _locate(name)
     options["trust_remote_code"] = trust_remote_code
-    try:
-        config = AutoConfig.from_pretrained(source, **options)
-        if config.is_encoder_decoder:
-            raise InputError(
-                f"a decoder-only model is required, but '{name}' is an encoder-decoder ({config.model_type}); "
-                "choose a causal language model"
-            )
-        transformers_logging.disable_progress_bar()
-        network = AutoModelForCausalLM.from_pretrained(source, dtype=precision, use_safetensors=True, **options)
-        tokenizer = AutoTokenizer.from_pretrained(source, **options)
-    except InputError:
-        raise
-    except (OSError, ValueError, KeyError, ImportError, RuntimeError, SafetensorError) as error:
-        raise InputError(_explain(name, error)) from error
-    network = network.eval().to(place)
+    config = _door(name, "configuration", lambda: AutoConfig.from_pretrained(source, **options))
+    if getattr(config, "is_encoder_decoder", False):
+        raise InputError(
+            f"a decoder-only model is required, but '{name}' is an encoder-decoder ({config.model_type}); "
+            "choose a causal language model"
+        )
+    transformers_logging.disable_progress_bar()
+    network, report = _door(name, "weights", lambda: _weights(source, precision, options))
+    check_weights(name, network, report)
+    tokenizer = _door(name, "tokenizer", lambda: AutoTokenizer.from_pretrained(source, **options))
+    check_vocabulary(name, network, tokenizer)
+    with door(f"moving '{name}' to {place}", "choose a smaller model, another --dtype, or --device cpu"):
+        network.eval().to(place)
     model = LanguageModel(name=name, network=network, tokenizer=tokenizer)
     assert model.layers > 0
     return model
+
+
+def _weights(
+    source: str, dtype: torch.dtype | str, options: dict[str, object]
+) -> tuple[PreTrainedModel, Mapping[str, Any]]:
+    """The model, and the library's report of what its checkpoint lacks."""
+    loaded: Any = AutoModelForCausalLM.from_pretrained(
+        source,
+        dtype=dtype,
+        use_safetensors=True,
+        output_loading_info=True,
+        ignore_mismatched_sizes=True,  # `check_weights` names all of them at once
+        **options,
+    )
+    network, report = loaded
+    return network, report
+
+
+Loaded = TypeVar("Loaded")
+
+
+def _door(name: str, part: str, load: Callable[[], Loaded]) -> Loaded:
+    """Loads a part of a model; any exception of the library or the model's own code becomes one line."""
+    try:
+        return load()
+    except Exception as error:
+        raise StepError(_explain(name, part, error)) from error
 
 
 def _locate(name: str) -> tuple[str, dict[str, object]]:
@@ -179,16 +207,18 @@ def _locate(name: str) -> tuple[str, dict[str, object]]:
     return (str(path) if path.is_dir() else name), {}
 
 
-def _explain(name: str, error: Exception) -> str:
+def _explain(name: str, part: str, error: Exception) -> str:
     """One-line message for a loading error."""
-    reason = str(error).strip().splitlines()[0].rstrip(".") if str(error).strip() else type(error).__name__
     if "trust_remote_code" in str(error):
         return f"'{name}' ships its own code; review it, then allow it with --trust-remote-code"
     if "Unrecognized configuration class" in str(error):
         return f"a decoder-only model is required, but '{name}' is not a causal language model"
-    if not Path(name).exists() and isinstance(error, OSError):
+    why = f"cannot load the model '{name}': its {part} failed ({reason(error)})"
+    if not Path(name).expanduser().exists() and isinstance(error, OSError):
         return (
-            f"cannot load the model '{name}' ({reason}); give a hub id that is reachable or in the local cache, "
-            f"a folder, a GGUF file, or '{EMBEDDED}'"
+            f"cannot load the model '{name}' ({reason(error)}); give a hub id that is reachable or in the local "
+            f"cache, a folder, a GGUF file, or '{EMBEDDED}'"
         )
-    return f"cannot load the model '{name}': {reason}; a model with safetensors weights and a tokenizer is required"
+    if part == "tokenizer":
+        return f"{why}; save the tokenizer beside the model with save_pretrained"
+    return f"{why}; a model with safetensors weights and a tokenizer is required"

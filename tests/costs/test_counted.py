@@ -143,7 +143,8 @@ def test_active_experts_only() -> None:
     few, some, many = (count_flops(each, Conditions()).units[0] for each in (one, model, all_of_them))
     assert (some - few, many - some) == (expert, 2 * expert)
     listed = torch.nn.ModuleList(torch.nn.Linear(3, 5) for _ in range(4))
-    assert multiplied(listed, Experts(count=4, active=2)) == 2 * 3 * 5
+    assert multiplied(listed, Experts(count=4, active=2)) == 4 * 3 * 5
+    assert multiplied(listed, None, {listed[1], listed[3]}) == 2 * 3 * 5
 
 
 def test_flops_that_cannot_be_told_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -42,10 +42,9 @@ def main() -> int:
 def _counts(rows: list[Row]) -> int:
     states = Counter(row.state for row in rows)
     different = sum(len(row.different) for row in rows)
-    print(
-        f"\n{len(rows)} families: {', '.join(f'{count} {state}' for state, count in states.most_common())}; "
-        f"{sum(row.outputs for row in rows)} outputs, {different} differences, {sum(row.ties for row in rows)} near-ties"
-    )
+    counted = ", ".join(f"{count} {state}" for state, count in states.most_common())
+    outputs, ties = sum(row.outputs for row in rows), sum(row.ties for row in rows)
+    print(f"\n{len(rows)} families: {counted}; {outputs} outputs, {different} differences, {ties} near-ties")
     return 1 if different or states["crashed"] else 0
 
 

@@ -1,5 +1,6 @@
 """Tiny random models of any family of the library, from the settings that its configuration has."""
 
+import copy
 from typing import Any
 
 import torch
@@ -13,6 +14,9 @@ FAMILIES: dict[str, str] = dict(MODEL_FOR_CAUSAL_LM_MAPPING_NAMES)
 """Name of a family in its configurations -> its causal model."""
 
 LAYERS, VOCABULARY, WINDOW = 4, 96, 8
+
+LARGEST = 20_000_000
+"""Most parameters of a tiny model: more means that the settings have not reached some part of it."""
 
 SMALL: dict[str, Any] = {
     "vocab_size": VOCABULARY,
@@ -122,45 +126,68 @@ MORE: dict[str, dict[str, Any]] = {
 }
 """Settings of single families."""
 
-REGIMES = ({}, {"num_key_value_heads": 4}, {"layer_types": ["full_attention"] * LAYERS})
+FULL = {"layer_types": ["full_attention"] * LAYERS}
+REGIMES: tuple[dict[str, Any], ...] = (
+    {},
+    {"num_key_value_heads": 4},
+    FULL,
+    {"hidden_size": 64, "head_dim": 16, "num_key_value_heads": 4},
+    {**FULL, "num_key_value_heads": 4, "qk_nope_head_dim": 4, "qk_rope_head_dim": 4, "head_dim": 4, "rotary_dim": 4},
+)
 """Changes to try in turn where a family cannot be built from the small values alone."""
 
 
 def build(family: str) -> PreTrainedModel:
-    """A tiny random model of a family whose layers matter.
+    """A tiny random model of a family whose layers matter, and which can be run if there is a way to make it so.
 
     Raises:
-        Exception: whatever the library raises where it cannot be built.
+        ValueError: the library cannot build it from these settings, or it is not tiny; with the first reason.
     """
     kind = getattr(transformers, FAMILIES[family])
-    error: Exception | None = None
+    first: Exception | None = None
+    built: PreTrainedModel | None = None
     for regime in REGIMES:
         try:
+            config = _config(family, regime)
+            _check_size(kind, config)
             torch.manual_seed(0)
-            return _matter(kind(_config(family, regime)).eval())
-        except Exception as failed:
-            error = error or failed
-    assert error is not None
-    raise error
+            model = _matter(kind(config).eval())
+            built = built or model
+            with torch.inference_mode():
+                model(input_ids=torch.tensor([[2, 3, 4]]), use_cache=False)
+            return model
+        except Exception as error:
+            first = first or error
+    if built is None:
+        raise ValueError(f"{type(first).__name__}: {first}") from first
+    return built  # whoever runs it finds out why it does not run
+
+
+def _check_size(kind: type[PreTrainedModel], config: PreTrainedConfig) -> None:
+    with torch.device("meta"):
+        size = sum(weight.numel() for weight in kind(copy.deepcopy(config)).parameters())
+    if size > LARGEST:
+        raise ValueError(f"{size:,} parameters even with small settings")
 
 
 def _config(family: str, regime: dict[str, Any]) -> PreTrainedConfig:
     kind = type(AutoConfig.for_model(family))
+    return kind(**_settings(kind, family, regime))
+
+
+def _settings(kind: type[PreTrainedConfig], family: str, regime: dict[str, Any]) -> dict[str, Any]:
+    """The small settings that a configuration has, and those of the configurations inside of it."""
     whole = kind()
-    inner = whole.get_text_config(decoder=True)
-    small = _small(type(inner), family, regime)
-    if type(inner) is kind:
-        return small
-    name = next(name for name in whole.sub_configs if getattr(whole, name) is inner)
-    return kind(**{name: small.to_dict()})
-
-
-def _small(kind: type[PreTrainedConfig], family: str, regime: dict[str, Any]) -> PreTrainedConfig:
-    has = {**kind().to_dict(), **dict.fromkeys(kind.attribute_map)}
-    wanted = {name: value for name, value in {**SMALL, **regime}.items() if name in has}
+    has = {**whole.to_dict(), **dict.fromkeys(kind.attribute_map)}
+    wanted = {name: value for name, value in {**SMALL, **regime, **MORE.get(family, {})}.items() if name in has}
     named = {kind.attribute_map.get(name, name): value for name, value in wanted.items()}
-    named = {name: value for name, value in named.items() if not isinstance(getattr(kind, name, None), property)}
-    return kind(**{**named, **MORE.get(family, {})})
+    settings = {name: value for name, value in named.items() if not isinstance(getattr(kind, name, None), property)}
+    for name in kind.sub_configs:
+        inner = getattr(whole, name, None)
+        if isinstance(inner, PreTrainedConfig):
+            small = type(inner)(**_settings(type(inner), family, regime))
+            settings[name] = small.to_dict()
+    return settings
 
 
 def _matter(model: PreTrainedModel) -> PreTrainedModel:
