@@ -2,14 +2,18 @@
 
 import hashlib
 import json
+import ssl
 from collections.abc import Callable, Mapping
 from collections.abc import Sequence as Seq
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any, TypeVar
+from urllib.error import HTTPError, URLError
+from urllib.request import Request, urlopen
 
 import torch
+from huggingface_hub import constants
 from transformers import (
     AutoConfig,
     AutoModelForCausalLM,
@@ -30,6 +34,9 @@ from oracle.utils.devices import AUTO
 from oracle.utils.machine import Machine, resolve_device, resolve_dtype
 
 __all__ = ["LanguageModel", "load_model"]
+
+HUB_SECONDS = 5
+"""Longest wait for an answer of the hub."""
 
 SAMPLE = 65_536
 """Number of elements per weight in the fingerprint, evenly spaced."""
@@ -204,7 +211,25 @@ def _locate(name: str) -> tuple[str, dict[str, object]]:
         return str(path.parent), {"gguf_file": path.name}
     if path.is_dir() and not (path / "config.json").is_file():
         raise InputError(f"the folder '{name}' contains no config.json; give the folder of a saved model")
-    return (str(path) if path.is_dir() else name), {}
+    if path.is_dir():
+        return str(path), {}
+    # Out of reach, the library repeats each request for half a minute; what is in its cache needs no hub.
+    return name, {} if _hub_answers() else {"local_files_only": True}
+
+
+def _hub_answers() -> bool:
+    """Whether the hub answers within seconds; false if the library was set to work offline."""
+    if constants.HF_HUB_OFFLINE:
+        return False
+    try:
+        urlopen(Request(constants.ENDPOINT, method="HEAD"), timeout=HUB_SECONDS).close()
+    except HTTPError:
+        return True
+    except URLError as error:
+        return isinstance(error.reason, ssl.SSLError)  # the library may know certificates that Python does not
+    except (OSError, ValueError):
+        return False
+    return True
 
 
 def _explain(name: str, part: str, error: Exception) -> str:
@@ -216,8 +241,9 @@ def _explain(name: str, part: str, error: Exception) -> str:
     why = f"cannot load the model '{name}': its {part} failed ({reason(error)})"
     if not Path(name).expanduser().exists() and isinstance(error, OSError):
         return (
-            f"cannot load the model '{name}' ({reason(error)}); give a hub id that is reachable or in the local "
-            f"cache, a folder, a GGUF file, or '{EMBEDDED}'"
+            f"cannot load the model '{name}': no such folder, not in the local cache, and {constants.ENDPOINT} cannot "
+            f"be reached or does not have it; give a folder, a GGUF file, a hub id within reach, or '{EMBEDDED}' "
+            f"({reason(error)})"
         )
     if part == "tokenizer":
         return f"{why}; save the tokenizer beside the model with save_pretrained"

@@ -26,7 +26,7 @@ def main() -> int:
     parser.add_argument("families", nargs="*", metavar="FAMILY", help="only these (default: all)")
     wanted = parser.parse_args().families or list(FAMILIES)
     warnings.simplefilter("ignore")  # about what random models may or may not do
-    print(FORMAT.format("family", "state", "outputs", "ties", "different", "reason"))
+    print(FORMAT.format("family", "state", "outputs", "ties", "different", "reason"), flush=True)
     rows = []
     for family in wanted:
         rows.append(row := sweep(family))
