@@ -40,7 +40,7 @@ def truncated(model: PreTrainedModel, calls: Seq[Call | int], shapes: Shapes | N
             layer._modules.update(stand_ins(originals[call.layer], shapes, absent))
         for module in layer.modules():
             for index in index_names(originals[call.layer]):
-                if hasattr(module, index):
+                if index in vars(module):
                     setattr(module, index, states)
         kept.append(layer)
         states += call.part != Part.MLP
