@@ -180,7 +180,10 @@ def _add_run(run: Any) -> None:
         help="start from the outcomes of RUN, and its settings where none are given: another strategy, more effort",
     )
     run.add_argument(
-        "--executor", default="local", metavar="KIND", help="local: this process; ray: workers on a Ray cluster"
+        "--executor",
+        default="local",
+        choices=("local", "ray"),
+        help="local: this process; ray: workers on a Ray cluster",
     )
     run.add_argument(
         "--workers", type=int, metavar="N", help="number of Ray workers (default: one per processor core or GPU)"

@@ -162,7 +162,7 @@ def _check_prompts(engine: Engine, sequences: Seq[Sequence]) -> list[int]:
         try:
             lengths.append(len(engine.encode(sequence.prompt)))
         except InputError as error:
-            raise InputError(f"sequence '{sequence.id}': {error}") from error
+            raise type(error)(f"sequence '{sequence.id}': {error}") from error
     return lengths
 
 
