@@ -5,6 +5,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import gguf
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
@@ -156,3 +158,37 @@ def test_an_unreachable_hub_is_asked_once(monkeypatch: pytest.MonkeyPatch) -> No
     ):
         load_model("no-such/model", device="cpu")
     assert len(asked) == 1
+
+
+def gguf_file(path: Path, *, layers: int, declared: int) -> Path:
+    """A Llama in one GGUF file."""
+    writer = gguf.GGUFWriter(path, "llama")
+    writer.add_block_count(declared)
+    writer.add_context_length(64)
+    writer.add_embedding_length(32)
+    writer.add_feed_forward_length(64)
+    writer.add_head_count(4)
+    writer.add_head_count_kv(2)
+    writer.add_layer_norm_rms_eps(1e-5)
+    writer.add_vocab_size(VOCABULARY)
+    shapes = {"attn_q": (32, 32), "attn_k": (16, 32), "attn_v": (16, 32), "attn_output": (32, 32)}
+    shapes |= {"ffn_gate": (64, 32), "ffn_up": (64, 32), "ffn_down": (32, 64), "attn_norm": (32,), "ffn_norm": (32,)}
+    rng = np.random.default_rng(0)
+    whole = {"token_embd": (VOCABULARY, 32), "output_norm": (32,), "output": (VOCABULARY, 32)}
+    whole |= {f"blk.{layer}.{name}": shape for layer in range(layers) for name, shape in shapes.items()}
+    for name, shape in whole.items():
+        writer.add_tensor(f"{name}.weight", rng.normal(size=shape).astype(np.float32))
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    return path
+
+
+def test_a_gguf_file_that_lacks_layers_is_refused_with_the_names(tmp_path: Path) -> None:
+    path = gguf_file(tmp_path / "part.gguf", layers=2, declared=4)
+    with pytest.raises(InputError, match=r"lacks model\.layers\.2\.input_layernorm\.weight, .* and 14 more"):
+        load_model(str(path), device="cpu")
+    whole = gguf_file(tmp_path / "whole.gguf", layers=4, declared=4)
+    with pytest.raises(InputError, match="its tokenizer failed"):  # there is none in this file, all else is there
+        load_model(str(whole), device="cpu")
