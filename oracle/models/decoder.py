@@ -10,7 +10,7 @@ import inspect
 from collections.abc import Iterator
 from collections.abc import Sequence as Seq
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from typing import Any
 
@@ -74,6 +74,8 @@ class Decoder:
         forget_lengths(model)
         self._owner, self._name = find_layers(model)
         self._layers: nn.ModuleList = getattr(self._owner, self._name)
+        # Some wrappers name another base model than the one that they have.
+        self._base: nn.Module = self._owner if model.base_model is model else model.base_model
         self._stubs = [Stub(layer) for layer in self._layers]
         self._stub_list = nn.ModuleList(self._stubs)
         self.positions = Positions.of(model)
@@ -114,7 +116,7 @@ class Decoder:
             mask_RS: 1 for slots with a token, new ones included, 0 for padding; None if there is no padding.
         """
         with self._stubbed():
-            self.model.base_model(
+            self._base(
                 input_ids=tokens_RT,
                 attention_mask=mask_RS,
                 position_ids=positions_RT,
@@ -142,7 +144,7 @@ class Decoder:
         else:
             with self.sublayers.only(call.layer, call.part):
                 output = self._layers[call.layer](hidden_GTD, *args, **kwargs)
-        return output[0] if isinstance(output, tuple) else output
+        return output[0] if isinstance(output, tuple | list) else output
 
     @cached_property
     def sublayers(self) -> Sublayers:
@@ -190,7 +192,7 @@ class Decoder:
     def normed(self, hidden_RTD: Tensor) -> Tensor:
         """Hidden states after the final norm (R T D), the input of the vocabulary head."""
         with self._stubbed(last=hidden_RTD):
-            return self.model.base_model(inputs_embeds=self._wide(hidden_RTD), use_cache=False).last_hidden_state
+            return self._base(inputs_embeds=self._wide(hidden_RTD), use_cache=False).last_hidden_state
 
     def _wide(self, hidden_RTD: Tensor) -> Tensor:
         """A placeholder as wide as the embeddings; the stubs replace it by the hidden states."""
@@ -294,8 +296,23 @@ class Decoder:
                 f"running the layers of {name} individually does not reproduce its logits ({self._why(tokens_RT)}); "
                 "choose another model"
             )
+        if not self._same(*(self._after_gap(tokens_RT, gap) for gap in (0, 3))):
+            # Positions are counted by slots of the cache, so rows of other lengths would shift them.
+            self.positions = replace(self.positions, mix=False)
         self.plain_head = torch.equal(self.head(self.normed(hidden_RTD)), plain_RTV)
         self.shares_prompts = self._probe_sharing(tokens_RT, plain_RTV)
+
+    def _after_gap(self, tokens_RT: Tensor, gap: int) -> Tensor:
+        """Logits (1 1 V) after a prompt of two tokens, behind some masked slots in the cache."""
+        prompt, width = RowCache(self.layers, 2), 2 + gap
+        self.run_all(tokens_RT[:1, :2], prompt)
+        cache = RowCache(self.layers, width + 1)
+        for step, states in enumerate(prompt.states()):
+            cache.fill_prompts(step, [states], width)
+        cache.advance(width)
+        mask_RS = torch.ones((1, width + 1), dtype=torch.long, device=self.device)
+        mask_RS[:, :gap] = 0
+        return self.finish(self.run_all(tokens_RT[:1, 2:], cache, mask_RS=mask_RS if gap else None, padding=gap))
 
     def _why(self, tokens_RT: Tensor) -> str:
         """Why the layers one by one give other logits than the model."""
@@ -362,4 +379,4 @@ class Decoder:
 
 
 def _record_type(stub: Stub, layer: nn.Module, args: Any, output: Any) -> None:
-    stub.returns_tuple = isinstance(output, tuple)
+    stub.returns_tuple = isinstance(output, tuple | list)

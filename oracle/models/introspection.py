@@ -94,6 +94,11 @@ def find_layers(model: PreTrainedModel) -> tuple[nn.Module, str]:
 def plain_tokens(model: PreTrainedModel) -> list[int]:
     """The first four token ids without a special meaning: some models place padding where nothing else stands."""
     embedding: Any = model.get_input_embeddings()
+    if not isinstance(getattr(embedding, "weight", None), Tensor):
+        raise InputError(
+            f"a model of text with one table of embeddings is required, but {type(model).__name__} has another input; "
+            "choose a causal language model"
+        )
     config, generation = model.config.get_text_config(), getattr(model, "generation_config", None)
     special: set[Any] = {getattr(embedding, "padding_idx", None)}
     for owner in (config, generation):
@@ -220,7 +225,8 @@ class Positions:
     Attributes:
         last: largest supported position; None if unlimited.
         windowed: whether any layer attends to a window of recent slots only; then a row's slots must have no gaps.
-        mix: whether rows at different positions may share a batch; some rotary embeddings depend on the largest one.
+        mix: whether rows at different positions may share a batch; some rotary embeddings depend on the largest one,
+            and some models count positions by slots of the cache.
         one_pass: longest input of which one pass gives what passes token by token give; None if unlimited. Beyond it,
             such rotary embeddings turn all tokens of a pass by the frequencies of the last.
     """

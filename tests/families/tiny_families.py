@@ -5,7 +5,7 @@ from typing import Any
 
 import torch
 import transformers
-from transformers import AutoConfig, PreTrainedConfig, PreTrainedModel
+from transformers import PreTrainedConfig, PreTrainedModel
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 
 __all__ = ["FAMILIES", "LAYERS", "VOCABULARY", "build"]
@@ -120,6 +120,14 @@ SMALL: dict[str, Any] = {
 """Small values of the settings that many families have; a setting that a family lacks is left out."""
 
 MORE: dict[str, dict[str, Any]] = {
+    "blt": {"encoder_hash_byte_group_vocab": 64},
+    "gemma3n_text": {"num_kv_shared_layers": 0, "activation_sparsity_pattern": [0.0] * LAYERS, "laurel_rank": 4},
+    "gemma4_assistant": {"hidden_size_per_layer_input": 0},
+    "rembert": {"input_embedding_size": 32, "output_embedding_size": 32},
+    "xmod": {"default_language": "en_XX"},
+    "zaya": {"num_experts_per_tok": 1},
+    "mamba2": {"num_heads": 8},
+    "dots3_note": {"num_key_value_heads": 4},
     "gpt_neo": {"attention_types": [[["global", "local"], LAYERS // 2]]},
     "xglm": {"attention_heads": 4},
     "reformer": {"attn_layers": ["local"] * LAYERS, "axial_pos_embds": False},
@@ -171,7 +179,7 @@ def _check_size(kind: type[PreTrainedModel], config: PreTrainedConfig) -> None:
 
 
 def _config(family: str, regime: dict[str, Any]) -> PreTrainedConfig:
-    kind = type(AutoConfig.for_model(family))
+    kind = getattr(transformers, FAMILIES[family]).config_class
     return kind(**_settings(kind, family, regime))
 
 
@@ -185,8 +193,7 @@ def _settings(kind: type[PreTrainedConfig], family: str, regime: dict[str, Any])
     for name in kind.sub_configs:
         inner = getattr(whole, name, None)
         if isinstance(inner, PreTrainedConfig):
-            small = type(inner)(**_settings(type(inner), family, regime))
-            settings[name] = small.to_dict()
+            settings[name] = type(inner)(**_settings(type(inner), family, regime))
     return settings
 
 
