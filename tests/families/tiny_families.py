@@ -119,10 +119,24 @@ SMALL: dict[str, Any] = {
 }
 """Small values of the settings that many families have; a setting that a family lacks is left out."""
 
+INDEXED = {
+    "indexer_n_heads": 2,
+    "indexer_kv_heads": 1,
+    "indexer_head_dim": 8,
+    "indexer_budget": 8,
+    "indexer_compress_ratio": 2,
+}
+ROPE = {"rope_type": "default", "rope_theta": 10_000.0}
+
 MORE: dict[str, dict[str, Any]] = {
     "blt": {"encoder_hash_byte_group_vocab": 64},
     "gemma3n_text": {"num_kv_shared_layers": 0, "activation_sparsity_pattern": [0.0] * LAYERS, "laurel_rank": 4},
     "gemma4_assistant": {"hidden_size_per_layer_input": 0},
+    "dbrx": {"attn_config": {"rope_theta": 10_000.0, "kv_n_heads": 2, "clip_qkv": 8.0}},
+    "cohere_compass_text": {"rope_parameters": {kind: ROPE for kind in ("full_attention", "sliding_attention")}},
+    "zamba2": {"layers_block_type": ["linear_attention", "hybrid"] * (LAYERS // 2)},
+    "qwen4_exp": INDEXED,
+    "qwen4_exp_text": INDEXED,
     "rembert": {"input_embedding_size": 32, "output_embedding_size": 32},
     "xmod": {"default_language": "en_XX"},
     "zaya": {"num_experts_per_tok": 1},
@@ -192,7 +206,7 @@ def _settings(kind: type[PreTrainedConfig], family: str, regime: dict[str, Any])
     settings = {name: value for name, value in named.items() if not isinstance(getattr(kind, name, None), property)}
     for name in kind.sub_configs:
         inner = getattr(whole, name, None)
-        if isinstance(inner, PreTrainedConfig):
+        if isinstance(inner, PreTrainedConfig) and name not in MORE.get(family, {}):
             settings[name] = type(inner)(**_settings(type(inner), family, regime))
     return settings
 
