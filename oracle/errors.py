@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-__all__ = ["InputError", "Interrupted", "StepError", "door", "reason"]
+__all__ = ["ForeignError", "InputError", "Interrupted", "door", "reason_of"]
 
 MAX_REASON = 300
 """Maximum number of characters of a foreign message that are quoted."""
@@ -17,7 +17,7 @@ class InputError(ValueError):
     """
 
 
-class StepError(InputError):
+class ForeignError(InputError):
     """A step that runs foreign code (a model, a tokenizer, a template) failed; `__cause__` is the original exception.
 
     Args:
@@ -36,24 +36,24 @@ class Interrupted(Exception):  # noqa: N818 - a requested stop, not an error
 
 @contextmanager
 def door(step: str, remedy: str) -> Iterator[None]:
-    """Context in which any exception of foreign code becomes a `StepError`.
+    """Context in which any exception of foreign code becomes a `ForeignError`.
 
     Args:
         step: what was attempted, with the name of the model, such as "loading the tokenizer of 'x'".
         remedy: what the user can do.
 
     Raises:
-        StepError: `step` failed; with the original exception as its cause.
+        ForeignError: `step` failed; with the original exception as its cause.
     """
     try:
         yield
     except (InputError, Interrupted):
         raise
     except Exception as error:
-        raise StepError(f"{step} failed ({reason(error)}); {remedy}") from error
+        raise ForeignError(f"{step} failed ({reason_of(error)}); {remedy}") from error
 
 
-def reason(error: BaseException) -> str:
+def reason_of(error: BaseException) -> str:
     """Type and message of an exception on one line, cut to 300 characters."""
     text = " ".join(str(error).split()).rstrip(".")
     cut = text if len(text) <= MAX_REASON else f"{text[:MAX_REASON]}..."

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from oracle.cli.cache import add_cache
 from oracle.cli.compare import add_compare
+from oracle.cli.data import add_data
 from oracle.cli.export import add_export
 from oracle.cli.figures import add_figures
 from oracle.cli.measure import add_measure
@@ -21,7 +22,8 @@ from oracle.cli.query import add_query
 from oracle.cli.report import add_report
 from oracle.cli.search import add_demo, add_search
 from oracle.cli.skiplayer import add_skiplayer
-from oracle.errors import InputError, Interrupted, StepError, reason
+from oracle.cli.static import add_static
+from oracle.errors import ForeignError, InputError, Interrupted, reason_of
 from oracle.utils.text import printable
 
 __all__ = ["COMMANDS", "main"]
@@ -29,10 +31,12 @@ __all__ = ["COMMANDS", "main"]
 COMMANDS = {
     "demo": add_demo,
     "search": add_search,
+    "data": add_data,
     "query": add_query,
     "figures": add_figures,
     "report": add_report,
     "measure": add_measure,
+    "static": add_static,
     "compare": add_compare,
     "export": add_export,
     "profile": add_profile,
@@ -57,11 +61,11 @@ def main(argv: Seq[str] | None = None) -> int:
         # Escape characters that the encoding lacks, as standard error does already.
         sys.stdout.reconfigure(errors="backslashreplace")
     try:
-        arguments = _parser().parse_args(argv)
+        arguments = _parser(sys.argv[1:] if argv is None else argv).parse_args(argv)
         code = arguments.run(arguments)
         sys.stdout.flush()
     except InputError as error:
-        kept = _traceback(error, argv) if isinstance(error, StepError) or _debug(argv) else ""
+        kept = _traceback(error, argv) if isinstance(error, ForeignError) or _debug(argv) else ""
         print(f"oracle: error: {' '.join(printable(str(error)).split())}{kept}", file=sys.stderr)
         return 2
     except Interrupted as stopped:
@@ -74,7 +78,7 @@ def main(argv: Seq[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except Exception as error:
-        line = f"oracle: error: a fault in this program or in the model's code: {printable(reason(error))}"
+        line = f"oracle: error: a fault in this program or in the model's code: {printable(reason_of(error))}"
         print(f"{line}; please report it with its traceback{_traceback(error, argv)}", file=sys.stderr)
         return FAULT
     return code or 0
@@ -90,7 +94,7 @@ def _traceback(error: Exception, argv: Seq[str] | None) -> str:
     if _debug(argv):
         print("\n".join(map(printable, text.splitlines())), file=sys.stderr)
         return ""
-    log = error.log if isinstance(error, StepError) else None
+    log = error.log if isinstance(error, ForeignError) else None
     if log is None:
         try:
             with tempfile.NamedTemporaryFile(
@@ -103,10 +107,12 @@ def _traceback(error: Exception, argv: Seq[str] | None) -> str:
     return f" (traceback: {printable(str(log))}, or --debug)"
 
 
-def _parser() -> argparse.ArgumentParser:
+def _parser(argv: Seq[str]) -> argparse.ArgumentParser:
+    """The parser, with the options of the command in `argv` only, since adding those of others takes time."""
     parser = Parser(prog="oracle", description="How many layers of a language model does each sequence need?")
     add_debug(parser)
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND", parser_class=Parser)
-    for add in COMMANDS.values():
-        add(commands)
+    named = next((word for word in argv if not word.startswith("-")), None)
+    for name in [named] if named in COMMANDS else COMMANDS:
+        COMMANDS[name](commands)
     return parser

@@ -1,4 +1,4 @@
-"""Causality check: whether a model's logits depend on later tokens, tested bit for bit. Shapes: see `oracle.engine`."""
+"""Causality check: whether a model's logits depend on later tokens, tested bit for bit."""
 
 import torch
 from torch import Tensor

@@ -6,7 +6,15 @@ from typing import Any
 from torch import nn
 from transformers import PreTrainedModel
 
-__all__ = ["context_length", "forget_lengths", "rope_kinds", "rope_settings", "unscaled_length", "windows_only"]
+__all__ = [
+    "config_context",
+    "context_length",
+    "forget_lengths",
+    "rope_kinds",
+    "rope_settings",
+    "unscaled_length",
+    "windows_only",
+]
 
 DECLARED = ("max_position_embeddings", "n_positions", "max_seq_len", "max_sequence_length", "n_ctx")
 """Settings in which configurations store the longest input."""
@@ -31,10 +39,17 @@ def context_length(network: PreTrainedModel) -> int | None:
       that length is all that is declared;
     - scaling per kind of layer: the declared length, which includes it.
     """
-    config = network.config.get_text_config()
-    declared = next((value for name in DECLARED if (value := getattr(config, name, None))), None)
-    if (rows := _table_rows(network)) is not None:
-        return rows if declared is None else min(rows, declared)
+    rows = _table_rows(network)
+    if rows is None:
+        return config_context(network.config)
+    declared = _declared(network.config.get_text_config())
+    return rows if declared is None else min(rows, declared)
+
+
+def config_context(config: Any) -> int | None:
+    """The same as `context_length` from a configuration alone, which does not say whether there is a table."""
+    config = config.get_text_config()
+    declared = _declared(config)
     if declared is None or getattr(config, "alibi", False):
         return None
     if windows_only(config) and rope_kinds(config) == {"default"}:
@@ -43,6 +58,10 @@ def context_length(network: PreTrainedModel) -> int | None:
     if len(scaling) != 1:
         return declared
     return _reach(scaling[0], declared)
+
+
+def _declared(config: Any) -> int | None:
+    return next((value for name in DECLARED if (value := getattr(config, name, None))), None)
 
 
 def _reach(scaling: Mapping[str, Any], declared: int) -> int:

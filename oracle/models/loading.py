@@ -2,15 +2,12 @@
 
 import hashlib
 import json
-import ssl
 from collections.abc import Callable, Mapping
 from collections.abc import Sequence as Seq
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any, TypeVar
-from urllib.error import HTTPError, URLError
-from urllib.request import Request, urlopen
 
 import torch
 from huggingface_hub import constants
@@ -24,19 +21,18 @@ from transformers import (
 from transformers.utils import logging as transformers_logging
 
 from oracle.config import EMBEDDED
-from oracle.errors import InputError, StepError, door, reason
+from oracle.errors import ForeignError, InputError, door, reason_of
 from oracle.metrics.rouge import words
 from oracle.models.checkpoint import check_vocabulary, check_weights
-from oracle.models.context import context_length
+from oracle.models.context import config_context, context_length
 from oracle.models.decoder import Decoder
 from oracle.models.embedded import embedded_folder
+from oracle.models.generation import GenerationSettings
 from oracle.utils.devices import AUTO
+from oracle.utils.hub import quick_hub
 from oracle.utils.machine import Machine, resolve_device, resolve_dtype
 
-__all__ = ["LanguageModel", "load_model"]
-
-HUB_SECONDS = 5
-"""Longest wait for an answer of the hub."""
+__all__ = ["LanguageModel", "load_model", "load_tokenizer"]
 
 SAMPLE = 65_536
 """Number of elements per weight in the fingerprint, evenly spaced."""
@@ -73,10 +69,13 @@ class LanguageModel:
 
     @cached_property
     def stop(self) -> frozenset[int]:
-        """Token ids that end an output."""
-        named = [self.network.generation_config.eos_token_id, self.tokenizer.eos_token_id]
-        ids = [item for entry in named for item in (entry if isinstance(entry, list) else [entry])]
-        return frozenset(item for item in ids if item is not None)
+        """Token ids that end an output: the `generation_config`'s, or the tokenizer's if that has none."""
+        return self.generation.end_tokens
+
+    @property
+    def generation(self) -> GenerationSettings:
+        """What the model's `generation_config` asks of greedy decoding."""
+        return GenerationSettings.of(self.network, self.tokenizer)
 
     @cached_property
     def fingerprint(self) -> str:
@@ -155,6 +154,13 @@ def load_model(
     precision = resolve_dtype(dtype, place) or "auto"  # the library's name for the checkpoint's dtype
     source, options = _locate(name)
     options["trust_remote_code"] = trust_remote_code
+    with quick_hub(source, "model"):
+        return _load(name, source, options, precision, place)
+
+
+def _load(
+    name: str, source: str, options: dict[str, object], precision: torch.dtype | str, place: torch.device
+) -> LanguageModel:
     config = _door(name, "configuration", lambda: AutoConfig.from_pretrained(source, **options))
     if getattr(config, "is_encoder_decoder", False):
         raise InputError(
@@ -197,7 +203,26 @@ def _door(name: str, part: str, load: Callable[[], Loaded]) -> Loaded:
     try:
         return load()
     except Exception as error:
-        raise StepError(_explain(name, part, error)) from error
+        raise ForeignError(_explain(name, part, error)) from error
+
+
+def load_tokenizer(
+    name: str = EMBEDDED, *, trust_remote_code: bool = False
+) -> tuple[PreTrainedTokenizerBase, int | None]:
+    """The tokenizer of a model, and its longest input in tokens (None without a limit); loads no weights.
+
+    Args:
+        name, trust_remote_code: as for `load_model`.
+
+    Raises:
+        InputError: if the model or its tokenizer cannot be loaded.
+    """
+    source, options = _locate(name)
+    options["trust_remote_code"] = trust_remote_code
+    with quick_hub(source, "model"):
+        config = _door(name, "configuration", lambda: AutoConfig.from_pretrained(source, **options))
+        tokenizer = _door(name, "tokenizer", lambda: AutoTokenizer.from_pretrained(source, **options))
+    return tokenizer, config_context(config)
 
 
 def _locate(name: str) -> tuple[str, dict[str, object]]:
@@ -211,25 +236,7 @@ def _locate(name: str) -> tuple[str, dict[str, object]]:
         return str(path.parent), {"gguf_file": path.name}
     if path.is_dir() and not (path / "config.json").is_file():
         raise InputError(f"the folder '{name}' contains no config.json; give the folder of a saved model")
-    if path.is_dir():
-        return str(path), {}
-    # Out of reach, the library repeats each request for half a minute; what is in its cache needs no hub.
-    return name, {} if _hub_answers() else {"local_files_only": True}
-
-
-def _hub_answers() -> bool:
-    """Whether the hub answers within seconds; false if the library was set to work offline."""
-    if constants.HF_HUB_OFFLINE:
-        return False
-    try:
-        urlopen(Request(constants.ENDPOINT, method="HEAD"), timeout=HUB_SECONDS).close()
-    except HTTPError:
-        return True
-    except URLError as error:
-        return isinstance(error.reason, ssl.SSLError)  # the library may know certificates that Python does not
-    except (OSError, ValueError):
-        return False
-    return True
+    return (str(path) if path.is_dir() else name), {}
 
 
 def _explain(name: str, part: str, error: Exception) -> str:
@@ -238,12 +245,12 @@ def _explain(name: str, part: str, error: Exception) -> str:
         return f"'{name}' ships its own code; review it, then allow it with --trust-remote-code"
     if "Unrecognized configuration class" in str(error):
         return f"a decoder-only model is required, but '{name}' is not a causal language model"
-    why = f"cannot load the model '{name}': its {part} failed ({reason(error)})"
+    why = f"cannot load the model '{name}': its {part} failed ({reason_of(error)})"
     if not Path(name).expanduser().exists() and isinstance(error, OSError):
         return (
             f"cannot load the model '{name}': no such folder, not in the local cache, and {constants.ENDPOINT} cannot "
             f"be reached or does not have it; give a folder, a GGUF file, a hub id within reach, or '{EMBEDDED}' "
-            f"({reason(error)})"
+            f"({reason_of(error)})"
         )
     if part == "tokenizer":
         return f"{why}; save the tokenizer beside the model with save_pretrained"

@@ -2,6 +2,7 @@
 
 import copy
 from collections.abc import Sequence as Seq
+from typing import Any
 
 from torch import nn
 from transformers import PreTrainedModel
@@ -10,7 +11,7 @@ from oracle.models.introspection import find_layers, index_names
 from oracle.models.layer_call import Call, Part, merged
 from oracle.models.sublayers import Shapes, stand_ins
 
-__all__ = ["truncated"]
+__all__ = ["shortened", "truncated"]
 
 
 def truncated(model: PreTrainedModel, calls: Seq[Call | int], shapes: Shapes | None = None) -> PreTrainedModel:
@@ -44,14 +45,13 @@ def truncated(model: PreTrainedModel, calls: Seq[Call | int], shapes: Shapes | N
                     setattr(module, index, states)
         kept.append(layer)
         states += call.part != Part.MLP
-    _shorten(copied.config.get_text_config(), [call.layer for call in wanted])
+    for name, value in shortened(model.config.get_text_config(), [call.layer for call in wanted]).items():
+        setattr(copied.config.get_text_config(), name, value)
     return copied
 
 
-def _shorten(config: object, layers: Seq[int]) -> None:
-    """Updates a configuration to the kept layers, including its per-layer lists."""
-    for name in ("layer_types", "attention_layers"):
-        types = getattr(config, name, None)
-        if types is not None:
-            setattr(config, name, [types[layer] for layer in layers])
-    config.num_hidden_layers = len(layers)  # type: ignore[attr-defined]
+def shortened(config: Any, layers: Seq[int]) -> dict[str, Any]:
+    """Settings of a configuration for the kept layers only: their number and the per-layer lists."""
+    lists = {name: getattr(config, name, None) for name in ("layer_types", "attention_layers")}
+    kept = {name: [kinds[layer] for layer in layers] for name, kinds in lists.items() if kinds is not None}
+    return {**kept, "num_hidden_layers": len(layers)}

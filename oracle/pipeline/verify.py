@@ -8,7 +8,9 @@ import pandas as pd
 
 import analysis
 from oracle.engine import Difference, Engine
-from oracle.errors import reason
+from oracle.errors import reason_of
+from oracle.store.schema import sequence_of
+from oracle.types import Sequence
 from oracle.utils.progress import Watch
 
 __all__ = ["explain", "verify"]
@@ -35,7 +37,7 @@ def verify(engine: Engine, experiment: analysis.Experiment, summary: analysis.Su
         ]
     ).drop_duplicates()
     recorded = reported.merge(evaluations, on=["sequence", "number"], validate="one_to_one")
-    prompts = experiment.sequences.set_index("sequence")["prompt"]
+    sequences = _sequences(experiment)
     agrees: list[bool] = []
     errors: list[str | None] = []
     with watch("Verifying", len(recorded)) as advance:
@@ -43,12 +45,12 @@ def verify(engine: Engine, experiment: analysis.Experiment, summary: analysis.Su
             for allocation, tokens in zip(group["allocation"], group["tokens"], strict=True):
                 # A search whose last step fails keeps its results, marked as not verified.
                 try:
-                    prompt = engine.open(prompts[name])
+                    prompt = engine.open(sequences[str(name)])
                     agrees.append(engine.alone(prompt, tuple(allocation.tolist())) == tuple(tokens.tolist()))
                     errors.append(None)
                 except Exception as error:
                     agrees.append(False)
-                    errors.append(reason(error))
+                    errors.append(reason_of(error))
                 advance(1, str(name))
     ordered = pd.concat([group for _, group in recorded.groupby("sequence", sort=False)])
     return ordered[["sequence", "number", "allocation", "cost"]].assign(
@@ -60,14 +62,14 @@ def explain(engine: Engine, experiment: analysis.Experiment, verification: pd.Da
     """Per allocation that failed verification: the token, the margin, the rounding threshold and a remedy."""
     failed = verification.loc[~verification["agrees"], ["sequence", "number", "error"]]
     recorded = failed.merge(experiment.evaluations, on=["sequence", "number"], validate="one_to_one")
-    prompts = experiment.sequences.set_index("sequence")["prompt"]
+    sequences = _sequences(experiment)
     entries = []
     for row in recorded.to_dict("records"):
         about = {"sequence": row["sequence"], "number": int(row["number"]), "cost": float(row["cost"])}
         if not pd.isna(row["error"]):
             entries.append({**about, "error": row["error"], "remedy": f"plain generation failed ({row['error']})"})
             continue
-        prompt = engine.open(prompts[row["sequence"]])
+        prompt = engine.open(sequences[row["sequence"]])
         found = engine.difference(prompt, tuple(row["allocation"].tolist()), row["tokens"].tolist())
         tokens = {"recorded": found.recorded, "plain": found.plain} if found else {}
         texts = {f"{name}_text": None if one is None else engine.model.text([one]) for name, one in tokens.items()}
@@ -82,6 +84,10 @@ def explain(engine: Engine, experiment: analysis.Experiment, verification: pd.Da
             }
         )
     return entries
+
+
+def _sequences(experiment: analysis.Experiment) -> dict[str, Sequence]:
+    return {row["sequence"]: sequence_of(row) for row in experiment.sequences.to_dict("records")}
 
 
 def _remedy(engine: Engine, found: Difference | None) -> str:

@@ -12,6 +12,7 @@ import pytest
 from tiny import tiny_llama, tiny_tokenizer
 
 from oracle.cli import FAULT
+from oracle.errors import ForeignError, InputError, Interrupted, door
 
 Command = Callable[..., tuple[int, str, str]]
 ROOT = Path(__file__).resolve().parents[2]
@@ -124,6 +125,23 @@ def test_a_fault_that_no_check_foresaw_is_one_line_too(
     assert "a fault in this program or in the model's code: ArithmeticError: one too many; please report" in err
     kept = KEPT.search(err)
     assert kept and "in fail" in Path(kept[1]).read_text()
+
+
+@pytest.mark.parametrize("error", [AttributeError("no cache"), ZeroDivisionError(), KeyError("x"), OSError("a\nb")])
+def test_a_door_names_step_reason_and_remedy(error: Exception) -> None:
+    with pytest.raises(ForeignError) as found, door("rendering the prompt of 'x'", "use --no-chat-template"):
+        raise error
+    line = str(found.value)
+    assert line.startswith(f"rendering the prompt of 'x' failed ({type(error).__name__}")
+    assert line.endswith("; use --no-chat-template") and "\n" not in line
+    assert found.value.__cause__ is error
+
+
+def test_a_door_lets_our_own_errors_and_interrupts_pass() -> None:
+    for error in (InputError("ours"), Interrupted("run"), KeyboardInterrupt()):
+        with pytest.raises(type(error)) as found, door("a step", "a remedy"):
+            raise error
+        assert found.value is error
 
 
 EARLY = {

@@ -12,7 +12,7 @@ from families.tiny_families import VOCABULARY, build
 from oracle.config import SearchConfig
 from oracle.engine import Engine
 from oracle.engine.prompts import prompt_pass
-from oracle.errors import InputError, reason
+from oracle.errors import InputError, reason_of
 from oracle.models import LanguageModel, truncated
 from oracle.models.introspection import find_layers
 from oracle.types import Allocation
@@ -52,14 +52,14 @@ def sweep(family: str) -> Row:
     try:
         network = build(family)
     except Exception as error:
-        row.state, row.why = "not built", reason(error)
+        row.state, row.why = "not built", reason_of(error)
         return row
     try:
         outputs(network, row)
     except InputError as error:
         row.state, row.why = "refused", str(error)
     except Exception as error:
-        row.state, row.why = "crashed", reason(error)
+        row.state, row.why = "crashed", reason_of(error)
     return row
 
 

@@ -10,7 +10,6 @@ from zoo import ZOO, tiny
 
 from oracle.config import SearchConfig
 from oracle.engine import Engine
-from oracle.engine.prompts import encode, prompt_pass
 from oracle.errors import InputError
 from oracle.models import LanguageModel
 from oracle.models.context import context_length
@@ -86,14 +85,14 @@ def test_outputs_beyond_the_declared_length_are_those_of_plain_generation(kind: 
     texts = ("x" * 100, "short", "a text of middling length, more than declared")
     alone = {}
     for order in (texts, texts[::-1]):
-        prompts = [prompt_pass(model.decoder, encode(model, text, chat_template=False, new_tokens=8)) for text in order]
+        prompts = [engine.open(text) for text in order]
         requests = [(prompt, mask) for prompt in prompts for mask in [(0, 1, 2, 3, 4), (0, 2, 4), (1, 3)]]
         for request, (generation, _) in zip(requests, engine.generate(requests), strict=True):
             assert generation.tokens == engine.alone(*request)
             key = len(request[0].tokens), request[1]
             assert alone.setdefault(key, generation.tokens) == generation.tokens, "what ran before changed it"
     with pytest.raises(InputError, match=r"model's context of 128 tokens"):
-        encode(model, "x" * 121, chat_template=False, new_tokens=8)
+        engine.open("x" * 121)
 
 
 def test_frequencies_are_those_of_the_pass_and_not_of_a_longer_one_before() -> None:

@@ -136,7 +136,14 @@ def shuffled(network: nn.Module) -> nn.Module:
     return network
 
 
+def shortened(network: nn.Module) -> nn.Module:
+    """A Llama whose forward runs a part of its list only."""
+    network.config.num_hidden_layers = LAYERS - 2
+    return network
+
+
 REFUSED = {
+    "a part of the list": (lambda: shortened(tiny_llama()), "runs no list of modules one after the other"),
     "encoder-decoder": (lambda: hf.BartForConditionalGeneration(hf.BartConfig(**BART)), "is an encoder-decoder"),
     "layers run twice": (lambda: looped(tiny_llama()), r"runs the members of 'model\.layers' more than once"),
     "states beside the stream": (lambda: shuffled(tiny_llama()), "LlamaForCausalLM"),

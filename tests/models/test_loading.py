@@ -13,8 +13,8 @@ from safetensors.torch import load_file, save_file
 from tiny import LAYERS, VOCABULARY, tiny_llama, tiny_tokenizer
 from transformers import AutoTokenizer, LlamaModel
 
-from oracle.errors import InputError, StepError
-from oracle.models import load_model
+from oracle.errors import ForeignError, InputError
+from oracle.models import load_model, load_tokenizer
 
 Weights = dict[str, torch.Tensor]
 
@@ -124,7 +124,7 @@ def test_tokens_without_an_embedding_are_refused_and_spare_rows_are_fine(saved: 
 def test_a_damaged_file_is_one_line_with_the_exception_kept(name: str, saved: Callable[..., Path]) -> None:
     folder = saved()
     (folder / name).write_bytes(b"{not json")
-    with pytest.raises(StepError, match="cannot load the model") as error:
+    with pytest.raises(ForeignError, match="cannot load the model") as error:
         load_model(str(folder), device="cpu")
     assert error.value.__cause__ is not None and "\n" not in str(error.value)
 
@@ -138,7 +138,7 @@ def test_whatever_a_model_raises_while_it_is_probed_is_one_line(
 
     monkeypatch.setattr("transformers.models.llama.modeling_llama.LlamaMLP.forward", fail)
     message = rf"LlamaForCausalLM over three tokens failed \({kind.__name__}: out of my depth\); choose"
-    with pytest.raises(StepError, match=message) as error:
+    with pytest.raises(ForeignError, match=message) as error:
         load_model(str(saved()), device="cpu")
     assert isinstance(error.value.__cause__, kind)
 
@@ -146,18 +146,17 @@ def test_whatever_a_model_raises_while_it_is_probed_is_one_line(
 def test_an_unreachable_hub_is_asked_once(monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[str] = []
 
-    def fail(request: Any, timeout: float) -> None:
-        asked.append(request.full_url)
+    def fail(self: Any, name: str, timeout: float, **kind: Any) -> None:
+        asked.append(name)
         assert timeout <= 5
         raise TimeoutError
 
-    monkeypatch.setattr("oracle.models.loading.urlopen", fail)
-    monkeypatch.setattr("oracle.models.loading.constants.HF_HUB_OFFLINE", False)
-    with pytest.raises(
-        InputError, match="cannot load the model 'no-such/model': no such folder, not in the local cache"
-    ):
-        load_model("no-such/model", device="cpu")
-    assert len(asked) == 1
+    monkeypatch.setattr("huggingface_hub.HfApi.repo_info", fail)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
+    for load in (load_model, load_tokenizer):
+        with pytest.raises(InputError, match="cannot load the model 'no-such/model': no such folder, not in the local"):
+            load("no-such/model")
+    assert asked == ["no-such/model"] * 2
 
 
 def gguf_file(path: Path, *, layers: int, declared: int) -> Path:

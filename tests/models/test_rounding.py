@@ -131,6 +131,34 @@ class Limited(Mixture):
         return result.view_as(hidden_states)
 
 
+class Apart(torch.nn.Module):
+    """A matrix that is exact in columns in which any row of the batch has an outlier, and coarse in the others."""
+
+    def __init__(self, linear: torch.nn.Linear) -> None:
+        super().__init__()
+        self.linear = linear
+
+    def forward(self, hidden: torch.Tensor) -> torch.Tensor:
+        apart = (hidden.flatten(0, -2).abs() > 1.5).any(0)
+        exact, coarse = self.linear.weight, (self.linear.weight * 8).round() / 8
+        return torch.nn.functional.linear(hidden * apart, exact) + torch.nn.functional.linear(hidden * ~apart, coarse)
+
+
+class Crowded(torch.nn.Module):
+    """An MLP with room for three tokens of a batch; the others pass by."""
+
+    def __init__(self, mlp: torch.nn.Module) -> None:
+        super().__init__()
+        self.mlp = mlp
+
+    def forward(self, hidden: torch.Tensor) -> torch.Tensor:
+        flat = hidden.flatten(0, -2)
+        chosen = flat.sum(-1).argsort(descending=True)[:3]
+        result = torch.zeros_like(flat)
+        result[chosen] = self.mlp(flat[chosen])
+        return result.view_as(hidden)
+
+
 class Normed(torch.nn.Module):
     """A norm by the statistics of the whole batch."""
 
@@ -148,12 +176,16 @@ def influenced(kind: str) -> torch.nn.Module:
             layer.mlp.up_proj = Eight(layer.mlp.up_proj, 1.5)
         elif kind == "limited experts":
             layer.mlp = Limited(32, 4, 1)
+        elif kind == "exact columns":
+            layer.mlp.down_proj = Apart(layer.mlp.down_proj)
+        elif kind == "room for three":
+            layer.mlp = Crowded(layer.mlp)
         else:
             layer.post_attention_layernorm = Normed()
     return network.eval()
 
 
-KINDS = ("8 bits", "limited experts", "norm of the batch")
+KINDS = ("8 bits", "exact columns", "limited experts", "room for three", "norm of the batch")
 
 
 @pytest.mark.parametrize("scope", ["decode", "sequence"])

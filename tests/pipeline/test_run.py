@@ -13,13 +13,15 @@ import torch
 from tiny import LAYERS, jsonl, tiny_tokenizer
 from transformers import GPT2Config, GPT2LMHeadModel
 
+import oracle.executors.search_loop
+import oracle.pipeline.scheduler
 from analysis.queries import budgets
 from oracle.cli import main
 from oracle.cli.tables import show_summary
 from oracle.config import SearchConfig
 from oracle.engine import Difference, Engine
 from oracle.engine.reference import first_difference, plain_generate, plain_logits
-from oracle.errors import InputError, StepError
+from oracle.errors import ForeignError, InputError
 from oracle.metrics import METRICS
 from oracle.models import LanguageModel, load_model
 from oracle.pipeline.run import resume_search
@@ -219,7 +221,7 @@ def test_a_search_that_fails_half_way_keeps_what_it_found_and_can_be_continued(
     with monkeypatch.context() as patch:
         patch.setattr("oracle.pipeline.setup.load_model", loaded)
         with pytest.raises(
-            StepError, match=rf"the search stopped \({kind.__name__}: some prompts are too much\)"
+            ForeignError, match=rf"the search stopped \({kind.__name__}: some prompts are too much\)"
         ) as error:
             search(limit=3, evaluations=8, out=tmp_path / "run", batch_rows=2)
     assert f"oracle search --resume {tmp_path / 'run'}" in str(error.value)
@@ -309,8 +311,8 @@ def exact(evaluations: pd.DataFrame) -> pd.DataFrame:
 def test_results_do_not_depend_on_how_they_are_cut_into_parts(
     search: Search, base: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("oracle.pipeline.scheduler.ROWS_PER_PART", 30)
-    monkeypatch.setattr("oracle.executors.search_loop.ASK", 5)
+    monkeypatch.setattr(oracle.pipeline.scheduler, "ROWS_PER_PART", 30)
+    monkeypatch.setattr(oracle.executors.search_loop, "ASK", 5)
     cut = search(batch_rows=16)
     parts = [path.name[: len("part-00000")] for path in sorted(cut.folder.glob("evaluations/*"))]
     assert parts == [f"part-{i:05d}" for i in range(4)]
