@@ -65,7 +65,7 @@ def main(argv: Seq[str] | None = None) -> int:
         code = arguments.run(arguments)
         sys.stdout.flush()
     except InputError as error:
-        kept = _traceback(error, argv) if isinstance(error, ForeignError) or _debug(argv) else ""
+        kept = _traceback(error, argv) if _foreign(error) or _debug(argv) else ""
         print(f"oracle: error: {' '.join(printable(str(error)).split())}{kept}", file=sys.stderr)
         return 2
     except Interrupted as stopped:
@@ -84,6 +84,13 @@ def main(argv: Seq[str] | None = None) -> int:
     return code or 0
 
 
+def _foreign(error: BaseException | None) -> ForeignError | None:
+    """The error of foreign code that an error goes back to, if it does."""
+    while error is not None and not isinstance(error, ForeignError):
+        error = error.__cause__
+    return error
+
+
 def _debug(argv: Seq[str] | None) -> bool:
     return "--debug" in (sys.argv[1:] if argv is None else argv)
 
@@ -94,7 +101,8 @@ def _traceback(error: Exception, argv: Seq[str] | None) -> str:
     if _debug(argv):
         print("\n".join(map(printable, text.splitlines())), file=sys.stderr)
         return ""
-    log = error.log if isinstance(error, ForeignError) else None
+    foreign = _foreign(error)
+    log = foreign.log if foreign else None
     if log is None:
         try:
             with tempfile.NamedTemporaryFile(

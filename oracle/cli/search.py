@@ -156,7 +156,7 @@ def _add_run(run: Any) -> None:
     run.add_argument(
         "--executor",
         default="local",
-        choices=("local", "ray"),
+        metavar="KIND",
         help="local: this process; ray: workers on a Ray cluster",
     )
     run.add_argument(
@@ -185,9 +185,11 @@ def _run_demo(arguments: argparse.Namespace) -> None:
 def _run_search(arguments: argparse.Namespace) -> None:
     from oracle.config import SearchConfig
     from oracle.errors import InputError
+    from oracle.executors import Workers
     from oracle.pipeline.check import check_settings
     from oracle.search import get_strategy
 
+    workers = Workers(kind=arguments.executor, count=arguments.workers, address=arguments.address)
     if arguments.resume and arguments.prior:
         raise InputError("--resume continues a run and --from starts another one: give only one of them")
     base = SearchConfig()
@@ -207,10 +209,8 @@ def _run_search(arguments: argparse.Namespace) -> None:
             check_free(arguments.out)
 
     # What needs torch comes last, so that a misspelled setting is refused at once.
-    from oracle.executors import Workers
     from oracle.pipeline.run import resume_search, run_search
 
-    workers = Workers(kind=arguments.executor, count=arguments.workers, address=arguments.address)
     if arguments.resume:
         _show(arguments, lambda **how: resume_search(arguments.resume, settings=given, workers=workers, **how))
         return

@@ -24,11 +24,11 @@ from oracle.engine.reference import Difference, first_difference, plain_generate
 from oracle.engine.same_output import Refuter, Verdict
 from oracle.engine.schedule import Mask, Schedule, Units
 from oracle.engine.score import log_likelihoods
-from oracle.engine.tie_break import alone_logits, run_alone, same_as_plain
-from oracle.errors import InputError, door
+from oracle.engine.tie_break import run_alone, same_as_plain
+from oracle.engine.trial import try_cut_model
+from oracle.errors import InputError
 from oracle.metrics import Bound
 from oracle.models.greedy import Processors, StopTexts
-from oracle.models.introspection import plain_tokens
 from oracle.models.loading import LanguageModel
 from oracle.store.hidden import HiddenStore
 from oracle.types import Allocation, Asked, Sequence
@@ -40,9 +40,6 @@ PROCESSED_COPIES = 2
 
 COMPARED = 4
 """Tokens of plain generation that are compared, bit for bit, before near-ties are settled without it."""
-
-TRIAL_ROUNDING = 100
-"""Largest difference of logits between the engine and the cut model at loading, in units of the measured rounding."""
 
 Request = tuple[PromptState, Allocation]
 """One output to generate: a prompt and the units that run."""
@@ -100,43 +97,8 @@ class Engine:
         self._decoding, self._scoring = Backoff("decoding", self.notes), Backoff("scoring", self.notes)
         # Caches that drop what a window hides make passes of other shapes than ours.
         self._alone_is_plain: bool | None = False if model.decoder.positions.windowed else None
-        self._try_cut_model()
-
-    @no_backoff()
-    def _try_cut_model(self) -> None:
-        """Runs the cut model that verifies, once per model, scope and unit, on one mask.
-
-        Raises:
-            InputError: if it cannot be built or run, or its logits are not those of the engine.
-        """
-        trial = (self.config.scope, self.config.unit)
-        if trial in self.model.decoder.tried:
-            return
-        units = range(self.units.count)
-        mask = tuple((units[1::2] if self.config.unit == "layer" else units[3:]) or units)
-        schedule, name = self.units.steps([mask]), type(self.model.network).__name__
-        settings = replace(self._settings(1), max_new_tokens=COMPARED)
-        with door(
-            f"plain generation by {name} cut to some of its layers, which verifies results",
-            "choose another model: this one's code does not run without all of its layers",
-        ):
-            for first in (ids := plain_tokens(self.model.network)):
-                prompt = prompt_pass(self.model.decoder, [first, *ids[:2]])
-                tokens, plain_TV = plain_logits(self.model, prompt.tokens, self.units.calls(mask), settings)
-                if len(tokens) > 1:  # the first token may be the full model's
-                    break
-            found_TV = alone_logits(self.model.decoder, prompt, schedule, tokens, shared_prompt=self.shared_prompt).to(
-                plain_TV.dtype
-            )
-            off = float((found_TV - plain_TV).abs().max())
-        rounding = self.model.decoder.rounding.logits
-        if not off <= TRIAL_ROUNDING * rounding:
-            raise InputError(
-                f"{name} cut to the {self.config.unit}s {mask} gives other logits in plain generation than layer by "
-                f"layer (by {off:.2g}, rounding {rounding:.2g}): its layers compute with their own number or share "
-                "states, so results could not be verified; choose another model"
-            )
-        self.model.decoder.tried.add(trial)
+        with no_backoff():
+            try_cut_model(model, self.units, self._settings(1))
 
     def rounding(self) -> dict[str, Any]:
         """The measured rounding and the near-tie rule that is in force, for a manifest."""

@@ -147,7 +147,7 @@ def test_a_failed_verification_says_where_by_how_much_and_what_to_do(
     def other(*args: Any, **settings: Any) -> Any:
         """Plain generation that prefers token 7 at the third place."""
         tokens, logits_TV = plain(*args, **settings)
-        if settings["max_new_tokens"] < 6:
+        if args[3].max_new_tokens < 6:
             return tokens, logits_TV  # the trial at loading
         logits_TV[2, 7] = logits_TV[2].max() + lead
         return (*tokens[:2], 7, *tokens[3:]), logits_TV
