@@ -75,7 +75,9 @@ class Passes(Protocol):
         ...
 
 
-def measure_rounding(passes: Passes, *, layers: int, vocabulary: int, device: torch.device, chooses: bool) -> Rounding:
+def measure_rounding(
+    passes: Passes, *, layers: int, vocabulary: int, device: torch.device, chooses: bool, padding: int = 1
+) -> Rounding:
     """Measures rounding: compares logits of a few rows computed alone, in a tall padded batch, and token by token.
 
     Covers the full model and three skip masks, because models with skipped layers amplify rounding more.
@@ -86,6 +88,7 @@ def measure_rounding(passes: Passes, *, layers: int, vocabulary: int, device: to
         vocabulary: V, of the embedding.
         device: device of the token ids.
         chooses: whether layers select experts.
+        padding: number of masked tokens before the rows of the tall batch, 0 or 1.
     """
     generator = torch.Generator().manual_seed(0)
 
@@ -94,14 +97,14 @@ def measure_rounding(passes: Passes, *, layers: int, vocabulary: int, device: to
 
     tokens_RT, above, below = draw(ROWS, TOKENS), draw(HEIGHT - ROWS - 3, TOKENS), draw(3, TOKENS)
     tall = torch.cat([above, tokens_RT.flip(0), below])
-    padded = torch.cat([draw(len(tall), 1), tall], dim=1)
+    padded = torch.cat([draw(len(tall), 1)[:, :padding], tall], dim=1)
     rows = slice(len(above), len(above) + ROWS)
     largest, scale, repeats, compared = 0.0, 0.0, True, 0
     for mask in _masks(layers):
         alone = torch.cat([passes(row[None], mask) for row in tokens_RT])
         first = passes(tokens_RT[:1], mask)
         others = (
-            passes(padded, mask, padding=1)[rows, 1:].flip(0),
+            passes(padded, mask, padding=padding)[rows, padding:].flip(0),
             passes(tokens_RT, mask),
             passes(tokens_RT[:1], mask, pieces=TOKENS),
         )

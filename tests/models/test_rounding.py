@@ -7,7 +7,7 @@ import pytest
 import torch
 from arithmetic import Hostile
 from tiny import Mixture, tiny_llama, tiny_tokenizer
-from transformers import BertConfig, BertLMHeadModel, LlamaConfig, LlamaForCausalLM
+from transformers import BartConfig, BartForCausalLM, BertConfig, BertLMHeadModel, LlamaConfig, LlamaForCausalLM
 from zoo import MORE, ZOO, tiny
 
 from oracle.config import SearchConfig
@@ -216,6 +216,22 @@ def test_rows_that_influence_each_other_run_alone_and_give_the_tokens_of_plain_g
     found = [answer for _, answers in engine.reproduces(prompts[0], runs, wanted) for answer in answers]
     alone = [engine.alone(prompts[0], tuple(np.flatnonzero(row).tolist())) == wanted for row in runs]
     assert found == alone
+
+
+def test_positions_counted_by_slots_keep_prompts_apart_and_do_not_count_as_rounding() -> None:
+    """Bart's decoder counts slots of its cache: a row of another length would be shifted."""
+    config = BartConfig(vocab_size=258, d_model=32, decoder_layers=3, decoder_attention_heads=4, decoder_ffn_dim=64)
+    config.init_std, config.is_decoder, config.is_encoder_decoder = 0.2, True, False
+    torch.manual_seed(0)
+    model = LanguageModel(name="bart", network=BartForCausalLM(config).eval(), tokenizer=tiny_tokenizer())
+    assert not model.decoder.positions.mix and Decoder(tiny_llama()).positions.mix
+    assert model.decoder.rounding.logits < 1e-3
+    engine = Engine(model, SearchConfig(max_new_tokens=6, generation_config=False))
+    engine.tie = -1.0  # what the batch gives is what counts
+    prompts = [engine.open(text) for text in ("A prompt of some length.", "x", "Another")]
+    requests = [(prompt, mask) for prompt in prompts for mask in [(0, 1, 2), (0, 2), (1,)]]
+    for request, (generation, _) in zip(requests, engine.generate(requests), strict=True):
+        assert generation.tokens == engine.alone(*request)
 
 
 @pytest.mark.parametrize("ulp", [0, 2, 16])
