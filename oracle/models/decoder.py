@@ -21,7 +21,7 @@ from oracle.models.attention import attending
 from oracle.models.causal import is_causal
 from oracle.models.context import forget_lengths
 from oracle.models.introspection import ExpertChoices, Positions, find_layers, plain_tokens, refuse_running_states
-from oracle.models.kv_cache import FilledCache, PassCache, RowCache
+from oracle.models.kv_cache import FilledCache, PassCache, RowCache, States
 from oracle.models.layer_call import Call, Part
 from oracle.models.layer_stubs import Stub, for_rows, tensors
 from oracle.models.rounding import MULTIPLE, measure_rounding
@@ -288,7 +288,7 @@ class Decoder:
             raise InputError(
                 f"a decoder-only model is required, but tokens of {name} see later ones; choose a causal model"
             )
-        cache = RowCache(self.layers, 3)
+        cache = _CountingCache(self.layers, 3)
         try:
             hidden_RTD = self.run_all(tokens_RT, cache)
         except (TypeError, AttributeError, IndexError, ValueError, KeyError) as error:
@@ -297,6 +297,11 @@ class Decoder:
             raise InputError(
                 f"layer {stateless} of {name} has no keys and values of its own (it shares another layer's, or has no "
                 "attention), so layers cannot be skipped independently; choose a model whose layers all have them"
+            )
+        if (several := next((layer for layer, count in enumerate(cache.updates) if count > 1), None)) is not None:
+            raise InputError(
+                f"layer {several} of {name} has {cache.updates[several]} attentions with keys and values of their own, "
+                "which one cache per layer cannot hold; choose a model whose layers have one each"
             )
         self.state_width = max(
             keys.shape[1] * keys.shape[3] + values.shape[1] * values.shape[3] for keys, values in cache.states()
@@ -404,6 +409,21 @@ class Decoder:
             hidden_RTD = self.run(Call(layer), hidden_RTD, step)
         cache.advance(count)
         return hidden_RTD
+
+
+class _CountingCache(RowCache):
+    """A cache that counts the updates of each step."""
+
+    def __init__(self, steps: int, slots: int) -> None:
+        super().__init__(steps, slots)
+        self.updates = [0] * steps
+
+    def update(
+        self, key_states: Tensor, value_states: Tensor, layer_idx: int, *args: object, **kwargs: object
+    ) -> States:
+        """Counts, then as in the base class."""
+        self.updates[self.step] += 1
+        return super().update(key_states, value_states, layer_idx, *args, **kwargs)
 
 
 def _record_type(stub: Stub, layer: nn.Module, args: Any, output: Any) -> None:

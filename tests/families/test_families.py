@@ -12,6 +12,7 @@ ACCEPTED = ["llama", "gemma3_text", "olmoe", "roformer", "xglm"]
 REFUSED = {
     "mamba": "MambaForCausalLM has layers of kind linear_attention",
     "camembert": "CamembertForCausalLM .* does not count positions from 0",
+    "longcat_flash": "layer 0 of LongcatFlashForCausalLM has 2 attentions with keys and values of their own",
     "reformer": "ReformerModelWithLMHead",
 }
 
