@@ -6,8 +6,8 @@ from pathlib import Path
 
 __all__ = ["ForeignError", "InputError", "Interrupted", "door", "reason_of"]
 
-MAX_REASON = 300
-"""Maximum number of characters of a foreign message that are quoted."""
+LONGEST = 300
+"""Characters of a foreign exception's message in one of our own."""
 
 
 class InputError(ValueError):
@@ -54,7 +54,8 @@ def door(step: str, remedy: str) -> Iterator[None]:
 
 
 def reason_of(error: BaseException) -> str:
-    """Type and message of an exception on one line, cut to 300 characters."""
+    """An exception on one line: its type, its message cut to `LONGEST` characters, and the line it names, if any."""
+    line = getattr(error, "lineno", None)
     text = " ".join(str(error).split()).rstrip(".")
-    cut = text if len(text) <= MAX_REASON else f"{text[:MAX_REASON]}..."
-    return f"{type(error).__name__}: {cut}" if cut else type(error).__name__
+    message = text if len(text) <= LONGEST else f"{text[:LONGEST]}..."
+    return f"{type(error).__name__}: {message}{f', line {line}' if line else ''}".removesuffix(": ")

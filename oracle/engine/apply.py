@@ -63,7 +63,7 @@ def apply(
     if not any(call.part != Part.MLP for call in calls):
         raise InputError("an allocation with at least one layer that attends is required, but it has none; add one")
     cut = truncated(network, calls, shapes)
-    kept = getattr(_owner_in_copy(cut, network, owner), name)
+    kept = getattr(*find_layers(cut))
     settings = shortened(network.config.get_text_config(), [call.layer for call in calls])
 
     @contextmanager
@@ -134,12 +134,6 @@ def _calls(
     units = Units(decoder, unit)
     units.check(allocation, rising=rising)
     return merged(units.calls(allocation)), decoder.sublayers.shapes
-
-
-def _owner_in_copy(cut: PreTrainedModel, network: PreTrainedModel, owner: nn.Module) -> nn.Module:
-    """The module of a cut copy in the place of the owner of the full model's layers."""
-    path = next(path for path, module in network.named_modules() if module is owner)
-    return cut.get_submodule(path)
 
 
 def _assign(config: Any, settings: Mapping[str, Any]) -> None:

@@ -1,7 +1,7 @@
 """From (sequence, allocations) to outcomes: the one door to the engine."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from collections.abc import Sequence as Seq
 from dataclasses import replace
 from functools import partial
@@ -303,51 +303,52 @@ class Engine:
         """
         for allocation in allocations:
             self.units.check(allocation, rising=self.shared_prompt)
-        schedule = self.units.steps(allocations)
-        count, piece, head_rows = self._remaining([prompt]).pieces(self._fed(prompt, len(continuation)))
+        return self._scored(log_likelihoods, prompt, self.units.steps(allocations), continuation)
+
+    def divergences(self, prompt: PromptState, allocations: Seq[Allocation], continuation: Seq[int]) -> list[float]:
+        """Mean KL divergence of many allocations from the full model over a continuation, in nats per token.
+
+        Of the model's own probabilities, as in `log_likelihoods`.
+        """
+        for allocation in allocations:
+            self.units.check(allocation, rising=self.shared_prompt)
+        schedule = self.units.steps([*allocations, tuple(range(self.units.count))])
+        return self._scored(divergences, prompt, schedule, continuation, references=1)
+
+    def _scored(
+        self,
+        score: Callable[..., tuple[list[float], int]],
+        prompt: PromptState,
+        schedule: Schedule,
+        tokens: Seq[int],
+        *,
+        references: int = 0,
+    ) -> list[float]:
+        """One value per allocation of a schedule, piece by piece as memory allows.
+
+        The last `references` rows of the schedule take part in every piece and have no value of their own.
+        """
+        total = len(schedule.runs_AI) - references
+        count, piece, head_rows = self._remaining([prompt]).pieces(self._fed(prompt, len(tokens)))
         if self.model.decoder.rounding.interact:
             count = piece = 1
 
-        def score(rows: NDArray[np.int64]) -> tuple[list[float], int]:
-            return log_likelihoods(
+        def work(rows: NDArray[np.int64]) -> tuple[list[float], int]:
+            return score(
                 self.model.decoder,
                 prompt,
-                schedule.of_rows(rows),
-                continuation,
+                schedule.of_rows(np.concatenate([rows, np.arange(total, total + references)])),
+                tokens,
                 shared_prompt=self.shared_prompt,
                 piece=self._scoring.limited(piece),
                 head_rows=self._scoring.limited(head_rows),
             )
 
-        values = np.empty(len(allocations))
+        values = np.empty(total)
         # Neighbours in lexicographic order share their beginnings.
-        order = np.lexsort(schedule.runs_AI.T[::-1])
-        for rows, (found, executions) in self._scoring.run_pieces(order, count, score):
-            values[rows] = found
-            self.executions += executions
-        return values.tolist()
-
-    def divergences(self, prompt: PromptState, allocations: Seq[Allocation], continuation: Seq[int]) -> list[float]:
-        """Mean KL divergence of many allocations from the full model over a continuation, in nats per token."""
-        every = tuple(range(self.units.count))
-        schedule = self.units.steps([*allocations, every])
-        count, piece, head_rows = self._remaining([prompt]).pieces(self._fed(prompt, len(continuation)))
-
-        def score(rows: NDArray[np.int64]) -> tuple[list[float], int]:
-            return divergences(
-                self.model.decoder,
-                prompt,
-                schedule.of_rows(np.append(rows, len(allocations))),
-                continuation,
-                shared_prompt=self.shared_prompt,
-                piece=self._scoring.limited(piece),
-                head_rows=self._scoring.limited(head_rows),
-            )
-
-        values = np.empty(len(allocations))
-        order = np.lexsort(schedule.runs_AI[:-1].T[::-1])
-        for rows, (found, executions) in self._scoring.run_pieces(order, count, score):
-            values[rows] = found[:-1]
+        order = np.lexsort(schedule.runs_AI[:total].T[::-1])
+        for rows, (found, executions) in self._scoring.run_pieces(order, count, work):
+            values[rows] = found[: len(rows)]
             self.executions += executions
         return values.tolist()
 

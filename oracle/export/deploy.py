@@ -11,7 +11,7 @@ from oracle.config import EMBEDDED
 from oracle.errors import InputError
 from oracle.export.checkpoint import cut_config, write_checkpoint
 from oracle.models import LanguageModel
-from oracle.models.introspection import find_layers, index_names
+from oracle.models.introspection import find_layers, index_names, path_of_layers
 from oracle.pipeline.reload import model_of
 from oracle.store import Run, check_free, versions
 from oracle.store.files import write_json, write_whole
@@ -196,8 +196,7 @@ for name, value in SETTINGS.items():
 def _snippet(run: Run, allocation: Allocation, model: LanguageModel | None) -> tuple[str, str]:
     """A script in plain transformers."""
     assert model is not None
-    owner, name = find_layers(model.network)
-    path = next(path for path, module in model.network.named_modules() if module is owner)
+    path, _, name = path_of_layers(model.network).rpartition(".")
     text = SNIPPET.format(
         count=len(allocation),
         layers=run.units,
@@ -208,7 +207,7 @@ def _snippet(run: Run, allocation: Allocation, model: LanguageModel | None) -> t
         dtype=run.manifest["model"]["dtype"],
         owner=json.dumps(path),
         name=json.dumps(name),
-        indices=tuple(sorted(index_names(getattr(owner, name)[0]))),
+        indices=tuple(sorted(index_names(getattr(*find_layers(model.network))[0]))),
     )
     return "run_layers.py", text
 

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from functools import partial
 from itertools import islice, pairwise
 from typing import Any, NamedTuple, Self
-from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor, nn
@@ -23,6 +22,7 @@ __all__ = [
     "attention_children",
     "find_layers",
     "index_names",
+    "path_of_layers",
     "plain_tokens",
     "refuse_running_states",
 ]
@@ -30,16 +30,16 @@ __all__ = [
 INDICES = frozenset({"layer_idx", "layer_id"})
 """Attributes in which the library's attention modules store their cache index."""
 
-_found: WeakKeyDictionary[nn.Module, str] = WeakKeyDictionary()
-"""Model -> path of its list of decoder layers."""
+LAYERS_PATH = "_layer_oracle_layers"
+"""Attribute of a model, and so of its copies, that keeps the path of its list of decoder layers."""
 
-_names: WeakKeyDictionary[nn.Module, frozenset[str]] = WeakKeyDictionary()
-"""Decoder layer -> names of the attributes that hold its cache index."""
+INDEX_NAMES = "_layer_oracle_indices"
+"""Attribute of a decoder layer, and so of its copies, that keeps the names found by `index_names`."""
 
 
 def index_names(layer: nn.Module) -> frozenset[str]:
     """Names of the attributes in which the modules of a decoder layer store their cache index."""
-    return _names.get(layer, INDICES)
+    return layer.__dict__.get(INDEX_NAMES, INDICES)
 
 
 def attention_children(layer: nn.Module) -> list[str]:
@@ -75,20 +75,24 @@ def find_layers(model: PreTrainedModel) -> tuple[nn.Module, str]:
     """Returns the module that holds the list of decoder layers, and the list's attribute name.
 
     The list is the one whose members the model's own forward runs one after the other, each on the result of the one
-    before, from the embeddings to the final norm. Observed in one pass, once per model.
+    before, from the embeddings to the final norm. Observed in one pass, then kept with the model and its copies.
 
     Raises:
         InputError: if the model is not decoder-only, cannot be run on token ids, or has no such list.
     """
-    path = _found.get(model)
-    if path is None:
-        path = _found[model] = _observe(model)
+    owner, _, name = path_of_layers(model).rpartition(".")
+    return model.get_submodule(owner), name
+
+
+def path_of_layers(model: PreTrainedModel) -> str:
+    """Path of the list of decoder layers in a model, such as `model.layers`; see `find_layers`."""
+    if LAYERS_PATH not in model.__dict__:
+        path = model.__dict__[LAYERS_PATH] = _observe(model)
         layers = list(model.get_submodule(path).children())
         names = _index_names(layers)
         for layer in layers:
-            _names[layer] = names
-    parent, _, name = path.rpartition(".")
-    return model.get_submodule(parent), name
+            layer.__dict__[INDEX_NAMES] = names
+    return str(model.__dict__[LAYERS_PATH])
 
 
 def plain_tokens(model: PreTrainedModel) -> list[int]:

@@ -23,7 +23,7 @@ from transformers.utils import logging as transformers_logging
 from oracle.config import EMBEDDED
 from oracle.errors import ForeignError, InputError, door, reason_of
 from oracle.metrics.rouge import words
-from oracle.models.checkpoint import check_vocabulary, check_weights
+from oracle.models.checkpoints import check_vocabulary, check_weights
 from oracle.models.context import config_context, context_length
 from oracle.models.decoder import Decoder
 from oracle.models.embedded import embedded_folder

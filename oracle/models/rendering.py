@@ -16,7 +16,7 @@ from jinja2.ext import loopcontrols
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 from transformers import PreTrainedTokenizerBase
 
-from oracle.errors import ForeignError, InputError
+from oracle.errors import ForeignError, InputError, reason_of
 from oracle.types import Asked, Message, Rendered
 from oracle.utils.arguments import parse_arguments
 from oracle.utils.text import nearest_hint
@@ -76,8 +76,8 @@ def encode_text(tokenizer: PreTrainedTokenizerBase, text: str, templated: bool) 
         ids = tokenizer(text, add_special_tokens=special)["input_ids"]
     except Exception as error:  # a tokenizer may be code shipped with a model
         raise InputError(
-            f"the tokenizer cannot encode a prompt ({_reason(error)}); change or remove the prompt, or choose a model "
-            "whose tokenizer works"
+            f"the tokenizer cannot encode a prompt ({reason_of(error)}); change or remove the prompt, or choose a "
+            "model whose tokenizer works"
         ) from error
     return tuple(int(token) for token in ids)
 
@@ -179,7 +179,7 @@ class PromptFormat:
             return frozenset(meta.find_undeclared_variables(syntax))
         except TemplateError as error:
             raise InputError(
-                f"{self.source} is no valid jinja template ({_reason(error)}); correct it, give another with "
+                f"{self.source} is no valid jinja template ({reason_of(error)}); correct it, give another with "
                 f"--chat-template NAME|FILE, or {UNFORMATTED}"
             ) from error
 
@@ -235,8 +235,8 @@ class PromptFormat:
                 else "change the turns"
             )
             raise ForeignError(
-                f"{self.source} fails on turns of the roles {roles} ({_reason(error)}); {remedy}; arguments are given "
-                f"with --template-arg NAME=VALUE, another template with --chat-template NAME|FILE; {UNFORMATTED}"
+                f"{self.source} fails on turns of the roles {roles} ({reason_of(error)}); {remedy}; arguments are "
+                f"given with --template-arg NAME=VALUE, another template with --chat-template NAME|FILE; {UNFORMATTED}"
             ) from error
 
 
@@ -265,16 +265,9 @@ def _find(tokenizer: PreTrainedTokenizerBase, wanted: bool | str) -> tuple[str |
     try:
         text = Path(wanted).expanduser().read_text(encoding="utf-8")
     except (OSError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or _reason(error)
+        reason = getattr(error, "strerror", None) or reason_of(error)
         raise InputError(
             f"--chat-template needs one of the tokenizer's templates ({', '.join(sorted(named)) or 'it has none'}) or "
             f"a readable jinja file, not '{wanted}' ({reason}){nearest_hint(wanted, named)}"
         ) from error
     return text, f"the chat template in '{wanted}'"
-
-
-def _reason(error: BaseException) -> str:
-    """The error on one line, with its kind."""
-    line = getattr(error, "lineno", None)
-    place = f", line {line}" if line else ""
-    return f"{type(error).__name__}: {' '.join(str(error).split())}{place}".removesuffix(": ")

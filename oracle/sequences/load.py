@@ -8,10 +8,11 @@ from itertools import chain, islice, zip_longest
 from pathlib import Path
 from typing import Any
 
-from oracle.errors import InputError
+from oracle.errors import InputError, reason_of
 from oracle.metrics import Extraction, Metric
 from oracle.sequences.check import usable
-from oracle.sequences.columns import Columns, to_sequences
+from oracle.sequences.columns import Columns
+from oracle.sequences.conversion import to_sequences
 from oracle.sequences.files import Source, format_of, read_aligned, read_file
 from oracle.sequences.hub import looks_like_hub_name, read_hub
 from oracle.sequences.layout import Layout
@@ -137,10 +138,7 @@ def _guarded(records: Iterator[Record], data: str) -> Iterator[Record]:
     except InputError:
         raise
     except Exception as error:  # any library may be reading, and any of its errors means the same to the user
-        reason = " ".join(str(error).split()) or "no reason given"
-        raise InputError(
-            f"cannot read {data}: {type(error).__name__}: {reason:.300}: check the file, or name its --format"
-        ) from error
+        raise InputError(f"cannot read {data}: {reason_of(error)}: check the file, or name its --format") from error
 
 
 def _extracted(sequences: list[Sequence], extraction: Extraction, skipped: Counter[str] | None) -> list[Sequence]:

@@ -223,6 +223,7 @@ class _Search:
             chosen[budget] = search.best(of_budget)
         rates = self._rates(list(chosen.values())) if plan.timed else {}
         for budget in budgets:
+            judged = self._judged([masks[name, budget] for name in plan.methods], chosen[budget])
             for name in plan.methods:
                 mask = masks[name, budget]
                 training = float(search.means([mask])[0])
@@ -235,7 +236,7 @@ class _Search:
                         "evaluations": added[name],
                         "tokens_per_second": rates.get(mask) if mask == chosen[budget] else None,
                         "full_tokens_per_second": rates.get(tuple(range(search.units))),
-                        **self._judged(mask, chosen[budget]),
+                        **judged[mask],
                     }
                 )
         about = {
@@ -277,33 +278,33 @@ class _Search:
         engine = self._context.engine
         return -np.array([engine.divergences(one.prompt.state, list(masks), one.tokens) for one in self._examples(ids)])
 
-    def _judged(self, mask: Allocation, chosen: Allocation) -> dict[str, Any]:
-        """Values on the held-out sequences, with intervals."""
-        every = tuple(range(self._context.units))
-        seed = self._plan.seed
-        quality_N3 = self._qualities.qualities(self._held_out, [mask, every, chosen])
-        values_N2 = self._values([mask, chosen], self._held_out, "kl")
-        mine, best = (quality_N3[:, 0], quality_N3[:, 2]) if self._plan.judge == "quality" else values_N2.T
-        low, high = mean_interval(quality_N3[:, 0], resamples=RESAMPLES, seed=seed) or (None, None)
-        kl_low, kl_high = mean_interval(-values_N2[:, 0], resamples=RESAMPLES, seed=seed) or (None, None)
-        ahead_low, ahead_high = mean_interval(best - mine, resamples=RESAMPLES, seed=seed) or (None, None)
-        cost = sum(self._unit_costs[unit] for unit in mask) + self._overhead
-        return {
-            "allocation": list(mask),
-            "units": len(mask),
-            "cost": cost,
-            "fraction": cost / self._total,
-            "quality": float(quality_N3[:, 0].mean()),
-            "quality_low": low,
-            "quality_high": high,
-            "full_quality": float(quality_N3[:, 1].mean()),
-            "kl": float(-values_N2[:, 0].mean()),
-            "kl_low": kl_low,
-            "kl_high": kl_high,
-            "ahead": float((best - mine).mean()),
-            "ahead_low": ahead_low,
-            "ahead_high": ahead_high,
-        }
+    def _judged(self, masks: Seq[Allocation], chosen: Allocation) -> dict[Allocation, dict[str, Any]]:
+        """Values of the masks of one budget on the held-out sequences, with intervals."""
+        masks, every = list(dict.fromkeys(masks)), tuple(range(self._context.units))
+        full_N1 = self._qualities.qualities(self._held_out, [every])
+        quality_NM = self._qualities.qualities(self._held_out, masks)
+        kl_NM = -self._values(masks, self._held_out, "kl")
+        objective_NM = quality_NM if self._plan.judge == "quality" else -kl_NM
+        best_N = objective_NM[:, masks.index(chosen)]
+        found: dict[Allocation, dict[str, Any]] = {}
+        for place, mask in enumerate(masks):
+            cost = sum(self._unit_costs[unit] for unit in mask) + self._overhead
+            found[mask] = {
+                "allocation": list(mask),
+                "units": len(mask),
+                "cost": cost,
+                "fraction": cost / self._total,
+                "full_quality": float(full_N1.mean()),
+                **self._mean("quality", quality_NM[:, place]),
+                **self._mean("kl", kl_NM[:, place]),
+                **self._mean("ahead", best_N - objective_NM[:, place]),
+            }
+        return found
+
+    def _mean(self, name: str, values_N: NDArray[np.float64]) -> dict[str, float | None]:
+        """A mean over sequences with its interval, under names of the table."""
+        low, high = mean_interval(values_N, resamples=RESAMPLES, seed=self._plan.seed) or (None, None)
+        return {name: float(values_N.mean()), f"{name}_low": low, f"{name}_high": high}
 
     def _rates(self, masks: Seq[Allocation]) -> dict[Allocation, float]:
         """Tokens per second of masks and of the full model at batch 1, timed in turns; the median of the rounds."""

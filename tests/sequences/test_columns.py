@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from oracle.errors import InputError
 from oracle.sequences import Columns, data_hash
-from oracle.sequences.columns import to_sequences
+from oracle.sequences.conversion import to_sequences
 from oracle.sequences.records import Record
 from oracle.types import Sequence
 
