@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: demo test test-slow test-oldest test-newest machines faults lint setup constraints clean
+.PHONY: demo test test-slow test-oldest test-newest machines families faults lint setup constraints clean
 
 demo: $(STAMP)
 	$(BIN)/oracle demo
@@ -23,6 +23,10 @@ test-slow: $(STAMP)
 # Threads, instruction sets and hostile arithmetic, each against plain generation: a table, and exit code 1 if any differs.
 machines: $(STAMP)
 	PYTHONPATH=tests $(BIN)/python -m machines
+
+# Every family of transformers with a causal model, tiny and random, against passes without a cache: a table, and exit code 1 if any differs.
+families: $(STAMP)
+	OMP_NUM_THREADS=1 PYTHONPATH=tests $(BIN)/python -m families
 
 # What a search has to survive: a table, and exit code 1 if anything was lost.
 faults: $(STAMP)

@@ -20,6 +20,9 @@ Scope = Literal["decode", "sequence"]
 
 Unit = Literal["layer", "sublayer"]
 
+LEAST_MEMORY = 16
+"""Least memory for the engine, in MiB: the logits of four positions over a vocabulary of 262,144, in four copies."""
+
 SAMPLERS = ("tpe", "motpe", "nsga2")
 """Strategies that use optuna's samplers and can store their trials in a study."""
 
@@ -135,9 +138,11 @@ class SearchConfig:
             if (found := getattr(self, name)) not in allowed:
                 hint = nearest_hint(found, allowed)
                 raise InputError(f"--{name} needs one of {', '.join(allowed)}, not '{found}'{hint}")
-        at_least = dict.fromkeys(
-            ("max_new_tokens", "evaluations", "batch_rows", "memory", "limit", "layer_executions"), 1
-        ) | dict.fromkeys(("near_tie", "prove", "tolerance", "seed"), 0)
+        at_least = (
+            dict.fromkeys(("max_new_tokens", "evaluations", "batch_rows", "limit", "layer_executions"), 1)
+            | dict.fromkeys(("near_tie", "prove", "tolerance", "seed"), 0)
+            | {"memory": LEAST_MEMORY}
+        )
         for name, least in at_least.items():
             value = getattr(self, name)
             if value is not None and not least <= value < float("inf"):

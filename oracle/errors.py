@@ -1,7 +1,8 @@
-"""The exceptions of the package: bad input, and a requested stop; and the doors to code of others."""
+"""The exceptions of the package, and the door at which those of foreign code become one line."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 __all__ = ["ForeignError", "InputError", "Interrupted", "door", "reason_of"]
 
@@ -16,24 +17,33 @@ class InputError(ValueError):
     """
 
 
+class ForeignError(InputError):
+    """A step that runs foreign code (a model, a tokenizer, a template) failed; `__cause__` is the original exception.
+
+    Args:
+        message: one line that names the step, the model and the remedy.
+        log: file that already holds the traceback; None if there is none yet.
+    """
+
+    def __init__(self, message: str, *, log: Path | None = None) -> None:
+        super().__init__(message)
+        self.log = log
+
+
 class Interrupted(Exception):  # noqa: N818 - a requested stop, not an error
     """A search stopped on request; its outcomes are written and it can be resumed. The message is the run folder."""
 
 
-class ForeignError(InputError):
-    """An unexpected exception in the code of others, such as a model's or a tokenizer's; its cause is the exception."""
-
-
 @contextmanager
 def door(step: str, remedy: str) -> Iterator[None]:
-    """Context around a call of code that may raise anything: model code, tokenizers, templates, file formats.
+    """Context in which any exception of foreign code becomes a `ForeignError`.
 
     Args:
-        step: what is done, with the name of the model or file, such as `loading the model 'x'`.
+        step: what was attempted, with the name of the model, such as "loading the tokenizer of 'x'".
         remedy: what the user can do.
 
     Raises:
-        ForeignError: for any other exception than `InputError`, in one line: the step, the exception, the remedy.
+        ForeignError: `step` failed; with the original exception as its cause.
     """
     try:
         yield
@@ -46,5 +56,6 @@ def door(step: str, remedy: str) -> Iterator[None]:
 def reason_of(error: BaseException) -> str:
     """An exception on one line: its type, its message cut to `LONGEST` characters, and the line it names, if any."""
     line = getattr(error, "lineno", None)
-    message = f"{' '.join(str(error).split()):.{LONGEST}}"
+    text = " ".join(str(error).split()).rstrip(".")
+    message = text if len(text) <= LONGEST else f"{text[:LONGEST]}..."
     return f"{type(error).__name__}: {message}{f', line {line}' if line else ''}".removesuffix(": ")

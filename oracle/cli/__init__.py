@@ -5,7 +5,10 @@ import io
 import os
 import shlex
 import sys
+import tempfile
+import traceback
 from collections.abc import Sequence as Seq
+from pathlib import Path
 
 from oracle.cli.cache import add_cache
 from oracle.cli.compare import add_compare
@@ -13,14 +16,14 @@ from oracle.cli.data import add_data
 from oracle.cli.export import add_export
 from oracle.cli.figures import add_figures
 from oracle.cli.measure import add_measure
-from oracle.cli.parsing import Parser
+from oracle.cli.parsing import Parser, add_debug
 from oracle.cli.profile import add_profile
 from oracle.cli.query import add_query
 from oracle.cli.report import add_report
 from oracle.cli.search import add_demo, add_search
 from oracle.cli.skiplayer import add_skiplayer
 from oracle.cli.static import add_static
-from oracle.errors import InputError, Interrupted
+from oracle.errors import ForeignError, InputError, Interrupted, reason_of
 from oracle.utils.text import printable
 
 __all__ = ["COMMANDS", "main"]
@@ -42,9 +45,16 @@ COMMANDS = {
 }
 """Function that adds each command, in the order of the help text."""
 
+FAULT = 70
+"""Exit code for an exception that no check foresaw; EX_SOFTWARE of sysexits."""
+
 
 def main(argv: Seq[str] | None = None) -> int:
-    """Runs one command and returns the exit code: 0, 1 (damage found), 2 (bad input) or 130 (interrupted)."""
+    """Runs one command; returns the exit code: 0, 1 (damage found), 2 (bad input), 70 (a fault) or 130 (interrupted).
+
+    A fault is an exception that no check foresaw. As for every error, standard error gets one line; it names the file
+    that holds the traceback.
+    """
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     if isinstance(sys.stdout, io.TextIOWrapper):
@@ -55,7 +65,8 @@ def main(argv: Seq[str] | None = None) -> int:
         code = arguments.run(arguments)
         sys.stdout.flush()
     except InputError as error:
-        print(f"oracle: error: {' '.join(printable(str(error)).split())}", file=sys.stderr)
+        kept = _traceback(error, argv) if _foreign(error) or _debug(argv) else ""
+        print(f"oracle: error: {' '.join(printable(str(error)).split())}{kept}", file=sys.stderr)
         return 2
     except Interrupted as stopped:
         print(f"oracle: stopped; continue with: oracle search --resume {shlex.quote(str(stopped))}", file=sys.stderr)
@@ -66,13 +77,50 @@ def main(argv: Seq[str] | None = None) -> int:
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
+    except Exception as error:
+        line = f"oracle: error: a fault in this program or in the model's code: {printable(reason_of(error))}"
+        print(f"{line}; please report it with its traceback{_traceback(error, argv)}", file=sys.stderr)
+        return FAULT
     return code or 0
+
+
+def _foreign(error: BaseException | None) -> ForeignError | None:
+    """The error of foreign code that an error goes back to, if it does."""
+    while error is not None and not isinstance(error, ForeignError):
+        error = error.__cause__
+    return error
+
+
+def _debug(argv: Seq[str] | None) -> bool:
+    return "--debug" in (sys.argv[1:] if argv is None else argv)
+
+
+def _traceback(error: Exception, argv: Seq[str] | None) -> str:
+    """Prints the traceback with `--debug`, or else keeps it in a file; returns the words that say where it is."""
+    text = "".join(traceback.format_exception(error))
+    if _debug(argv):
+        print("\n".join(map(printable, text.splitlines())), file=sys.stderr)
+        return ""
+    foreign = _foreign(error)
+    log = foreign.log if foreign else None
+    if log is None:
+        try:
+            with tempfile.NamedTemporaryFile(
+                "w", prefix="layer-oracle-", suffix=".log", delete=False, encoding="utf-8", errors="backslashreplace"
+            ) as file:
+                file.write(text)
+        except OSError:
+            return " (--debug prints the traceback)"
+        log = Path(file.name)
+    return f" (traceback: {printable(str(log))}, or --debug)"
 
 
 def _parser(argv: Seq[str]) -> argparse.ArgumentParser:
     """The parser, with the options of the command in `argv` only, since adding those of others takes time."""
     parser = Parser(prog="oracle", description="How many layers of a language model does each sequence need?")
+    add_debug(parser)
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND", parser_class=Parser)
-    for name in argv[:1] if argv and argv[0] in COMMANDS else COMMANDS:
+    named = next((word for word in argv if not word.startswith("-")), None)
+    for name in [named] if named in COMMANDS else COMMANDS:
         COMMANDS[name](commands)
     return parser

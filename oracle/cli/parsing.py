@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from oracle.errors import InputError
 from oracle.utils.devices import DTYPES, check_device, dtype_name
+from oracle.utils.text import nearest_hint
 
 if TYPE_CHECKING:
     from oracle.utils.progress import Watch
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
 __all__ = [
     "Parser",
     "Settings",
+    "add_debug",
     "add_device",
     "add_dtype",
     "add_prompt",
@@ -31,6 +33,10 @@ LOADING = ("model", "dtype", "device", "trust_remote_code")
 """Settings of `oracle.config.SearchConfig` that determine how a model is loaded."""
 
 
+ELSEWHERE = {"--threads": "set the environment variable OMP_NUM_THREADS instead"}
+"""Options of other tools -> what to do here."""
+
+
 class Formatter(argparse.ArgumentDefaultsHelpFormatter, argparse.RawDescriptionHelpFormatter):
     """Help formatter that omits the defaults None, False and []."""
 
@@ -44,6 +50,22 @@ class Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         """Raises `InputError`."""
         raise InputError(f"{message}; see '{self.prog} --help'")
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+        """Like the base class, but a command refuses what it does not know, with the nearest of its own options."""
+        found, unknown = super().parse_known_args(args, namespace)
+        if unknown and self._subparsers is None:
+            self.error(f"unrecognized arguments: {' '.join(unknown)}{self._hint(unknown)}")
+        return found, unknown
+
+    def _hint(self, unknown: list[str]) -> str:
+        known = {option.removeprefix("--"): option for action in self._actions for option in action.option_strings}
+        for name in (one.partition("=")[0] for one in unknown if one.startswith("--")):
+            if name in ELSEWHERE:
+                return f"; {ELSEWHERE[name]}"
+            if hint := nearest_hint(name.removeprefix("--"), known):
+                return hint.replace("'", "'--", 1)
+        return ""
 
 
 class Settings:
@@ -71,7 +93,15 @@ def command(commands: Any, name: str, run: Any, summary: str) -> argparse.Argume
     parser = commands.add_parser(name, help=summary, description=summary, formatter_class=Formatter)
     parser.set_defaults(run=run)
     parser.add_argument("--json", action="store_true", help="print one JSON object instead of tables")
+    add_debug(parser)
     return parser
+
+
+def add_debug(parser: argparse.ArgumentParser) -> None:
+    """Adds `--debug`, which `oracle.cli.main` reads: it may stand before or after the command."""
+    parser.add_argument(
+        "--debug", action="store_true", default=argparse.SUPPRESS, help="print the traceback of an error"
+    )
 
 
 def add_dtype(settings: Settings) -> None:

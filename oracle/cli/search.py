@@ -154,7 +154,10 @@ def _add_run(run: Any) -> None:
         help="start from the outcomes of RUN, and its settings where none are given: another strategy, more effort",
     )
     run.add_argument(
-        "--executor", default="local", metavar="KIND", help="local: this process; ray: workers on a Ray cluster"
+        "--executor",
+        default="local",
+        metavar="KIND",
+        help="local: this process; ray: workers on a Ray cluster",
     )
     run.add_argument(
         "--workers", type=int, metavar="N", help="number of Ray workers (default: one per processor core or GPU)"
@@ -170,9 +173,11 @@ def _add_drawing(run: Any) -> None:
 
 def _run_demo(arguments: argparse.Namespace) -> None:
     from oracle.config import SearchConfig
-    from oracle.pipeline.run import run_search
 
     config = SearchConfig(limit=DEMO_SEQUENCES, **given_settings(arguments, SearchConfig()))
+
+    from oracle.pipeline.run import run_search
+
     out = arguments.out or new_folder(Path("runs") / "demo")
     _show(arguments, lambda **how: run_search(config, out, **how))
 
@@ -203,6 +208,7 @@ def _run_search(arguments: argparse.Namespace) -> None:
 
             check_free(arguments.out)
 
+    # What needs torch comes last, so that a misspelled setting is refused at once.
     from oracle.pipeline.run import resume_search, run_search
 
     if arguments.resume:

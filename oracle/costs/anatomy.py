@@ -3,6 +3,7 @@
 Works on the unmodified modules of the library; the only names relied on are those of its configurations.
 """
 
+from collections.abc import Callable, Set
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Self
 
@@ -11,10 +12,21 @@ from torch import Tensor, nn
 from oracle.costs.costs import Conditions
 from oracle.errors import InputError
 from oracle.models import Decoder, LanguageModel
-from oracle.models.introspection import find_layers, has_cache_index
+from oracle.models.introspection import attention_children, find_layers
 from oracle.models.layer_call import Part
+from oracle.models.layer_stubs import tensors
 
-__all__ = ["Experts", "Kind", "attention_of", "decoder_layers", "kinds", "multiplied", "provenance", "shapes"]
+__all__ = [
+    "Experts",
+    "Kind",
+    "attention_of",
+    "decoder_layers",
+    "kinds",
+    "members_run",
+    "multiplied",
+    "provenance",
+    "shapes",
+]
 
 EXPERTS = ("num_local_experts", "num_experts", "n_routed_experts")
 ACTIVE_EXPERTS = ("num_experts_per_tok", "num_experts_per_token", "top_k_experts")
@@ -57,12 +69,18 @@ def decoder_layers(decoder: Decoder) -> tuple[nn.Module, nn.ModuleList]:
 
 
 def attention_of(layer: nn.Module) -> dict[str, nn.Module]:
-    """The children that form a layer's attention: those with a cache index."""
-    return {name: child for name, child in layer.named_children() if has_cache_index(child)}
+    """The children that make up a layer's attention: those that know their place in the cache."""
+    return {name: layer.get_submodule(name) for name in attention_children(layer)}
 
 
-def multiplied(module: nn.Module, experts: Experts | None) -> int:
-    """Weights of all matrices that one token multiplies: without look-ups, norms and biases; active experts only.
+def multiplied(module: nn.Module, experts: Experts | None, ran: Set[nn.Module] = frozenset()) -> int:
+    """Weights of all matrices that one token multiplies: look-ups, norms and biases aside, active experts only.
+
+    Args:
+        module: the module.
+        experts: of the model, where they are stacked in one weight.
+        ran: members of lists that a pass of one token ran. Of a list of which it ran some, such as experts, only those
+            count.
 
     Raises:
         InputError: if the number of active experts is unknown, or if weights are packed.
@@ -80,15 +98,30 @@ def multiplied(module: nn.Module, experts: Experts | None) -> int:
         return sum(_of_active(weight, experts, type(module).__name__) for weight in weights.values())
     inside = 0
     for name, child in module.named_children():
-        if "experts" in name and experts is None:
+        if "experts" in name and experts is None and ran.isdisjoint(child.children()):
             raise _unknown_experts(type(module).__name__)
-        weights_of_child = multiplied(child, experts)
-        if "experts" in name and isinstance(child, nn.ModuleList) and experts is not None:
-            if len(child) != experts.count:
-                raise _unknown_experts(type(module).__name__)
-            weights_of_child = weights_of_child * experts.active // experts.count
-        inside += weights_of_child
+        if isinstance(module, nn.ModuleList) and child not in ran and not ran.isdisjoint(module):
+            continue
+        inside += multiplied(child, experts, ran)
     return inside + sum(weight.numel() for weight in weights.values())
+
+
+def members_run(root: nn.Module, work: Callable[[], object]) -> Set[nn.Module]:
+    """Members of lists of modules that some work runs on at least one token."""
+    found: set[nn.Module] = set()
+
+    def note(member: nn.Module, args: Any, kwargs: Any) -> None:
+        if any(tensor.numel() for tensor in tensors((*args, *kwargs.values()))):
+            found.add(member)
+
+    members = {member for part in root.modules() if isinstance(part, nn.ModuleList) for member in part}
+    handles = [member.register_forward_pre_hook(note, with_kwargs=True) for member in members]
+    try:
+        work()
+    finally:
+        for handle in handles:
+            handle.remove()
+    return found
 
 
 def _of_active(weight: Tensor, experts: Experts | None, name: str) -> int:

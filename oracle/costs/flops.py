@@ -7,19 +7,26 @@ counted; the embedding is a look-up of 0 FLOPs.
 
 import re
 
+import torch
 from torch import nn
+from torch.utils.flop_counter import FlopCounterMode, sdpa_flop_count
 
-from oracle.costs.anatomy import Experts, attention_of, decoder_layers, kinds, multiplied, provenance
+from oracle.costs.anatomy import Experts, attention_of, decoder_layers, kinds, members_run, multiplied, provenance
 from oracle.costs.costs import Conditions, Costs
 from oracle.engine.prompts import prompt_pass
 from oracle.engine.schedule import Units
 from oracle.errors import InputError
-from oracle.models import LanguageModel
+from oracle.models import Decoder, LanguageModel
+from oracle.models.kv_cache import RowCache
+from oracle.models.layer_call import Call
 
 __all__ = ["count_flops"]
 
 STATES_ALONE = re.compile(r"(k|v|kv|key|value)(_\w+)?")
 """Names of modules that compute keys or values and no queries."""
+
+CPU_ATTENTION = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu
+"""The attention kernel that torch leaves out of its count."""
 
 PER_WEIGHT = 2
 """FLOPs: a product and a sum."""
@@ -47,17 +54,16 @@ def count_flops(model: LanguageModel, conditions: Conditions) -> Costs:
     apart = conditions.unit == "sublayer"
     units: list[int] = []
     states: list[int] = []
-    one_token = prompt_pass(model.decoder, [0]).cache
-    for layer, kind, (keys_1K1W, values_1K1W) in zip(layers, kinds(config, len(layers)), one_token, strict=True):
+    ran = members_run(model.decoder.model, lambda: prompt_pass(model.decoder, [0]))
+    for layer, kind, widths in zip(layers, kinds(config, len(layers)), _attended(model.decoder), strict=True):
         seen = min(conditions.context, kind.window or conditions.context)
-        widths = config.num_attention_heads * (keys_1K1W.shape[-1] + values_1K1W.shape[-1])
-        projected = sum(multiplied(child, experts) for child in attention_of(layer).values())
+        projected = sum(multiplied(child, experts, ran) for child in attention_of(layer).values())
         attention = PER_WEIGHT * (projected + seen * widths)
-        mlp = PER_WEIGHT * (multiplied(layer, experts) - projected)
+        mlp = PER_WEIGHT * (multiplied(layer, experts, ran) - projected)
         units += [attention, mlp] if apart else [attention + mlp]
-        own = PER_WEIGHT * _states_weights(layer, experts, config.hidden_size * widths)
+        own = PER_WEIGHT * _states_weights(layer, experts, model.decoder.width * widths)
         states += [own, 0] if apart else [own]
-    around = multiplied(owner, experts) - sum(multiplied(layer, experts) for layer in layers)
+    around = multiplied(owner, experts, ran) - sum(multiplied(layer, experts, ran) for layer in layers)
     return Costs(
         units=tuple(map(float, units)),
         states=tuple(map(float, states)),
@@ -65,6 +71,27 @@ def count_flops(model: LanguageModel, conditions: Conditions) -> Costs:
         unit_of_measure="FLOPs/token",
         **provenance(model, conditions),
     )
+
+
+@torch.inference_mode()
+def _attended(decoder: Decoder) -> list[int]:
+    """For each layer, the products per token attended to: query heads x (D + E).
+
+    Counted by torch, as what one more token in the cache adds, because layers may differ in their heads.
+    """
+    attention = {CPU_ATTENTION: lambda query, key, value, *args, **kwargs: sdpa_flop_count(query, key, value)}
+    counts: list[list[int]] = []
+    for before in (1, 2):
+        cache = RowCache(decoder.layers, before + 1)
+        tokens = torch.zeros((1, before + 1), dtype=torch.long, device=decoder.device)
+        decoder.run_all(tokens[:, :before], cache)
+        step = decoder.begin(tokens[:, before:], cache=cache, positions_RT=torch.full_like(tokens[:, :1], before))
+        counts.append([])
+        for cache.step in range(decoder.layers):
+            with FlopCounterMode(display=False, custom_mapping=attention) as counter:
+                decoder.run(Call(cache.step), step.hidden_RTD, step)
+            counts[-1].append(counter.get_total_flops())
+    return [(two - one) // PER_WEIGHT for one, two in zip(*counts, strict=True)]
 
 
 def _states_weights(layer: nn.Module, experts: Experts | None, others: int) -> int:

@@ -25,6 +25,7 @@ from oracle.engine.same_output import Refuter, Verdict
 from oracle.engine.schedule import Mask, Schedule, Units
 from oracle.engine.score import log_likelihoods
 from oracle.engine.tie_break import run_alone, same_as_plain
+from oracle.engine.trial import try_cut_model
 from oracle.errors import InputError
 from oracle.metrics import Bound
 from oracle.models.greedy import Processors, StopTexts
@@ -96,6 +97,8 @@ class Engine:
         self._decoding, self._scoring = Backoff("decoding", self.notes), Backoff("scoring", self.notes)
         # Caches that drop what a window hides make passes of other shapes than ours.
         self._alone_is_plain: bool | None = False if model.decoder.positions.windowed else None
+        with no_backoff():
+            try_cut_model(model, self.units, self._settings(1))
 
     def rounding(self) -> dict[str, Any]:
         """The measured rounding and the near-tie rule that is in force, for a manifest."""
@@ -263,14 +266,18 @@ class Engine:
         longest = max(prompt.length for prompt, _ in requests)
         read = 1 if self.shared_prompt else longest
         slots, costs = 0 if by_reference else longest, schedule.runs_AI.sum(1)
-        rows = min(self.config.batch_rows, footprint.rows(costs, slots + self.config.max_new_tokens, read))
+        rows = min(self._most_rows, footprint.rows(costs, slots + self.config.max_new_tokens, read))
         if rows >= len(requests):
             return rows
         # Rows that join late begin where the others stand: their caches have room for two outputs.
         slots += 2 * self.config.max_new_tokens
         if footprint.row(int(costs.max()), slots, read) > footprint.limit:
             return 1  # one after the other: no row joins late
-        return min(self.config.batch_rows, footprint.rows(costs, slots, read))
+        return min(self._most_rows, footprint.rows(costs, slots, read))
+
+    @property
+    def _most_rows(self) -> int:
+        return 1 if self.model.decoder.rounding.interact else self.config.batch_rows
 
     @no_backoff()
     def alone(self, prompt: PromptState, allocation: Allocation) -> tuple[int, ...]:
@@ -323,6 +330,8 @@ class Engine:
         """
         total = len(schedule.runs_AI) - references
         count, piece, head_rows = self._remaining([prompt]).pieces(self._fed(prompt, len(tokens)))
+        if self.model.decoder.rounding.interact:
+            count = piece = 1
 
         def work(rows: NDArray[np.int64]) -> tuple[list[float], int]:
             return score(
@@ -392,7 +401,7 @@ class Engine:
     def _gated_rows(self, prompts: Seq[PromptState], new_tokens: int) -> int:
         slots = max(prompt.length for prompt in prompts) + new_tokens
         rows = self._remaining(prompts).rows([self.model.layers] * len(prompts), slots, slots)
-        return min(self.config.batch_rows, rows) if self.model.decoder.positions.mix else 1
+        return min(self._most_rows, rows) if self.model.decoder.positions.mix else 1
 
     def reproduces(self, prompt: PromptState, runs_AU: Mask, tokens: Seq[int]) -> Iterator[tuple[slice, list[bool]]]:
         """Which allocations give exactly this output, piece by piece; nothing is decoded.
@@ -402,6 +411,11 @@ class Engine:
             runs_AU: skip masks as booleans (A U). Neighbours share most if the rows are in lexicographic order.
             tokens: the output, with its stop token or at the token limit.
         """
+        most = self.model.decoder.one_pass
+        if most is not None and prompt.length + len(tokens) > most:
+            for row, runs_U in enumerate(runs_AU):  # one pass over all tokens is not what generation computes
+                yield slice(row, row + 1), [self._settle(prompt, runs_U, tokens, Verdict.TIE)]
+            return
         count, piece, head_rows = self._remaining([prompt]).pieces(self._fed(prompt, 2))
         refuter = Refuter(
             self.model.decoder,

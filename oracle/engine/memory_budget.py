@@ -48,16 +48,13 @@ class Footprint:
     def of(cls, decoder: Decoder, limit_mib: int) -> "Footprint":
         """The footprint of a model under a limit."""
         config = decoder.model.config.get_text_config()
-        size = decoder.model.dtype.itemsize
-        width = config.hidden_size
-        heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
-        head_width = getattr(config, "head_dim", None) or width // config.num_attention_heads
+        size, width = decoder.model.dtype.itemsize, decoder.width
         inner = getattr(config, "intermediate_size", None) or getattr(config, "ffn_dim", None) or 4 * width
         return cls(
             hidden=width * size,
-            widest=max(inner, width) * size,
-            states=2 * heads * head_width * size,
-            logits=HEAD_COPIES * config.vocab_size * size,
+            widest=max(*(inner if isinstance(inner, list) else [inner]), width) * size,
+            states=decoder.state_width * size,
+            logits=HEAD_COPIES * decoder.vocabulary * size,
             limit=limit_mib * MIB,
         )
 

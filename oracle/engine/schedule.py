@@ -71,6 +71,7 @@ class Units:
         unit: `layer` or `sublayer`.
 
     Attributes:
+        unit: as given.
         count: units of the model: L layers or 2L sublayers.
 
     Raises:
@@ -78,6 +79,7 @@ class Units:
     """
 
     def __init__(self, decoder: Decoder, unit: Unit) -> None:
+        self.unit = unit
         self._apart = unit == "sublayer"
         self.count = decoder.layers * (2 if self._apart else 1)
         self._serial = self._apart and decoder.sublayers.serial

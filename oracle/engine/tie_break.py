@@ -18,7 +18,7 @@ from oracle.engine.row_batch import RowBatch
 from oracle.engine.schedule import Schedule
 from oracle.models.decoder import Decoder
 
-__all__ = ["run_alone", "same_as_plain"]
+__all__ = ["alone_logits", "run_alone", "same_as_plain"]
 
 
 @torch.inference_mode()
@@ -77,6 +77,26 @@ def _feed(batch: RowBatch, token: int, decoder: Decoder) -> Tensor:
 
 
 @torch.inference_mode()
+def alone_logits(
+    decoder: Decoder, prompt: PromptState, schedule: Schedule, tokens: Seq[int], *, shared_prompt: bool
+) -> Tensor:
+    """Logits (T V) for each of these tokens, from running one allocation alone, token by token.
+
+    Args:
+        decoder: the model.
+        prompt: the prompt.
+        schedule: the steps of the one allocation.
+        tokens: the output, at least one token.
+        shared_prompt: scope `decode` rather than `sequence`.
+    """
+    batch = RowBatch(
+        decoder, [prompt], schedule, new_tokens=len(tokens), shared_prompt=shared_prompt, by_reference=False
+    )
+    found = [prompt.logits_V if shared_prompt else decoder.finish(batch.run_prompts())[0, 0]]
+    found += [decoder.finish(_feed(batch, token, decoder))[0, 0] for token in tokens[:-1]]
+    return torch.stack(found)
+
+
 def same_as_plain(
     decoder: Decoder,
     prompt: PromptState,
@@ -95,9 +115,5 @@ def same_as_plain(
         shared_prompt: scope `decode` rather than `sequence`.
     """
     tokens, logits_TV = plain
-    batch = RowBatch(
-        decoder, [prompt], schedule, new_tokens=len(tokens), shared_prompt=shared_prompt, by_reference=False
-    )
-    found = [prompt.logits_V if shared_prompt else decoder.finish(batch.run_prompts())[0, 0]]
-    found += [decoder.finish(_feed(batch, token, decoder))[0, 0] for token in tokens[:-1]]
-    return torch.equal(torch.stack(found).to(logits_TV.dtype), logits_TV)
+    found_TV = alone_logits(decoder, prompt, schedule, tokens, shared_prompt=shared_prompt)
+    return torch.equal(found_TV.to(logits_TV.dtype), logits_TV)

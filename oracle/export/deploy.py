@@ -207,7 +207,7 @@ def _snippet(run: Run, allocation: Allocation, model: LanguageModel | None) -> t
         dtype=run.manifest["model"]["dtype"],
         owner=json.dumps(path),
         name=json.dumps(name),
-        indices=index_names(getattr(*find_layers(model.network))),
+        indices=tuple(sorted(index_names(getattr(*find_layers(model.network))[0]))),
     )
     return "run_layers.py", text
 

@@ -8,7 +8,7 @@ import inspect
 from collections.abc import Iterator
 from collections.abc import Sequence as Seq
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from typing import Any
 
@@ -16,11 +16,12 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from oracle.errors import InputError
+from oracle.errors import InputError, door
 from oracle.models.attention import attending
-from oracle.models.causal import is_causal, rows_interact
-from oracle.models.introspection import ExpertChoices, Positions, find_layers, refuse_running_states
-from oracle.models.kv_cache import FilledCache, PassCache, RowCache
+from oracle.models.causal import is_causal
+from oracle.models.context import forget_lengths
+from oracle.models.introspection import ExpertChoices, Positions, find_layers, plain_tokens, refuse_running_states
+from oracle.models.kv_cache import FilledCache, PassCache, RowCache, States
 from oracle.models.layer_call import Call, Part
 from oracle.models.layer_stubs import Stub, for_rows, tensors
 from oracle.models.rounding import MULTIPLE, measure_rounding
@@ -57,6 +58,10 @@ class Decoder:
         plain_head: whether the logits are exactly the head applied to `normed` hidden states.
         positions: constraints of the model's attention on positions.
         rounding: largest change of logits between equivalent computations, measured on this machine.
+        width: D, of the hidden states.
+        vocabulary: V, of the logits.
+        state_width: elements of the keys and values of one token in the layer with the most.
+        tried: scopes and units in which the cut model that verifies results has been run; see `oracle.engine.Engine`.
 
     Raises:
         InputError: if the model is not decoder-only.
@@ -64,17 +69,27 @@ class Decoder:
 
     def __init__(self, model: PreTrainedModel) -> None:
         self.model = model
+        forget_lengths(model)
         self._owner, self._name = find_layers(model)
         self._layers: nn.ModuleList = getattr(self._owner, self._name)
+        # Some wrappers name another base model than the one that they have.
+        self._base: nn.Module = self._owner if model.base_model is model else model.base_model
         self._stubs = [Stub(layer) for layer in self._layers]
         self._stub_list = nn.ModuleList(self._stubs)
         self.positions = Positions.of(model)
-        self._probe()
+        self.tried: set[tuple[str, str]] = set()
+        with door(f"running the layers of {type(model).__name__} one by one", "choose another model"):
+            self._probe()
 
     @property
     def layers(self) -> int:
         """L, the number of decoder layers."""
         return len(self._layers)
+
+    @property
+    def one_pass(self) -> int | None:
+        """Longest input of which one pass gives what passes token by token give; None if unlimited."""
+        return 0 if self.rounding.interact else self.positions.one_pass
 
     @property
     def device(self) -> torch.device:
@@ -99,7 +114,7 @@ class Decoder:
             mask_RS: 1 for slots with a token, new ones included, 0 for padding; None if there is no padding.
         """
         with self._stubbed():
-            self.model.base_model(
+            self._base(
                 input_ids=tokens_RT,
                 attention_mask=mask_RS,
                 position_ids=positions_RT,
@@ -127,7 +142,7 @@ class Decoder:
         else:
             with self.sublayers.only(call.layer, call.part):
                 output = self._layers[call.layer](hidden_GTD, *args, **kwargs)
-        return output[0] if isinstance(output, tuple) else output
+        return output[0] if isinstance(output, tuple | list) else output
 
     @cached_property
     def sublayers(self) -> Sublayers:
@@ -147,7 +162,7 @@ class Decoder:
 
     @torch.inference_mode()
     def _find_branches(self, sublayers: Sublayers) -> None:
-        tokens_RT = torch.tensor([[0, 1, 2]], device=self.device)
+        tokens_RT = torch.tensor([plain_tokens(self.model)[:3]], device=self.device)
         positions = torch.arange(3, device=self.device)[None]
         cache = PassCache(self.layers, None, shared=False)
         step = self.begin(tokens_RT, cache=cache, positions_RT=positions)
@@ -175,7 +190,7 @@ class Decoder:
     def normed(self, hidden_RTD: Tensor) -> Tensor:
         """Hidden states after the final norm (R T D), the input of the vocabulary head."""
         with self._stubbed(last=hidden_RTD):
-            return self.model.base_model(inputs_embeds=self._wide(hidden_RTD), use_cache=False).last_hidden_state
+            return self._base(inputs_embeds=self._wide(hidden_RTD), use_cache=False).last_hidden_state
 
     def _wide(self, hidden_RTD: Tensor) -> Tensor:
         """A placeholder as wide as the embeddings; the stubs replace it by the hidden states."""
@@ -252,7 +267,8 @@ class Decoder:
         """Records what layers return and verifies that running them individually reproduces the model."""
         name = type(self.model).__name__
         refuse_running_states(self.model)
-        tokens_RT = torch.tensor([[0, 1, 2], [0, 1, 1]], device=self.device)
+        a, b, c, d = plain_tokens(self.model)
+        tokens_RT = torch.tensor([[a, b, c], [a, b, b]], device=self.device)
         handles = [
             layer.register_forward_hook(partial(_record_type, stub))
             for layer, stub in zip(self._layers, self._stubs, strict=True)
@@ -263,18 +279,16 @@ class Decoder:
         finally:
             for handle in handles:
                 handle.remove()
-        if not is_causal(self.model, tokens_RT, plain_RTV):
+        if not plain_RTV.isfinite().all():
+            raise InputError(
+                f"{name} gives logits that are not finite in {self.model.dtype}: a weight is damaged or the dtype is "
+                "too narrow; restore the checkpoint, or choose --dtype float32"
+            )
+        if not is_causal(self.model, tokens_RT, plain_RTV, d):
             raise InputError(
                 f"a decoder-only model is required, but tokens of {name} see later ones; choose a causal model"
             )
-        rows = torch.arange(12, device=self.device).reshape(4, 3) % self.model.config.get_text_config().vocab_size
-        if rows_interact(self.model, rows, chooses=choices.seen):
-            raise InputError(
-                f"rows of one batch influence each other in {name} (as with 8-bit matrices that treat outlier columns "
-                "apart, or experts of limited capacity), so outputs would depend on their batch; load the model in "
-                "another precision, or choose another model"
-            )
-        cache = RowCache(self.layers, 3)
+        cache = _CountingCache(self.layers, 3)
         try:
             hidden_RTD = self.run_all(tokens_RT, cache)
         except (TypeError, AttributeError, IndexError, ValueError, KeyError) as error:
@@ -284,11 +298,24 @@ class Decoder:
                 f"layer {stateless} of {name} has no keys and values of its own (it shares another layer's, or has no "
                 "attention), so layers cannot be skipped independently; choose a model whose layers all have them"
             )
+        if (several := next((layer for layer, count in enumerate(cache.updates) if count > 1), None)) is not None:
+            raise InputError(
+                f"layer {several} of {name} has {cache.updates[several]} attentions with keys and values of their own, "
+                "which one cache per layer cannot hold; choose a model whose layers have one each"
+            )
+        self.state_width = max(
+            keys.shape[1] * keys.shape[3] + values.shape[1] * values.shape[3] for keys, values in cache.states()
+        )
+        self.width, self.vocabulary = hidden_RTD.shape[-1], plain_RTV.shape[-1]
         self._check_rows(name)
         embeddings = self.model.get_input_embeddings().weight
         assert isinstance(embeddings, Tensor)
+        # Positions counted by slots of the cache would be shifted in rows of other lengths.
+        placed = self._takes_positions(tokens_RT)
+        self.positions = replace(self.positions, mix=self.positions.mix and placed)
         self.rounding = measure_rounding(
             self.logits,
+            padding=int(placed),
             layers=self.layers,
             vocabulary=len(embeddings),
             device=self.device,
@@ -296,11 +323,41 @@ class Decoder:
         )
         if not self._same(self.finish(hidden_RTD), plain_RTV):
             raise InputError(
-                f"running the layers of {name} individually does not reproduce its logits (it computes something "
-                "between layers); choose another model"
+                f"running the layers of {name} individually does not reproduce its logits ({self._why(tokens_RT)}); "
+                "choose another model"
             )
         self.plain_head = torch.equal(self.head(self.normed(hidden_RTD)), plain_RTV)
         self.shares_prompts = self._probe_sharing(tokens_RT, plain_RTV)
+
+    def _takes_positions(self, tokens_RT: Tensor) -> bool:
+        """Whether masked slots before a row leave its logits as they are, but for rounding, not measured yet."""
+        close, far = (self._after_gap(tokens_RT, gap).float() for gap in (0, 3))
+        allowed = min(1000 * torch.finfo(self.model.dtype).eps, 0.2) * float(close.abs().max())
+        return float((far - close).abs().max()) <= allowed
+
+    def _after_gap(self, tokens_RT: Tensor, gap: int) -> Tensor:
+        """Logits (1 1 V) after a prompt of two tokens, behind some masked slots in the cache."""
+        prompt, width = RowCache(self.layers, 2), 2 + gap
+        self.run_all(tokens_RT[:1, :2], prompt)
+        cache = RowCache(self.layers, width + 1)
+        for step, states in enumerate(prompt.states()):
+            cache.fill_prompts(step, [states], width)
+        cache.advance(width)
+        mask_RS = torch.ones((1, width + 1), dtype=torch.long, device=self.device)
+        mask_RS[:, :gap] = 0
+        return self.finish(self.run_all(tokens_RT[:1, 2:], cache, mask_RS=mask_RS if gap else None, padding=gap))
+
+    def _why(self, tokens_RT: Tensor) -> str:
+        """Why the layers one by one give other logits than the model."""
+        positions = torch.arange(tokens_RT.shape[1], device=self.device)[None]
+        try:
+            placed_RTV = self.model(input_ids=tokens_RT, position_ids=positions, use_cache=False).logits
+            plain_RTV = self.model(input_ids=tokens_RT, use_cache=False).logits
+        except (TypeError, ValueError):
+            return "it computes something between layers"
+        if torch.equal(placed_RTV, plain_RTV):
+            return "it computes something between layers"
+        return "it does not count positions from 0, as generation does"
 
     def _same(self, a: Tensor, b: Tensor) -> bool:
         """Whether logits agree within rounding; bits may differ where more than shapes select the kernel."""
@@ -354,5 +411,20 @@ class Decoder:
         return hidden_RTD
 
 
+class _CountingCache(RowCache):
+    """A cache that counts the updates of each step."""
+
+    def __init__(self, steps: int, slots: int) -> None:
+        super().__init__(steps, slots)
+        self.updates = [0] * steps
+
+    def update(
+        self, key_states: Tensor, value_states: Tensor, layer_idx: int, *args: object, **kwargs: object
+    ) -> States:
+        """Counts, then as in the base class."""
+        self.updates[self.step] += 1
+        return super().update(key_states, value_states, layer_idx, *args, **kwargs)
+
+
 def _record_type(stub: Stub, layer: nn.Module, args: Any, output: Any) -> None:
-    stub.returns_tuple = isinstance(output, tuple)
+    stub.returns_tuple = isinstance(output, tuple | list)

@@ -53,6 +53,6 @@ def tensors(value: Any) -> Iterator[Tensor]:
     """All tensors among the arguments, in order."""
     if isinstance(value, Tensor):
         yield value
-    elif isinstance(value, tuple | dict):
+    elif isinstance(value, tuple | list | dict):
         for item in value.values() if isinstance(value, dict) else value:
             yield from tensors(item)

@@ -2,15 +2,15 @@
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from collections.abc import Sequence as Seq
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
-from safetensors import SafetensorError
+from huggingface_hub import constants
 from transformers import (
     AutoConfig,
     AutoModelForCausalLM,
@@ -21,23 +21,18 @@ from transformers import (
 from transformers.utils import logging as transformers_logging
 
 from oracle.config import EMBEDDED
-from oracle.errors import ForeignError, InputError, door
+from oracle.errors import ForeignError, InputError, door, reason_of
 from oracle.metrics.rouge import words
+from oracle.models.checkpoints import check_vocabulary, check_weights
+from oracle.models.context import config_context, context_length
 from oracle.models.decoder import Decoder
 from oracle.models.embedded import embedded_folder
 from oracle.models.generation import GenerationSettings
-from oracle.models.introspection import config_context, context_of
 from oracle.utils.devices import AUTO
 from oracle.utils.hub import quick_hub
 from oracle.utils.machine import Machine, resolve_device, resolve_dtype
 
-__all__ = ["LanguageModel", "check_vocabulary", "load_model", "load_tokenizer"]
-
-WRAPPERS = ("_orig_mod.", "module.", "base_model.model.", "model._orig_mod.")
-"""Prefixes that torch.compile, DataParallel and adapters put before the names of weights."""
-
-SHOWN = 5
-"""Number of weight names shown in an error."""
+__all__ = ["LanguageModel", "load_model", "load_tokenizer"]
 
 SAMPLE = 65_536
 """Number of elements per weight in the fingerprint, evenly spaced."""
@@ -67,10 +62,10 @@ class LanguageModel:
         """L, the number of decoder layers."""
         return self.decoder.layers
 
-    @property
+    @cached_property
     def context(self) -> int | None:
-        """Longest input in tokens, or None if the model sets no limit; see `Positions`."""
-        return context_of(self.network)
+        """Longest input in tokens, or None if nothing limits it; see `oracle.models.context.context_length`."""
+        return context_length(self.network)
 
     @cached_property
     def stop(self) -> frozenset[int]:
@@ -118,7 +113,12 @@ class LanguageModel:
     def headline(self) -> str:
         """Model, dtype and device on one line."""
         machine = self.machine
-        return f"{self.name}: {self.layers} layers, {machine.dtype} on {machine.place}"
+        note = (
+            "; rows of a batch influence each other, so each batch has one row"
+            if self.decoder.rounding.interact
+            else ""
+        )
+        return f"{self.name}: {self.layers} layers, {machine.dtype} on {machine.place}{note}"
 
     def describe(self) -> dict[str, object]:
         """Description of the model for a manifest."""
@@ -147,88 +147,63 @@ def load_model(
         trust_remote_code: whether code shipped with the model may run.
 
     Raises:
-        InputError: if the model, device or dtype does not exist, or the model is not decoder-only.
+        InputError: if the model, device or dtype does not exist, the checkpoint or the vocabulary is incomplete, or the
+            model is not decoder-only.
     """
     place = resolve_device(device)
     precision = resolve_dtype(dtype, place) or "auto"  # the library's name for the checkpoint's dtype
     source, options = _locate(name)
     options["trust_remote_code"] = trust_remote_code
-    try:
-        config = AutoConfig.from_pretrained(source, **options)
-        if config.is_encoder_decoder:
-            raise InputError(
-                f"a decoder-only model is required, but '{name}' is an encoder-decoder ({config.model_type}); "
-                "choose a causal language model"
-            )
-        transformers_logging.disable_progress_bar()
-        load: Any = AutoModelForCausalLM.from_pretrained
-        # Weights of other shapes are reported with the missing ones, by name, instead of the library's own error.
-        how = {"output_loading_info": True, "ignore_mismatched_sizes": True}
-        network, report = load(source, dtype=precision, use_safetensors=True, **how, **options)
-        tokenizer = AutoTokenizer.from_pretrained(source, **options)
-    except InputError:
-        raise
-    except Exception as error:  # a door: configurations, weights, tokenizers and code of others
-        raise _explained(name, error) from error
-    _check_weights(name, report)
+    with quick_hub(source, "model"):
+        return _load(name, source, options, precision, place)
+
+
+def _load(
+    name: str, source: str, options: dict[str, object], precision: torch.dtype | str, place: torch.device
+) -> LanguageModel:
+    config = _door(name, "configuration", lambda: AutoConfig.from_pretrained(source, **options))
+    if getattr(config, "is_encoder_decoder", False):
+        raise InputError(
+            f"a decoder-only model is required, but '{name}' is an encoder-decoder ({config.model_type}); "
+            "choose a causal language model"
+        )
+    transformers_logging.disable_progress_bar()
+    network, report = _door(name, "weights", lambda: _weights(source, precision, options))
+    check_weights(name, network, report)
+    tokenizer = _door(name, "tokenizer", lambda: AutoTokenizer.from_pretrained(source, **options))
     check_vocabulary(name, network, tokenizer)
-    with door(f"moving the model '{name}' to {place}", "choose another --device or a smaller --dtype"):
-        network = network.eval().to(place)
+    with door(f"moving '{name}' to {place}", "choose a smaller model, another --dtype, or --device cpu"):
+        network.eval().to(place)
     model = LanguageModel(name=name, network=network, tokenizer=tokenizer)
-    with door(f"probing the model '{name}'", "choose another model, or load it without code of its own"):
-        assert model.layers > 0
+    assert model.layers > 0
     return model
 
 
-def _check_weights(name: str, report: Mapping[str, Any]) -> None:
-    """Refuses a checkpoint that lacks weights, has other ones, or has them in other shapes.
-
-    Args:
-        name: the model.
-        report: the library's load report; it leaves out tied weights and those that the model's class declares
-            optional.
-    """
-    missing = sorted(map(str, report["missing_keys"]))
-    unexpected = sorted(map(str, report["unexpected_keys"]))
-    mismatched = sorted(
-        f"{key[0]} {tuple(key[1])} instead of {tuple(key[2])}" if isinstance(key, tuple) else str(key)
-        for key in report["mismatched_keys"]
+def _weights(
+    source: str, dtype: torch.dtype | str, options: dict[str, object]
+) -> tuple[PreTrainedModel, Mapping[str, Any]]:
+    """The model, and the library's report of what its checkpoint lacks."""
+    loaded: Any = AutoModelForCausalLM.from_pretrained(
+        source,
+        dtype=dtype,
+        use_safetensors=True,
+        output_loading_info=True,
+        ignore_mismatched_sizes=True,  # `check_weights` names all of them at once
+        **options,
     )
-    errors = [str(error) for error in report.get("error_msgs") or []]
-    kinds = {"missing": missing, "of other shapes": mismatched, "unexpected": unexpected, "not converted": errors}
-    found = [f"{len(names)} {kind} ({_some(names)})" for kind, names in kinds.items() if names]
-    if not found:
-        return
-    wrapped = next((prefix for prefix in WRAPPERS if any(key.startswith(prefix) for key in unexpected)), None)
-    remedy = (
-        f"the names begin with '{wrapped}' because a wrapped module was saved: save its inner module with "
-        "save_pretrained"
-        if wrapped
-        else "give a complete checkpoint of this configuration"
-    )
-    raise InputError(f"the weights of '{name}' do not fit its configuration: {'; '.join(found)}; {remedy}")
+    network, report = loaded
+    return network, report
 
 
-def _some(names: Seq[str]) -> str:
-    """The first names, and the number of the others."""
-    return ", ".join(names[:SHOWN]) + (f" and {len(names) - SHOWN} more" if len(names) > SHOWN else "")
+Loaded = TypeVar("Loaded")
 
 
-def check_vocabulary(name: str, network: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:
-    """Checks that every token id of a tokenizer has a row in the model's embedding.
-
-    Raises:
-        InputError: if one has none; names the token.
-    """
-    weight = network.get_input_embeddings().weight
-    assert isinstance(weight, torch.Tensor)
-    with door(f"reading the vocabulary of '{name}'", "give a model with a complete tokenizer"):
-        token, last = max(tokenizer.get_vocab().items(), key=lambda entry: entry[1], default=("", -1))
-    if last >= len(weight):
-        raise InputError(
-            f"the tokenizer of '{name}' has token ids up to {last} ({token!r}), but the model's embedding has only "
-            f"{len(weight)} rows; give the model's own tokenizer, or resize the embedding and train it"
-        )
+def _door(name: str, part: str, load: Callable[[], Loaded]) -> Loaded:
+    """Loads a part of a model; any exception of the library or the model's own code becomes one line."""
+    try:
+        return load()
+    except Exception as error:
+        raise ForeignError(_explain(name, part, error)) from error
 
 
 def load_tokenizer(
@@ -244,12 +219,10 @@ def load_tokenizer(
     """
     source, options = _locate(name)
     options["trust_remote_code"] = trust_remote_code
-    try:
-        with quick_hub(source, "model"):
-            config = AutoConfig.from_pretrained(source, **options)
-            return AutoTokenizer.from_pretrained(source, **options), config_context(config)
-    except (OSError, ValueError, KeyError, ImportError, RuntimeError) as error:
-        raise InputError(_explain(name, error)) from error
+    with quick_hub(source, "model"):
+        config = _door(name, "configuration", lambda: AutoConfig.from_pretrained(source, **options))
+        tokenizer = _door(name, "tokenizer", lambda: AutoTokenizer.from_pretrained(source, **options))
+    return tokenizer, config_context(config)
 
 
 def _locate(name: str) -> tuple[str, dict[str, object]]:
@@ -266,21 +239,19 @@ def _locate(name: str) -> tuple[str, dict[str, object]]:
     return (str(path) if path.is_dir() else name), {}
 
 
-def _explained(name: str, error: Exception) -> InputError:
-    """A loading error in one line."""
-    expected = isinstance(error, (OSError, ValueError, KeyError, ImportError, RuntimeError, SafetensorError))
-    return InputError(_explain(name, error)) if expected else ForeignError(_explain(name, error))
-
-
-def _explain(name: str, error: Exception) -> str:
-    reason = str(error).strip().splitlines()[0].rstrip(".") if str(error).strip() else type(error).__name__
+def _explain(name: str, part: str, error: Exception) -> str:
+    """One-line message for a loading error."""
     if "trust_remote_code" in str(error):
         return f"'{name}' ships its own code; review it, then allow it with --trust-remote-code"
     if "Unrecognized configuration class" in str(error):
         return f"a decoder-only model is required, but '{name}' is not a causal language model"
-    if not Path(name).exists() and isinstance(error, OSError):
+    why = f"cannot load the model '{name}': its {part} failed ({reason_of(error)})"
+    if not Path(name).expanduser().exists() and isinstance(error, OSError):
         return (
-            f"cannot load the model '{name}' ({reason}); give a hub id that is reachable or in the local cache, "
-            f"a folder, a GGUF file, or '{EMBEDDED}'"
+            f"cannot load the model '{name}': no such folder, not in the local cache, and {constants.ENDPOINT} cannot "
+            f"be reached or does not have it; give a folder, a GGUF file, a hub id within reach, or '{EMBEDDED}' "
+            f"({reason_of(error)})"
         )
-    return f"cannot load the model '{name}': {reason}; a model with safetensors weights and a tokenizer is required"
+    if part == "tokenizer":
+        return f"{why}; save the tokenizer beside the model with save_pretrained"
+    return f"{why}; a model with safetensors weights and a tokenizer is required"

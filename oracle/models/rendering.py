@@ -16,7 +16,7 @@ from jinja2.ext import loopcontrols
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 from transformers import PreTrainedTokenizerBase
 
-from oracle.errors import InputError, reason_of
+from oracle.errors import ForeignError, InputError, reason_of
 from oracle.types import Asked, Message, Rendered
 from oracle.utils.arguments import parse_arguments
 from oracle.utils.text import nearest_hint
@@ -234,7 +234,7 @@ class PromptFormat:
                 if self.system is not None
                 else "change the turns"
             )
-            raise InputError(
+            raise ForeignError(
                 f"{self.source} fails on turns of the roles {roles} ({reason_of(error)}); {remedy}; arguments are "
                 f"given with --template-arg NAME=VALUE, another template with --chat-template NAME|FILE; {UNFORMATTED}"
             ) from error

@@ -25,6 +25,10 @@ and by less than 8 times for 99.9 % of them; few leads are that small. Expected 
 million (at twice the multiple, one in 150 million for twice as many near-ties). Reported allocations are also verified.
 """
 
+INFLUENCE = 1000
+"""Change of a logit, in units in the last place of the largest, above which other rows of the batch, rather than
+rounding, cause it in a mixture of experts: other rows change the heights of the experts' products too."""
+
 ROWS, TOKENS, HEIGHT = 4, 4, 23
 """Number of measured rows, their length in tokens, and the height of the batch they are compared in."""
 
@@ -43,21 +47,24 @@ class Rounding:
         repeats: whether repeating a pass gave the same bits.
         jumps: whether rounding can change logits by more than `logits`: in a low-precision dtype it flips the choice
             of experts.
+        interact: whether the rows of a batch influence each other by more than rounding (8-bit products that choose
+            their columns by the whole batch, experts of limited capacity); then every batch has one row.
     """
 
     logits: float
     compared: int
     repeats: bool
     jumps: bool = False
+    interact: bool = False
 
     @property
     def near_tie(self) -> float:
         """Near-tie threshold in logits: leads up to it may be flipped by rounding."""
-        return math.inf if self.jumps else MULTIPLE * self.logits
+        return math.inf if self.jumps or self.interact else MULTIPLE * self.logits
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for a manifest; an infinite threshold is None."""
-        return {**asdict(self), "multiple": MULTIPLE, "near_tie": None if self.jumps else self.near_tie}
+        return {**asdict(self), "multiple": MULTIPLE, "near_tie": None if math.isinf(self.near_tie) else self.near_tie}
 
 
 class Passes(Protocol):
@@ -68,7 +75,9 @@ class Passes(Protocol):
         ...
 
 
-def measure_rounding(passes: Passes, *, layers: int, vocabulary: int, device: torch.device, chooses: bool) -> Rounding:
+def measure_rounding(
+    passes: Passes, *, layers: int, vocabulary: int, device: torch.device, chooses: bool, padding: int = 1
+) -> Rounding:
     """Measures rounding: compares logits of a few rows computed alone, in a tall padded batch, and token by token.
 
     Covers the full model and three skip masks, because models with skipped layers amplify rounding more.
@@ -79,6 +88,7 @@ def measure_rounding(passes: Passes, *, layers: int, vocabulary: int, device: to
         vocabulary: V, of the embedding.
         device: device of the token ids.
         chooses: whether layers select experts.
+        padding: number of masked tokens before the rows of the tall batch, 0 or 1.
     """
     generator = torch.Generator().manual_seed(0)
 
@@ -87,14 +97,14 @@ def measure_rounding(passes: Passes, *, layers: int, vocabulary: int, device: to
 
     tokens_RT, above, below = draw(ROWS, TOKENS), draw(HEIGHT - ROWS - 3, TOKENS), draw(3, TOKENS)
     tall = torch.cat([above, tokens_RT.flip(0), below])
-    padded = torch.cat([draw(len(tall), 1), tall], dim=1)
+    padded = torch.cat([draw(len(tall), 1)[:, :padding], tall], dim=1)
     rows = slice(len(above), len(above) + ROWS)
     largest, scale, repeats, compared = 0.0, 0.0, True, 0
     for mask in _masks(layers):
         alone = torch.cat([passes(row[None], mask) for row in tokens_RT])
         first = passes(tokens_RT[:1], mask)
         others = (
-            passes(padded, mask, padding=1)[rows, 1:].flip(0),
+            passes(padded, mask, padding=padding)[rows, padding:].flip(0),
             passes(tokens_RT, mask),
             passes(tokens_RT[:1], mask, pieces=TOKENS),
         )
@@ -104,12 +114,25 @@ def measure_rounding(passes: Passes, *, layers: int, vocabulary: int, device: to
             largest = max(largest, float((other.float() - alone[: len(other)].float()).abs().max()))
             compared += other.shape[0] * other.shape[1]
     precision = torch.finfo(alone.dtype).eps
+    changes = _influence(passes, layers, [tall, torch.cat([draw(HEIGHT - 1, TOKENS), tall[-1:]])], tall[-1])
     return Rounding(
         logits=max(largest, precision * scale),
         compared=compared,
         repeats=repeats,
         jumps=chooses and precision > COARSE,
+        interact=repeats and changes > (INFLUENCE * precision * scale if chooses else 0.0),
     )
+
+
+def _influence(passes: Passes, layers: int, batches: list[Tensor], row_T: Tensor) -> float:
+    """Largest change of the last row's logits when only the other rows change.
+
+    All passes have the same shape, so that a model whose rows are independent gives the same bits. In the last batch
+    all rows are equal, which fills the experts that the row chooses.
+    """
+    every = list(range(layers))
+    first, *others = (passes(batch, every)[-1] for batch in (*batches, row_T.expand_as(batches[0]).contiguous()))
+    return max(float((other.float() - first.float()).abs().max()) for other in others)
 
 
 def _masks(layers: int) -> Iterator[list[int]]:

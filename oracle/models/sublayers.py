@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from oracle.errors import InputError
-from oracle.models.introspection import has_cache_index
+from oracle.models.introspection import attention_children
 from oracle.models.layer_call import Part
 
 __all__ = ["Shapes", "Sublayers", "stand_ins"]
@@ -51,15 +51,15 @@ class StandIn(nn.Module):
 def _branches(layer: nn.Module) -> dict[Part, list[str]]:
     """Names of the children that form a layer's attention and MLP.
 
-    Attention is the child with a cache index; every other child with a weight matrix belongs to the MLP.
+    Every child with a weight matrix that is not attention belongs to the MLP.
     """
-    found: dict[Part, list[str]] = {Part.ATTENTION: [], Part.MLP: []}
-    for name, child in layer.named_children():
-        if has_cache_index(child):
-            found[Part.ATTENTION].append(name)
-        elif any(weight.dim() > 1 for weight in child.parameters()):
-            found[Part.MLP].append(name)
-    return found
+    attention = attention_children(layer)
+    mlp = [
+        name
+        for name, child in layer.named_children()
+        if name not in attention and any(weight.dim() > 1 for weight in child.parameters())
+    ]
+    return {Part.ATTENTION: attention, Part.MLP: mlp}
 
 
 def stand_ins(layer: nn.Module, shapes: Shapes, part: Part) -> dict[str, StandIn]:

@@ -29,7 +29,7 @@ def truncated(model: PreTrainedModel, calls: Seq[Call | int], shapes: Shapes | N
     memo = {id(tensor): tensor for tensor in shared}
     owner, name = find_layers(model)
     originals: nn.ModuleList = getattr(owner, name)
-    kept, states, indices = nn.ModuleList(), 0, index_names(originals)
+    kept, states = nn.ModuleList(), 0
     # The memo replaces the original layer list by the kept layers everywhere.
     copied = copy.deepcopy(model, {**memo, id(originals): kept})
     wanted = merged(Call(call) if isinstance(call, int) else call for call in calls)
@@ -38,10 +38,10 @@ def truncated(model: PreTrainedModel, calls: Seq[Call | int], shapes: Shapes | N
         if call.part != Part.WHOLE:
             assert shapes is not None, "parts of layers need the shapes of their branches"
             absent = Part.MLP if call.part == Part.ATTENTION else Part.ATTENTION
-            layer._modules.update(stand_ins(layer, shapes, absent))
+            layer._modules.update(stand_ins(originals[call.layer], shapes, absent))
         for module in layer.modules():
-            for index in indices:
-                if hasattr(module, index):
+            for index in index_names(originals[call.layer]):
+                if index in vars(module):
                     setattr(module, index, states)
         kept.append(layer)
         states += call.part != Part.MLP

@@ -2,8 +2,10 @@
 
 import os
 import resource
+import shlex
 import sys
 import time
+import traceback
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -14,7 +16,7 @@ import psutil
 
 import analysis
 from oracle.config import SearchConfig
-from oracle.errors import InputError, Interrupted
+from oracle.errors import ForeignError, InputError, Interrupted, reason_of
 from oracle.executors import DEFAULT_WORKERS, Workers, create_executor
 from oracle.pipeline.check import check_settings
 from oracle.pipeline.resume import KnownOutcomes, differences, with_dtype_of
@@ -155,6 +157,8 @@ class _Session:
         except Interrupted:
             writer.log.info("stopped")
             raise
+        except Exception as error:
+            raise _failed(writer, error) from error
         finally:
             executor.close()
         search_seconds = time.monotonic() - search_began
@@ -189,6 +193,15 @@ class _Session:
             self._summarised(experiment, summary)
         writer.log.info("completed", seconds=round(time.monotonic() - self._began, 2))
         return Run.open(writer.folder)
+
+
+def _failed(writer: RunWriter, error: Exception) -> InputError:
+    """The error of a search that an exception ended; the log holds its traceback."""
+    writer.log.warning("failed", error=reason_of(error), traceback=traceback.format_exception(error))
+    again = f"what was found so far is kept; continue with: oracle search --resume {shlex.quote(str(writer.folder))}"
+    if isinstance(error, InputError):
+        return InputError(f"{error}; {again}")
+    return ForeignError(f"the search stopped ({reason_of(error)}); {again}", log=writer.folder / "log.jsonl")
 
 
 def _peak_mib() -> float:

@@ -8,6 +8,7 @@ import pandas as pd
 
 import analysis
 from oracle.engine import Difference, Engine
+from oracle.errors import reason_of
 from oracle.store.schema import sequence_of
 from oracle.types import Sequence
 from oracle.utils.progress import Watch
@@ -24,7 +25,8 @@ def verify(engine: Engine, experiment: analysis.Experiment, summary: analysis.Su
     Reported per sequence: the full model (the threshold), the minimal allocation and the oracle's choice.
 
     Returns:
-        One row per allocation: `sequence`, `number`, `allocation`, `cost`, `agrees`.
+        One row per allocation: `sequence`, `number`, `allocation`, `cost`, `agrees`, and `error`: type and message of
+        the exception that plain generation raised, or None.
     """
     evaluations = experiment.evaluations
     reported = pd.concat(
@@ -36,33 +38,44 @@ def verify(engine: Engine, experiment: analysis.Experiment, summary: analysis.Su
     ).drop_duplicates()
     recorded = reported.merge(evaluations, on=["sequence", "number"], validate="one_to_one")
     sequences = _sequences(experiment)
-    agrees = []
+    agrees: list[bool] = []
+    errors: list[str | None] = []
     with watch("Verifying", len(recorded)) as advance:
         for name, group in recorded.groupby("sequence", sort=False):
-            prompt = engine.open(sequences[str(name)])
             for allocation, tokens in zip(group["allocation"], group["tokens"], strict=True):
-                agrees.append(engine.alone(prompt, tuple(allocation.tolist())) == tuple(tokens.tolist()))
+                # A search whose last step fails keeps its results, marked as not verified.
+                try:
+                    prompt = engine.open(sequences[str(name)])
+                    agrees.append(engine.alone(prompt, tuple(allocation.tolist())) == tuple(tokens.tolist()))
+                    errors.append(None)
+                except Exception as error:
+                    agrees.append(False)
+                    errors.append(reason_of(error))
                 advance(1, str(name))
     ordered = pd.concat([group for _, group in recorded.groupby("sequence", sort=False)])
-    return ordered[["sequence", "number", "allocation", "cost"]].assign(agrees=agrees)
+    return ordered[["sequence", "number", "allocation", "cost"]].assign(
+        agrees=agrees, error=pd.array(errors, dtype="string")
+    )
 
 
 def explain(engine: Engine, experiment: analysis.Experiment, verification: pd.DataFrame) -> list[dict[str, Any]]:
     """Per allocation that failed verification: the token, the margin, the rounding threshold and a remedy."""
-    failed = verification.loc[~verification["agrees"], ["sequence", "number"]]
+    failed = verification.loc[~verification["agrees"], ["sequence", "number", "error"]]
     recorded = failed.merge(experiment.evaluations, on=["sequence", "number"], validate="one_to_one")
     sequences = _sequences(experiment)
     entries = []
     for row in recorded.to_dict("records"):
+        about = {"sequence": row["sequence"], "number": int(row["number"]), "cost": float(row["cost"])}
+        if not pd.isna(row["error"]):
+            entries.append({**about, "error": row["error"], "remedy": f"plain generation failed ({row['error']})"})
+            continue
         prompt = engine.open(sequences[row["sequence"]])
         found = engine.difference(prompt, tuple(row["allocation"].tolist()), row["tokens"].tolist())
         tokens = {"recorded": found.recorded, "plain": found.plain} if found else {}
         texts = {f"{name}_text": None if one is None else engine.model.text([one]) for name, one in tokens.items()}
         entries.append(
             {
-                "sequence": row["sequence"],
-                "number": int(row["number"]),
-                "cost": float(row["cost"]),
+                **about,
                 **(asdict(found) if found else {}),
                 **texts,
                 "near_tie": engine.rounding()["near_tie"],

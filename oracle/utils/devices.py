@@ -20,6 +20,9 @@ DTYPES = {
 
 _SPELLINGS = {spelling: name for name, others in DTYPES.items() for spelling in (name, *others)}
 
+_QUANTISED = re.compile(r"[48]|int|quant")
+"""Found in the names of formats of fewer than 16 bits."""
+
 _DEVICE = re.compile(r"auto|cpu|cuda(:\d+)?")
 
 
@@ -34,7 +37,9 @@ def dtype_name(dtype: str) -> str:
     if dtype in _SPELLINGS:
         return _SPELLINGS[dtype]
     known = ", ".join(f"{name} ({', '.join(others)})" for name, others in DTYPES.items())
-    hint = nearest_hint(dtype.lower(), [AUTO, *_SPELLINGS]) or "; the smallest are bfloat16 and float16"
+    hint = nearest_hint(dtype.lower(), [AUTO, *_SPELLINGS])
+    if not hint and _QUANTISED.search(dtype.lower()):
+        hint = "; the smallest are bfloat16 and float16"
     raise InputError(f"--dtype needs auto, {known}, not '{dtype}'{hint}")
 
 

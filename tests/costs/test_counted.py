@@ -9,7 +9,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from tiny import LAYERS, tiny_tokenizer
+from tiny import LAYERS, Mixture, tiny_llama, tiny_tokenizer
 from torch.utils.flop_counter import FlopCounterMode, sdpa_flop_count
 from transformers import DynamicCache
 from zoo import GATED, MIXED, WIDE, ZOO, tiny
@@ -145,10 +145,45 @@ def test_active_experts_only() -> None:
     expert = 3 * 2 * 32 * 64
     few, some, many = (count_flops(each, Conditions()).units[0] for each in (one, model, all_of_them))
     assert (some - few, many - some) == (expert, 2 * expert)
-    listed = torch.nn.ModuleDict({name: torch.nn.ModuleList(torch.nn.Linear(3, 5) for _ in range(4)) for name in NAMES})
-    assert multiplied(listed, Experts(count=4, active=2)) == (2 + 4) * 3 * 5, "a list that is not of experts runs whole"
-    with pytest.raises(InputError, match="holds experts"):
-        multiplied(listed, Experts(count=3, active=2))
+    listed = torch.nn.ModuleList(torch.nn.Linear(3, 5) for _ in range(4))
+    assert multiplied(listed, Experts(count=4, active=2)) == 4 * 3 * 5
+    assert multiplied(listed, None, {listed[1], listed[3]}) == 2 * 3 * 5
+
+
+LISTED = [(2, 2, 1), (4, 2, 2), (3, 4, 2), (5, 5, 3), (2, 8, 1)]
+"""Layers, experts, experts per token."""
+
+
+@pytest.mark.parametrize(("layers", "experts", "active"), LISTED)
+def test_experts_in_a_list_are_counted_as_torch_counts_them(layers: int, experts: int, active: int) -> None:
+    """Also where there are as many layers as experts, or as heads as either."""
+    network = tiny_llama(num_hidden_layers=layers)
+    for layer in network.model.layers:
+        layer.mlp = Mixture(32, experts, active)
+    network.config.num_experts, network.config.num_experts_per_tok = experts, active
+    model = LanguageModel(name="listed", network=network.eval(), tokenizer=tiny_tokenizer())
+    cache, tokens = DynamicCache(config=network.config), torch.arange(12)[None]
+    with torch.inference_mode():
+        network(tokens[:, :-1], cache=cache, use_cache=True)
+    [total], _ = counted(lambda: network(tokens[:, -1:], cache=cache, use_cache=True))
+    costs = count_flops(model, Conditions(context=12))
+    assert costs.total == total
+    assert costs.overhead == 2 * 258 * 32 > 0
+    assert len(set(costs.units)) == 1
+
+
+def test_layers_may_differ_in_their_heads() -> None:
+    """By what the layers compute, not by one number of the configuration."""
+    network = tiny_llama()
+    narrow = network.model.layers[2].self_attn
+    for name, width in (("q_proj", 16), ("k_proj", 8), ("v_proj", 8)):
+        setattr(narrow, name, torch.nn.Linear(32, width, bias=False))
+    narrow.o_proj = torch.nn.Linear(16, 32, bias=False)
+    model = LanguageModel(name="uneven", network=network, tokenizer=tiny_tokenizer())
+    costs = count_flops(model, Conditions(context=20))
+    per_token = [2 * 4 * (8 + 8), 2 * 2 * (8 + 8)]  # query heads x (D + E)
+    longer = count_flops(model, Conditions(context=21))
+    assert [b - a for a, b in zip(costs.units, longer.units, strict=True)] == [per_token[n == 2] for n in range(LAYERS)]
 
 
 @pytest.mark.parametrize("family", ["mixtral", "experts beside a shared one", "a dense layer, then experts"])

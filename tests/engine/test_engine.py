@@ -159,7 +159,7 @@ def test_only_what_cannot_reach_its_threshold_is_dropped(engine, tiny_model) -> 
 def test_a_small_memory_gives_the_same_outcomes(engine, tiny_model) -> None:
     prompt = engine.open(PROMPTS[0])
     wide = [generation.tokens for generation, _ in engine.generate([(prompt, mask) for mask in MASKS])]
-    narrow = Engine(tiny_model, replace(engine.config, memory=1))
+    narrow = Engine(tiny_model, replace(engine.config, memory=16))
     row = narrow.footprint.row(LAYERS, 2 * 12 + prompt.length, prompt.length)
     held = prompt.length * LAYERS * narrow.footprint.states
     narrow.footprint = replace(narrow.footprint, limit=row * 8 + held)
@@ -169,7 +169,7 @@ def test_a_small_memory_gives_the_same_outcomes(engine, tiny_model) -> None:
 
 
 def test_a_memory_too_small_for_one_row_names_the_least_that_works(engine, tiny_model) -> None:
-    narrow = Engine(tiny_model, replace(engine.config, memory=1))
+    narrow = Engine(tiny_model, replace(engine.config, memory=16))
     narrow.footprint = replace(narrow.footprint, limit=1000)
     prompt = narrow.open(PROMPTS[0])
     with pytest.raises(InputError, match=r"--memory .* give at least 1,"):

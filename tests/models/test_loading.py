@@ -1,267 +1,193 @@
-"""Checkpoints that are not all there, vocabularies, contexts, and code of others: refused by name, or read rightly."""
+"""A model is loaded as it was saved, or refused with the names of what is not there."""
 
 import json
-import shutil
 from collections.abc import Callable
 from pathlib import Path
-from types import SimpleNamespace
+from typing import Any
 
+import gguf
+import numpy as np
 import pytest
 import torch
-import transformers as hf
 from safetensors.torch import load_file, save_file
 from tiny import LAYERS, VOCABULARY, tiny_llama, tiny_tokenizer
-from torch import Tensor, nn
-from zoo import ZOO, tiny
+from transformers import AutoTokenizer, LlamaModel
 
-from oracle.config import SearchConfig
-from oracle.engine import Engine
-from oracle.errors import ForeignError, InputError, Interrupted, door
-from oracle.models import LanguageModel, load_model
-from oracle.models.introspection import context_of, find_layers, index_names
-from oracle.models.loading import check_vocabulary
+from oracle.errors import ForeignError, InputError
+from oracle.models import load_model, load_tokenizer
 
-Change = Callable[[dict[str, Tensor]], dict[str, Tensor]]
+Weights = dict[str, torch.Tensor]
 
 
-def changed(source: Path, out: Path, change: Change) -> str:
-    """A copy of a checkpoint with other weights."""
-    shutil.copytree(source, out)
-    save_file(change(load_file(source / "model.safetensors")), out / "model.safetensors", {"format": "pt"})
-    return str(out)
+@pytest.fixture
+def saved(tmp_path: Path) -> Callable[..., Path]:
+    """Saves the tiny Llama with its weights and its configuration changed."""
+
+    def save(change: Callable[[Weights], Weights] = dict, settings: dict[str, Any] | None = None, **tiny: Any) -> Path:
+        folder = tmp_path / "model"
+        tiny_llama(**tiny).save_pretrained(folder)
+        tiny_tokenizer().save_pretrained(folder)
+        weights = change(load_file(folder / "model.safetensors"))
+        save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+        config = json.loads((folder / "config.json").read_text()) | (settings or {})
+        (folder / "config.json").write_text(json.dumps(config))
+        return folder
+
+    return save
 
 
-@pytest.mark.parametrize(
-    ("change", "message"),
-    [
-        (lambda w: {k: v for k, v in w.items() if ".4." not in k}, r"missing \(model\.layers\.4\..* and 4 more\)"),
-        (lambda w: {k: v for k, v in w.items() if "lm_head" not in k}, r"1 missing \(lm_head\.weight\)"),
-        (lambda w: {k: v for k, v in w.items() if "norm" not in k}, "missing"),
-        (lambda w: {f"_orig_mod.{k}": v for k, v in w.items()}, r"begin with '_orig_mod\.' because a wrapped module"),
-        (lambda w: {f"module.{k}": v for k, v in w.items()}, r"begin with 'module\.'"),
-        (lambda w: w | {"model.layers.9.mlp.up_proj.weight": torch.zeros(64, 32)}, r"1 unexpected \(model\.layers\.9"),
-        (lambda w: w | {"lm_head.weight": torch.zeros(5, 32)}, r"1 of other shapes \(lm_head\.weight \(5, 32\)"),
-        (lambda w: w | {"model.norm.weight": torch.zeros(31)}, r"of other shapes \(model\.norm\.weight"),
-    ],
-    ids=["layers", "head", "norms", "compiled", "data parallel", "one layer more", "small head", "small norm"],
-)
-def test_a_checkpoint_that_is_not_all_there_is_refused(
-    change: Change, message: str, tiny_folder: Path, tmp_path: Path
-) -> None:
-    with pytest.raises(InputError, match=message) as refused:
-        load_model(changed(tiny_folder, tmp_path / "broken", change), device="cpu")
-    assert "\n" not in str(refused.value) and "broken" in str(refused.value)
+def without(*parts: str) -> Callable[[Weights], Weights]:
+    return lambda weights: {name: weight for name, weight in weights.items() if not any(part in name for part in parts)}
 
 
-def test_tied_weights_are_not_missing(tmp_path: Path) -> None:
-    tiny_llama(tie_word_embeddings=True).save_pretrained(tmp_path / "tied")
-    tiny_tokenizer().save_pretrained(tmp_path / "tied")
-    assert "lm_head.weight" not in load_file(tmp_path / "tied" / "model.safetensors")
-    assert load_model(str(tmp_path / "tied"), device="cpu").layers == LAYERS
+def prefixed(prefix: str) -> Callable[[Weights], Weights]:
+    return lambda weights: {prefix + name: weight for name, weight in weights.items()}
 
 
-@pytest.mark.parametrize("rows", [VOCABULARY - 1, 100, VOCABULARY, VOCABULARY + 62])
-def test_every_token_has_a_row_in_the_embedding(rows: int, tmp_path: Path) -> None:
-    tiny_llama(vocab_size=rows, eos_token_id=10, pad_token_id=11).save_pretrained(tmp_path / "model")
-    tiny_tokenizer().save_pretrained(tmp_path / "model")
-    if rows >= VOCABULARY:  # padded embeddings are usual
-        assert load_model(str(tmp_path / "model"), device="cpu").layers == LAYERS
-        return
-    with pytest.raises(InputError, match=rf"token ids up to 257 \('<pad>'\), but .* only {rows} rows"):
-        load_model(str(tmp_path / "model"), device="cpu")
+def renamed(old: str, new: str) -> Callable[[Weights], Weights]:
+    return lambda weights: {name.replace(old, new): weight for name, weight in weights.items()}
 
 
-def test_an_added_token_beyond_the_embedding_is_named() -> None:
-    tokenizer = tiny_tokenizer()
-    tokenizer.add_tokens(["<extra>"])
-    with pytest.raises(InputError, match=r"up to 258 \('<extra>'\)"):
-        check_vocabulary("tiny", tiny_llama(), tokenizer)
+def taller(weights: Weights) -> Weights:
+    return {**weights, "model.norm.weight": torch.ones(48)}
 
 
-ROPE = {"rope_theta": 10000.0}
+DAMAGE: dict[str, tuple[Callable[[Weights], Weights], dict[str, Any], list[str]]] = {
+    "layers": (dict, {"num_hidden_layers": 7}, [r"lacks model\.layers\.5\.input_layernorm\.weight", "and 14 more"]),
+    "more layers": (dict, {"num_hidden_layers": 3}, [r"holds model\.layers\.3\.input_layernorm", "no place for"]),
+    "one layer": (without("layers.2."), {}, [r"lacks model\.layers\.2\.input_layernorm\.weight", "and 5 more"]),
+    "no head": (without("lm_head"), {}, [r"lacks lm_head\.weight;"]),
+    "head by another name": (renamed("lm_head", "output"), {}, [r"lacks lm_head\.weight; it holds output\.weight,"]),
+    "no embedding": (without("embed_tokens"), {}, [r"lacks model\.embed_tokens\.weight;"]),
+    "compiled": (prefixed("_orig_mod."), {}, ["begin with '_orig_mod.' of torch.compile: save the model inside"]),
+    "parallel": (prefixed("module."), {}, ["begin with 'module.' of torch.nn.DataParallel"]),
+    "wrapped": (prefixed("student."), {}, ["begin with 'student.': save the model inside the wrapper"]),
+    "another shape": (taller, {}, [r"other shapes: model\.norm\.weight \(48,\) instead of \(32,\)"]),
+    "another width": (dict, {"intermediate_size": 96}, [r"mlp\.down_proj\.weight \(32, 64\) instead of \(32, 96\)"]),
+    "an adapter's": (lambda weights: {**weights, "lora_A.weight": torch.ones(2)}, {}, [r"holds lora_A\.weight, which"]),
+}
 
 
-@pytest.mark.parametrize(
-    ("family", "changes", "context"),
-    [
-        ("llama", {}, 128),
-        ("llama", {"rope_parameters": {**ROPE, "rope_type": "dynamic", "factor": 4.0}}, 512),
-        ("llama", {"rope_parameters": {**ROPE, "rope_type": "yarn", "factor": 8.0}}, 1024),
-        ("llama", {"rope_parameters": {**ROPE, "rope_type": "linear", "factor": 2.0}}, 128),
-        (
-            "llama",
-            {"rope_parameters": {**ROPE, "rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 64}},
-            256,
-        ),
-        (
-            "llama",
-            {
-                "rope_parameters": {
-                    **ROPE,
-                    "rope_type": "llama3",
-                    "factor": 8.0,
-                    "low_freq_factor": 1.0,
-                    "high_freq_factor": 4.0,
-                    "original_max_position_embeddings": 8,
-                }
-            },
-            128,
-        ),
-        ("mistral", {}, None),
-        ("mistral", {"sliding_window": None}, 128),
-        ("gemma2", {}, 128),
-        ("gpt2", {}, 128),
-        ("opt, norm before", {}, 128),
-        ("bloom", {}, None),
-        ("falcon, alibi", {}, None),
-        ("falcon", {}, 128),
-    ],
-)
-def test_the_context_is_what_the_positions_allow(family: str, changes: dict[str, object], context: int | None) -> None:
-    assert context_of(tiny(family, **changes)) == context
+@pytest.mark.parametrize("case", DAMAGE)
+def test_a_checkpoint_that_is_not_all_there_is_refused_with_the_names(case: str, saved: Callable[..., Path]) -> None:
+    change, settings, words = DAMAGE[case]
+    folder = saved(change, settings)
+    for word in ["does not fit LlamaForCausalLM", *words]:
+        with pytest.raises(InputError, match=word) as error:
+            load_model(str(folder), device="cpu")
+        assert "\n" not in str(error.value) and ";" in str(error.value)
 
 
-def test_a_prompt_beyond_the_configured_length_runs_where_the_scaling_reaches() -> None:
-    scaling = {"rope_parameters": {**ROPE, "rope_type": "yarn", "factor": 4.0}}
-    network = tiny_llama(max_position_embeddings=32, **scaling)
-    model = LanguageModel(name="tiny", network=network, tokenizer=tiny_tokenizer())
-    engine = Engine(model, SearchConfig(max_new_tokens=4, chat_template=False))
-    prompt = engine.open("x" * 100)
-    [(outcome, _)] = engine.generate([(prompt, tuple(range(LAYERS)))])
-    ids = prompt.tokens[None]
-    plain = network.generate(ids, attention_mask=torch.ones_like(ids), do_sample=False, max_new_tokens=4)
-    assert tuple(plain[0, ids.shape[1] :].tolist()) == outcome.tokens
-    with pytest.raises(InputError, match="128"):
-        engine.open("x" * 140)
-
-
-@pytest.mark.parametrize("family", ZOO)
-def test_layers_are_those_that_the_forward_chains(family: str) -> None:
-    network = tiny(family)
-    owner, name = find_layers(network)
-    layers = getattr(owner, name)
-    assert len(layers) == LAYERS and network.config.get_text_config().num_hidden_layers == LAYERS
-    assert all(index_names(layers)) and any(hasattr(m, n) for m in layers[0].modules() for n in index_names(layers))
-
-
-def test_other_lists_of_the_same_length_are_not_the_layers() -> None:
+def test_a_base_model_without_its_head_is_refused(tmp_path: Path) -> None:
     network = tiny_llama()
-    decoy = nn.ModuleList(nn.Linear(32, 32) for _ in range(LAYERS))
-    network.model._modules = {"decoy": decoy, **network.model._modules}  # before the layers, in the model itself
-    owner, name = find_layers(network)
-    assert (owner, name) == (network.model, "layers")
-    fewer = tiny_llama()
-    fewer.config.num_hidden_layers = LAYERS - 2  # the forward runs some of the list only
-    with pytest.raises(InputError, match="has no list of decoder layers that its forward runs once each"):
-        find_layers(fewer)
+    LlamaModel(network.config).save_pretrained(tmp_path)
+    tiny_tokenizer().save_pretrained(tmp_path)
+    with pytest.raises(InputError, match=r"lacks lm_head\.weight; restore the complete checkpoint"):
+        load_model(str(tmp_path), device="cpu")
 
 
-class Numbered(nn.Module):
-    """An attention block that stores the index of its layer under a name of its own."""
-
-    def __init__(self, inner: nn.Module, number: int) -> None:
-        super().__init__()
-        self.inner, self.depth_number = inner, number
-
-
-def test_layers_numbered_under_another_name_are_found() -> None:
-    layers = nn.ModuleList(nn.Sequential(Numbered(nn.Linear(2, 2), index)) for index in range(3))
-    assert "depth_number" in index_names(layers)
-    assert "depth_number" not in index_names(nn.ModuleList(nn.Sequential(Numbered(nn.Linear(2, 2), 1)) for _ in "abc"))
+def test_tied_weights_are_not_missing(saved: Callable[..., Path]) -> None:
+    folder = saved(tie_word_embeddings=True)
+    assert "lm_head.weight" not in load_file(folder / "model.safetensors")
+    network = load_model(str(folder), device="cpu").network
+    assert network.lm_head.weight is network.model.embed_tokens.weight
 
 
-@pytest.mark.parametrize("error", [AttributeError("no cache"), ZeroDivisionError("division by zero"), KeyError("x")])
-def test_a_door_names_step_reason_and_remedy(error: Exception) -> None:
-    with pytest.raises(ForeignError) as found, door("rendering the prompt of 'x'", "use --no-chat-template"):
-        raise error
-    line = str(found.value)
-    assert line.startswith("rendering the prompt of 'x' failed (") and line.endswith("; use --no-chat-template")
-    assert type(error).__name__ in line and found.value.__cause__ is error
+def test_old_buffers_in_a_checkpoint_do_no_harm(saved: Callable[..., Path]) -> None:
+    folder = saved(lambda weights: {**weights, "model.layers.0.self_attn.rotary_emb.inv_freq": torch.ones(4)})
+    assert load_model(str(folder), device="cpu").layers == LAYERS
 
 
-def test_a_door_lets_our_own_errors_and_interrupts_pass() -> None:
-    for error in (InputError("ours"), Interrupted("run"), KeyboardInterrupt()):
-        with pytest.raises(type(error)) as found, door("a step", "a remedy"):
-            raise error
-        assert found.value is error
+def test_weights_that_are_not_finite_are_refused(saved: Callable[..., Path]) -> None:
+    def damaged(weights: Weights) -> Weights:
+        weights["model.layers.1.mlp.up_proj.weight"][3, 4] = float("nan")
+        return weights
+
+    with pytest.raises(InputError, match=r"LlamaForCausalLM gives logits that are not finite in torch\.float32"):
+        load_model(str(saved(damaged)), device="cpu")
 
 
-class Broken(hf.PreTrainedTokenizerFast):
-    """A tokenizer whose code raises something of its own."""
-
-
-@pytest.mark.parametrize("where", ["config", "tokenizer"])
-def test_whatever_loading_raises_is_one_line(where: str, tiny_folder: Path, tmp_path: Path) -> None:
-    folder = tmp_path / "model"
-    shutil.copytree(tiny_folder, folder)
-    path = folder / ("config.json" if where == "config" else "tokenizer.json")
-    values = json.loads(path.read_text())
-    if where == "config":
-        values["hidden_size"] = "wide"
-    else:
-        values["model"] = {"type": "BPE", "vocab": [], "merges": 3}
-    path.write_text(json.dumps(values))
-    with pytest.raises(InputError, match="cannot load the model") as refused:
+def test_tokens_without_an_embedding_are_refused_and_spare_rows_are_fine(saved: Callable[..., Path]) -> None:
+    folder = saved(vocab_size=VOCABULARY + 6)
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    tokenizer.add_tokens([f"<t{i}>" for i in range(6)])
+    tokenizer.save_pretrained(folder)
+    assert load_model(str(folder), device="cpu").layers == LAYERS
+    tokenizer.add_special_tokens({"additional_special_tokens": [f"<s{i}>" for i in range(6)]})
+    tokenizer.save_pretrained(folder)
+    message = r"without an embedding: '<s0>' \(264\), .*'<s3>' \(267\) and 2 more, but LlamaForCausalLM has 264 rows"
+    with pytest.raises(InputError, match=message):
         load_model(str(folder), device="cpu")
-    assert "\n" not in str(refused.value)
 
 
-def test_a_model_whose_forward_raises_anything_is_refused_by_name() -> None:
-    network = tiny_llama()
-
-    def forward(*args: object, **kwargs: object) -> SimpleNamespace:
-        raise ZeroDivisionError("remote code")
-
-    network.forward = forward  # type: ignore[method-assign]
-    with pytest.raises(ForeignError, match=r"one forward pass of LlamaForCausalLM failed \(ZeroDivisionError"):
-        find_layers(network)
+@pytest.mark.parametrize("name", ["tokenizer.json", "config.json", "model.safetensors"])
+def test_a_damaged_file_is_one_line_with_the_exception_kept(name: str, saved: Callable[..., Path]) -> None:
+    folder = saved()
+    (folder / name).write_bytes(b"{not json")
+    with pytest.raises(ForeignError, match="cannot load the model") as error:
+        load_model(str(folder), device="cpu")
+    assert error.value.__cause__ is not None and "\n" not in str(error.value)
 
 
-class Outliers(nn.Module):
-    """A matrix that, as 8-bit ones do, treats columns apart in which any row of the batch has an outlier."""
+@pytest.mark.parametrize("kind", [ZeroDivisionError, NotImplementedError, RecursionError, AssertionError])
+def test_whatever_a_model_raises_while_it_is_probed_is_one_line(
+    kind: type[Exception], saved: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*args: object, **kwargs: object) -> None:
+        raise kind("out of\nmy depth")
 
-    def __init__(self, linear: nn.Module) -> None:
-        super().__init__()
-        self.linear = linear
-
-    def forward(self, hidden: Tensor) -> Tensor:
-        flat = hidden.flatten(0, -2)
-        apart = (flat.abs() > 1.5).any(0)
-        coarse = (self.linear.weight * 8).round() / 8
-        return nn.functional.linear(hidden * apart, self.linear.weight) + nn.functional.linear(hidden * ~apart, coarse)
-
-
-class Capacity(nn.Module):
-    """An MLP with room for three tokens of a batch; the others pass by."""
-
-    def __init__(self, mlp: nn.Module) -> None:
-        super().__init__()
-        self.mlp = mlp
-
-    def forward(self, hidden: Tensor) -> Tensor:
-        flat = hidden.flatten(0, -2)
-        chosen = flat.sum(-1).argsort(descending=True)[:3]
-        result = torch.zeros_like(flat)
-        result[chosen] = self.mlp(flat[chosen])
-        return result.view_as(hidden)
+    monkeypatch.setattr("transformers.models.llama.modeling_llama.LlamaMLP.forward", fail)
+    message = rf"LlamaForCausalLM over three tokens failed \({kind.__name__}: out of my depth\); choose"
+    with pytest.raises(ForeignError, match=message) as error:
+        load_model(str(saved()), device="cpu")
+    assert isinstance(error.value.__cause__, kind)
 
 
-@pytest.mark.parametrize("kind", [Outliers, Capacity])
-def test_rows_that_influence_each_other_are_refused_by_name(kind: type[nn.Module]) -> None:
-    network = tiny_llama()
-    for layer in network.model.layers:
-        if kind is Outliers:
-            layer.mlp.down_proj = Outliers(layer.mlp.down_proj)
-        else:
-            layer.mlp = Capacity(layer.mlp)
-    model = LanguageModel(name="x", network=network, tokenizer=tiny_tokenizer())
-    with pytest.raises(
-        InputError, match=r"influence each other in LlamaForCausalLM|tokens of LlamaForCausalLM see later"
-    ):
-        _ = model.decoder
+def test_an_unreachable_hub_is_asked_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[str] = []
+
+    def fail(self: Any, name: str, timeout: float, **kind: Any) -> None:
+        asked.append(name)
+        assert timeout <= 5
+        raise TimeoutError
+
+    monkeypatch.setattr("huggingface_hub.HfApi.repo_info", fail)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
+    for load in (load_model, load_tokenizer):
+        with pytest.raises(InputError, match="cannot load the model 'no-such/model': no such folder, not in the local"):
+            load("no-such/model")
+    assert asked == ["no-such/model"] * 2
 
 
-@pytest.mark.parametrize("width", range(8, 72, 8))
-def test_experts_are_accepted_at_every_width(width: int) -> None:
-    network = tiny("qwen2-moe", hidden_size=width, num_attention_heads=2, num_key_value_heads=1)
-    assert LanguageModel(name="moe", network=network, tokenizer=tiny_tokenizer()).layers == LAYERS
+def gguf_file(path: Path, *, layers: int, declared: int) -> Path:
+    """A Llama in one GGUF file."""
+    writer = gguf.GGUFWriter(path, "llama")
+    writer.add_block_count(declared)
+    writer.add_context_length(64)
+    writer.add_embedding_length(32)
+    writer.add_feed_forward_length(64)
+    writer.add_head_count(4)
+    writer.add_head_count_kv(2)
+    writer.add_layer_norm_rms_eps(1e-5)
+    writer.add_vocab_size(VOCABULARY)
+    shapes = {"attn_q": (32, 32), "attn_k": (16, 32), "attn_v": (16, 32), "attn_output": (32, 32)}
+    shapes |= {"ffn_gate": (64, 32), "ffn_up": (64, 32), "ffn_down": (32, 64), "attn_norm": (32,), "ffn_norm": (32,)}
+    rng = np.random.default_rng(0)
+    whole = {"token_embd": (VOCABULARY, 32), "output_norm": (32,), "output": (VOCABULARY, 32)}
+    whole |= {f"blk.{layer}.{name}": shape for layer in range(layers) for name, shape in shapes.items()}
+    for name, shape in whole.items():
+        writer.add_tensor(f"{name}.weight", rng.normal(size=shape).astype(np.float32))
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    return path
+
+
+def test_a_gguf_file_that_lacks_layers_is_refused_with_the_names(tmp_path: Path) -> None:
+    path = gguf_file(tmp_path / "part.gguf", layers=2, declared=4)
+    with pytest.raises(InputError, match=r"lacks model\.layers\.2\.input_layernorm\.weight, .* and 14 more"):
+        load_model(str(path), device="cpu")
+    whole = gguf_file(tmp_path / "whole.gguf", layers=4, declared=4)
+    with pytest.raises(InputError, match="its tokenizer failed"):  # there is none in this file, all else is there
+        load_model(str(whole), device="cpu")

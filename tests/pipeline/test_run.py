@@ -20,10 +20,11 @@ from oracle.cli import main
 from oracle.cli.tables import show_summary
 from oracle.config import SearchConfig
 from oracle.engine import Difference, Engine
-from oracle.engine.reference import first_difference, plain_logits
-from oracle.errors import InputError
+from oracle.engine.reference import first_difference, plain_generate, plain_logits
+from oracle.errors import ForeignError, InputError
 from oracle.metrics import METRICS
-from oracle.models import LanguageModel
+from oracle.models import LanguageModel, load_model
+from oracle.pipeline.run import resume_search
 from oracle.store import Run
 from oracle.types import Allocation
 
@@ -146,6 +147,8 @@ def test_a_failed_verification_says_where_by_how_much_and_what_to_do(
     def other(*args: Any, **settings: Any) -> Any:
         """Plain generation that prefers token 7 at the third place."""
         tokens, logits_TV = plain(*args, **settings)
+        if args[3].max_new_tokens < 6:
+            return tokens, logits_TV  # the trial at loading
         logits_TV[2, 7] = logits_TV[2].max() + lead
         return (*tokens[:2], 7, *tokens[3:]), logits_TV
 
@@ -160,6 +163,74 @@ def test_a_failed_verification_says_where_by_how_much_and_what_to_do(
     show_summary(run.summary(), budgets(run.folder))
     shown = " ".join(capsys.readouterr().out.split())
     assert "token 3 is" in shown and remedy in shown
+
+
+def failing_after(calls: int, work: Any) -> Any:
+    """The work, which raises once it has been called so often."""
+    left = [calls]
+
+    def work_or_fail(*args: Any, **settings: Any) -> Any:
+        left[0] -= 1
+        if left[0] < 0:
+            raise LookupError("no states\nfor this layer")
+        return work(*args, **settings)
+
+    return work_or_fail
+
+
+@pytest.mark.parametrize("verified", [0, 2])
+def test_a_verification_that_fails_keeps_budgets_and_summary_with_the_reason(
+    search: Search, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, verified: int
+) -> None:
+    whole = search(limit=2, evaluations=8)
+    monkeypatch.setattr("oracle.engine.engine.plain_generate", failing_after(verified, plain_generate))
+    run = search(limit=2, evaluations=8)
+    summary = run.summary()
+    assert budgets(run.folder) == budgets(whole.folder)
+    assert summary["per_sequence_fraction"] == whole.summary()["per_sequence_fraction"]
+    assert (summary["verified"], summary["verified_of"]) == (verified, whole.summary()["verified_of"])
+    reasons = {entry["error"] for entry in summary["differences"]}
+    assert reasons == {"LookupError: no states for this layer"}
+    assert run.table("verification")["error"].notna().sum() == summary["verified_of"] - verified
+    show_summary(summary, budgets(run.folder))
+    shown = " ".join(capsys.readouterr().out.split())
+    assert "NOT VERIFIED" in shown and "plain generation failed (LookupError: no states for this layer)." in shown
+
+
+@pytest.mark.parametrize("kind", [LookupError, NotImplementedError, ZeroDivisionError])
+def test_a_search_that_fails_half_way_keeps_what_it_found_and_can_be_continued(
+    search: Search, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: type[Exception]
+) -> None:
+    whole = search(limit=3, evaluations=8)
+    left = [0]
+
+    def fail(layer: Any, args: Any) -> None:
+        left[0] -= 1
+        if left[0] == 0:
+            raise kind("some prompts\nare too much")
+
+    load = load_model
+
+    def loaded(*args: Any, **settings: Any) -> Any:
+        model = load(*args, **settings)
+        assert model.layers
+        left[0] = 40
+        model.network.model.layers[2].register_forward_pre_hook(fail)
+        return model
+
+    with monkeypatch.context() as patch:
+        patch.setattr("oracle.pipeline.setup.load_model", loaded)
+        with pytest.raises(
+            ForeignError, match=rf"the search stopped \({kind.__name__}: some prompts are too much\)"
+        ) as error:
+            search(limit=3, evaluations=8, out=tmp_path / "run", batch_rows=2)
+    assert f"oracle search --resume {tmp_path / 'run'}" in str(error.value)
+    assert error.value.log == tmp_path / "run" / "log.jsonl"
+    entries = [json.loads(line) for line in error.value.log.read_text().splitlines()]
+    [failed] = [entry for entry in entries if entry["event"] == "failed"]
+    assert any("register_forward_pre_hook" in line or "in fail" in line for line in failed["traceback"])
+    resumed = resume_search(tmp_path / "run")
+    assert budgets(resumed.folder) == budgets(whole.folder)
 
 
 def test_the_first_difference_may_be_the_end() -> None:

@@ -106,7 +106,7 @@ class TestNames:
     @pytest.mark.parametrize(
         ("given", "hint"),
         [
-            ("foo", "nearest: 'float'"),
+            ("floar32", "nearest: 'float32'"),
             ("BF16", "nearest: 'bf16'"),
             ("torch.float16", "nearest: 'float16'"),
             ("int8", "the smallest are bfloat16 and float16"),

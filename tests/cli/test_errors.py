@@ -1,0 +1,201 @@
+"""Every error is one line; what foreign code raised is kept in a file, or shown with --debug."""
+
+import json
+import re
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tiny import tiny_llama, tiny_tokenizer
+
+from oracle.cli import FAULT
+from oracle.errors import ForeignError, InputError, Interrupted, door
+
+Command = Callable[..., tuple[int, str, str]]
+ROOT = Path(__file__).resolve().parents[2]
+KEPT = re.compile(r" \(traceback: (\S+), or --debug\)\n$")
+
+
+@pytest.fixture
+def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Path:
+    """The current folder, with a model and data in it."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "temporary"))
+    (tmp_path / "temporary").mkdir()
+    tiny_llama().save_pretrained("model")
+    tiny_tokenizer().save_pretrained("model")
+    Path("data.jsonl").write_text('{"prompt": "Question?", "references": ["Answer"]}\n')
+    capsys.readouterr()  # the library shows its progress
+    return tmp_path
+
+
+SEARCH = (
+    "search",
+    "--model",
+    "model",
+    "--data",
+    "data.jsonl",
+    "--out",
+    "run",
+    "--max-new-tokens",
+    "4",
+    "--device",
+    "cpu",
+)
+
+TEMPLATES = {
+    "a template that demands a system turn": (
+        "{% if messages[0].role != 'system' %}{{ raise_exception('A system turn\nis required') }}{% endif %}",
+        "fails on turns of the roles user (TemplateError: A system turn is required); if it demands a system turn",
+        True,
+    ),
+    "a template that adds up texts and numbers": (
+        "{{ messages[0].content + 1 }}",
+        "fails on turns of the roles user (TypeError: can only concatenate str",
+        True,
+    ),
+    "a template of what a message has not": (
+        "{{ messages[0].parts[0].text }}",
+        "fails on turns of the roles user (UndefinedError",
+        True,
+    ),
+    "a template that is broken": ("{% for message in messages %}{{ message.content }", "is no valid jinja", False),
+    "named templates without a default": (
+        {"tool_use": "{{ messages[0].content }}", "rag": "{{ messages[0].content }}"},
+        "has the chat templates rag, tool_use and no default; choose one with --chat-template NAME",
+        False,
+    ),
+}
+
+
+@pytest.mark.parametrize("case", TEMPLATES)
+def test_a_chat_template_that_fails_is_one_line_with_the_remedy(case: str, command: Command, place: Path) -> None:
+    template, why, raised = TEMPLATES[case]
+    tokenizer = tiny_tokenizer()
+    tokenizer.chat_template = template
+    tokenizer.save_pretrained("model")
+    code, out, err = command(*SEARCH)
+    assert (code, out, err.count("\n")) == (2, "", 1)
+    assert why in err and "--chat-template" in err and "--no-chat-template" in err
+    assert not Path("run").exists()
+    kept = KEPT.search(err)
+    assert (kept is not None) == raised and (not kept or "Traceback" in Path(kept[1]).read_text())
+    assert command(*SEARCH, "--no-chat-template", "--evaluations", 4, "--quiet", "--no-figures")[0] == 0
+
+
+def broken(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*args: Any, **kwargs: Any) -> None:
+        raise LookupError("beyond\n\x1b[31mthe end")
+
+    monkeypatch.setattr("transformers.models.llama.modeling_llama.LlamaMLP.forward", fail)
+
+
+@pytest.mark.parametrize("where", ["before", "after"])
+def test_debug_shows_the_traceback(where: str, command: Command, place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    broken(monkeypatch)
+    arguments = ("--debug", *SEARCH) if where == "before" else (*SEARCH, "--debug")
+    code, _, err = command(*arguments)
+    *lines, last = err.splitlines()
+    assert code == 2 and lines[0].startswith("Traceback") and "in fail" in err
+    assert last.startswith("oracle: error: a pass of LlamaForCausalLM over three tokens failed (LookupError: beyond")
+    assert "\x1b" not in err and "traceback:" not in last
+    assert not list((place / "temporary").iterdir())
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [SEARCH, ("profile", "--model", "model"), ("measure", "run"), ("compare", "run", "--controllers", "unified")],
+    ids=["search", "profile", "measure", "compare"],
+)
+def test_a_model_that_fails_is_one_line_in_every_command(
+    arguments: tuple[str, ...], command: Command, place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if "run" in arguments and arguments[0] != "search":
+        assert command(*SEARCH, "--evaluations", 6, "--quiet", "--no-figures")[0] == 0
+    broken(monkeypatch)
+    code, out, err = command(*arguments)
+    assert (code, out, err.count("\n")) == (2, "", 1)
+    assert err.startswith("oracle: error: a pass of LlamaForCausalLM over three tokens failed (LookupError: beyond")
+    kept = KEPT.search(err)
+    assert kept and "in fail" in Path(kept[1]).read_text()
+
+
+def test_a_fault_that_no_check_foresaw_is_one_line_too(
+    command: Command, place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*args: Any, **kwargs: Any) -> None:
+        raise ArithmeticError("one\ntoo many")
+
+    monkeypatch.setattr("oracle.pipeline.run.Setup.load", fail)
+    code, out, err = command(*SEARCH)
+    assert (code, out, err.count("\n")) == (FAULT, "", 1)
+    assert "a fault in this program or in the model's code: ArithmeticError: one too many; please report" in err
+    kept = KEPT.search(err)
+    assert kept and "in fail" in Path(kept[1]).read_text()
+
+
+@pytest.mark.parametrize("error", [AttributeError("no cache"), ZeroDivisionError(), KeyError("x"), OSError("a\nb")])
+def test_a_door_names_step_reason_and_remedy(error: Exception) -> None:
+    with pytest.raises(ForeignError) as found, door("rendering the prompt of 'x'", "use --no-chat-template"):
+        raise error
+    line = str(found.value)
+    assert line.startswith(f"rendering the prompt of 'x' failed ({type(error).__name__}")
+    assert line.endswith("; use --no-chat-template") and "\n" not in line
+    assert found.value.__cause__ is error
+
+
+def test_a_door_lets_our_own_errors_and_interrupts_pass() -> None:
+    for error in (InputError("ours"), Interrupted("run"), KeyboardInterrupt()):
+        with pytest.raises(type(error)) as found, door("a step", "a remedy"):
+            raise error
+        assert found.value is error
+
+
+EARLY = {
+    "--dtype foo": "--dtype needs auto, float32",
+    "--dtype 4bit": "not '4bit'; the smallest are bfloat16 and float16",
+    "--device bar": "--device needs auto, cpu, cuda or cuda:N, not 'bar'",
+    "--device cuda:x": "not 'cuda:x'; nearest: 'cuda'",
+    "--memory 1": "--memory needs at least 16, not 1",
+    "--memory 0": "--memory needs at least 16, not 0",
+    "--strategy autoo": "unknown strategy 'autoo'",
+    "--strategy xyzzy": "unknown strategy 'xyzzy'",
+    "--limit -1": "--limit needs at least 1, not -1",
+    "--limit 2.5": "argument --limit: invalid int value: '2.5'",
+    "--threads 4": "--threads 4; set the environment variable OMP_NUM_THREADS instead",
+    "--evaluation-count 4": "unrecognized arguments: --evaluation-count 4; nearest: '--evaluations'",
+    "--criterion bleau": "unknown metric 'bleau'",
+    "--executor spark": "--executor needs one of local, ray, not 'spark'",
+    "--scope promt": "--scope needs one of decode, sequence, not 'promt'",
+}
+
+LIGHT = """
+import json, sys, time
+import oracle.cli
+found = {}
+for case in json.loads(sys.argv[1]):
+    began = time.process_time()
+    code = oracle.cli.main(["search", "--out", "run", *case.split()])
+    assert code == 2, case
+    found[case] = time.process_time() - began
+assert not {"torch", "transformers", "datasets"} & set(sys.modules), set(sys.modules)
+print(json.dumps(found))
+"""
+
+
+def test_bad_values_die_within_a_second_before_torch_is_imported(tmp_path: Path) -> None:
+    command = [sys.executable, "-c", LIGHT, json.dumps(list(EARLY))]
+    environment = {"PYTHONPATH": str(ROOT), "PATH": "/usr/bin:/bin", "HOME": str(tmp_path / "home")}
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    lines = done.stderr.splitlines()
+    assert len(lines) == len(EARLY)
+    for line, (case, message) in zip(lines, EARLY.items(), strict=True):
+        assert line.startswith("oracle: error: ") and message in line, case
+    implausible = [line for line in lines if "nearest" in line and ("foo" in line or "xyzzy" in line or "bar" in line)]
+    assert not implausible
+    assert all(seconds < 1 for seconds in json.loads(done.stdout).values())
+    assert not list(tmp_path.iterdir())
