@@ -162,9 +162,10 @@ def end_to_end_fraction(experiment: Experiment, chosen: pd.DataFrame) -> float |
 
     With P prompt tokens, G generated ones and cost c, max(G - 1, 0) tokens are fed back: the first generated token
     comes from the prompt pass. Scope `decode` runs the prompt through all L layers, scope `sequence` through those of
-    the allocation. A prompt token costs as much as a generated one, less the overhead of every token (the vocabulary
-    head), which is paid once for the first generated token. In ms/token the prompt's tokens run in parallel, in a time
-    that was not measured. `chosen` has one row per sequence: `sequence`, `number`, `cost`.
+    the allocation, scope `decode-last` all but its last token through all. A prompt token costs as much as a generated
+    one, less the overhead of every token (the vocabulary head), which is paid once for the first generated token. In
+    ms/token the prompt's tokens run in parallel, in a time that was not measured. `chosen` has one row per sequence:
+    `sequence`, `number`, `cost`.
     """
     return _end_to_end(experiment, chosen, chosen.assign(cost=experiment.full_cost))
 
@@ -183,5 +184,6 @@ def _cost(experiment: Experiment, chosen: pd.DataFrame) -> float:
     rows = rows.merge(experiment.sequences[["sequence", "prompt_tokens"]], on="sequence", validate="one_to_one")
     fed_back = np.maximum(rows["tokens"].map(len).to_numpy(np.int64) - 1, 0)
     prompt, cost = rows["prompt_tokens"].to_numpy(np.int64), rows["cost"].to_numpy()
-    prompt_cost = (cost if experiment.scope == "sequence" else experiment.full_cost) - experiment.overhead
-    return float((prompt * prompt_cost + experiment.overhead + fed_back * cost).sum())
+    own = prompt if experiment.scope == "sequence" else np.full_like(prompt, experiment.scope == "decode-last")
+    prompt_cost = own * (cost - experiment.overhead) + (prompt - own) * (experiment.full_cost - experiment.overhead)
+    return float((prompt_cost + experiment.overhead + fed_back * cost).sum())

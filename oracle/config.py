@@ -16,7 +16,7 @@ __all__ = ["EMBEDDED", "Scope", "SearchConfig", "Unit"]
 EMBEDDED = "smollm2-135m-instruct"
 """Name of the default model, which is read from a wheel: see `oracle.models.embedded`."""
 
-Scope = Literal["decode", "sequence"]
+Scope = Literal["decode", "decode-last", "sequence"]
 
 Unit = Literal["layer", "sublayer"]
 
@@ -46,8 +46,9 @@ class SearchConfig:
         tolerance: allowed loss of quality against the full model, in units of the metric.
         metrics: further metrics to compute that need a pass through the model.
         choice_score: by what the choices of `choice_accuracy` are compared: see `oracle.metrics.ChoiceScore`.
-        scope: `decode` (the prompt runs at full depth, so the first generated token is the full model's) or `sequence`
-            (the prompt runs the allocation too).
+        scope: which tokens run the allocation. `decode`: generated ones; the prompt runs at full depth, so that the
+            first generated token is the full model's. `decode-last`: the prompt's last token too, so that all generated
+            tokens depend on the allocation. `sequence`: all tokens.
         unit: unit of allocations: `layer`, or `sublayer` (attention and MLP separately).
         cost: cost to minimise: `layers` (each unit costs 1), `flops`, `latency` (measured on this machine), or a file
             of `oracle profile --out`, where `FILE:flops` or `FILE:ms` chooses if it holds both (ms by default).
@@ -159,7 +160,9 @@ class SearchConfig:
         if self.chat_template == "":
             raise InputError("--chat-template needs the name of a template or a jinja file, not an empty text")
         if self.paths and self.scope != "sequence":
-            raise InputError("--paths needs --scope sequence: in scope decode the prompt has run each layer once")
+            raise InputError(
+                f"--paths needs --scope sequence: in scope {self.scope} the prompt has run each layer once"
+            )
         if self.study and self.strategy not in SAMPLERS:
             raise InputError(f"--study needs one of the strategies {', '.join(SAMPLERS)}, not '{self.strategy}'")
 

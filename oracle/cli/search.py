@@ -84,8 +84,8 @@ def _add_goal(goal: Settings) -> None:
     add_extract(goal)
     goal.add(
         "--scope",
-        help="decode: the prompt runs at full depth (so the first token is the full model's), generated tokens use the "
-        "allocation; sequence: all tokens use it",
+        help="tokens that run the allocation. decode: generated ones (the first is the full model's, since the prompt "
+        "runs at full depth); decode-last: the prompt's last token too; sequence: all",
     )
     goal.add("--unit", help="layer: allocations of whole layers; sublayer: attention and MLP separately, twice as many")
     goal.add(

@@ -48,7 +48,7 @@ def add_static(commands: Any) -> None:
     new = Settings(parser.add_argument_group("without a run: data to run the full model on first"), SearchConfig())
     new.add("--data", help="sequences, as in oracle search")
     new.add("--model", help="hub id, local folder, GGUF file, or the embedded model")
-    new.add("--scope", help="decode or sequence, as in oracle search")
+    new.add("--scope", help="decode, decode-last or sequence, as in oracle search")
     new.add("--unit", help="layer or sublayer")
     new.add("--cost", help="layers, flops, latency or a file of costs")
     new.add("--criterion", metavar="METRIC", help="metric of quality")

@@ -127,6 +127,10 @@ def compare_run(
         InputError: for unknown names, fewer than two sequences, or an invalid run.
     """
     run = Run.open(folder)
+    if (scope := run.manifest["config"]["scope"]) == "decode-last":
+        raise InputError(
+            f"controllers run in scope decode or sequence, but '{folder}' has {scope}; search in one of these"
+        )
     names, left_out = _suitable(chosen(controllers), run.manifest["config"]["unit"])
     model = model or model_of(run, device=device, trust_remote_code=trust_remote_code)
     context = RunContext.open(folder, model=model, limit=limit, watch=watch)

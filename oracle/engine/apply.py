@@ -56,6 +56,8 @@ def apply(
         InputError: if the allocation does not fit the model or the scope; while active in scope `decode`, for a forward
             pass with `use_cache=False` or with a cache without a list of layers.
     """
+    if scope == "decode-last":
+        raise InputError("scope decode or sequence is required, not decode-last: generate runs a prompt in one pass")
     network = model.network if isinstance(model, LanguageModel) else model
     owner, name = find_layers(network)
     originals = getattr(owner, name)

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from oracle.config import Scope
 from oracle.engine.prompts import PromptState
 from oracle.engine.row_batch import RowBatch, group_ids
 from oracle.engine.schedule import Schedule
@@ -56,8 +57,7 @@ class Settings:
     Attributes:
         max_new_tokens: the most tokens a row may generate.
         stop: token ids that end an output.
-        shared_prompt: scope `decode` (the prompt's full-depth states are shared, and the first token is the full
-            model's) rather than `sequence`.
+        scope: which tokens run the allocation: see `oracle.config.SearchConfig`.
         tie: leads, in logits, that rounding may turn round.
         rows: rows that may be decoded at once.
         join: whether waiting rows may join others that have begun.
@@ -67,7 +67,7 @@ class Settings:
 
     max_new_tokens: int
     stop: frozenset[int]
-    shared_prompt: bool
+    scope: Scope
     tie: float
     rows: int
     join: bool = True
@@ -219,9 +219,8 @@ class _Decoding:
             prompts,
             self.schedule.of_rows(np.array(requests)),
             new_tokens=self.settings.max_new_tokens,
-            shared_prompt=self.settings.shared_prompt,
         )
-        if self.settings.shared_prompt:
+        if prompts[0].given:
             place_R = group_ids([id(prompt) for prompt in prompts])
             _, first = np.unique(place_R, return_index=True)
             logits_GV = torch.stack([prompts[row].logits_V for row in first])
@@ -229,7 +228,7 @@ class _Decoding:
             tokens_R = tokens_G[place_R]
             margins, near = [margins_G[place] for place in place_R], [near_G[place] for place in place_R]
         else:
-            logits_RV = self.decoder.finish(others.run_prompts())[:, 0]
+            logits_RV = self.decoder.finish(others.run_rest())[:, 0]
             tokens_R, margins, near = self.settings.choose(logits_RV, self._rows(requests))
         self._take(tokens_R.tolist(), margins, near, requests)
         self.idle = 0

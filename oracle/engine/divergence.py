@@ -20,7 +20,6 @@ def divergences(
     schedule: Schedule,
     continuation: Seq[int],
     *,
-    shared_prompt: bool,
     piece: int,
     head_rows: int,
 ) -> tuple[list[float], int]:
@@ -33,18 +32,15 @@ def divergences(
         prompt: the prompt before the continuation.
         schedule: the allocations; the last row must be the full model.
         continuation: token ids, of which all but the last are fed.
-        shared_prompt: scope `decode`.
         piece: maximum number of nodes per layer call.
         head_rows: maximum number of positions per call of the vocabulary head.
 
     Returns:
         One value per allocation (0 where nothing is predicted), and the layer x token units executed.
     """
-    if len(continuation) - shared_prompt < 1:
+    if len(continuation) - prompt.given < 1:
         return [0.0] * len(schedule.runs_AI), 0
-    done, start = continuation_pass(
-        decoder, prompt, schedule, continuation[:-1], shared_prompt=shared_prompt, piece=piece
-    )
+    done, start = continuation_pass(decoder, prompt, schedule, continuation[:-1], piece=piece)
     nodes, node_A = torch.unique(done.node_A, return_inverse=True)
     hidden_OTD = done.hidden_OTD[nodes, start:]
     full_TD = hidden_OTD[node_A[-1]]

@@ -58,6 +58,8 @@ class Engine:
 
     Attributes:
         units: what allocations are made of.
+        rising: whether allocations must be rising subsets of the units: all scopes but `sequence`, in which a prompt
+            has run each unit once before.
         hidden: states of any sequence under any allocation, with what was found in the store and what was not.
         stop: token ids that end an output.
         stop_texts: texts that end an output; None for none.
@@ -71,7 +73,7 @@ class Engine:
     def __init__(self, model: LanguageModel, config: SearchConfig, store: HiddenStore | None = None) -> None:
         self.model = model
         self.config = config
-        self.shared_prompt = config.scope == "decode"
+        self.rising = config.scope != "sequence"
         self.tie = model.decoder.rounding.near_tie if config.near_tie is None else config.near_tie
         self.stop, texts, self.processors = model.stop, config.stop, None
         if config.generation_config:
@@ -159,7 +161,7 @@ class Engine:
     @no_backoff()
     def open(self, prompt: Asked | Sequence) -> PromptState:
         """Runs a prompt once at full depth, for all of its allocations."""
-        opened = prompt_pass(self.model.decoder, self.encode(prompt))
+        opened = prompt_pass(self.model.decoder, self.encode(prompt), self.config.scope)
         return replace(opened, first=self._settings(1).one(opened.logits_V, (opened.tokens, ())))
 
     def generate(
@@ -173,7 +175,7 @@ class Engine:
                 cannot reach it any more is dropped unfinished, and says so. Without it every output is complete.
         """
         for _, allocation in requests:
-            self.units.check(allocation, rising=self.shared_prompt)
+            self.units.check(allocation, rising=self.rising)
         if not requests:
             return []
         schedule = self.units.steps([allocation for _, allocation in requests])
@@ -211,18 +213,18 @@ class Engine:
             by_request |= zip(some, found, strict=True)
         generations = [by_request[index] for index in range(len(requests))]
         for (prompt, allocation), generation in zip(requests, generations, strict=True):
-            fed = len(generation.tokens) - 1 + (0 if self.shared_prompt else prompt.length)
+            fed = len(generation.tokens) - 1 + prompt.own
             self.executions += len(allocation) * fed
         return generations
 
     def _settings(self, rows: int) -> Settings:
         decoder = self.model.decoder
         # A row that joins late has empty slots between a shared prompt and its own tokens.
-        gaps = self.shared_prompt and decoder.shares_prompts and decoder.positions.windowed
+        gaps = self.rising and decoder.shares_prompts and decoder.positions.windowed
         return Settings(
             max_new_tokens=self.config.max_new_tokens,
             stop=self.stop,
-            shared_prompt=self.shared_prompt,
+            scope=self.config.scope,
             tie=self.tie,
             rows=rows,
             join=decoder.positions.mix and not gaps,
@@ -250,7 +252,7 @@ class Engine:
         prompt, _ = request
         settings = replace(self._settings(1), max_new_tokens=min(COMPARED, self.config.max_new_tokens))
         plain = plain_logits(self.model, prompt.tokens, self.units.calls(request[1]), settings)
-        same = same_as_plain(self.model.decoder, prompt, schedule, plain, shared_prompt=self.shared_prompt)
+        same = same_as_plain(self.model.decoder, prompt, schedule, plain)
         if not same:
             self.notes.append({"event": "near-ties are settled by plain generation", "reason": "other bits alone"})
         return same
@@ -262,9 +264,9 @@ class Engine:
             InputError: if not even one fits.
         """
         footprint = self._remaining([prompt for prompt, _ in requests])
-        by_reference = self.shared_prompt and self.model.decoder.shares_prompts
+        by_reference = self.rising and self.model.decoder.shares_prompts
         longest = max(prompt.length for prompt, _ in requests)
-        read = 1 if self.shared_prompt else longest
+        read = 1 if self.rising else longest
         slots, costs = 0 if by_reference else longest, schedule.runs_AI.sum(1)
         rows = min(self._most_rows, footprint.rows(costs, slots + self.config.max_new_tokens, read))
         if rows >= len(requests):
@@ -282,7 +284,7 @@ class Engine:
     @no_backoff()
     def alone(self, prompt: PromptState, allocation: Allocation) -> tuple[int, ...]:
         """The output of plain generation on a model cut to the allocation."""
-        self.units.check(allocation, rising=self.shared_prompt)
+        self.units.check(allocation, rising=self.rising)
         return plain_generate(self.model, prompt.tokens, self.units.calls(allocation), self._settings(1))
 
     @no_backoff()
@@ -302,7 +304,7 @@ class Engine:
         By the model's own probabilities: what `generation_config` makes of logits is no part of them.
         """
         for allocation in allocations:
-            self.units.check(allocation, rising=self.shared_prompt)
+            self.units.check(allocation, rising=self.rising)
         return self._scored(log_likelihoods, prompt, self.units.steps(allocations), continuation)
 
     def divergences(self, prompt: PromptState, allocations: Seq[Allocation], continuation: Seq[int]) -> list[float]:
@@ -311,7 +313,7 @@ class Engine:
         Of the model's own probabilities, as in `log_likelihoods`.
         """
         for allocation in allocations:
-            self.units.check(allocation, rising=self.shared_prompt)
+            self.units.check(allocation, rising=self.rising)
         schedule = self.units.steps([*allocations, tuple(range(self.units.count))])
         return self._scored(divergences, prompt, schedule, continuation, references=1)
 
@@ -339,7 +341,6 @@ class Engine:
                 prompt,
                 schedule.of_rows(np.concatenate([rows, np.arange(total, total + references)])),
                 tokens,
-                shared_prompt=self.shared_prompt,
                 piece=self._scoring.limited(piece),
                 head_rows=self._scoring.limited(head_rows),
             )
@@ -359,6 +360,8 @@ class Engine:
         gate's own decisions are left to the gate.
         """
 
+        self._check_gated()
+
         def decode(requests: NDArray[np.int64]) -> list[GatedGeneration]:
             some, settings = [prompts[request] for request in requests], self._settings(len(requests))
             return gated_decode(self.model.decoder, some, gate, settings, requests.tolist())
@@ -377,6 +380,7 @@ class Engine:
 
     def score_gated(self, prompts: Seq[PromptState], gate: Gate, continuations: Seq[Seq[int]]) -> list[GatedScore]:
         """Teacher-forced scores of a continuation of each prompt under a per-token gate."""
+        self._check_gated()
         if not prompts:
             return []
         if any(not ids for ids in continuations):
@@ -397,6 +401,10 @@ class Engine:
         results = [result for _, found in pieces for result in found]
         self.executions += sum(int(result.ran_TL.sum()) for result in results)
         return results
+
+    def _check_gated(self) -> None:
+        if self.config.scope == "decode-last":
+            raise InputError("gates run in scope decode or sequence, not decode-last; search in one of these")
 
     def _gated_rows(self, prompts: Seq[PromptState], new_tokens: int) -> int:
         slots = max(prompt.length for prompt in prompts) + new_tokens
@@ -421,7 +429,6 @@ class Engine:
             self.model.decoder,
             prompt,
             tokens,
-            shared_prompt=self.shared_prompt,
             tie=self.tie,
             piece=piece,
             head_rows=head_rows,
@@ -453,4 +460,4 @@ class Engine:
 
     def _fed(self, prompt: PromptState, known: int) -> int:
         """Tokens of a pass that scores a continuation of `known` tokens."""
-        return max(1, known - 1) + (0 if self.shared_prompt else prompt.length)
+        return max(1, known - 1) + prompt.own

@@ -61,7 +61,6 @@ class GatedBatch:
         gate: decides.
         requests: number of each row's request, as passed to the gate.
         new_tokens: how many tokens may be appended.
-        shared_prompt: whether the prompts ran at full depth before (scope `decode`).
     """
 
     def __init__(
@@ -72,7 +71,6 @@ class GatedBatch:
         requests: Seq[int],
         *,
         new_tokens: int,
-        shared_prompt: bool,
     ) -> None:
         self._decoder, self._gate = decoder, gate
         self._lengths = [prompt.length for prompt in prompts]
@@ -82,7 +80,7 @@ class GatedBatch:
         slots = self._width + new_tokens
         self._cache = GatedCache(decoder.layers, len(prompts), slots, gate.policy, decoder.device)
         self._padding_R = torch.tensor([self._width - length for length in self._lengths], device=decoder.device)
-        if shared_prompt:
+        if prompts[0].given:
             for layer in range(decoder.layers):
                 self._cache.fill_prompts(layer, [prompt.cache[layer] for prompt in prompts], self._width)
             self._cache.advance(self._width)
@@ -183,10 +181,8 @@ def gated_decode(
     decoder: Decoder, prompts: Seq[PromptState], gate: Gate, settings: Settings, requests: Seq[int]
 ) -> list[GatedGeneration]:
     """Greedy outputs of some prompts under a gate, which gets the numbers of the requests."""
-    batch = GatedBatch(
-        decoder, prompts, gate, requests, new_tokens=settings.max_new_tokens, shared_prompt=settings.shared_prompt
-    )
-    if settings.shared_prompt:
+    batch = GatedBatch(decoder, prompts, gate, requests, new_tokens=settings.max_new_tokens)
+    if prompts[0].given:
         logits_RV = torch.stack([prompt.logits_V for prompt in prompts])
     else:
         logits_RV = decoder.finish(batch.forward(_prompt_tokens(prompts, [()] * len(prompts)))[:, -1:])[:, 0]
@@ -239,25 +235,25 @@ def gated_score(
     settings: Settings,
 ) -> list[GatedScore]:
     """Teacher-forced log-likelihoods of one continuation a prompt under a gate."""
-    shared_prompt = settings.shared_prompt
+    given = prompts[0].given
     longest = max(len(ids) for ids in continuations)
-    batch = GatedBatch(decoder, prompts, gate, requests, new_tokens=longest, shared_prompt=shared_prompt)
+    batch = GatedBatch(decoder, prompts, gate, requests, new_tokens=longest)
     fed = [list(ids[:-1]) for ids in continuations]
     tokens_RT = _prompt_tokens(prompts, fed)
     width = max(prompt.length for prompt in prompts)
-    if not shared_prompt:
+    if not given:
         hidden_RTD = batch.forward(tokens_RT)[:, width - 1 :]
     elif longest > 1:
         hidden_RTD = batch.forward(tokens_RT[:, width:])
     scores = []
     for row, (prompt, ids) in enumerate(zip(prompts, continuations, strict=True)):
-        logits = [prompt.logits_V[None]] if shared_prompt else []
-        if count := len(ids) - shared_prompt:
+        logits = [prompt.logits_V[None]] if given else []
+        if count := len(ids) - given:
             logits.append(decoder.finish(hidden_RTD[row : row + 1, :count])[0])
         raw_TV = torch.cat(logits)
         logits_TV = raw_TV.double()
         gold_T = logits_TV.log_softmax(-1).gather(1, prompt.tokens.new_tensor(list(ids))[:, None])[:, 0]
-        length = len(fed[row]) + (0 if shared_prompt else prompt.length)
+        length = len(fed[row]) + prompt.own
         scores.append(
             GatedScore(
                 log_likelihoods_T=gold_T.cpu().numpy(),

@@ -126,6 +126,7 @@ class Hidden:
         Args:
             prompt: an open prompt, or just its token ids (`Engine.encode`): then nothing is run if all is stored.
             tokens: ids that are fed after the prompt, at least one; an output's last token may be among them or not.
+                In scope `decode-last` the prompt's last token counts as the first of them.
             allocation: the units that run: in scope `decode` on the tokens, in scope `sequence` on the prompt too.
 
         Raises:
@@ -135,15 +136,17 @@ class Hidden:
         opened = prompt if isinstance(prompt, PromptState) else None
         ids = tuple(int(token) for token in (prompt.tokens.tolist() if isinstance(prompt, PromptState) else prompt))
         fed, allocation = tuple(int(token) for token in tokens), tuple(int(unit) for unit in allocation)
+        if self._config.scope == "decode-last":
+            ids, fed = ids[:-1], (*ids[-1:], *fed)
         self._check(ids, fed, allocation)
-        ran = self._full if self._config.scope == "decode" else allocation
+        ran = allocation if self._config.scope == "sequence" else self._full
         return States(
             prompt=self._trace(ids, (), ran, lambda: self._prompt(ids, ran).states_ITD),
             generated=self._trace(ids, fed, allocation, lambda: self._generated(ids, fed, allocation, ran, opened)),
         )
 
     def _check(self, ids: tuple[int, ...], fed: tuple[int, ...], allocation: Allocation) -> None:
-        self._units.check(allocation, rising=self._config.scope == "decode")
+        self._units.check(allocation, rising=self._config.scope != "sequence")
         if not self._units.sequential:
             raise InputError(
                 "hidden states between attention and MLP need blocks that run them one after the other; those of this "
@@ -182,8 +185,8 @@ class Hidden:
             model=self._model.fingerprint,
             dtype=str(self._model.network.dtype).removeprefix("torch."),
             unit=self._config.unit,
-            # Under the full allocation both scopes are one.
-            scope="decode" if allocation == self._full else self._config.scope,
+            # Under the full allocation all scopes are one; before a shorter prompt `decode-last` is `decode`.
+            scope="sequence" if self._config.scope == "sequence" and allocation != self._full else "decode",
             prompt=ids,
             generated=fed,
             allocation=allocation,

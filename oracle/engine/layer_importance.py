@@ -44,12 +44,13 @@ class HiddenStates:
     @no_backoff()
     def __init__(self, engine: Engine, prompt: PromptState, tokens: Seq[int]) -> None:
         self._decoder, self._units = engine.model.decoder, engine.units
-        before, every = engine.hidden.executions, tuple(range(engine.units.count))
-        fed = len(tokens[:-1]) or len(tokens)
+        done, every = engine.hidden.executions, tuple(range(engine.units.count))
+        before_T = prompt.uncached
+        fed = len(before_T) + (len(tokens[:-1]) or len(tokens))
         # All tokens, the last one too, so that other readers of this output's states find the same ones.
         self._full_UTD = engine.hidden.states(prompt, tokens, every).generated.every()[:, :fed]
-        self.executions = engine.hidden.executions - before
-        self._tokens_1T = prompt.tokens.new_tensor([list(tokens[:fed])])
+        self.executions = engine.hidden.executions - done
+        self._tokens_1T = torch.cat([before_T, before_T.new_tensor(list(tokens))])[None, :fed]
         self._cache = PassCache(self._decoder.layers, prompt.cache, shared=self._decoder.shares_prompts)
         start = self._cache.length
         self._positions = torch.arange(start, start + fed, device=self._decoder.device)[None]

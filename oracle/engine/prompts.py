@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from oracle.config import SearchConfig
+from oracle.config import Scope, SearchConfig
 from oracle.errors import InputError
 from oracle.models.decoder import Decoder
 from oracle.models.kv_cache import PromptCache, RowCache
@@ -24,20 +24,44 @@ class PromptState:
 
     Attributes:
         tokens: the prompt's token ids (T).
-        cache: its keys and values per layer (each 1 H P D).
+        cache: keys and values of its first tokens per layer (each 1 H P D): of all but the last in scope
+            `decode-last`, of all in other scopes.
         logits_V: the full model's logits for the token that follows.
         first: the full model's first token, what `generation_config` asks for included; None if not chosen yet.
+        own: number of its last tokens that every allocation runs itself: none in scope `decode`, one in `decode-last`,
+            all in `sequence`.
     """
 
     tokens: Tensor
     cache: PromptCache
     logits_V: Tensor
     first: int | None = None
+    own: int = 0
 
     @property
     def length(self) -> int:
         """P, in tokens."""
         return len(self.tokens)
+
+    @property
+    def given(self) -> bool:
+        """Whether the first token of every output is the full model's."""
+        return self.own == 0
+
+    @property
+    def full_depth(self) -> int:
+        """Number of its first tokens whose states, of the full model, every allocation starts from."""
+        return self.length - self.own
+
+    @property
+    def rest(self) -> Tensor:
+        """The tokens that every allocation runs itself."""
+        return self.tokens[self.full_depth :]
+
+    @property
+    def uncached(self) -> Tensor:
+        """The tokens that the cache lacks."""
+        return self.tokens[self.cache[0][0].shape[2] :]
 
 
 def encode(model: LanguageModel, prompt: Asked | Sequence, config: SearchConfig) -> list[int]:
@@ -56,6 +80,8 @@ def encode(model: LanguageModel, prompt: Asked | Sequence, config: SearchConfig)
             f"a prompt of {count} tokens and {new_tokens} new ones do not fit the model's context of "
             f"{model.context} tokens; shorten it, leave it out, or lower --max-new-tokens"
         )
+    if config.scope == "decode-last" and count < 2:
+        raise InputError("scope decode-last requires prompts of at least 2 tokens, not 1; use scope sequence")
     # The last new token is not fed.
     check_cache_switch(model.decoder, len(rendered.ids), config.max_new_tokens - 1, "new tokens that are fed")
     return list(rendered.ids)
@@ -84,18 +110,32 @@ def check_cache_switch(decoder: Decoder, prompt_tokens: int, following: int, wha
 
 
 @torch.inference_mode()
-def prompt_pass(decoder: Decoder, ids: list[int]) -> PromptState:
-    """Runs a prompt once through every layer and keeps what later evaluations share."""
+def prompt_pass(decoder: Decoder, ids: list[int], scope: Scope = "decode") -> PromptState:
+    """Runs a prompt once through every layer and keeps what later evaluations share.
+
+    In scope `decode-last` its last token follows in a pass of its own, as in generation.
+    """
     tokens = torch.tensor(ids, dtype=torch.long, device=decoder.device)
     cache = RowCache(decoder.layers, len(ids))
-    positions = torch.arange(len(ids), device=decoder.device)[None]
-    step = decoder.begin(tokens[None], cache=cache, positions_RT=positions)
-    hidden = step.hidden_RTD
-    for layer in range(decoder.layers):
-        cache.step = layer
-        hidden = decoder.run(Call(layer), hidden, step)
-    cache.advance(len(ids))
-    return PromptState(tokens=tokens, cache=cache.states(), logits_V=decoder.finish(hidden[:, -1:])[0, 0])
+
+    def run(some: Tensor) -> Tensor:
+        positions = torch.arange(cache.length, cache.length + len(some), device=decoder.device)[None]
+        step = decoder.begin(some[None], cache=cache, positions_RT=positions)
+        hidden = step.hidden_RTD
+        for layer in range(decoder.layers):
+            cache.step = layer
+            hidden = decoder.run(Call(layer), hidden, step)
+        cache.advance(len(some))
+        return hidden[:, -1:]
+
+    own = {"decode": 0, "decode-last": 1, "sequence": len(ids)}[scope]
+    if scope == "decode-last":
+        run(tokens[:-1])
+        states, hidden = cache.states(), run(tokens[-1:])
+    else:
+        hidden = run(tokens)
+        states = cache.states()
+    return PromptState(tokens=tokens, cache=states, logits_V=decoder.finish(hidden)[0, 0], own=own)
 
 
 def batchable(decoder: Decoder, prompts: Seq[PromptState]) -> list[list[int]]:

@@ -71,9 +71,10 @@ def plain_logits(
 ) -> tuple[tuple[int, ...], Tensor]:
     """Greedy tokens of one allocation by plain generation, batch 1, and the logits of each (T V).
 
-    In scope `decode` the full model reads the prompt and gives the first token; the cut model goes on from its states
-    of the prompt, of the allocated layers only. What `generation_config` and stop texts ask for is done by `generate`
-    itself, given the library's processors and criteria of the whole prompt and its first token.
+    In scope `decode` the full model reads the prompt and gives the first token; in scope `decode-last` it reads all but
+    the last token. The cut model goes on from these states, of the allocated layers only. What
+    `generation_config` and stop texts ask for is done by `generate` itself, given the library's processors and criteria
+    of the whole prompt and its first token.
 
     Args:
         model: the full model.
@@ -108,18 +109,20 @@ def _generate(
         start["logits_processor"] = settings.processors.built(prompt_T)
     if settings.stop_texts is not None:
         start["stopping_criteria"] = settings.stop_texts.criteria
-    if settings.shared_prompt:
+    if settings.scope != "sequence":
         full = DynamicCache(config=model.network.config)
+        read = ids if settings.scope == "decode" else ids[:-1]
         # As `generate` does where the model can: the head is applied to the last position only.
         last = {"logits_to_keep": 1} if "logits_to_keep" in signature(model.network.forward).parameters else {}
-        logits_1V = model.network(ids[None], cache=full, use_cache=True, **last).logits[:, -1]
-        first = settings.one(logits_1V[0], (prompt_T, ()))
-        if wanted == "scores" and settings.processors is not None:
-            logits_1V = settings.processors.scores(logits_1V, [(prompt_T, ())])
-        values.append(logits_1V)
-        if settings.ended([(prompt_T, (first,))])[0] or settings.max_new_tokens == 1:
-            return (first,), values
-        head, ids = (first,), torch.cat([ids, ids.new_tensor([first])])
+        logits_1V = model.network(read[None], cache=full, use_cache=True, **last).logits[:, -1]
+        if settings.scope == "decode":
+            first = settings.one(logits_1V[0], (prompt_T, ()))
+            if wanted == "scores" and settings.processors is not None:
+                logits_1V = settings.processors.scores(logits_1V, [(prompt_T, ())])
+            values.append(logits_1V)
+            if settings.ended([(prompt_T, (first,))])[0] or settings.max_new_tokens == 1:
+                return (first,), values
+            head, ids = (first,), torch.cat([ids, ids.new_tensor([first])])
         if attends:
             kept = DynamicCache(config=cut.config)
             kept.layers = [full.layers[call.layer] for call in calls if call.part != Part.MLP]
@@ -129,7 +132,7 @@ def _generate(
         start["cache"] = DynamicCache()
     generation = GenerationConfig(
         do_sample=False,
-        max_new_tokens=settings.max_new_tokens - settings.shared_prompt,
+        max_new_tokens=settings.max_new_tokens - len(head),
         eos_token_id=sorted(settings.stop),
         pad_token_id=min(settings.stop, default=0),
         # A model without attention has no cache to tell it how much it has seen.

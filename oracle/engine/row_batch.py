@@ -58,9 +58,10 @@ class RowBatch:
         prompts: the prompt of each row; rows of one prompt stand together.
         schedule: the steps of each row.
         new_tokens: how many tokens may be appended.
-        shared_prompt: whether the rows start from the prompts' full-depth states (scope `decode`); otherwise they
-            start empty and the prompt is theirs to run.
         by_reference: whether shared prompts are looked up rather than copied.
+
+    The rows start from the full-depth states of each prompt's first `full_depth` tokens, which all prompts have or none
+    has; the rest is theirs to run.
     """
 
     def __init__(
@@ -70,24 +71,24 @@ class RowBatch:
         schedule: Schedule,
         *,
         new_tokens: int,
-        shared_prompt: bool,
         by_reference: bool = True,
     ) -> None:
         self._decoder = decoder
         self._calls: tuple[Call, ...] = schedule.calls
         self._runs_RI: Mask = schedule.runs_AI
         self._prompts = list(prompts)
-        self._by_reference = shared_prompt and by_reference and decoder.shares_prompts
-        lengths_R = np.array([prompt.length for prompt in prompts])
+        lengths_R = np.array([prompt.full_depth for prompt in prompts])
+        shared = bool(lengths_R.any())
+        self._by_reference = shared and by_reference and decoder.shares_prompts
         width = int(lengths_R.max())
         # Tokens of each row before the stored ones, and stored ones.
         self._virtual_R = lengths_R if self._by_reference else np.zeros_like(lengths_R)
         self._stored_R = np.zeros_like(lengths_R)
         self._history_R = group_ids([id(prompt) for prompt in prompts])
-        slots = new_tokens + (0 if self._by_reference else width)
+        slots = max(prompt.own for prompt in prompts) + new_tokens + (0 if self._by_reference else width)
         self._cache = RowCache(len(self._calls), slots, prompt_slots=width if self._by_reference else 0)
         self._steps = self._plan()
-        if shared_prompt and not self._by_reference:
+        if shared and not self._by_reference:
             self._copy_prompts(width)
             self._stored_R = lengths_R
         self._update_masks()
@@ -153,8 +154,11 @@ class RowBatch:
         self._padded = bool(hidden_virtual.any() or hidden_stored.any())
         self._hidden = tuple(torch.from_numpy(part).to(device)[:, None] for part in (hidden_virtual, hidden_stored))
 
-    def run_prompts(self) -> Tensor:
-        """Runs each row's prompt through its own steps; returns the last hidden states (R 1 D)."""
+    def run_rest(self) -> Tensor:
+        """Runs the rest of each row's prompt through its own steps; returns the last hidden states (R 1 D)."""
+        if self._prompts[0].full_depth:
+            rest_R1 = torch.stack([prompt.rest for prompt in self._prompts])
+            return self.forward(rest_R1[:, 0], rest_R1[:, 0].tolist())
         width = max(prompt.length for prompt in self._prompts)
         tokens_RT = torch.zeros((self.rows, width), dtype=torch.long, device=self._decoder.device)
         for row, prompt in enumerate(self._prompts):

@@ -49,7 +49,6 @@ class Refuter:
         decoder: the model.
         prompt: the prompt.
         tokens: the output to reproduce, the stop token included if it ended with one.
-        shared_prompt: scope `decode` rather than `sequence`.
         tie: logits that differ by less may be swapped by rounding.
         piece: nodes that pass through a layer at once.
         head_rows: positions that pass through the vocabulary head at once.
@@ -67,14 +66,13 @@ class Refuter:
         prompt: PromptState,
         tokens: Seq[int],
         *,
-        shared_prompt: bool,
         tie: float,
         piece: int,
         head_rows: int,
         processors: Processors | None = None,
     ) -> None:
         self._decoder, self._prompt, self._tokens = decoder, prompt, tuple(tokens)
-        self._shared_prompt, self._tie = shared_prompt, tie
+        self._tie = tie
         self._processors = processors
         self._candidates: dict[int, Tensor | None] = {}
         self.piece, self.head_rows = piece, head_rows
@@ -83,14 +81,14 @@ class Refuter:
     @torch.inference_mode()
     def test(self, schedule: Schedule) -> NDArray[np.int8]:
         """A `Verdict` for each allocation."""
-        if self._shared_prompt:
+        if self._prompt.given:
             first = self._verdicts(self._prompt.logits_V[None], 0)
             if first[0] == Verdict.NO or len(self._tokens) == 1:
                 return np.full(len(schedule.runs_AI), int(first[0]), dtype=np.int8)
             verdict_A = np.full(len(schedule.runs_AI), int(first[0]), dtype=np.int8)
         else:
             verdict_A = np.full(len(schedule.runs_AI), Verdict.YES, dtype=np.int8)
-        begun = 2 if self._shared_prompt else 1
+        begun = 2 if self._prompt.given else 1
         self._stage(schedule, verdict_A, begun)
         if len(self._tokens) > begun:
             self._stage(schedule, verdict_A, len(self._tokens))
@@ -106,11 +104,10 @@ class Refuter:
             self._prompt,
             schedule.of_rows(alive),
             self._tokens[: known - 1],
-            shared_prompt=self._shared_prompt,
             piece=self.piece,
         )
         self.executions += done.executions * done.hidden_OTD.shape[1]
-        begun = 1 if self._shared_prompt else 0
+        begun = 1 if self._prompt.given else 0
         for offset, place in enumerate(range(begun, known)):
             rows = np.flatnonzero(verdict_A[alive] != Verdict.NO)
             nodes, node_R = torch.unique(done.node_A[torch.from_numpy(rows)], return_inverse=True)

@@ -17,18 +17,17 @@ __all__ = ["continuation_pass", "log_likelihoods"]
 
 
 def continuation_pass(
-    decoder: Decoder, prompt: PromptState, schedule: Schedule, tokens: Seq[int], *, shared_prompt: bool, piece: int
+    decoder: Decoder, prompt: PromptState, schedule: Schedule, tokens: Seq[int], *, piece: int
 ) -> tuple[SharedPass, int]:
     """Feeds the tokens of a continuation that predict another one, after the prompt.
 
     Returns:
         The pass, and the first of its positions that predicts: in scope `decode` position 0 predicts the second token
-        (the first is the full model's), in scope `sequence` the prompt's last position predicts the first.
+        (the first is the full model's), in other scopes the prompt's last position predicts the first.
     """
-    fed = prompt.tokens.new_tensor(list(tokens))
-    if shared_prompt:
-        return shared_pass(decoder, schedule, fed, prompt, piece=piece), 0
-    return shared_pass(decoder, schedule, torch.cat([prompt.tokens, fed]), None, piece=piece), prompt.length - 1
+    fed = torch.cat([prompt.rest, prompt.rest.new_tensor(list(tokens))])
+    before = prompt if prompt.full_depth else None
+    return shared_pass(decoder, schedule, fed, before, piece=piece), max(0, prompt.own - 1)
 
 
 @torch.inference_mode()
@@ -38,18 +37,18 @@ def log_likelihoods(
     schedule: Schedule,
     continuation: Seq[int],
     *,
-    shared_prompt: bool,
     piece: int,
     head_rows: int,
 ) -> tuple[list[float], int]:
     """Mean log-likelihood of a continuation under every allocation, in nats per token.
+
+    In scope `decode` its first token is predicted by the full model.
 
     Args:
         decoder: the model.
         prompt: what precedes the continuation.
         schedule: the allocations.
         continuation: the token ids to score, at least one.
-        shared_prompt: scope `decode`, in which the first token is predicted by the full model.
         piece: nodes that pass through a layer at once.
         head_rows: positions that pass through the vocabulary head at once.
 
@@ -57,13 +56,11 @@ def log_likelihoods(
         The values, and the layer x token units executed.
     """
     targets_T = prompt.tokens.new_tensor(list(continuation))
-    first = _gold(prompt.logits_V[None], targets_T[:1]).sum() if shared_prompt else targets_T.new_zeros(()).double()
-    targets_T = targets_T[1:] if shared_prompt else targets_T
+    first = _gold(prompt.logits_V[None], targets_T[:1]).sum() if prompt.given else targets_T.new_zeros(()).double()
+    targets_T = targets_T[1:] if prompt.given else targets_T
     if len(targets_T) == 0:
         return [float(first)] * len(schedule.runs_AI), 0
-    done, start = continuation_pass(
-        decoder, prompt, schedule, continuation[:-1], shared_prompt=shared_prompt, piece=piece
-    )
+    done, start = continuation_pass(decoder, prompt, schedule, continuation[:-1], piece=piece)
     nodes, node_A = torch.unique(done.node_A, return_inverse=True)
     hidden_XD = done.hidden_OTD[nodes, start:].flatten(0, 1)
     targets_X = targets_T.repeat(len(nodes))

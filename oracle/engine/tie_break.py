@@ -39,11 +39,10 @@ def run_alone(
         [prompt],
         schedule,
         new_tokens=settings.max_new_tokens,
-        shared_prompt=settings.shared_prompt,
         by_reference=False,
     )
     tokens: list[int] = []
-    hidden: Tensor | None = None if settings.shared_prompt else batch.run_prompts()
+    hidden: Tensor | None = None if prompt.given else batch.run_rest()
     for step, token in enumerate(known.tokens):
         if step in known.ties:
             chosen = _best(decoder, prompt, hidden, settings, tokens)
@@ -77,9 +76,7 @@ def _feed(batch: RowBatch, token: int, decoder: Decoder) -> Tensor:
 
 
 @torch.inference_mode()
-def alone_logits(
-    decoder: Decoder, prompt: PromptState, schedule: Schedule, tokens: Seq[int], *, shared_prompt: bool
-) -> Tensor:
+def alone_logits(decoder: Decoder, prompt: PromptState, schedule: Schedule, tokens: Seq[int]) -> Tensor:
     """Logits (T V) for each of these tokens, from running one allocation alone, token by token.
 
     Args:
@@ -87,12 +84,9 @@ def alone_logits(
         prompt: the prompt.
         schedule: the steps of the one allocation.
         tokens: the output, at least one token.
-        shared_prompt: scope `decode` rather than `sequence`.
     """
-    batch = RowBatch(
-        decoder, [prompt], schedule, new_tokens=len(tokens), shared_prompt=shared_prompt, by_reference=False
-    )
-    found = [prompt.logits_V if shared_prompt else decoder.finish(batch.run_prompts())[0, 0]]
+    batch = RowBatch(decoder, [prompt], schedule, new_tokens=len(tokens), by_reference=False)
+    found = [prompt.logits_V if prompt.given else decoder.finish(batch.run_rest())[0, 0]]
     found += [decoder.finish(_feed(batch, token, decoder))[0, 0] for token in tokens[:-1]]
     return torch.stack(found)
 
@@ -102,8 +96,6 @@ def same_as_plain(
     prompt: PromptState,
     schedule: Schedule,
     plain: tuple[tuple[int, ...], Tensor],
-    *,
-    shared_prompt: bool,
 ) -> bool:
     """Whether running one allocation alone gives the logits of plain generation, bit for bit.
 
@@ -112,8 +104,7 @@ def same_as_plain(
         prompt: the prompt.
         schedule: the steps of the one allocation.
         plain: tokens and logits (T V) of plain generation.
-        shared_prompt: scope `decode` rather than `sequence`.
     """
     tokens, logits_TV = plain
-    found_TV = alone_logits(decoder, prompt, schedule, tokens, shared_prompt=shared_prompt)
+    found_TV = alone_logits(decoder, prompt, schedule, tokens)
     return torch.equal(found_TV.to(logits_TV.dtype), logits_TV)

@@ -32,7 +32,7 @@ def try_cut_model(model: LanguageModel, units: Units, settings: Settings) -> Non
         InputError: if the cut model cannot be built or run, or its logits are not those of the engine.
     """
     decoder, name = model.decoder, type(model.network).__name__
-    trial = ("decode" if settings.shared_prompt else "sequence", units.unit)
+    trial = (settings.scope, units.unit)
     if trial in decoder.tried:
         return
     every = range(units.count)
@@ -43,11 +43,11 @@ def try_cut_model(model: LanguageModel, units: Units, settings: Settings) -> Non
         "choose another model: this one's code does not run without all of its layers",
     ):
         for first in (ids := plain_tokens(model.network)):
-            prompt = prompt_pass(decoder, [first, *ids[:2]])
+            prompt = prompt_pass(decoder, [first, *ids[:2]], settings.scope)
             tokens, plain_TV = plain_logits(model, prompt.tokens, units.calls(mask), settings)
             if len(tokens) > 1:  # the first token may be the full model's
                 break
-        found_TV = alone_logits(decoder, prompt, schedule, tokens, shared_prompt=settings.shared_prompt)
+        found_TV = alone_logits(decoder, prompt, schedule, tokens)
         off = float((found_TV.to(plain_TV.dtype) - plain_TV).abs().max())
     if not off <= ROUNDING * decoder.rounding.logits:
         raise InputError(

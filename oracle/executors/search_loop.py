@@ -66,7 +66,7 @@ class SequenceSearch:
         sequence: the sequence.
         problem: the search space and the archive of outcomes.
         limits: maximum evaluations, seconds and layer executions.
-        prompt_tokens: number of prompt tokens that allocations run; 0 except in scope `sequence`.
+        prompt_tokens: number of prompt tokens that allocations run: none in scope `decode`, one in `decode-last`.
         study: name of its study in the storage of optuna's studies; None without storage.
         first: number of its first outcome.
         known: outcomes of this search before it was interrupted, by allocation; reused instead of evaluated again.
@@ -146,7 +146,7 @@ def open_search(
         sequence=sequence,
         problem=problem,
         limits=Limits.of(config),
-        prompt_tokens=prompt_tokens if config.scope == "sequence" else 0,
+        prompt_tokens={"decode": 0, "decode-last": min(1, prompt_tokens), "sequence": prompt_tokens}[config.scope],
         study=study,
     )
 

@@ -30,7 +30,7 @@ def measure_features(engine: Engine, originals: Seq[SearchedSequence], advance: 
 def _of_one(engine: Engine, original: SearchedSequence) -> dict[str, Any]:
     units = engine.units.count
     states = states_of(engine, original, full(units))
-    hidden_TD = predicting(states, units, from_prompt=True)
+    hidden_TD = predicting(engine, states, units, from_prompt=True)
     gold_T, entropy_T, first_V = _distributions(engine, hidden_TD, original.tokens)
     first, second = first_V.exp().topk(2).values.tolist()
     prompt_TD = states.prompt.after(units // 2)

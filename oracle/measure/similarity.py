@@ -46,21 +46,21 @@ def measure_similarity(
 
 
 def _of_one(engine: Engine, original: SearchedSequence, budgets: Seq[int]) -> pa.Table:
-    units, from_prompt = engine.units.count, not engine.shared_prompt
+    units, from_prompt = engine.units.count, engine.config.scope != "decode"
     whole = states_of(engine, original, full(units))
-    full_TD = predicting(whole, units, from_prompt=from_prompt)
+    full_TD = predicting(engine, whole, units, from_prompt=from_prompt)
     if not len(full_TD):
         return SIMILARITY.empty_table()
-    full_tokens_T = best_tokens(engine, original, full_TD, from_prompt=from_prompt)
+    full_tokens_T = best_tokens(engine, original, full_TD)
     tables = []
     for budget in budgets:
         skipped = states_of(engine, original, unified(units, budget))
         for kind, hidden_TD in (
-            ("skip", predicting(skipped, units, from_prompt=from_prompt)),
-            ("exit", predicting(whole, budget, from_prompt=from_prompt)),
+            ("skip", predicting(engine, skipped, units, from_prompt=from_prompt)),
+            ("exit", predicting(engine, whole, budget, from_prompt=from_prompt)),
         ):
             cosine_T, error_T = _compare(engine, hidden_TD, full_TD)
-            tokens_T = best_tokens(engine, original, hidden_TD, from_prompt=from_prompt)
+            tokens_T = best_tokens(engine, original, hidden_TD)
             columns = {
                 "sequence": [original.sequence.id] * len(full_TD),
                 "kind": [kind] * len(full_TD),

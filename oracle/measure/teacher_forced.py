@@ -23,19 +23,21 @@ def states_of(engine: Engine, original: SearchedSequence, allocation: Allocation
     return engine.hidden.states(engine.encode(original.sequence), original.tokens, allocation)
 
 
-def predicting(states: States, depth: int, *, from_prompt: bool) -> Tensor:
+def predicting(engine: Engine, states: States, depth: int, *, from_prompt: bool) -> Tensor:
     """The states after `depth` units, skipped ones included, at the positions that predict the output's tokens (T D).
 
     With `from_prompt` they begin with the prompt's last position, which predicts the first token; in scope `decode`
-    that is the full model's under any allocation.
+    that is the full model's under any allocation. In scope `decode-last` this position counts as a generated one.
     """
     generated_TD = states.generated.after(depth)[:-1]
-    return torch.cat([states.prompt.after(depth)[-1:], generated_TD]) if from_prompt else generated_TD
+    if from_prompt and engine.config.scope != "decode-last":
+        return torch.cat([states.prompt.after(depth)[-1:], generated_TD])
+    return generated_TD
 
 
-def best_tokens(engine: Engine, original: SearchedSequence, hidden_TD: Tensor, *, from_prompt: bool) -> Tensor:
+def best_tokens(engine: Engine, original: SearchedSequence, hidden_TD: Tensor) -> Tensor:
     """The token that greedy decoding chooses after each of the states of `predicting` (T)."""
-    finish, first = engine.model.decoder.finish, 0 if from_prompt else 1
+    finish, first = engine.model.decoder.finish, 1 if engine.config.scope == "decode" else 0
     prompt_T = torch.tensor(engine.encode(original.sequence), device=hidden_TD.device)
     return torch.cat(
         [

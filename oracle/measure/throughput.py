@@ -41,8 +41,9 @@ def measure_throughput(
 
     Every row of a batch has a prompt of its own (repeated if there are too few, and run as if distinct) and generates
     the same number of tokens. Prompts are run beforehand in scope `decode`, whose first token comes with them and is
-    not counted; in scope `sequence` they are part of the timing. Every round times all policies in turn, and the median
-    of the rounds counts, so that a slow first round has no effect. `costs` are the run's; None for units.
+    not counted; in scope `sequence` they are part of the timing, in `decode-last` their last token is.
+    Every round times all policies in turn, and the median of the rounds counts, so that a slow first round has no
+    effect. `costs` are the run's; None for units.
     """
     units = engine.units.count
     policies: list[Policy] = [("full", 1, full(units))]
@@ -75,7 +76,7 @@ def _rates(
     """Tokens per second by policy (its index) and batch, the median of the rounds."""
     timed = FixedLengthEngine(engine.model, replace(engine.config, max_new_tokens=sizes.new_tokens))
     prompts = [timed.open(original.sequence) for original in originals[: max(sizes.batches)]]
-    counted = sizes.new_tokens - (1 if timed.shared_prompt else 0)
+    counted = sizes.new_tokens - prompts[0].given
     found: dict[tuple[int, int], list[float]] = {}
     for _ in range(sizes.rounds):
         for batch in sizes.batches:

@@ -211,7 +211,7 @@ def _check_continuations(
             count = len(model.tokenizer(text, add_special_tokens=False)["input_ids"])
             if not count:
                 raise InputError(f"sequence '{sequence.id}': a {kind} of at least one token is required; remove it")
-            if config.scope == "decode":
+            if config.scope != "sequence":
                 try:
                     check_cache_switch(model.decoder, length, count - 1, f"tokens of a {kind}")
                 except InputError as error:

@@ -315,5 +315,5 @@ class _Search:
                     timed.generate([(replace(prompt), mask)])
                     seconds[mask].append(perf_counter() - began)
                 advance(1, "")
-        counted = TIMED_TOKENS - (1 if timed.shared_prompt else 0)
+        counted = TIMED_TOKENS - prompts[0].given
         return {mask: counted / median(times) for mask, times in seconds.items()}

@@ -55,7 +55,7 @@ def _moves(engine: Engine, text: str, masks: list[Allocation]) -> NDArray[np.flo
     prompt, decoder = engine.open(text), engine.model.decoder
     outputs = [generation.tokens for generation, _ in engine.generate([(prompt, mask) for mask in masks])]
     schedule = engine.units.steps(masks)
-    batch = RowBatch(decoder, [prompt] * len(masks), schedule, new_tokens=TOKENS, shared_prompt=True)
+    batch = RowBatch(decoder, [prompt] * len(masks), schedule, new_tokens=TOKENS)
     # Outputs that have ended go on with their last token: any text will do.
     fed = [[tokens[min(step, len(tokens) - 1)] for tokens in outputs] for step in range(TOKENS - 1)]
     batched_TRV = [decoder.finish(batch.forward(torch.tensor(ids), ids))[:, 0] for ids in fed]
@@ -66,7 +66,6 @@ def _moves(engine: Engine, text: str, masks: list[Allocation]) -> NDArray[np.flo
             [prompt],
             schedule.of_rows(np.array([row])),
             new_tokens=TOKENS,
-            shared_prompt=True,
             by_reference=False,
         )
         for step, ids in enumerate(fed):

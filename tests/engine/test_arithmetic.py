@@ -11,7 +11,7 @@ from oracle.engine import Engine
 from oracle.models import LanguageModel
 
 MASKS = [(), (2,), (0, 4), (1, 2, 3), tuple(range(LAYERS))]
-TEXTS = ("A longer prompt, wider than a window.", "x")
+TEXTS = ("A longer prompt, wider than a window.", "xy")
 
 
 @pytest.mark.parametrize("ulp", [2, 16])
@@ -20,7 +20,7 @@ TEXTS = ("A longer prompt, wider than a window.", "x")
 def test_outputs_are_those_of_plain_generation(family, dtype, ulp) -> None:
     with Hostile(ulp):
         model = LanguageModel(name=family, network=tiny(family).to(dtype), tokenizer=tiny_tokenizer())
-        for scope in ("decode", "sequence"):
+        for scope in ("decode", "decode-last", "sequence"):
             engine = Engine(model, SearchConfig(scope=scope, max_new_tokens=6))
             prompts = [engine.open(text) for text in TEXTS]
             requests = [(prompt, mask) for mask in MASKS for prompt in prompts]
@@ -28,7 +28,7 @@ def test_outputs_are_those_of_plain_generation(family, dtype, ulp) -> None:
                 assert generation.tokens == engine.alone(*request), (scope, request[1])
 
 
-@pytest.mark.parametrize("scope", ["decode", "sequence"])
+@pytest.mark.parametrize("scope", ["decode", "decode-last", "sequence"])
 def test_near_ties_are_settled_as_plain_generation_settles_them(scope) -> None:
     """Every token a near-tie: settling alone keeps to the very bits of plain generation."""
     with Hostile(16):

@@ -28,13 +28,13 @@ def endless(family: str) -> LanguageModel:
     return model
 
 
-@pytest.mark.parametrize("scope", ["decode", "sequence"])
+@pytest.mark.parametrize("scope", ["decode", "decode-last", "sequence"])
 @pytest.mark.parametrize(("family", "changes"), [("gpt-neo", {}), ("opt, norm after", {"word_embed_proj_dim": 16})])
 def test_layers_with_lists_or_widths_of_their_own(family, changes, scope) -> None:
     """GPT-Neo lists its kinds of attention under another name; OPT-350M's embeddings are narrower than its layers."""
     model = LanguageModel(name=family, network=tiny(family, **changes), tokenizer=tiny_tokenizer())
     engine = Engine(model, SearchConfig(scope=scope, max_new_tokens=8))
-    requests = [(engine.open(text), mask) for text in (LONG, "x") for mask in [(), (0, 3), (1, 2), (0, 1, 2, 3, 4)]]
+    requests = [(engine.open(text), mask) for text in (LONG, "xy") for mask in [(), (0, 3), (1, 2), (0, 1, 2, 3, 4)]]
     found = [generation.tokens for generation, _ in engine.generate(requests)]
     assert found == [engine.alone(*request) for request in requests]
 
@@ -69,7 +69,7 @@ def test_rows_that_join_late_see_their_whole_window(family) -> None:
         assert generation.dropped or generation.tokens == engine.alone(prompt, mask), mask
 
 
-@pytest.mark.parametrize("scope", ["decode", "sequence"])
+@pytest.mark.parametrize("scope", ["decode", "decode-last", "sequence"])
 @pytest.mark.parametrize("family", LEARNED_POSITIONS)
 def test_rows_that_have_ended_do_not_run_past_the_context(family, scope) -> None:
     engine = Engine(endless(family), SearchConfig(scope=scope, max_new_tokens=12, batch_rows=10))
@@ -92,12 +92,18 @@ def test_padding_behind_a_short_continuation_stays_in_the_context(family, scope)
     assert short.log_likelihoods_T.mean() == pytest.approx(expected, abs=1e-4)
 
 
-@pytest.mark.parametrize("scope", ["decode", "sequence"])
-def test_one_token_can_be_checked_alone(tiny_model, scope) -> None:
+@pytest.mark.parametrize(("scope", "text"), [("decode", "x"), ("decode-last", "xy"), ("sequence", "x")])
+def test_one_token_can_be_checked_alone(tiny_model, scope, text) -> None:
     engine = Engine(tiny_model, SearchConfig(scope=scope, max_new_tokens=1))
-    prompt = engine.open("x")
+    prompt = engine.open(text)
     [(generation, _)] = engine.generate([(prompt, (0, 2))])
     assert generation.tokens == engine.alone(prompt, (0, 2))
+
+
+def test_a_prompt_of_one_token_has_no_last_one_after_others(tiny_model) -> None:
+    engine = Engine(tiny_model, SearchConfig(scope="decode-last"))
+    with pytest.raises(InputError, match="requires prompts of at least 2 tokens, not 1; use scope sequence"):
+        engine.open("x")
 
 
 @pytest.mark.parametrize("family", ["phi", "gpt-neox", "falcon"])
@@ -119,7 +125,7 @@ def test_hidden_states_of_sublayers_end_where_the_full_model_does() -> None:
     torch.testing.assert_close(logits, model.network(ids).logits[0, prompt.length :], atol=1e-3, rtol=1e-3)
 
 
-@pytest.mark.parametrize("scope", ["decode", "sequence"])
+@pytest.mark.parametrize("scope", ["decode", "decode-last", "sequence"])
 def test_a_long_prompt_beside_a_short_one_does_not_change_its_positions(monkeypatch, scope) -> None:
     """Phi-3's positions are scaled by the longest row of a batch, once it is longer than the model was trained for."""
     rope = {"rope_type": "longrope", "rope_theta": 10000.0, "short_factor": [1.0] * 4, "long_factor": [4.0] * 4}

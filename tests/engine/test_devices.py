@@ -14,7 +14,7 @@ from oracle.engine import Engine, TableGate
 from oracle.models import Decoder, LanguageModel
 
 MASKS = [(), (2,), (0, 4), (1, 2, 3), (0, 1, 3, 4), tuple(range(LAYERS))]
-PROMPTS = ("Hello there.", "A longer prompt, wider than a window.", "x")
+PROMPTS = ("Hello there.", "A longer prompt, wider than a window.", "xy")
 WAITS = {"aten._local_scalar_dense", "aten.nonzero", "aten.masked_select", "aten._unique2", "aten.unique_consecutive"}
 """Operations whose result the host must wait for."""
 
@@ -73,7 +73,7 @@ class TestOnTheGpu:
     def model(self, request: pytest.FixtureRequest) -> LanguageModel:
         return on("cuda", request.param)
 
-    @pytest.mark.parametrize("scope", ["decode", "sequence"])
+    @pytest.mark.parametrize("scope", ["decode", "decode-last", "sequence"])
     def test_padded_batches_give_the_tokens_of_plain_generation(self, model, scope) -> None:
         engine = Engine(model, SearchConfig(scope=scope, max_new_tokens=12))
         prompts = [engine.open(text) for text in PROMPTS]

@@ -1,23 +1,26 @@
 """Batched outcomes are those of plain generation on the cut model, whatever shares the batch."""
 
+import copy
 from dataclasses import replace
 from itertools import chain, combinations
 
 import pytest
 import torch
 from tiny import LAYERS
+from transformers import DynamicCache
 
 from oracle.config import SearchConfig
 from oracle.engine import Engine
+from oracle.engine.reference import plain_logits
 from oracle.errors import InputError
 from oracle.metrics import agreement, bound_for, score_text
 from oracle.models import truncated
 
 MASKS = list(chain.from_iterable(combinations(range(LAYERS), count) for count in range(LAYERS + 1)))
-PROMPTS = ["Hello there.", "A somewhat longer prompt, so that rows need padding.", "x"]
+PROMPTS = ["Hello there.", "A somewhat longer prompt, so that rows need padding.", "xy"]
 
 
-@pytest.fixture(params=["decode", "sequence"])
+@pytest.fixture(params=["decode", "decode-last", "sequence"])
 def engine(request: pytest.FixtureRequest, tiny_model) -> Engine:
     return Engine(tiny_model, SearchConfig(scope=request.param, max_new_tokens=12))
 
@@ -103,6 +106,38 @@ def test_log_likelihood_is_that_of_the_cut_model(tiny_model) -> None:
 
 
 @torch.inference_mode()
+def test_in_scope_decode_last_the_first_token_depends_on_the_allocation(tiny_model) -> None:
+    """Against the library alone: a full pass over all but the last token, then the cut model on its states."""
+    engine = Engine(tiny_model, SearchConfig(scope="decode-last", max_new_tokens=3))
+    prompt, network = engine.open(PROMPTS[0]), tiny_model.network
+    requests = [(prompt, mask) for mask in MASKS if mask]
+    found = {
+        mask: generation.tokens for (_, mask), (generation, _) in zip(requests, engine.generate(requests), strict=True)
+    }
+    assert len({tokens[0] for tokens in found.values()}) > 1
+    with torch.inference_mode():
+        full = DynamicCache(config=network.config)
+        network(prompt.tokens[None, :-1], cache=full, use_cache=True)
+        for mask in ((0,), (1, 3), (0, 2, 4)):
+            cut, cache = truncated(network, mask), DynamicCache(config=network.config)
+            cache.layers = [copy.deepcopy(full.layers[layer]) for layer in mask]
+            tokens, last = [], prompt.tokens[None, -1:]
+            for _ in range(3):
+                last = cut(last, cache=cache, use_cache=True).logits[:, -1].argmax(-1, keepdim=True)
+                tokens.append(int(last))
+            assert found[mask] == tuple(tokens)
+
+
+@pytest.mark.parametrize("scope", ["decode", "decode-last", "sequence"])
+def test_log_likelihoods_are_those_of_plain_logits(tiny_model, scope) -> None:
+    engine = Engine(tiny_model, SearchConfig(scope=scope, max_new_tokens=6))
+    prompt = engine.open(PROMPTS[0])
+    for mask in ((0, 2), (1, 3, 4)):
+        tokens, logits_TV = plain_logits(tiny_model, prompt.tokens, engine.units.calls(mask), engine._settings(1))
+        gold = logits_TV.double().log_softmax(-1)[range(len(tokens)), list(tokens)].mean()
+        assert engine.log_likelihoods(prompt, [mask], tokens) == pytest.approx([float(gold)], abs=1e-4)
+
+
 def test_log_likelihood_in_scope_decode_starts_from_the_full_model(tiny_model) -> None:
     engine = Engine(tiny_model, SearchConfig(scope="decode"))
     prompt = engine.open(PROMPTS[0])
@@ -123,7 +158,7 @@ def test_a_prompt_longer_than_the_context_is_refused(engine) -> None:
 
 
 @pytest.mark.embedded
-@pytest.mark.parametrize("scope", ["decode", "sequence"])
+@pytest.mark.parametrize("scope", ["decode", "decode-last", "sequence"])
 def test_embedded_model_agrees_with_plain_generation(embedded_model, scope) -> None:
     engine = Engine(embedded_model, SearchConfig(scope=scope, max_new_tokens=8))
     prompts = [engine.open(text) for text in ("What is the capital of France?", "Translate to German: Good morning.")]

@@ -228,7 +228,6 @@ def test_candidates_refute_only_what_decoding_refutes() -> None:
         engine.model.decoder,
         prompt,
         tokens,
-        shared_prompt=True,
         tie=engine.tie,
         piece=64,
         head_rows=64,

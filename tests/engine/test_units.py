@@ -15,7 +15,7 @@ from oracle.errors import InputError
 from oracle.models import LanguageModel, truncated
 from oracle.models.layer_call import Call, Part
 
-PROMPTS = ("A longer prompt, wider than a window.", "x")
+PROMPTS = ("A longer prompt, wider than a window.", "xy")
 PATHS = [(0, 1, 1, 2), (4, 3, 2, 1, 0), (0, 0, 0), (2,), (0, 1, 2, 3, 4, 0, 1), (1, 0, 1, 2), (), tuple(range(LAYERS))]
 SUBLAYERS = [
     (),
@@ -86,7 +86,7 @@ def test_layers_that_do_not_exist_are_refused(tiny_model, allocation) -> None:
         engine.generate([(engine.open("x"), allocation)])
 
 
-@pytest.mark.parametrize("scope", ["decode", "sequence"])
+@pytest.mark.parametrize("scope", ["decode", "decode-last", "sequence"])
 def test_sublayers_run_apart(model, scope) -> None:
     if model.name == NORM_BEHIND:
         with pytest.raises(InputError, match="norms follow the residual sum"):

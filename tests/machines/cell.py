@@ -24,7 +24,7 @@ from oracle.models import LanguageModel, load_model
 from oracle.pipeline.run import run_search
 
 MASKS = [(), (2,), (0, 4), (1, 2, 3), (0, 1, 3, 4), tuple(range(LAYERS))]
-TEXTS = ("A longer prompt, wider than a window.", "x")
+TEXTS = ("A longer prompt, wider than a window.", "xy")
 
 
 def main() -> None:
@@ -73,7 +73,7 @@ def _outputs(model: LanguageModel, *, embedded: bool) -> tuple[int, int]:
     """Outputs of the engine that were compared with plain generation, and how many were others."""
     compared = different = 0
     masks = [tuple(range(0, model.layers, step)) for step in (1, 2, 3)] if embedded else MASKS
-    for scope in ("decode", "sequence"):
+    for scope in ("decode", "decode-last", "sequence"):
         engine = Engine(model, SearchConfig(scope=scope, max_new_tokens=8))
         prompts = [engine.open(text) for text in TEXTS]
         requests = [(prompt, mask) for mask in masks for prompt in prompts]

@@ -112,7 +112,7 @@ def test_alone_means_the_very_numbers_of_plain_generation(model) -> None:
             output_logits=True,
         )
         schedule = engine.units.steps([mask])
-        batch = RowBatch(model.decoder, [prompt], schedule, new_tokens=12, shared_prompt=False, by_reference=False)
+        batch = RowBatch(model.decoder, [prompt], schedule, new_tokens=12, by_reference=False)
         logits = [model.decoder.finish(batch.run_prompts())[0, 0]]
         for token in plain.sequences[0, prompt.length : -1]:
             logits.append(model.decoder.finish(batch.forward(token[None], [int(token)]))[0, 0])

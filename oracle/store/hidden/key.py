@@ -22,7 +22,7 @@ class Key:
         model: fingerprint of the model.
         dtype: dtype of its weights.
         unit: unit of the allocation: `layer` or `sublayer`.
-        scope: `decode` if the prompt ran at full depth, `sequence` if it ran the allocation.
+        scope: `sequence` if the prompt ran the allocation, otherwise `decode`.
         prompt: token ids of the prompt.
         generated: token ids of the states, after the prompt; empty for the states of the prompt itself.
         allocation: the units that ran on these tokens, in order.
