@@ -38,10 +38,10 @@ ELSEWHERE = {"--threads": "set the environment variable OMP_NUM_THREADS instead"
 
 
 class Formatter(argparse.ArgumentDefaultsHelpFormatter, argparse.RawDescriptionHelpFormatter):
-    """Help formatter that omits the defaults None, False and []."""
+    """Help formatter that omits the defaults of flags, None and []."""
 
     def _get_help_string(self, action: argparse.Action) -> str | None:
-        return action.help if action.default in (None, False, []) else super()._get_help_string(action)
+        return action.help if action.nargs == 0 or action.default in (None, []) else super()._get_help_string(action)
 
 
 class Parser(argparse.ArgumentParser):

@@ -266,7 +266,7 @@ class Decoder:
     def last_rows(self, batches: Seq[Tensor]) -> Iterator[tuple[Tensor, Tensor]]:
         """What each layer, and then the head, computes for the last row: in the first batch, and in another one.
 
-        A layer gets the same bits for that row in every batch. What earlier layers have rounded is left out, and with it
+        A layer gets the same bits for that row in every batch. Rounding of earlier layers is left out, and with it
         the other choice of experts that it may lead to.
 
         Args:

@@ -31,8 +31,8 @@ the batch cause it rather than rounding.
 
 Of use where bits cannot be compared: in a mixture of experts other rows change the heights of the experts' products
 too. Rounding changed the results of such layers by up to 3 units in float32, float16 and bfloat16; an expert whose
-room is taken by other rows changed them by 15 to 190 in float16. In bfloat16 the share decides: an expert that adds less
-than 5 % to its layer's result is not told from rounding there.
+room is taken by other rows changed them by 15 to 190 in float16. In bfloat16 the share decides: an expert that adds
+less than 5 % to its layer's result is not told from rounding there.
 """
 
 ROWS, TOKENS, HEIGHT = 4, 4, 23
