@@ -58,6 +58,11 @@ class Parser(argparse.ArgumentParser):
             self.error(f"unrecognized arguments: {' '.join(unknown)}{self._hint(unknown)}")
         return found, unknown
 
+    def _check_value(self, action: argparse.Action, value: Any) -> None:
+        if action.choices is not None and value not in action.choices:
+            known, name = [str(choice) for choice in action.choices], "".join(action.option_strings) or action.metavar
+            self.error(f"{name} needs one of {', '.join(known)}, not '{value}'{nearest_hint(str(value), known)}")
+
     def _hint(self, unknown: list[str]) -> str:
         known = {option.removeprefix("--"): option for action in self._actions for option in action.option_strings}
         for name in (one.partition("=")[0] for one in unknown if one.startswith("--")):

@@ -319,11 +319,13 @@ class Decoder:
                 f"a decoder-only model is required, but tokens of {name} see later ones; choose a causal model"
             )
         cache = _CountingCache(self.layers, 3)
-        try:
-            hidden_RTD = self.run_all(tokens_RT, cache)
-        except (TypeError, AttributeError, IndexError, ValueError, KeyError) as error:
-            raise InputError(f"{name} cannot be run layer by layer ({error}); choose another model") from error
+        hidden_RTD = self.run_all(tokens_RT, cache)
         if (stateless := cache.unused()) is not None:
+            if "cache" not in inspect.signature(self._base.forward).parameters:
+                raise InputError(
+                    f"the forward of {type(self._base).__name__} takes no argument 'cache', so that it ignores the one "
+                    "it is given: it was written for another version of transformers; choose another model"
+                )
             raise InputError(
                 f"layer {stateless} of {name} has no keys and values of its own (it shares another layer's, or has no "
                 "attention), so layers cannot be skipped independently; choose a model whose layers all have them"
