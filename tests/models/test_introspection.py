@@ -150,7 +150,6 @@ def older(network: nn.Module) -> nn.Module:
         input_ids: Any = None,
         past_key_values: Any = None,
         use_cache: Any = None,
-        cache_position: Any = None,
         **rest: Any,
     ) -> Any:
         rest.pop("cache", None)
