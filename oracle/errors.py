@@ -4,7 +4,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-__all__ = ["ForeignError", "InputError", "Interrupted", "door", "reason_of"]
+__all__ = ["FOREIGN", "ForeignError", "InputError", "Interrupted", "door", "reason_of"]
+
+FOREIGN = (Exception, SystemExit)
+"""What foreign code may raise; code shipped with a model may even try to end the process."""
 
 LONGEST = 300
 """Characters of a foreign exception's message in one of our own."""
@@ -49,7 +52,7 @@ def door(step: str, remedy: str) -> Iterator[None]:
         yield
     except (InputError, Interrupted):
         raise
-    except Exception as error:
+    except FOREIGN as error:
         raise ForeignError(f"{step} failed ({reason_of(error)}); {remedy}") from error
 
 

@@ -38,10 +38,10 @@ ELSEWHERE = {"--threads": "set the environment variable OMP_NUM_THREADS instead"
 
 
 class Formatter(argparse.ArgumentDefaultsHelpFormatter, argparse.RawDescriptionHelpFormatter):
-    """Help formatter that omits the defaults None, False and []."""
+    """Help formatter that omits the defaults of flags, None and []."""
 
     def _get_help_string(self, action: argparse.Action) -> str | None:
-        return action.help if action.default in (None, False, []) else super()._get_help_string(action)
+        return action.help if action.nargs == 0 or action.default in (None, []) else super()._get_help_string(action)
 
 
 class Parser(argparse.ArgumentParser):
@@ -57,6 +57,11 @@ class Parser(argparse.ArgumentParser):
         if unknown and self._subparsers is None:
             self.error(f"unrecognized arguments: {' '.join(unknown)}{self._hint(unknown)}")
         return found, unknown
+
+    def _check_value(self, action: argparse.Action, value: Any) -> None:
+        if action.choices is not None and value not in action.choices:
+            known, name = [str(choice) for choice in action.choices], "".join(action.option_strings) or action.metavar
+            self.error(f"{name} needs one of {', '.join(known)}, not '{value}'{nearest_hint(str(value), known)}")
 
     def _hint(self, unknown: list[str]) -> str:
         known = {option.removeprefix("--"): option for action in self._actions for option in action.option_strings}

@@ -17,6 +17,9 @@ __all__ = ["add_demo", "add_search", "new_folder"]
 
 DEMO_SEQUENCES = 24
 
+MAIN = "[--model MODEL] [--data DATA] [--limit N] [--criterion METRIC] [--evaluations N] [--out OUT]"
+"""Options of `oracle search` that its usage line names: those that a first search needs."""
+
 
 def add_demo(commands: Any) -> None:
     """Adds `oracle demo`."""
@@ -51,16 +54,17 @@ def add_search(commands: Any) -> None:
 
     width = max(map(len, STRATEGIES))
     lines = [f"  {name:{width}}  {strategy.hint}" for name, strategy in STRATEGIES.items()]
+    parser.usage = f"%(prog)s {MAIN} [options]"
     parser.epilog = "\n".join(["strategies:", *lines])
     defaults = SearchConfig()
     _add_data(Settings(parser.add_argument_group("what to search"), defaults))
-    add_columns(parser)
-    add_prompt(parser.add_argument_group("how prompts are rendered (once per run; token ids are stored)"))
     _add_goal(Settings(parser.add_argument_group("criterion and cost"), defaults))
     _add_effort(Settings(parser.add_argument_group("how to search"), defaults))
-    _add_machine(Settings(parser.add_argument_group("hardware and precision"), defaults))
     _add_run(parser.add_argument_group("the run"))
+    _add_machine(Settings(parser.add_argument_group("hardware and precision"), defaults))
+    add_columns(parser)
     add_reading(parser)
+    add_prompt(parser.add_argument_group("how prompts are rendered (once per run; token ids are stored)"))
     add_quiet(parser)
 
 

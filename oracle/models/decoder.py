@@ -263,6 +263,36 @@ class Decoder:
         return torch.cat(found, dim=1)
 
     @torch.inference_mode()
+    def last_rows(self, batches: Seq[Tensor]) -> Iterator[tuple[Tensor, Tensor]]:
+        """What each layer, and then the head, computes for the last row: in the first batch, and in another one.
+
+        A layer gets the same bits for that row in every batch. Rounding of earlier layers is left out, and with it
+        the other choice of experts that it may lead to.
+
+        Args:
+            batches: token ids (R T each) with the same last row.
+
+        Yields:
+            Pairs of hidden states (T D), per layer and batch after the first; last the logits (T V).
+        """
+        caches = [RowCache(self.layers, tokens_RT.shape[1]) for tokens_RT in batches]
+        positions = torch.arange(batches[0].shape[1], device=self.device)[None]
+        steps = [
+            self.begin(tokens_RT, cache=cache, positions_RT=positions)
+            for tokens_RT, cache in zip(batches, caches, strict=True)
+        ]
+        hidden = [step.hidden_RTD for step in steps]
+        for layer in range(self.layers):
+            row_TD = hidden[0][-1:]
+            for batch, (step, cache) in enumerate(zip(steps, caches, strict=True)):
+                cache.step = layer
+                hidden[batch] = self.run(Call(layer), torch.cat([hidden[batch][:-1], row_TD]), step)
+            yield from ((hidden[0][-1], other[-1]) for other in hidden[1:])
+        row_TD = hidden[0][-1:]
+        first, *others = (self.finish(torch.cat([part[:-1], row_TD]))[-1] for part in hidden)
+        yield from ((first, other) for other in others)
+
+    @torch.inference_mode()
     def _probe(self) -> None:
         """Records what layers return and verifies that running them individually reproduces the model."""
         name = type(self.model).__name__
@@ -289,11 +319,13 @@ class Decoder:
                 f"a decoder-only model is required, but tokens of {name} see later ones; choose a causal model"
             )
         cache = _CountingCache(self.layers, 3)
-        try:
-            hidden_RTD = self.run_all(tokens_RT, cache)
-        except (TypeError, AttributeError, IndexError, ValueError, KeyError) as error:
-            raise InputError(f"{name} cannot be run layer by layer ({error}); choose another model") from error
+        hidden_RTD = self.run_all(tokens_RT, cache)
         if (stateless := cache.unused()) is not None:
+            if "cache" not in inspect.signature(self._base.forward).parameters:
+                raise InputError(
+                    f"the forward of {type(self._base).__name__} takes no argument 'cache', so that it ignores the one "
+                    "it is given: it was written for another version of transformers; choose another model"
+                )
             raise InputError(
                 f"layer {stateless} of {name} has no keys and values of its own (it shares another layer's, or has no "
                 "attention), so layers cannot be skipped independently; choose a model whose layers all have them"
@@ -315,6 +347,7 @@ class Decoder:
         self.positions = replace(self.positions, mix=self.positions.mix and placed)
         self.rounding = measure_rounding(
             self.logits,
+            self.last_rows,
             padding=int(placed),
             layers=self.layers,
             vocabulary=len(embeddings),

@@ -269,5 +269,6 @@ class ExpertChoices(TorchDispatchMode):
     def __torch_dispatch__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Mapping[str, Any] | None = None
     ) -> Any:
-        self.seen |= func.overloadpacket in (torch.ops.aten.topk, torch.ops.aten.sort, torch.ops.aten.argmax)
+        aten = torch.ops.aten
+        self.seen |= func.overloadpacket in (aten.topk, aten.sort, aten.argsort, aten.argmax)
         return func(*args, **(kwargs or {}))

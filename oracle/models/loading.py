@@ -21,7 +21,7 @@ from transformers import (
 from transformers.utils import logging as transformers_logging
 
 from oracle.config import EMBEDDED
-from oracle.errors import ForeignError, InputError, door, reason_of
+from oracle.errors import FOREIGN, ForeignError, InputError, door, reason_of
 from oracle.metrics.rouge import words
 from oracle.models.checkpoints import check_vocabulary, check_weights
 from oracle.models.context import config_context, context_length
@@ -31,11 +31,28 @@ from oracle.models.generation import GenerationSettings
 from oracle.utils.devices import AUTO
 from oracle.utils.hub import quick_hub
 from oracle.utils.machine import Machine, resolve_device, resolve_dtype
+from oracle.utils.text import nearest_hint
 
 __all__ = ["LanguageModel", "load_model", "load_tokenizer"]
 
 SAMPLE = 65_536
 """Number of elements per weight in the fingerprint, evenly spaced."""
+
+PLACES = f"a folder, a GGUF file, a hub id within reach, or '{EMBEDDED}'"
+"""Where models come from."""
+
+KNOWN = {
+    "trust_remote_code": "ships its own code; review it, then allow it with --trust-remote-code",
+    "Unrecognized configuration class": "is not a causal language model, but a decoder-only model is required",
+}
+"""Part of a message of the library -> what is wrong with the model."""
+
+REMEDIES = {
+    "configuration": "restore its config.json, or update transformers if it does not know the model yet",
+    "weights": "a model with safetensors weights is required",
+    "tokenizer": "save the tokenizer beside the model with save_pretrained",
+}
+"""Part of a model that cannot be loaded -> what to do."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -202,7 +219,10 @@ def _door(name: str, part: str, load: Callable[[], Loaded]) -> Loaded:
     """Loads a part of a model; any exception of the library or the model's own code becomes one line."""
     try:
         return load()
-    except Exception as error:
+    except FOREIGN as error:
+        known = next((why for text, why in KNOWN.items() if text in str(error)), None)
+        if known:
+            raise InputError(f"'{name}' {known}") from error
         raise ForeignError(_explain(name, part, error)) from error
 
 
@@ -236,22 +256,18 @@ def _locate(name: str) -> tuple[str, dict[str, object]]:
         return str(path.parent), {"gguf_file": path.name}
     if path.is_dir() and not (path / "config.json").is_file():
         raise InputError(f"the folder '{name}' contains no config.json; give the folder of a saved model")
+    if path.is_file():
+        raise InputError(f"'{name}' is a file; give the folder of a saved model, or a GGUF file")
+    if not path.is_dir() and (name.startswith((".", "/", "~")) or name.count("/") > 1):
+        raise InputError(f"no such folder '{name}'; give {PLACES}")
     return (str(path) if path.is_dir() else name), {}
 
 
-def _explain(name: str, part: str, error: Exception) -> str:
+def _explain(name: str, part: str, error: BaseException) -> str:
     """One-line message for a loading error."""
-    if "trust_remote_code" in str(error):
-        return f"'{name}' ships its own code; review it, then allow it with --trust-remote-code"
-    if "Unrecognized configuration class" in str(error):
-        return f"a decoder-only model is required, but '{name}' is not a causal language model"
-    why = f"cannot load the model '{name}': its {part} failed ({reason_of(error)})"
     if not Path(name).expanduser().exists() and isinstance(error, OSError):
         return (
             f"cannot load the model '{name}': no such folder, not in the local cache, and {constants.ENDPOINT} cannot "
-            f"be reached or does not have it; give a folder, a GGUF file, a hub id within reach, or '{EMBEDDED}' "
-            f"({reason_of(error)})"
+            f"be reached or does not have it{nearest_hint(name, [EMBEDDED])}; give {PLACES} ({reason_of(error)})"
         )
-    if part == "tokenizer":
-        return f"{why}; save the tokenizer beside the model with save_pretrained"
-    return f"{why}; a model with safetensors weights and a tokenizer is required"
+    return f"cannot load the model '{name}': reading its {part} failed ({reason_of(error)}); {REMEDIES[part]}"

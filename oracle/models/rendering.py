@@ -16,7 +16,7 @@ from jinja2.ext import loopcontrols
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 from transformers import PreTrainedTokenizerBase
 
-from oracle.errors import ForeignError, InputError, reason_of
+from oracle.errors import FOREIGN, ForeignError, InputError, reason_of
 from oracle.types import Asked, Message, Rendered
 from oracle.utils.arguments import parse_arguments
 from oracle.utils.text import nearest_hint
@@ -74,8 +74,8 @@ def encode_text(tokenizer: PreTrainedTokenizerBase, text: str, templated: bool) 
     special = not templated and not (start and text.startswith(start))
     try:
         ids = tokenizer(text, add_special_tokens=special)["input_ids"]
-    except Exception as error:  # a tokenizer may be code shipped with a model
-        raise InputError(
+    except FOREIGN as error:  # a tokenizer may be code shipped with a model
+        raise ForeignError(
             f"the tokenizer cannot encode a prompt ({reason_of(error)}); change or remove the prompt, or choose a "
             "model whose tokenizer works"
         ) from error
@@ -225,7 +225,7 @@ class PromptFormat:
                     **self.arguments,
                 )
             )
-        except Exception as error:  # a template is code shipped with a model, and can raise anything
+        except FOREIGN as error:  # a template is code shipped with a model, and can raise anything
             roles = ", ".join(turn.role for turn in turns)
             remedy = (
                 "if it demands a system turn, give one with --system TEXT"

@@ -16,7 +16,7 @@ import psutil
 
 import analysis
 from oracle.config import SearchConfig
-from oracle.errors import ForeignError, InputError, Interrupted, reason_of
+from oracle.errors import FOREIGN, ForeignError, InputError, Interrupted, reason_of
 from oracle.executors import DEFAULT_WORKERS, Workers, create_executor
 from oracle.pipeline.check import check_settings
 from oracle.pipeline.resume import KnownOutcomes, differences, with_dtype_of
@@ -157,17 +157,17 @@ class _Session:
         except Interrupted:
             writer.log.info("stopped")
             raise
-        except Exception as error:
+        except FOREIGN as error:
             raise _failed(writer, error) from error
         finally:
             executor.close()
         search_seconds = time.monotonic() - search_began
         experiment = analysis.load(writer.folder)
         summary = analysis.summarise(experiment)
-        verification = verify(setup.engine, experiment, summary, self._watch)
+        verification = verify(setup.engine, experiment, summary, writer.log, self._watch)
         for name, table in {"minimal_budgets": summary.minimal, "assignment": summary.assignment}.items():
             writer.write_result(name, table)
-        unverified = explain(setup.engine, experiment, verification)
+        unverified = explain(setup.engine, experiment, verification, writer.log)
         for entry in unverified:
             writer.log.info("not verified", **entry)
         writer.write_result("verification", verification)
@@ -195,7 +195,7 @@ class _Session:
         return Run.open(writer.folder)
 
 
-def _failed(writer: RunWriter, error: Exception) -> InputError:
+def _failed(writer: RunWriter, error: BaseException) -> InputError:
     """The error of a search that an exception ended; the log holds its traceback."""
     writer.log.warning("failed", error=reason_of(error), traceback=traceback.format_exception(error))
     again = f"what was found so far is kept; continue with: oracle search --resume {shlex.quote(str(writer.folder))}"

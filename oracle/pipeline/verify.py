@@ -1,6 +1,7 @@
 """Verification: runs reported allocations again by plain generation on the cut model, and explains differences."""
 
 import math
+import traceback
 from dataclasses import asdict
 from typing import Any
 
@@ -8,7 +9,8 @@ import pandas as pd
 
 import analysis
 from oracle.engine import Difference, Engine
-from oracle.errors import reason_of
+from oracle.errors import FOREIGN, reason_of
+from oracle.store.log import Log
 from oracle.store.schema import sequence_of
 from oracle.types import Sequence
 from oracle.utils.progress import Watch
@@ -19,7 +21,9 @@ MAX_ROUNDING = 100
 """Leads above this multiple of the near-tie threshold are not attributed to rounding."""
 
 
-def verify(engine: Engine, experiment: analysis.Experiment, summary: analysis.Summary, watch: Watch) -> pd.DataFrame:
+def verify(
+    engine: Engine, experiment: analysis.Experiment, summary: analysis.Summary, log: Log, watch: Watch
+) -> pd.DataFrame:
     """Runs every reported allocation again, alone, by plain generation on the cut model.
 
     Reported per sequence: the full model (the threshold), the minimal allocation and the oracle's choice.
@@ -42,15 +46,15 @@ def verify(engine: Engine, experiment: analysis.Experiment, summary: analysis.Su
     errors: list[str | None] = []
     with watch("Verifying", len(recorded)) as advance:
         for name, group in recorded.groupby("sequence", sort=False):
-            for allocation, tokens in zip(group["allocation"], group["tokens"], strict=True):
+            for number, allocation, tokens in zip(group["number"], group["allocation"], group["tokens"], strict=True):
                 # A search whose last step fails keeps its results, marked as not verified.
                 try:
                     prompt = engine.open(sequences[str(name)])
                     agrees.append(engine.alone(prompt, tuple(allocation.tolist())) == tuple(tokens.tolist()))
                     errors.append(None)
-                except Exception as error:
+                except FOREIGN as error:
                     agrees.append(False)
-                    errors.append(reason_of(error))
+                    errors.append(_failed(log, str(name), int(number), error))
                 advance(1, str(name))
     ordered = pd.concat([group for _, group in recorded.groupby("sequence", sort=False)])
     return ordered[["sequence", "number", "allocation", "cost"]].assign(
@@ -58,7 +62,16 @@ def verify(engine: Engine, experiment: analysis.Experiment, summary: analysis.Su
     )
 
 
-def explain(engine: Engine, experiment: analysis.Experiment, verification: pd.DataFrame) -> list[dict[str, Any]]:
+def _failed(log: Log, sequence: str, number: int, error: BaseException) -> str:
+    """The reason of an exception, whose traceback is logged."""
+    lines = traceback.format_exception(error)
+    log.warning("verification failed", sequence=sequence, number=number, error=reason_of(error), traceback=lines)
+    return reason_of(error)
+
+
+def explain(
+    engine: Engine, experiment: analysis.Experiment, verification: pd.DataFrame, log: Log
+) -> list[dict[str, Any]]:
     """Per allocation that failed verification: the token, the margin, the rounding threshold and a remedy."""
     failed = verification.loc[~verification["agrees"], ["sequence", "number", "error"]]
     recorded = failed.merge(experiment.evaluations, on=["sequence", "number"], validate="one_to_one")
@@ -69,8 +82,15 @@ def explain(engine: Engine, experiment: analysis.Experiment, verification: pd.Da
         if not pd.isna(row["error"]):
             entries.append({**about, "error": row["error"], "remedy": f"plain generation failed ({row['error']})"})
             continue
-        prompt = engine.open(sequences[row["sequence"]])
-        found = engine.difference(prompt, tuple(row["allocation"].tolist()), row["tokens"].tolist())
+        try:
+            prompt = engine.open(sequences[row["sequence"]])
+            found = engine.difference(prompt, tuple(row["allocation"].tolist()), row["tokens"].tolist())
+        except FOREIGN as error:
+            reason = _failed(log, row["sequence"], about["number"], error)
+            entries.append(
+                {**about, "error": reason, "remedy": f"comparing it with plain generation failed ({reason})"}
+            )
+            continue
         tokens = {"recorded": found.recorded, "plain": found.plain} if found else {}
         texts = {f"{name}_text": None if one is None else engine.model.text([one]) for name, one in tokens.items()}
         entries.append(

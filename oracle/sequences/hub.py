@@ -2,11 +2,12 @@
 
 import re
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from oracle.errors import InputError
+from oracle.errors import ForeignError, InputError, reason_of
 from oracle.sequences.labels import named_labels
 from oracle.sequences.records import Decisions, Record
 from oracle.utils.hub import quick_hub
@@ -94,11 +95,25 @@ def _is_saved(folder: Path) -> bool:
         return False
 
 
+def _foreign_folder(folder: Path) -> str | None:
+    """What a folder holds other than data, if the library would take its files for data; None for anything else."""
+    try:
+        if (folder / "manifest.json").is_file() and (folder / "evaluations").is_dir():
+            return "the folder of a run ('oracle search --from' starts from a run)"
+        if (folder / "config.json").is_file() and any(folder.glob("*.safetensors")):
+            return "the folder of a model (--model)"
+    except OSError:  # path too long, or unreadable
+        pass
+    return None
+
+
 def _load(wanted: HubName) -> "Dataset | DatasetDict":
     # Slow to import, and most data sets are files.
     import datasets
     from datasets.exceptions import DatasetNotFoundError, DatasetsError
 
+    if foreign := _foreign_folder(Path(wanted.name)):
+        raise InputError(f"data are required, but {wanted.name!r} is {foreign}; give a data file or a folder of them")
     saved = _is_saved(Path(wanted.name))
     if saved and wanted.config:
         raise InputError(
@@ -108,16 +123,32 @@ def _load(wanted: HubName) -> "Dataset | DatasetDict":
     try:
         if saved:
             return datasets.load_from_disk(wanted.name)
-        with quick_hub(wanted.name, "dataset"):
+        with quick_hub(wanted.name, "dataset"), _quiet():
             return datasets.load_dataset(wanted.name, wanted.config, streaming=False)
-    except (DatasetsError, OSError, RuntimeError, ValueError) as error:
+    except Exception as error:
         if isinstance(error, DatasetNotFoundError):
             remedy = "check the name, or log in with `hf auth login` if it is private or gated"
         else:
             remedy = next(text for kind, text in _REMEDIES.items() if isinstance(error, kind))
         # Generation errors are explained by their cause only.
-        reason = " ".join(str(error.__cause__ or error).split()).rstrip(".")
-        raise InputError(f"cannot load data set {wanted.name!r}: {reason}: {remedy}") from None
+        kind = InputError if isinstance(error, (DatasetsError, OSError, RuntimeError, ValueError)) else ForeignError
+        raise kind(f"cannot load data set {wanted.name!r}: {reason_of(error.__cause__ or error)}: {remedy}") from error
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Hides what the library prints while it reads files: its errors are raised as well."""
+    import datasets
+
+    level, bars = datasets.logging.get_verbosity(), datasets.are_progress_bars_disabled()
+    datasets.logging.set_verbosity(datasets.logging.CRITICAL)
+    datasets.disable_progress_bars()
+    try:
+        yield
+    finally:
+        datasets.logging.set_verbosity(level)
+        if not bars:
+            datasets.enable_progress_bars()
 
 
 def _one_split(loaded: "Dataset | DatasetDict", wanted: HubName) -> "Dataset":

@@ -20,7 +20,7 @@ DTYPES = {
 
 _SPELLINGS = {spelling: name for name, others in DTYPES.items() for spelling in (name, *others)}
 
-_QUANTISED = re.compile(r"[48]|int|quant")
+_QUANTISED = re.compile(r"(?<!\d)[1-8](?!\d)|int|quant")
 """Found in the names of formats of fewer than 16 bits."""
 
 _DEVICE = re.compile(r"auto|cpu|cuda(:\d+)?")
@@ -37,9 +37,10 @@ def dtype_name(dtype: str) -> str:
     if dtype in _SPELLINGS:
         return _SPELLINGS[dtype]
     known = ", ".join(f"{name} ({', '.join(others)})" for name, others in DTYPES.items())
-    hint = nearest_hint(dtype.lower(), [AUTO, *_SPELLINGS])
-    if not hint and _QUANTISED.search(dtype.lower()):
+    if _QUANTISED.search(dtype.lower()):
         hint = "; the smallest are bfloat16 and float16"
+    else:
+        hint = nearest_hint(dtype.lower(), [AUTO, *_SPELLINGS])
     raise InputError(f"--dtype needs auto, {known}, not '{dtype}'{hint}")
 
 

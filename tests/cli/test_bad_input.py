@@ -80,7 +80,12 @@ SEARCHES = {
     "an unknown scope": ("--scope prompt", "--scope needs one of decode, sequence, not 'prompt'"),
     "an unknown model": ("--model unknown/model", "cannot load the model 'unknown/model'"),
     "no model in the folder": ("--model no-model", "the folder 'no-model' contains no config.json"),
-    "a file as a model": ("--model file", "cannot load the model 'file'"),
+    "a file as a model": ("--model file", "'file' is a file; give the folder of a saved model"),
+    "a path as a model": ("--model ./no-such", "no such folder './no-such'; give a folder, a GGUF file, a hub id"),
+    "a longer path as a model": ("--model a/b/c", "no such folder 'a/b/c'; give a folder"),
+    "an embedded model, nearly there": ("--model smollm2-135m", "; nearest: 'smollm2-135m-instruct'; give"),
+    "a model as data": ("--data MODEL", "is the folder of a model (--model); give a data file"),
+    "a run as data": ("--data RUN", "is the folder of a run ('oracle search --from' starts from a run)"),
     "a GGUF file that is none": ("--model missing.gguf", "GGUF file not found: 'missing.gguf'"),
     "an unknown dtype": ("--dtype float23", "float64 (fp64, double), not 'float23'; nearest: 'float32'"),
     "a dtype that is no float": ("--dtype int8", "not 'int8'; the smallest are bfloat16 and float16"),
@@ -104,8 +109,9 @@ SEARCHES = {
 
 
 @pytest.mark.parametrize("case", SEARCHES)
-def test_a_search_is_refused(case: str, command: Command, tiny_folder: Path, place: Path) -> None:
+def test_a_search_is_refused(case: str, command: Command, tiny_folder: Path, place: Path, run: Path) -> None:
     changes, message = SEARCHES[case]
+    changes = changes.replace("MODEL", str(tiny_folder)).replace("RUN", str(run))
     before = content(place)
     small = ["--model", tiny_folder, "--data", "good.jsonl", "--max-new-tokens", 4, "--evaluations", 8, "--out", "run"]
     # The last of two equal options counts.
@@ -127,7 +133,10 @@ def run(search: Callable[..., Run]) -> Path:
 
 QUESTIONS = {
     "no command": ("", "the following arguments are required: COMMAND"),
-    "an unknown command": ("serve", "invalid choice: 'serve'"),
+    "an unknown command": (
+        "serach",
+        "skiplayer, cache, not 'serach'; nearest: 'search'",
+    ),
     "no run": ("query", "the following arguments are required: RUN"),
     "a run that is not there": ("query nowhere", "a run folder is required, but 'nowhere' has no readable"),
     "a folder that is no run": ("query there", "a run folder is required, but 'there' has no readable"),

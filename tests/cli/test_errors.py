@@ -1,9 +1,6 @@
 """Every error is one line; what foreign code raised is kept in a file, or shown with --debug."""
 
-import json
 import re
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,7 +12,6 @@ from oracle.cli import FAULT
 from oracle.errors import ForeignError, InputError, Interrupted, door
 
 Command = Callable[..., tuple[int, str, str]]
-ROOT = Path(__file__).resolve().parents[2]
 KEPT = re.compile(r" \(traceback: (\S+), or --debug\)\n$")
 
 
@@ -152,50 +148,3 @@ def test_a_door_lets_our_own_errors_and_interrupts_pass() -> None:
         with pytest.raises(type(error)) as found, door("a step", "a remedy"):
             raise error
         assert found.value is error
-
-
-EARLY = {
-    "--dtype foo": "--dtype needs auto, float32",
-    "--dtype 4bit": "not '4bit'; the smallest are bfloat16 and float16",
-    "--device bar": "--device needs auto, cpu, cuda or cuda:N, not 'bar'",
-    "--device cuda:x": "not 'cuda:x'; nearest: 'cuda'",
-    "--memory 1": "--memory needs at least 16, not 1",
-    "--memory 0": "--memory needs at least 16, not 0",
-    "--strategy autoo": "unknown strategy 'autoo'",
-    "--strategy xyzzy": "unknown strategy 'xyzzy'",
-    "--limit -1": "--limit needs at least 1, not -1",
-    "--limit 2.5": "argument --limit: invalid int value: '2.5'",
-    "--threads 4": "--threads 4; set the environment variable OMP_NUM_THREADS instead",
-    "--evaluation-count 4": "unrecognized arguments: --evaluation-count 4; nearest: '--evaluations'",
-    "--criterion bleau": "unknown metric 'bleau'",
-    "--executor spark": "--executor needs one of local, ray, not 'spark'",
-    "--scope promt": "--scope needs one of decode, sequence, not 'promt'",
-}
-
-LIGHT = """
-import json, sys, time
-import oracle.cli
-found = {}
-for case in json.loads(sys.argv[1]):
-    began = time.process_time()
-    code = oracle.cli.main(["search", "--out", "run", *case.split()])
-    assert code == 2, case
-    found[case] = time.process_time() - began
-assert not {"torch", "transformers", "datasets"} & set(sys.modules), set(sys.modules)
-print(json.dumps(found))
-"""
-
-
-def test_bad_values_die_within_a_second_before_torch_is_imported(tmp_path: Path) -> None:
-    command = [sys.executable, "-c", LIGHT, json.dumps(list(EARLY))]
-    environment = {"PYTHONPATH": str(ROOT), "PATH": "/usr/bin:/bin", "HOME": str(tmp_path / "home")}
-    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    lines = done.stderr.splitlines()
-    assert len(lines) == len(EARLY)
-    for line, (case, message) in zip(lines, EARLY.items(), strict=True):
-        assert line.startswith("oracle: error: ") and message in line, case
-    implausible = [line for line in lines if "nearest" in line and ("foo" in line or "xyzzy" in line or "bar" in line)]
-    assert not implausible
-    assert all(seconds < 1 for seconds in json.loads(done.stdout).values())
-    assert not list(tmp_path.iterdir())

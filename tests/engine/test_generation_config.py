@@ -97,7 +97,7 @@ def test_outputs_do_not_depend_on_the_batch(scope, unit) -> None:
     assert len({len(tokens) for tokens in outputs[0]}) > 2
 
 
-def test_case_16_a_repetition_penalty_changes_the_full_model_as_generate_does() -> None:
+def test_a_repetition_penalty_changes_the_full_model_as_generate_does() -> None:
     model = model_with({"repetition_penalty": 1.05, "suppress_tokens": [10], "min_new_tokens": 4, "do_sample": True})
     engine = Engine(model, SearchConfig(max_new_tokens=NEW))
     prompt = engine.open("Hello there, hello there.")

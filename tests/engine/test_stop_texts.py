@@ -20,7 +20,7 @@ def engine_with(stop: tuple[str, ...], scope: str = "decode", **changes: object)
 
 @pytest.mark.parametrize("scope", ["decode", "sequence"])
 @pytest.mark.parametrize("stop", [("g",), ("WgW", "k"), ("!", "G.", "\t")])
-def test_case_39_stop_is_generate_with_stop_strings(stop, scope) -> None:
+def test_stop_is_generate_with_stop_strings(stop, scope) -> None:
     engine, named = engine_with(stop, scope), model_with({"stop_strings": list(stop)})
     free = engine_with((), scope)
     requests = [(engine.open(text), mask) for mask in MASKS for text in PROMPTS]

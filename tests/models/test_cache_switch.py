@@ -40,7 +40,7 @@ def library(model: LanguageModel, prompt_T: torch.Tensor, new: int) -> tuple[int
 
 
 @pytest.mark.parametrize("scope", ["decode", "sequence"])
-def test_case_13_outputs_that_cross_the_length_are_refused_with_the_reason(monkeypatch, scope) -> None:
+def test_outputs_that_cross_the_length_are_refused_with_the_reason(monkeypatch, scope) -> None:
     model = phi3(monkeypatch)
     assert model.decoder.cache_switch == 24
     engine = Engine(model, SearchConfig(scope=scope, max_new_tokens=8))

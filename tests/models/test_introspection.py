@@ -142,7 +142,25 @@ def shortened(network: nn.Module) -> nn.Module:
     return network
 
 
+def older(network: nn.Module) -> nn.Module:
+    """A Llama whose forward knows its cache by the name of earlier versions of the library."""
+    forward = network.model.forward
+
+    def named(
+        input_ids: Any = None,
+        past_key_values: Any = None,
+        use_cache: Any = None,
+        **rest: Any,
+    ) -> Any:
+        rest.pop("cache", None)
+        return forward(input_ids=input_ids, use_cache=use_cache, **rest)
+
+    network.model.forward = named
+    return network
+
+
 REFUSED = {
+    "a cache by its earlier name": (lambda: older(tiny_llama()), "the forward of LlamaModel takes no argument 'cache'"),
     "a part of the list": (lambda: shortened(tiny_llama()), "runs no list of modules one after the other"),
     "encoder-decoder": (lambda: hf.BartForConditionalGeneration(hf.BartConfig(**BART)), "is an encoder-decoder"),
     "layers run twice": (lambda: looped(tiny_llama()), r"runs the members of 'model\.layers' more than once"),

@@ -241,6 +241,32 @@ def test_no_family_is_taken_for_one_whose_rows_influence_each_other(family, ulp)
         assert not Decoder(tiny(family)).rounding.interact
 
 
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_experts_whose_room_other_rows_take_are_found_in_low_precision(dtype) -> None:
+    """Of rounding, which changes the choice of experts there, nothing may come in."""
+    assert Decoder(influenced("limited experts").to(dtype)).rounding.interact
+    assert Decoder(influenced("room for three").to(dtype)).rounding.interact
+    for ulp, family in product((0, 2), ("mixtral", "qwen2-moe")):
+        with Hostile(ulp):
+            rounding = Decoder(tiny(family).to(dtype)).rounding
+        assert rounding.jumps and not rounding.interact
+
+
+def test_influence_is_found_where_repeated_passes_give_other_bits(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A machine whose sums depend on timing: bits cannot be compared, influence beyond rounding still shows."""
+    plain, noise = torch.nn.Linear.forward, torch.Generator().manual_seed(0)
+
+    def restless(self: torch.nn.Linear, hidden: torch.Tensor) -> torch.Tensor:
+        result = plain(self, hidden)
+        return result * (1 + 1e-7 * torch.rand(result.shape, generator=noise))
+
+    monkeypatch.setattr(torch.nn.Linear, "forward", restless)
+    rounding = Decoder(tiny_llama()).rounding
+    assert not rounding.repeats and not rounding.interact
+    found = Decoder(influenced("limited experts")).rounding
+    assert not found.repeats and found.interact
+
+
 SIZES = list(product((2, 4), (1, 2), (32, 64), (16, 48, 80)))
 
 

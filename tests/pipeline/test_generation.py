@@ -180,7 +180,7 @@ def test_the_command_line_takes_stop_texts(folder, tmp_path, command) -> None:
     assert not (tmp_path / "no").exists()
 
 
-def test_case_13_is_refused_before_the_search(tmp_path, search, monkeypatch) -> None:
+def test_a_cache_that_is_dropped_half_way_is_refused_before_the_search(tmp_path, search, monkeypatch) -> None:
     from zoo import GATED, ZOO, tiny
 
     rope = {"rope_type": "longrope", "rope_theta": 10000.0, "short_factor": [1.0] * 4, "long_factor": [4.0] * 4}

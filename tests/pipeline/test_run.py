@@ -195,6 +195,29 @@ def test_a_verification_that_fails_keeps_budgets_and_summary_with_the_reason(
     show_summary(summary, budgets(run.folder))
     shown = " ".join(capsys.readouterr().out.split())
     assert "NOT VERIFIED" in shown and "plain generation failed (LookupError: no states for this layer)." in shown
+    entries = [json.loads(line) for line in (run.folder / "log.jsonl").read_text().splitlines()]
+    logged = [entry["traceback"] for entry in entries if entry["event"] == "verification failed"]
+    assert len(logged) == summary["verified_of"] - verified
+    assert all("work_or_fail" in "".join(lines) for lines in logged)
+
+
+@pytest.mark.parametrize("kind", [ZeroDivisionError, SystemExit])
+def test_a_difference_that_cannot_be_explained_keeps_the_summary(
+    search: Search, monkeypatch: pytest.MonkeyPatch, kind: type[BaseException]
+) -> None:
+    def fail(*args: Any, **settings: Any) -> Any:
+        raise kind("no logits")
+
+    whole = search(limit=2, evaluations=8)
+    monkeypatch.setattr("oracle.engine.engine.plain_generate", lambda *args, **settings: (1, 2))
+    monkeypatch.setattr("oracle.engine.engine.plain_logits", fail)
+    run = search(limit=2, evaluations=8)
+    summary = run.summary()
+    assert budgets(run.folder) == budgets(whole.folder)
+    assert summary["verified"] == 0 and len(summary["differences"]) == summary["verified_of"]
+    assert {entry["remedy"] for entry in summary["differences"]} == {
+        f"comparing it with plain generation failed ({kind.__name__}: no logits)"
+    }
 
 
 @pytest.mark.parametrize("kind", [LookupError, NotImplementedError, ZeroDivisionError])

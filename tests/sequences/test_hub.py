@@ -6,7 +6,7 @@ import datasets
 import pytest
 from datasets.exceptions import DatasetGenerationError, DatasetNotFoundError
 
-from oracle.errors import InputError
+from oracle.errors import ForeignError, InputError
 from oracle.sequences import load_sequences
 from oracle.sequences.hub import HubName, looks_like_hub_name
 from oracle.types import Sequence
@@ -104,7 +104,7 @@ def test_no_code_of_a_data_set_is_trusted(monkeypatch: pytest.MonkeyPatch) -> No
 @pytest.mark.parametrize(
     ("error", "message"),
     [
-        (DatasetNotFoundError("it\nis not there."), "'org/set': it is not there: check the name"),
+        (DatasetNotFoundError("it\nis not there."), "'org/set': DatasetNotFoundError: it is not there: check the name"),
         (ConnectionError("no route"), "no route: if it should be a file"),
         (FileNotFoundError("no files"), "no files: give a folder"),
         (ValueError("Config name is missing"), "Config name is missing: name a configuration"),
@@ -127,3 +127,30 @@ def test_importing_the_package_leaves_datasets_and_torch_out() -> None:
     program = "import sys, oracle.sequences; print(sorted({'datasets', 'torch'} & set(sys.modules)))"
     run = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert run.stdout.strip() == "[]"
+
+
+def test_an_error_that_no_library_documents_is_one_line_and_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    def load_dataset(*_: object, **__: object) -> None:
+        raise KeyError("x" * 400 + "\ny")
+
+    monkeypatch.setattr(datasets, "load_dataset", load_dataset)
+    with pytest.raises(ForeignError) as caught:
+        load_sequences("org/set")
+    line = str(caught.value)
+    assert line.startswith("cannot load data set 'org/set': KeyError: 'xxx")
+    assert line.endswith("...: export it to JSONL or Parquet and give that file")
+    assert len(line) < 420 and isinstance(caught.value.__cause__, KeyError)
+
+
+def test_a_folder_that_cannot_be_read_prints_nothing_but_its_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
+    (tmp_path / "files").mkdir()
+    for place, row in enumerate(['{"prompt": "p"}', '{"other": [1]}']):
+        (tmp_path / "files" / f"{place}.jsonl").write_text(row + "\n")
+    before = datasets.logging.get_verbosity(), datasets.are_progress_bars_disabled()
+    with pytest.raises(InputError, match=r"cannot load data set .*: export it to JSONL"):
+        load_sequences(str(tmp_path / "files"))
+    assert capfd.readouterr() == ("", "")
+    assert (datasets.logging.get_verbosity(), datasets.are_progress_bars_disabled()) == before

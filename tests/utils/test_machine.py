@@ -109,7 +109,9 @@ class TestNames:
             ("floar32", "nearest: 'float32'"),
             ("BF16", "nearest: 'bf16'"),
             ("torch.float16", "nearest: 'float16'"),
+            ("flaot64", "nearest: 'float64'"),
             ("int8", "the smallest are bfloat16 and float16"),
+            ("float8_e4m3fn", "the smallest are bfloat16 and float16"),
         ],
     )
     def test_another_dtype_is_refused_with_the_nearest(self, given: str, hint: str) -> None:
