@@ -7,7 +7,7 @@ from oracle.search.auto import Auto
 from oracle.search.enumeration import ByBudget, Exhaustive, Families, Random, Spread
 from oracle.search.guided import Dp, Influence, Transfer
 from oracle.search.local_search import Beam, Greedy, Local
-from oracle.search.mcts import Cola, DrLlm
+from oracle.search.mcts import Cola, DrLlm, Wide
 from oracle.search.optuna_samplers import MultiTpe, Nsga2, Tpe
 from oracle.search.strategy import Problem, Strategy
 from oracle.utils.text import nearest_hint
@@ -37,6 +37,7 @@ STRATEGIES: dict[str, type[Strategy]] = _table(
     Nsga2,
     Cola,
     DrLlm,
+    Wide,
 )
 
 
