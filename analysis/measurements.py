@@ -53,15 +53,17 @@ def features(folder: Path | str) -> pd.DataFrame | None:
 
 
 def throughput(folder: Path | str) -> pd.DataFrame | None:
-    """Tokens a second and quality of the full model and of unified skipping; None if it was not measured.
+    """Tokens per second and quality of the full model, early exit, SkipDecode and unified skipping, all zero-shot.
+
+    None if it was not measured. Runs measured by earlier versions have the full model and unified skipping only.
 
     Args:
         folder: the run.
 
     Returns:
-        One row a policy, speed-up and batch: `policy` (`full`, `unified`), `speedup` (nominal), `batch`, `cost` and
-        `fraction` as in the run, `tokens_per_second`, `quality` (mean of the run's criterion over `sequences`
-        sequences). `attrs["provenance"]` says what was measured, and on what.
+        One row a policy, speed-up and batch: `policy` (`full`, `early-exit`, `skipdecode`, `unified`), `speedup`
+        (nominal), `batch`, `cost` and `fraction` as in the run, `tokens_per_second`, `quality` (mean of the run's
+        criterion over `sequences` sequences). `attrs["provenance"]` says what was measured, and on what.
 
     Raises:
         InputError: if it is no run, or the table is damaged.

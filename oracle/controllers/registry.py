@@ -4,7 +4,7 @@ from typing import Any
 
 from oracle.controllers.base import Controller
 from oracle.controllers.methods.confidence import AdaInfer, Confidence, Entropy
-from oracle.controllers.methods.fixed import DepthDecay, EarlyExit, Full, RandomMask, Unified
+from oracle.controllers.methods.fixed import DepthDecay, EarlyExit, Full, RandomMask, SkipDecode, Unified
 from oracle.controllers.methods.gates import GlavasFixed, GlavasHidden
 from oracle.controllers.methods.hidden_state import BlockInfluence, Clasp, ClaspWindow
 from oracle.controllers.methods.oracle_replay import OracleController
@@ -25,6 +25,7 @@ CONTROLLERS: dict[str, type[Controller]] = {
         Unified,
         EarlyExit,
         RandomMask,
+        SkipDecode,
         DepthDecay,
         BlockInfluence,
         Clasp,

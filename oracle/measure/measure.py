@@ -29,7 +29,7 @@ __all__ = ["due", "measure_run"]
 MATTERS: dict[str, tuple[str, ...]] = {
     "similarity": ("budgets", "sequences"),
     "features": (),
-    "throughput": ("sequences", "new_tokens", "rounds", "batches", "speedups"),
+    "throughput": ("sequences", "new_tokens", "rounds", "batches", "speedups", "policies"),
 }
 """The sizes that each table depends on."""
 

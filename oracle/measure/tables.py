@@ -56,7 +56,8 @@ THROUGHPUT = pa.schema(
         ("sequences", pa.int32()),
     ]
 )
-"""`policy`: `full` or `unified`; `speedup`: the nominal one; `cost` and `fraction`: as in the run; `quality`: mean of
-the run's criterion over so many `sequences`, which does not depend on the batch."""
+"""`policy`: `full`, `early-exit`, `skipdecode` or `unified`, all zero-shot; `speedup`: the nominal one; `cost` and
+`fraction`: as in the run, for `skipdecode` the mean over the tokens of a full-length output; `quality`: mean of the
+run's criterion over so many `sequences`, which does not depend on the batch."""
 
 TABLES: Mapping[str, pa.Schema] = {"similarity": SIMILARITY, "features": FEATURES, "throughput": THROUGHPUT}

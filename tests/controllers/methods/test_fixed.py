@@ -8,7 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tiny import LAYERS
 
-from oracle.controllers.methods.fixed import DepthDecay, RandomMask, Unified, decayed, published_unified
+from oracle.allocations import published_unified, skip_decode
+from oracle.controllers.methods.fixed import DepthDecay, RandomMask, SkipDecode, Unified, decayed
 from oracle.controllers.registry import make
 from oracle.controllers.run_context import RunContext
 from oracle.controllers.training_set import TrainingSet
@@ -23,7 +24,8 @@ from oracle.errors import InputError
         (24, 5, (0, 8, 16, 23)),
         (32, 3, (*range(0, 27, 3), 31)),
         (24, 24, (0,)),
-        (24, 25, ()),
+        (24, 25, (0, 23)),  # n = 0 in the released code
+        (1, 2, (0,)),
         (1, 1, (0,)),
         (30, 1, tuple(range(30))),
     ],
@@ -35,9 +37,9 @@ def test_unified_skipping_keeps_what_was_published(layers: int, speedup: float, 
 @given(st.integers(1, 80), st.floats(1, 100))
 def test_unified_skipping_takes_every_depth_and_speedup(layers: int, speedup: float) -> None:
     kept = published_unified(layers, speedup)
-    assert len(kept) == int(layers / speedup)
+    assert len(kept) == (int(layers / speedup) or len({0, layers - 1}))
     assert list(kept) == sorted(set(kept))
-    assert not kept or kept[0] == 0
+    assert kept[0] == 0
     assert len(kept) < 2 or kept[-1] == layers - 1
 
 
@@ -56,6 +58,35 @@ def test_unified_skipping_is_the_same_under_its_cache_policy(context: RunContext
         [prompt.state for prompt in prompts], TableGate([runs_1L] * len(prompts), policy="copy")
     )
     assert [one.generation.tokens for one in copied] == [one.tokens for one in controller.generate(prompts)]
+
+
+@given(st.integers(1, 80), st.floats(1, 20), st.integers(1, 60))
+def test_skipdecode_falls_with_the_position_and_needs_no_missing_state(
+    layers: int, speedup: float, tokens: int
+) -> None:
+    allocations = skip_decode(layers, speedup, tokens)
+    assert len(allocations) == tokens
+    for allocation, following in pairwise([*allocations, ()]):
+        assert allocation[0] == 0, "the warm-up layer"
+        assert allocation[1:] == tuple(range(layers - len(allocation) + 1, layers)), "and the uppermost"
+        assert set(following) <= set(allocation)
+
+
+def test_skipdecode_at_twice_the_speed_of_32_layers() -> None:
+    """16 layers on average; the budget falls linearly from 4/3 to 2/3 of that."""
+    found = [len(one) for one in skip_decode(32, 2, 33)]
+    assert found == [round(64 / 3 - place / 32 * 32 / 3) for place in range(33)]
+    assert np.mean(found) == pytest.approx(16, abs=0.1)
+    assert skip_decode(32, 1, 5) == [tuple(range(32))] * 5
+    assert skip_decode(32, 2, 33)[0] == (0, *range(12, 32))
+
+
+def test_skipdecode_runs_what_its_table_says(context: RunContext) -> None:
+    controller = SkipDecode(context.engine, speedup=1.5)
+    prompts = [example.prompt for example in context.examples.values()]
+    expected = skip_decode(LAYERS, 1.5, context.engine.config.max_new_tokens - 1)
+    for one in context.engine.generate_gated([prompt.state for prompt in prompts], controller.gate(prompts)):
+        assert [tuple(np.flatnonzero(row)) for row in one.ran_TL] == expected[: len(one.ran_TL)]
 
 
 @given(st.integers(1, 60), st.integers(0, 60))
