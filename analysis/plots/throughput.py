@@ -55,8 +55,8 @@ def _speeds(table: pd.DataFrame, policy: str) -> set[int]:
 
 
 _NOTE = (
-    "Zero-shot: the model is trained for none of these. Ideal: time goes down as the layers do. The vocabulary head, the "
-    "embedding and what a step costs whatever it does stay, and weigh more the less is left."
+    "Zero-shot: the model is trained for none of these. Ideal: time goes down as the layers do. The vocabulary head, "
+    "the embedding and what a step costs whatever it does stay, and weigh more the less is left."
 )
 
 

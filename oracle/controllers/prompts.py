@@ -3,6 +3,7 @@
 Shapes: P prompt tokens, D hidden width, W windows.
 """
 
+import hashlib
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass, field, replace
 from typing import Any, Self, TypeVar
@@ -12,7 +13,7 @@ from torch import Tensor
 
 from oracle.engine import Engine, PromptState
 
-__all__ = ["Example", "Prompt"]
+__all__ = ["Example", "Prompt", "digest"]
 
 Result = TypeVar("Result")
 
@@ -81,3 +82,8 @@ class Example:
     id: str
     prompt: Prompt
     tokens: tuple[int, ...]
+
+
+def digest(text: str) -> int:
+    """A number of 64 bits that identifies a text, to seed what is drawn for it."""
+    return int.from_bytes(hashlib.blake2b(text.encode(errors="surrogatepass"), digest_size=8).digest())

@@ -1,6 +1,5 @@
 """Controllers without training that do not use the prompt's content: fixed or random masks."""
 
-import hashlib
 from collections.abc import Sequence as Seq
 from typing import Any
 
@@ -8,7 +7,7 @@ import numpy as np
 
 from oracle.allocations import early_exit, full, published_unified, random_mask, skip_decode
 from oracle.controllers.base import SequenceController, TokenController
-from oracle.controllers.prompts import Prompt
+from oracle.controllers.prompts import Prompt, digest
 from oracle.engine import Engine
 from oracle.engine.gates import Gate, TableGate
 from oracle.errors import InputError
@@ -142,8 +141,7 @@ class RandomMask(SequenceController):
         return [self._draw(prompt.text) for prompt in prompts]
 
     def _draw(self, text: str) -> Allocation:
-        digest = hashlib.blake2b(text.encode(errors="surrogatepass"), digest_size=8).digest()
-        rng = np.random.default_rng([self.seed, int.from_bytes(digest)])
+        rng = np.random.default_rng([self.seed, digest(text)])
         return random_mask(self.engine.units.count, self.budget, rng)
 
 

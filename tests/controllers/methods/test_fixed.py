@@ -143,6 +143,7 @@ def test_block_influence_drops_the_least_influential(context: RunContext, traini
         ("adainfer", {"classifier": "tree"}, "must be one of svm, regression, not 'tree'"),
         ("ridge", {"price": -1.0}, "a price of at least 0"),
         ("gate-hidden", {"alpha": 1.0, "shape": "round"}, "must be one of linear, mlp"),
+        ("gate-hidden", {"alpha": 1.0, "decision": "coin"}, "must be one of sample, argmax, not 'coin'"),
         ("gate-hidden", {"alpha": -1.0}, "a finite weight alpha of at least 0"),
     ],
 )
