@@ -15,6 +15,7 @@ from torch.nn import functional
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
+from oracle.skiplayer.early_exit import Confidence
 from oracle.skiplayer.model import Model
 from oracle.skiplayer.router import Gates
 from oracle.skiplayer.tasks import Question
@@ -77,13 +78,18 @@ def measure(model: Model, gates: MakeGates, rows_BT: Tokens) -> Measured:
 
 @torch.inference_mode()
 def flops_per_token(model: Model, gates: MakeGates, rows_BT: Tokens) -> float:
-    """FLOPs executed per token in a pass over rows (B T+1)."""
+    """FLOPs per token in a pass over rows (B T+1), as executed.
+
+    Except for tokens that exit early: their exit's head gives their logits, and the second one, which this pass applies
+    to them, is not counted.
+    """
     made = gates()
     # The counter does not count fused attention.
     with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
         for batch in _batches(model, rows_BT):
             model.logits(model(batch[:, :-1], made).hidden_BTD)
-    return counter.get_total_flops() / rows_BT[:, 1:].size
+    exited = made.exited if isinstance(made, Confidence) else 0
+    return (counter.get_total_flops() - 2 * model.head.weight.numel() * exited) / rows_BT[:, 1:].size
 
 
 def answers(model: Model, gates: MakeGates, asked: list[Question], tokenizer: Tokenizer) -> NDArray[np.bool_]:

@@ -1,6 +1,6 @@
-"""Tables of a study: loss, accuracy and cost per arm, with intervals.
+"""Tables of a study: loss, accuracy and cost per arm, with intervals over seeds.
 
-Shapes: B rows, R resamples.
+Shapes: B rows, R resamples, S seeds, Q questions, U units.
 """
 
 from collections.abc import Mapping
@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from scipy.stats import binomtest
+from scipy.stats import binomtest, t
 
 from oracle.skiplayer.config import SkipConfig
 from oracle.skiplayer.measure import Measured
@@ -23,18 +23,18 @@ RESAMPLES = 2000
 
 @dataclass(frozen=True, kw_only=True)
 class ArmResult:
-    """A trained and measured arm.
+    """One training of an arm, measured.
 
     Attributes:
-        layers: L.
+        layers: L; fractional if interpolated.
         parameters: number of weights, including routers.
         losses: loss per training step, in nats/token.
         measured: measurements on held-out rows.
         right_Q: whether each one-shot question was answered correctly.
     """
 
-    layers: int
-    parameters: int
+    layers: float
+    parameters: float
     losses: list[float]
     measured: Measured
     right_Q: NDArray[np.bool_]
@@ -42,18 +42,22 @@ class ArmResult:
 
 @dataclass(frozen=True, kw_only=True)
 class Results:
-    """Results of a study, for one seed.
+    """Results of a study.
 
     Attributes:
         arms: one row per arm: `arm`, `layers`, `parameters`, `density` (executed at inference), `flops` (counted, per
             token), `loss` (held-out, nats/token) with `loss_low` and `loss_high`, `difference` (from SkipLayer's loss,
             paired) with `difference_low` and `difference_high`, `tokens_per_second`, `one_shot` (mean accuracy over
-            tasks). Intervals are 95 % bootstrap over held-out rows.
-        density: `arm`, `unit`, `executed`: share of tokens that ran each unit.
-        tasks: `arm`, `task`, `questions`, `right`, `accuracy`, `low`, `high` (95 %, Wilson).
-        curve: early exit per threshold: `threshold`, `chosen`, `loss`, `density`, `flops`.
-        training: `arm`, `step`, `loss` (of the step's rows, nats/token; for early exit the mean over its exits).
-        density_error: |executed - target| of SkipLayer; None without that arm.
+            tasks). Means over seeds. Intervals are 95 %: Student's t over seeds; of a single seed, bootstrap over
+            held-out rows. `dense` is interpolated between two depths, linearly in FLOPs, at SkipLayer's FLOPs of the
+            same seed (at those of random routing if that arm is not trained).
+        density: `arm`, `unit`, `executed`: share of tokens that ran each unit, mean over seeds.
+        tasks: `arm`, `task`, `questions`, `right` (mean over seeds), `accuracy`, `low`, `high` (95 %, Wilson, over
+            questions). `dense`: of the depth of nearer FLOPs.
+        curve: early exit per threshold, first seed: `threshold`, `chosen`, `loss`, `density`, `flops`.
+        training: `arm`, `layers`, `seed`, `step`, `loss` (of the step's rows, nats/token; for early exit the mean over
+            its exits).
+        density_error: |executed - target| of SkipLayer, mean over seeds; None without that arm.
     """
 
     arms: pd.DataFrame
@@ -70,75 +74,126 @@ class Results:
 
 
 def tables(
-    config: SkipConfig, done: Mapping[str, ArmResult], curve: list[dict[str, float]], asked: list[Question]
+    config: SkipConfig,
+    done: Mapping[str, list[ArmResult]],
+    curve: list[dict[str, float]],
+    asked: list[Question],
+    target: float,
 ) -> Results:
-    """Assembles the tables from the measurements per arm."""
-    tasks = [row for arm, one in done.items() for row in _tasks(arm, asked, one.right_Q)]
+    """Assembles the tables from the measurements.
+
+    Args:
+        config: settings.
+        done: per arm the trainings, by seed; for `dense` two per seed, the shallower one first.
+        curve: early exit per threshold.
+        asked: the questions.
+        target: FLOPs per token of random routing.
+    """
+    skip = done.get("skiplayer")
+    arms = dict(done)
+    if "dense" in done:
+        flops = [one.measured.flops for one in skip] if skip else [target] * config.seeds
+        pairs = zip(done["dense"][::2], done["dense"][1::2], flops, strict=True)
+        arms["dense"] = [_between(low, high, at) for low, high, at in pairs]
+    tasks = [row for arm, found in arms.items() for row in _tasks(arm, asked, found)]
     accuracy = pd.DataFrame(tasks, columns=["arm", "task", "questions", "right", "accuracy", "low", "high"])
     mean = accuracy.groupby("arm")["accuracy"].mean()
-    skip = done["skiplayer"].measured if "skiplayer" in done else None
     density = [
         {"arm": arm, "unit": unit, "executed": executed}
-        for arm, one in done.items()
-        for unit, executed in enumerate(one.measured.density_U.tolist())
+        for arm, found in arms.items()
+        for unit, executed in enumerate(np.mean([one.measured.density_U for one in found], axis=0).tolist())
     ]
     training = [
-        {"arm": arm, "step": step, "loss": loss} for arm, one in done.items() for step, loss in enumerate(one.losses)
+        {"arm": arm, "layers": one.layers, "seed": config.seed + place // (len(found) // config.seeds)}
+        | {"step": step, "loss": loss}
+        for arm, found in done.items()
+        for place, one in enumerate(found)
+        for step, loss in enumerate(one.losses)
     ]
+    errors = None if skip is None else [abs(one.measured.density - config.density) for one in skip]
     return Results(
         arms=pd.DataFrame(
-            {"arm": arm, **_arm(one, None if arm == "skiplayer" else skip, config.seed), "one_shot": mean.get(arm)}
-            for arm, one in done.items()
+            {"arm": arm, **_arm(found, None if arm == "skiplayer" else skip, config.seed), "one_shot": mean.get(arm)}
+            for arm, found in arms.items()
         ),
         density=pd.DataFrame(density),
         tasks=accuracy,
         curve=pd.DataFrame(curve, columns=["threshold", "chosen", "loss", "density", "flops"]),
         training=pd.DataFrame(training),
-        density_error=None if skip is None else abs(skip.density - config.density),
+        density_error=None if errors is None else float(np.mean(errors)),
     )
 
 
-def _arm(done: ArmResult, skip: Measured | None, seed: int) -> dict[str, Any]:
-    one = done.measured
-    low, high = _interval(one.loss_B, seed)
+def _between(low: ArmResult, high: ArmResult, flops: float) -> ArmResult:
+    """The dense model of equal FLOPs, on the line through its two neighbours.
+
+    Its questions are those of the nearer one, because right or wrong cannot be interpolated.
+    """
+    share = (flops - low.measured.flops) / (high.measured.flops - low.measured.flops)
+
+    def at(first: float, second: float) -> float:
+        return first + share * (second - first)
+
+    return ArmResult(
+        layers=at(low.layers, high.layers),
+        parameters=at(low.parameters, high.parameters),
+        losses=[],
+        measured=Measured(
+            loss_B=low.measured.loss_B + share * (high.measured.loss_B - low.measured.loss_B),
+            density_U=high.measured.density_U,
+            flops=flops,
+            tokens_per_second=1 / at(1 / low.measured.tokens_per_second, 1 / high.measured.tokens_per_second),
+        ),
+        right_Q=(low if share < 0.5 else high).right_Q,
+    )
+
+
+def _arm(found: list[ArmResult], skip: list[ArmResult] | None, seed: int) -> dict[str, Any]:
+    loss_SB = np.stack([one.measured.loss_B for one in found])
+    low, high = _interval(loss_SB, seed)
     row: dict[str, Any] = {
-        "layers": done.layers,
-        "parameters": done.parameters,
-        "density": one.density,
-        "flops": one.flops,
-        "loss": one.loss,
+        "layers": float(np.mean([one.layers for one in found])),
+        "parameters": float(np.mean([one.parameters for one in found])),
+        "density": float(np.mean([one.measured.density for one in found])),
+        "flops": float(np.mean([one.measured.flops for one in found])),
+        "loss": float(loss_SB.mean()),
         "loss_low": low,
         "loss_high": high,
         **dict.fromkeys(("difference", "difference_low", "difference_high")),
-        "tokens_per_second": one.tokens_per_second,
+        "tokens_per_second": float(np.mean([one.measured.tokens_per_second for one in found])),
     }
     if skip is not None:
-        difference_B = one.loss_B - skip.loss_B
-        low, high = _interval(difference_B, seed)
-        row |= {"difference": float(difference_B.mean()), "difference_low": low, "difference_high": high}
+        difference_SB = loss_SB - np.stack([one.measured.loss_B for one in skip])
+        low, high = _interval(difference_SB, seed)
+        row |= {"difference": float(difference_SB.mean()), "difference_low": low, "difference_high": high}
     return row
 
 
-def _interval(value_B: NDArray[np.float64], seed: int) -> tuple[float, float]:
-    """95 % percentile bootstrap of the mean over rows."""
+def _interval(value_SB: NDArray[np.float64], seed: int) -> tuple[float, float]:
+    """95 % interval of the mean: Student's t over seeds; of a single seed, percentile bootstrap over rows."""
+    if len(value_SB) > 1:
+        mean_S = value_SB.mean(1)
+        half = t.ppf(0.975, len(mean_S) - 1) * mean_S.std(ddof=1) / len(mean_S) ** 0.5
+        return float(mean_S.mean() - half), float(mean_S.mean() + half)
+    [value_B] = value_SB
     place_RB = np.random.default_rng(seed).integers(0, len(value_B), (RESAMPLES, len(value_B)))
     low, high = np.percentile(value_B[place_RB].mean(1), [2.5, 97.5])
     return float(low), float(high)
 
 
-def _tasks(arm: str, asked: list[Question], right_Q: NDArray[np.bool_]) -> list[dict[str, Any]]:
-    rows = []
+def _tasks(arm: str, asked: list[Question], found: list[ArmResult]) -> list[dict[str, Any]]:
+    rows, right_Q = [], np.mean([one.right_Q for one in found], axis=0)
     for task in TASKS:
         of_task = right_Q[np.array([question.task == task for question in asked], dtype=np.bool_)]
         if len(of_task):
-            test = binomtest(int(of_task.sum()), len(of_task))
-            bounds = test.proportion_ci(method="wilson")
+            # Seeds answer the same questions, so they add none to the interval.
+            bounds = binomtest(round(float(of_task.sum())), len(of_task)).proportion_ci(method="wilson")
             rows.append(
                 {
                     "arm": arm,
                     "task": task,
                     "questions": len(of_task),
-                    "right": int(of_task.sum()),
+                    "right": float(of_task.sum()),
                     "accuracy": float(of_task.mean()),
                     "low": float(bounds.low),
                     "high": float(bounds.high),
