@@ -8,7 +8,7 @@ import pyarrow.parquet as pq
 
 from analysis.experiment import InputError, Run
 
-__all__ = ["FOLDER", "features", "similarity", "throughput"]
+__all__ = ["FOLDER", "claims", "features", "similarity", "throughput"]
 
 FOLDER = "measures"
 
@@ -71,7 +71,23 @@ def throughput(folder: Path | str) -> pd.DataFrame | None:
     return _table(folder, "throughput")
 
 
-def _table(folder: Path | str, name: str) -> pd.DataFrame | None:
+def claims(folder: Path | str) -> pd.DataFrame | None:
+    """Published claims checked on the run's model; None if they were not.
+
+    Args:
+        folder: the run.
+
+    Returns:
+        One row per claim: `claim`, `source`, `theirs` (the published figure), `sample`, `figure` (what is measured),
+        `value` with its 95 % interval `low` to `high`, `verdict` (agrees, does not agree, cannot tell), `note`.
+
+    Raises:
+        InputError: if it is no run, or the table is damaged.
+    """
+    return _table(folder, "claims", "the benchmark of claims")
+
+
+def _table(folder: Path | str, name: str, command: str = "") -> pd.DataFrame | None:
     run = Run.open(folder)
     if not run.has(f"{FOLDER}/{name}"):
         return None
@@ -80,6 +96,6 @@ def _table(folder: Path | str, name: str) -> pd.DataFrame | None:
         table = run.table(f"{FOLDER}/{name}")
         table.attrs["provenance"] = json.loads(pq.read_schema(path).metadata[b"provenance"])
     except (InputError, KeyError, TypeError, ValueError) as error:
-        again = f"oracle measure {folder} --only {name}"
-        raise InputError(f"'{path}' is damaged; measure it again with '{again}'") from error
+        again = command or f"'oracle measure {folder} --only {name}'"
+        raise InputError(f"'{path}' is damaged; measure it again with {again}") from error
     return table

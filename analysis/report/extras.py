@@ -1,4 +1,4 @@
-"""What other commands left in a run's folder: similarity, throughput, controllers. Each is there or is not."""
+"""What other commands left in a run's folder: similarity, throughput, controllers, claims. Each is there or is not."""
 
 from pathlib import Path
 from typing import Any
@@ -6,7 +6,7 @@ from typing import Any
 import pandas as pd
 
 from analysis.experiment import Run
-from analysis.measurements import similarity, throughput
+from analysis.measurements import claims, similarity, throughput
 from analysis.per_sequence.similarity import similarity_by_budget
 from analysis.report.rows import rounded
 
@@ -18,7 +18,7 @@ CONTROLLERS = "controllers/comparison"
 
 
 def extras_of(folder: Path, layers: int) -> dict[str, Any]:
-    """Whatever there is, by name: `similarity`, `throughput`, `controllers`.
+    """Whatever there is, by name: `similarity`, `throughput`, `controllers`, `claims`.
 
     Args:
         folder: the run.
@@ -29,6 +29,7 @@ def extras_of(folder: Path, layers: int) -> dict[str, Any]:
         "similarity": _similarity(similarity(folder), layers),
         "throughput": _throughput(throughput(folder)),
         "controllers": _controllers(run.table(CONTROLLERS) if run.has(CONTROLLERS) else None),
+        "claims": _claims(claims(folder)),
     }
     return {name: value for name, value in found.items() if value}
 
@@ -84,4 +85,16 @@ def _controllers(table: pd.DataFrame | None) -> list[dict[str, Any]]:
             **{name: column[n] for name, column in numbers.items()},
         }
         for n, (controller, setting) in enumerate(zip(table["controller"], table["setting"], strict=True))
+    ]
+
+
+def _claims(table: pd.DataFrame | None) -> list[dict[str, Any]]:
+    """A row a published claim: what was published, ours with its interval, and the verdict."""
+    if table is None:
+        return []
+    words = table[["claim", "source", "theirs", "sample", "figure", "verdict", "note"]].astype(str).to_dict("records")
+    numbers = zip(*(rounded(table[name].astype(float)) for name in ("value", "low", "high")), strict=True)
+    return [
+        {**{str(name): text for name, text in row.items()}, "value": value, "low": low, "high": high}
+        for row, (value, low, high) in zip(words, numbers, strict=True)
     ]

@@ -1,6 +1,6 @@
 """Published claims, checked on the embedded model as far as its size allows: one table.
 
-    python tests/benchmarks/claims.py [--json] [--parts NAME ...] [--out runs/claims] [--again]
+    python tests/benchmarks/claims.py [--json] [--parts NAME ...] [--out runs/claims] [--run RUN] [--again]
 
 Each row has the claim, its source, the published figure, the sample, our figure with its 95 % interval (percentile
 bootstrap over sequences) and a verdict by a rule that is fixed beforehand:
@@ -12,7 +12,8 @@ bootstrap over sequences) and a verdict by a rule that is fixed beforehand:
   otherwise: cannot tell.
 
 The published numbers are of models 8 to 50 times larger, some of them trained for the method; nothing here is trained.
-What each part measured is kept in the output folder, by model and settings; `--again` measures it anew.
+What each part measured is kept in the output folder, by model and settings; `--again` measures it anew. With `--run`,
+the table is also written into that run, and `oracle report` shows it.
 """
 
 import argparse
@@ -29,6 +30,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import torch
 from numpy.typing import NDArray
 from scipy.stats import spearmanr
@@ -38,6 +40,7 @@ from analysis import mean_interval
 from oracle.allocations import early_exit, full, published_unified, random_mask, skip_decode
 from oracle.config import SearchConfig
 from oracle.engine import Engine, PromptState, TableGate
+from oracle.measure.tables import FOLDER
 from oracle.metrics import score_text
 from oracle.models import load_model
 from oracle.models.kv_cache import RowCache
@@ -45,6 +48,7 @@ from oracle.pipeline.run import run_search
 from oracle.search import Archive, Problem, Space, make
 from oracle.sequences import load_sequences
 from oracle.store import Run
+from oracle.store.derived import DerivedTables, key_of, origin_of
 from oracle.store.files import write_json
 from oracle.types import Allocation, Outcome, Proposal, Sequence
 
@@ -56,10 +60,10 @@ VERSION = 1
 LIMIT = 24
 """Sequences of all tasks, for what is measured on full outputs."""
 
-FREE = (2, 7, 11, 16, 20, 25, 27)
-"""Layers whose 128 masks are all measured."""
+FREE = (2, 7, 11, 16, 20, 25)
+"""Layers whose 64 masks are all measured."""
 
-EXHAUSTED = 12
+EXHAUSTED = 10
 """Sequences on which they are."""
 
 SIMULATIONS = 60
@@ -130,10 +134,11 @@ class Subject:
     Args:
         folder: where measurements are kept.
         again: measure anew.
+        run: a finished default search of the same sequences; None to search them.
     """
 
-    def __init__(self, folder: Path, again: bool) -> None:
-        self.folder, self.again = folder, again
+    def __init__(self, folder: Path, again: bool, run: Path | None = None) -> None:
+        self.folder, self.again, self.run = folder, again, run
 
     @cached_property
     def engine(self) -> Engine:
@@ -171,7 +176,7 @@ def glavas(subject: Subject) -> list[Claim]:
     """The data-set oracle of a default search."""
 
     def measure() -> dict[str, Any]:
-        folder = subject.folder / "demo"
+        folder = subject.run or subject.folder / "demo"
         if not (folder / "manifest.json").exists():
             run_search(SearchConfig(limit=LIMIT), folder)
         elif not Run.open(folder).complete:
@@ -186,7 +191,7 @@ def glavas(subject: Subject) -> list[Claim]:
             "null": summary.null_equal_quality_fraction,
         }
 
-    found = subject.kept("glavas", [], measure)
+    found = subject.kept("glavas", [str(subject.run)] if subject.run else [], measure)
     rows = []
     for name, figure, count, note in (
         ("apparent", "equal-quality fraction", 0, f"{100 * found['null']:.1f} % against shuffled references"),
@@ -226,7 +231,7 @@ def policies(subject: Subject) -> list[Claim]:
                 outputs = engine.generate([(prompt, mask) for prompt in subject.prompts])
                 found["quality"][f"{name} {speedup}"] = _rouge(subject, [one.tokens for one, _ in outputs])
                 pairs = [
-                    _against_full(subject, prompt, tokens, mask)
+                    _against_full(subject, prompt, tokens, [mask])[0]
                     for prompt, tokens in zip(subject.prompts, subject.outputs, strict=True)
                     if len(tokens) > 1
                 ]
@@ -291,16 +296,24 @@ def _rouge(subject: Subject, outputs: Seq[tuple[int, ...]]) -> list[float]:
 
 @torch.inference_mode()
 def _against_full(
-    subject: Subject, prompt: PromptState, tokens: tuple[int, ...], mask: Allocation
-) -> tuple[float, float]:
-    """Mean cosine of the normed last state to the full model's, and the share of equal next tokens, teacher-forced."""
-    hidden, decoder, layers = subject.engine.hidden, subject.engine.model.decoder, subject.layers
-    whole_TD = hidden.states(prompt, tokens[:-1], full(layers)).generated.after(layers)
-    ours_TD = hidden.states(prompt, tokens[:-1], mask).generated.after(layers)
-    pair = [decoder.normed(one[:, None])[:, 0].float() for one in (whole_TD, ours_TD)]
-    best = [decoder.finish(one[:, None])[:, 0].argmax(-1) for one in (whole_TD, ours_TD)]
-    cosine = torch.nn.functional.cosine_similarity(*pair, dim=-1).mean()
-    return float(cosine), float((best[0] == best[1]).float().mean())
+    subject: Subject, prompt: PromptState, tokens: tuple[int, ...], masks: Seq[Allocation]
+) -> list[tuple[float, float]]:
+    """Per mask the mean cosine of the normed last state to the full model's, and the share of equal next tokens.
+
+    Teacher-forced on the full model's output.
+    """
+    decoder, layers = subject.engine.model.decoder, subject.layers
+
+    def last(mask: Allocation) -> tuple[torch.Tensor, torch.Tensor]:
+        hidden_TD = subject.engine.hidden.states(prompt, tokens[:-1], mask).generated.after(layers)
+        return decoder.normed(hidden_TD[None])[0].float(), decoder.finish(hidden_TD[None])[0].argmax(-1)
+
+    (whole_TD, best_T), found = last(full(layers)), []
+    for mask in masks:
+        hidden_TD, same_T = last(mask)
+        cosine = torch.nn.functional.cosine_similarity(whole_TD, hidden_TD, dim=-1).mean()
+        found.append((float(cosine), float((best_T == same_T).float().mean())))
+    return found
 
 
 def single_drops(subject: Subject) -> list[Claim]:
@@ -337,7 +350,7 @@ def single_drops(subject: Subject) -> list[Claim]:
 
 
 def exhausted(subject: Subject) -> list[Claim]:
-    """All masks of seven free layers: likelihood of the reference, cosine, and greedy agreement."""
+    """All masks of six free layers: likelihood of the reference, cosine, and greedy agreement."""
 
     def masks() -> list[Allocation]:
         fixed = set(range(subject.layers)) - set(FREE)
@@ -351,7 +364,7 @@ def exhausted(subject: Subject) -> list[Claim]:
         for place in chosen:
             prompt, one = subject.prompts[place], subject.sequences[place]
             ids = engine.model.tokenizer(one.references[-1], add_special_tokens=False)["input_ids"]
-            pairs = [_against_full(subject, prompt, subject.outputs[place], mask) for mask in masks()]
+            pairs = _against_full(subject, prompt, subject.outputs[place], masks())
             found.append(
                 {
                     "loss": [-value for value in engine.log_likelihoods(prompt, masks(), ids)],
@@ -392,6 +405,14 @@ def exhausted(subject: Subject) -> list[Claim]:
             low=float(low),
             high=float(high),
             verdict=judged(float(low), float(high), "at least", 0.0),
+        ),
+        row(
+            (loss_NM[:, less] < loss_NM[:, more]).mean(1).tolist(),
+            claim="the same, per sequence",
+            source="EvoPress, arXiv 2410.14649",
+            theirs="not reported",
+            sample=f"{sample}, {len(pairs)} pairs per sequence",
+            figure="share of pairs in which one layer less has the lower loss on the sequence's reference",
         ),
         row(
             ranks,
@@ -680,13 +701,18 @@ def main() -> None:
     parser.add_argument("--json", action="store_true", help="print one JSON list")
     parser.add_argument("--parts", nargs="+", choices=PARTS, default=list(PARTS), help="what to check")
     parser.add_argument("--out", type=Path, default=Path("runs/claims"), help="folder of what was measured")
+    parser.add_argument("--run", type=Path, help="a finished 'oracle search --limit 24', for its oracle and its report")
     parser.add_argument("--again", action="store_true", help="measure anew what is there")
     arguments = parser.parse_args()
-    subject, claims = Subject(arguments.out, arguments.again), list[Claim]()
+    subject, claims = Subject(arguments.out, arguments.again, arguments.run), list[Claim]()
     for name in arguments.parts:
         began = time.perf_counter()
         claims += PARTS[name](subject)
         print(f"{name}: {time.perf_counter() - began:.0f} s", file=sys.stderr, flush=True)
+    if arguments.run:
+        manifest = Run.open(arguments.run).manifest
+        tables = DerivedTables(arguments.run / FOLDER, key=key_of(VERSION), origin=origin_of(manifest))
+        tables.write("claims", pa.Table.from_pylist([asdict(one) for one in claims]))
     print(json.dumps([asdict(one) for one in claims]) if arguments.json else table(claims))
 
 

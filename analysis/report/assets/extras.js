@@ -55,8 +55,8 @@ const throughputPanel = (run) => {
   const batches = Object.keys(rows[0].speeds);
   const heads = ["Policy", run.measure, run.metric, ...batches.map((batch) => `batch ${batch}`)];
   const cells = rows.map((row) => [row.policy, percent(row.fraction), score(row.quality), ...batches.map((batch) => row.speeds[batch]?.toFixed(0) ?? "")]);
-  const words = "The same layers for every sequence: what they cost in quality, and the tokens per second they give, measured.";
-  return panel("Speed of unified skipping", words, numbers("Tokens per second of unified skipping, by batch", heads, cells), Boolean(run.extras.controllers));
+  const words = "The same layers for every sequence, or for SkipDecode at every position: their quality and tokens per second, measured. Zero-shot: the model is trained for none of them, as it is in the papers.";
+  return panel("Speed of fixed policies", words, numbers("Tokens per second of fixed policies, by batch", heads, cells), Boolean(run.extras.controllers));
 };
 
 const controllersPanel = (run) => {
@@ -69,4 +69,16 @@ const controllersPanel = (run) => {
   ]);
   const words = "Static: the best fixed layers at the same cost. Oracle: the best choice a sequence. Captured: how much of the way from the one to the other a controller goes.";
   return panel("Practical controllers in numbers", words, numbers("Practical controllers", heads, cells));
+};
+
+const claimsPanel = (run) => {
+  const heads = ["Claim", "published", "here (95 % interval)", "what is measured", "sample", "verdict"];
+  const figure = (value) => (value === null || value === undefined ? "" : Number(value.toPrecision(3)).toString());
+  const cells = run.extras.claims.map((row) => [
+    `${row.claim} (${row.source})`, row.theirs,
+    figure(row.value) + (row.low === null ? "" : ` (${figure(row.low)} to ${figure(row.high)})`),
+    row.note ? `${row.figure}; ${row.note}` : row.figure, row.sample, row.verdict,
+  ]);
+  const words = "Published claims checked on this model, by rules fixed beforehand. The published figures are of larger models, some of them trained for the method.";
+  return panel("Published claims", words, numbers("Published claims", heads, cells));
 };
