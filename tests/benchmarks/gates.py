@@ -35,7 +35,9 @@ from oracle.models import load_model
 from oracle.sequences import load_sequences
 from oracle.store.files import write_json
 
-ALPHAS = (1.0, 2.0, 4.0, 8.0)
+ALPHAS = (3.0, 1.5, 8.0)
+"""In the order in which they are trained."""
+
 INPUTS = {"hidden": GlavasHidden, "fixed": GlavasFixed}
 RESAMPLES = 2000
 
