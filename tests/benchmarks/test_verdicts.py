@@ -38,6 +38,10 @@ def test_a_row_has_the_mean_and_its_interval() -> None:
     assert found.low is not None and found.high is not None
     assert 0.1 <= found.low < 0.25 < found.high <= 0.4
     assert found.verdict == "agrees"
+    share = row([1.0, 1.0, 1.0, 1.0], "at least", 0.6, **words)
+    # Wilson for 4 of 4: 1 / (1 + 1.96^2 / 4).
+    assert (share.value, share.low, share.high) == (1.0, pytest.approx(0.510, abs=1e-3), 1.0)
+    assert share.verdict == "cannot tell"
     [_, _, line] = table([found]).splitlines()
     assert line.count("|") == 7 and "0.25 (0." in line
     assert len(PARTS) == 7
