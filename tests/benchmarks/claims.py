@@ -691,7 +691,8 @@ def paths_by_answer(subject: Subject) -> list[Claim]:
             theirs="best of 5 predicted paths",
             sample=f"{len(wrong)} wrong questions, the same; 5 random masks without 1 to 4 layers",
             figure="share of wrong answers that any of 5 random masks mends",
-            note=f"best of 5: {100 * best:.0f} % right, full model: {100 * len(right) / len(found):.0f} %; agrees only if chance mends less than 5 %",
+            note=f"best of 5: {100 * best:.0f} % right, full model: {100 * len(right) / len(found):.0f} %; "
+            "agrees only if chance mends less than 5 %",
         ),
     ]
 
