@@ -92,7 +92,7 @@ class _EarlyExitController(TokenController):
 
     Args:
         engine: runs the model.
-        stride: layers between two checks; a sixth of the layers by default.
+        stride: layers between two checks; a sixth of the layers by default (1 in the papers).
     """
 
     def __init__(self, engine: Engine, *, stride: int | None = None) -> None:
@@ -142,7 +142,7 @@ class Confidence(_EarlyExitController):
         threshold: least confidence.
         measure: `gap` (difference of the two highest probabilities) or `top` (the highest probability).
         decay: temperature of the threshold's decay with the position; None for a constant threshold.
-        stride: layers between two checks; a sixth of the layers by default.
+        stride: layers between two checks; a sixth of the layers by default (1 in the papers).
     """
 
     name = "confidence"
@@ -193,7 +193,7 @@ class Entropy(_EarlyExitController):
     Args:
         engine: runs the model.
         threshold: highest entropy.
-        stride: layers between two checks; a sixth of the layers by default.
+        stride: layers between two checks; a sixth of the layers by default (1 in the papers).
     """
 
     name = "entropy"
@@ -223,7 +223,7 @@ class AdaInfer(_EarlyExitController):
         engine: runs the model.
         classifier: `svm` or `regression`.
         threshold: with `regression`, minimum predicted probability that the token does not change.
-        stride: layers between two checks; a sixth of the layers by default.
+        stride: layers between two checks; a sixth of the layers by default (1 in the papers).
     """
 
     name = "adainfer"
