@@ -25,7 +25,7 @@ import time
 from collections.abc import Callable
 from collections.abc import Sequence as Seq
 from dataclasses import asdict, dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from itertools import combinations
 from pathlib import Path
 from typing import Any
@@ -72,7 +72,7 @@ SIMULATIONS = 32
 TASKS = ("facts", "classify")
 """Tasks with short answers, of which the full model gets some right and some wrong."""
 
-QUESTIONS = 56
+QUESTIONS = 24
 
 ANSWER = 10
 """Tokens of an answer, as in Dr.LLM."""
@@ -608,31 +608,38 @@ def _outcome(proposal: Proposal, right: bool) -> Outcome:
     )
 
 
+def _asked(answers: Answers, question: Sequence) -> dict[str, Any]:
+    """What the searches of one question find."""
+    layers, gold, rng = answers.engine.model.layers, _gold(question), np.random.default_rng(_seed(question))
+    [own] = answers.outputs(question, [full(layers)])
+    entry: dict[str, Any] = {"task": question.task, "right": _words(gold) in own}
+    entry["gold"] = asdict(answers.searched(question, "mcts-cola", gold, most=SIMULATIONS, paths=True))
+    if entry["right"]:
+        theirs = answers.searched(question, "mcts-drllm", gold, most=200, paths=True)
+        ours = answers.searched(question, "auto", gold, most=max(1, theirs.tried), paths=False)
+        entry |= {"drllm": asdict(theirs), "auto": asdict(ours)}
+    else:
+        others = sorted({_gold(one) for one in answers.questions if one.task == question.task})
+        wrong = [one for one in others if _words(one) not in own and _words(one) != _words(gold)]
+        other = str(rng.choice(wrong))
+        entry["null"] = asdict(answers.searched(question, "mcts-cola", other, most=SIMULATIONS, paths=True))
+    masks = [random_mask(layers, int(budget), rng) for budget in rng.integers(layers - 4, layers, 5)]
+    entry["five"] = answers.right(question, gold, masks)
+    return entry
+
+
 def paths_by_answer(subject: Subject) -> list[Claim]:
     """Searches of short answers by the gold answer, beside the same for an answer of another question."""
+    settings = [SIMULATIONS, QUESTIONS, TASKS, ANSWER, TOGETHER]
 
     def measure() -> list[dict[str, Any]]:
-        answers, rows, layers = Answers(subject), [], subject.layers
-        for question in answers.questions:
-            gold, rng = _gold(question), np.random.default_rng(_seed(question))
-            [own] = answers.outputs(question, [full(layers)])
-            others = sorted({_gold(one) for one in answers.questions if one.task == question.task})
-            wrong = [one for one in others if _words(one) not in own and _words(one) != _words(gold)]
-            entry: dict[str, Any] = {"task": question.task, "right": _words(gold) in own}
-            entry["gold"] = asdict(answers.searched(question, "mcts-cola", gold, most=SIMULATIONS, paths=True))
-            if entry["right"]:
-                theirs = answers.searched(question, "mcts-drllm", gold, most=200, paths=True)
-                ours = answers.searched(question, "auto", gold, most=max(1, theirs.tried), paths=False)
-                entry |= {"drllm": asdict(theirs), "auto": asdict(ours)}
-            else:
-                other = str(rng.choice(wrong))
-                entry["null"] = asdict(answers.searched(question, "mcts-cola", other, most=SIMULATIONS, paths=True))
-            masks = [random_mask(layers, int(budget), rng) for budget in rng.integers(layers - 4, layers, 5)]
-            entry["five"] = answers.right(question, gold, masks)
-            rows.append(entry)
-        return rows
+        answers = Answers(subject)
+        # Question by question, so that an interrupted measurement continues.
+        return [
+            subject.kept(f"question-{one.id}", settings, partial(_asked, answers, one)) for one in answers.questions
+        ]
 
-    found = subject.kept("paths-by-answer", [SIMULATIONS, QUESTIONS, TASKS, ANSWER, TOGETHER], measure)
+    found = subject.kept("paths-by-answer", settings, measure)
     right, wrong = [one for one in found if one["right"]], [one for one in found if not one["right"]]
     layers = subject.layers
     cola = "CoLa, arXiv 2507.07996"
