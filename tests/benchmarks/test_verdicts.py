@@ -22,6 +22,8 @@ from benchmarks.gates import ALPHAS, Study, crossed
         (0.8, 0.9, "at least", 0.75, "agrees"),
         (0.6, 0.7, "at least", 0.75, "does not agree"),
         (0.7, 0.8, "at least", 0.75, "cannot tell"),
+        (0.8, 0.9, "reached", 0.75, "agrees"),
+        (0.2, 0.6, "reached", 0.75, "cannot tell"),
         (0.1, 0.2, "at most", 0.26, "agrees"),
         (0.3, 0.4, "at most", 0.26, "does not agree"),
     ],
