@@ -1,4 +1,4 @@
-"""What a run says, without a model: minimal budgets, the data-set oracle, luck, and their figures."""
+"""Analysis of stored runs, without a model: minimal budgets, the data-set oracle, luck, and their figures."""
 
 import lazy_loader
 

@@ -1,9 +1,10 @@
 from .config import SearchConfig
 from .controllers import OracleController
+from .engine.apply import apply
 from .errors import InputError
 from .models import LanguageModel, load_model
 from .pipeline.run import resume_search, run_search
-from .sequences import Columns, load_sequences
+from .sequences import Columns, Layout, load_sequences
 from .store import Run
 from .types import Allocation, Outcome, Sequence
 
@@ -12,11 +13,13 @@ __all__ = [
     "Columns",
     "InputError",
     "LanguageModel",
+    "Layout",
     "OracleController",
     "Outcome",
     "Run",
     "SearchConfig",
     "Sequence",
+    "apply",
     "load_model",
     "load_sequences",
     "resume_search",

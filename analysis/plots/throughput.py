@@ -21,7 +21,7 @@ TIMES = "\N{MULTIPLICATION SIGN}"
 
 @styled()
 def throughput(source: Source) -> Drawn:
-    """Unified skipping at several speed-ups and batch sizes: measured over ideal gain as bars, and the table.
+    """Unified skipping at several speed-ups and batch sizes: measured and ideal gain as bars, and the table.
 
     The table also has early exit and SkipDecode, if they were measured. All are zero-shot.
 
@@ -30,7 +30,7 @@ def throughput(source: Source) -> Drawn:
         (over the full model at the same batch), `ideal_gain` (1 / fraction), `quality`, `sequences`.
     """
     table = _numbers(source.measured(measured_throughput, "oracle measure"))
-    # Measured by the criterion of the search, whatever the run is read by.
+    # Measured by the criterion of the search, which may differ from the experiment's.
     metric = metric_label(source.experiment.provenance.get("config", {}).get("criterion", source.experiment.metric))
     unified = table[table["policy"].isin(["full", "unified"])]
     batches, speeds = sorted(table["batch"].unique()), sorted(set(unified["speedup"]) - {1})
@@ -55,8 +55,8 @@ def _speeds(table: pd.DataFrame, policy: str) -> set[int]:
 
 
 _NOTE = (
-    "Zero-shot: the model is trained for none of these. Ideal: time goes down as the layers do. The vocabulary head, "
-    "the embedding and what a step costs whatever it does stay, and weigh more the less is left."
+    "Zero-shot: the model is trained for none of these. Ideal: time is proportional to the layers run. The vocabulary "
+    "head, the embedding and the fixed cost of a step remain, and weigh more with fewer layers."
 )
 
 

@@ -2,8 +2,6 @@
 
 Nothing here uses the masks that a search chose: an adaptive search starts from what worked on other sequences, so what
 it evaluated on one sequence depends on the references of all of them, those held out for evaluation included.
-
-Shapes: N sequences, M masks.
 """
 
 from collections.abc import Sequence as Seq

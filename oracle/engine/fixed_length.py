@@ -12,4 +12,4 @@ class FixedLengthEngine(Engine):
     """An engine without stop tokens, so that batches stay whole, and without reruns for near-ties."""
 
     def _settings(self, rows: int) -> Settings:
-        return replace(super()._settings(rows), stop=frozenset(), tie=-1.0)
+        return replace(super()._settings(rows), stop=frozenset(), stop_texts=None, tie=-1.0)

@@ -1,4 +1,4 @@
-"""What a stored run leaves open and its model answers once: hidden-state similarity, features, measured throughput."""
+"""Measurements on a stored run that need its model once: hidden-state similarity, features, throughput."""
 
 import lazy_loader
 

@@ -1,4 +1,4 @@
-from .measure import due, measure_run
+from .measure import due, machine_of, measure_run
 from .sizes import Sizes
 
-__all__ = ["Sizes", "due", "measure_run"]
+__all__ = ["Sizes", "due", "machine_of", "measure_run"]

@@ -1,4 +1,4 @@
-"""How much is measured."""
+"""Sizes of the measurements."""
 
 from dataclasses import dataclass
 
@@ -13,16 +13,16 @@ POLICIES = ("early-exit", "skipdecode", "unified")
 
 @dataclass(frozen=True, kw_only=True)
 class Sizes:
-    """How much is measured; the defaults take less than a minute for 24 sequences on the embedded model.
+    """Sizes of the measurements; with the defaults 24 sequences of the embedded model take less than a minute.
 
     Attributes:
-        budgets: budgets at which similarity is taken, evenly spread from no unit to all of them.
-        sequences: sequences that similarity and throughput look at, at most, evenly spread over the run.
-        new_tokens: tokens that every row of a timed batch generates, whatever they are.
-        rounds: how often each batch is timed; the median counts.
-        batches: rows that are decoded together.
-        speedups: nominal ones of the policies: L / speedup layers are kept.
-        policies: policies whose throughput is measured beside the full model's.
+        budgets: number of budgets of the similarity, evenly spread from no unit to all of them.
+        sequences: maximum number of sequences for similarity and throughput, evenly spread over the run.
+        new_tokens: tokens generated per row of a timed batch.
+        rounds: number of timings per batch; the median counts.
+        batches: numbers of rows decoded together.
+        speedups: nominal speed-ups of the policies: L / speedup layers are kept.
+        policies: policies to measure beside the full model.
     """
 
     budgets: int = 9

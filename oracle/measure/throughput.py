@@ -1,7 +1,7 @@
 """Measured tokens per second and quality of early exit, SkipDecode and unified skipping.
 
-The table of Liu et al. 2024 (arXiv 2404.06954), for one's own model and data. All three are zero-shot: the published
-numbers are of models trained or fine-tuned for their method.
+The table of Liu et al. 2024 (arXiv 2404.06954), for any model and data. All three are zero-shot: the published numbers
+are of models trained or fine-tuned for their method.
 """
 
 import statistics
@@ -27,8 +27,8 @@ from oracle.utils.progress import Advance
 
 __all__ = ["measure_throughput", "policies_of", "steps"]
 
-TOGETHER = 32
-"""Sequences whose outputs are generated as one batch where quality is measured."""
+BATCH = 32
+"""Sequences generated as one batch where quality is measured."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,7 +38,7 @@ class _Policy:
     Attributes:
         name: as in `THROUGHPUT`.
         speedup: the nominal one.
-        by_token: units that run per fed token of an output of so many; the same for all but `skipdecode`.
+        by_token: number of fed tokens of an output to the units that each runs; the same for all but `skipdecode`.
     """
 
     name: str
@@ -52,7 +52,7 @@ class _Policy:
         return first if all(one == first for one in rest) else None
 
     def gate(self, engine: Engine, count: int) -> TableGate:
-        """The same decisions for so many requests. Skipped states are not read: each token's units are its successor's
+        """The same decisions for `count` requests. Skipped states are not read: each token's units are its successor's
         too, or more."""
         table_TL = np.zeros((max(1, engine.config.max_new_tokens - 1), engine.units.count), dtype=np.bool_)
         for row, allocation in zip(table_TL, self.by_token(len(table_TL)), strict=True):
@@ -84,7 +84,7 @@ def policies_of(engine: Engine, sizes: Sizes) -> list[_Policy]:
 
 
 def steps(sizes: Sizes) -> int:
-    """Maximum that `measure_throughput` reports to `advance`."""
+    """Number of steps that `measure_throughput` reports to `advance`, at most."""
     return (1 + len(sizes.policies) * len(sizes.speedups)) * (sizes.rounds * len(sizes.batches) + 1)
 
 
@@ -93,18 +93,11 @@ def measure_throughput(
 ) -> pa.Table:
     """Tokens per second and quality of the full model and of each policy; see `oracle.measure.tables`.
 
-    Every row of a batch has a prompt of its own (again from the first where there are too few, and run as if it were
-    another) and generates the same number of tokens. Prompts are run beforehand in scope `decode`, whose first token
-    comes with them and is not counted; in scope `sequence` they are part of what is timed, at full depth under
-    `skipdecode`. Every round times all policies in turn, and the median of the rounds counts, so that a first one that
-    is slow does not.
-
-    Args:
-        engine: runs the model under the run's settings.
-        originals: the sequences.
-        sizes: batches, policies, speed-ups, rounds, tokens.
-        costs: what the run minimised; None for units.
-        advance: told of each step.
+    Every row of a batch has a prompt of its own (repeated if there are too few, and run as if distinct) and generates
+    the same number of tokens. Prompts are run beforehand in scope `decode`, whose first token comes with them and is
+    not counted; in scope `sequence` they are part of the timing, at full depth under `skipdecode`. Every round times
+    all policies in turn, and the median of the rounds counts, so that a slow first round has no effect. `costs` are the
+    run's; None for units.
     """
     policies = policies_of(engine, sizes)
     rates = _rates(engine, originals, policies, sizes, advance)
@@ -133,9 +126,9 @@ def measure_throughput(
 def _rates(
     engine: Engine, originals: Seq[SearchedSequence], policies: Seq[_Policy], sizes: Sizes, advance: Advance
 ) -> dict[tuple[int, int], float]:
-    """Tokens per second by policy (its place) and batch, the median of the rounds."""
+    """Tokens per second by policy (its index) and batch, the median of the rounds."""
     timed = FixedLengthEngine(engine.model, replace(engine.config, max_new_tokens=sizes.new_tokens))
-    prompts = [timed.open(original.sequence.prompt) for original in originals[: max(sizes.batches)]]
+    prompts = [timed.open(original.sequence) for original in originals[: max(sizes.batches)]]
     counted = sizes.new_tokens - (1 if timed.shared_prompt else 0)
     found: dict[tuple[int, int], list[float]] = {}
     for _ in range(sizes.rounds):
@@ -148,8 +141,8 @@ def _rates(
 
 
 def _seconds(engine: Engine, prompts: Seq[PromptState], batch: int, policy: _Policy) -> float:
-    """Time of one batch. What it computes ends up in Python, so that nothing is left to wait for."""
-    # A copy is another prompt: the engine would run equal rows as one.
+    """Time of one batch. Its results are Python values, so no computation is pending."""
+    # A copy is a distinct prompt: the engine runs equal rows as one.
     rows = [replace(prompt) for prompt in islice(cycle(prompts), batch)]
     allocation, gate = policy.fixed, policy.gate(engine, batch)
     began = time.perf_counter()
@@ -170,13 +163,13 @@ def _quality(engine: Engine, originals: Seq[SearchedSequence], policy: _Policy) 
     if allocation is None:
         return statistics.fmean(_gated_quality(engine, originals, policy))
     config = engine.config
-    # The likelihood of another sequence's references, which comes with that metric, is of no use here.
+    # The likelihood of another sequence's references, computed with that metric, is not used here.
     same = {original.sequence.id: original.sequence for original in originals}
     metrics = [config.criterion] if config.criterion in config.model_metrics else []
     evaluator = Evaluator(engine, metrics=metrics, shuffled=same)
     values: list[float] = []
-    for first in range(0, len(originals), TOGETHER):
-        some = originals[first : first + TOGETHER]
+    for first in range(0, len(originals), BATCH):
+        some = originals[first : first + BATCH]
         for original in some:
             evaluator.set_full_output(original.sequence, original.tokens)
         proposal = Proposal(allocation=allocation, family=policy.name)
@@ -191,8 +184,8 @@ def _gated_quality(engine: Engine, originals: Seq[SearchedSequence], policy: _Po
     """Criterion per sequence where tokens run different units."""
     criterion, kind = engine.config.criterion, get_metric(engine.config.criterion).kind
     values: list[float] = []
-    for first in range(0, len(originals), TOGETHER):
-        some = originals[first : first + TOGETHER]
+    for first in range(0, len(originals), BATCH):
+        some = originals[first : first + BATCH]
         prompts = [engine.open(original.sequence.prompt) for original in some]
         if kind in ("likelihood", "choice"):
             values += [

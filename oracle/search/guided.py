@@ -1,4 +1,4 @@
-"""Strategies that follow what is known before the first outcome: hidden states, and other sequences."""
+"""Strategies guided before the first outcome: by hidden states, and by other sequences."""
 
 from collections.abc import Iterable, Iterator
 
@@ -12,7 +12,7 @@ from oracle.types import Allocation
 __all__ = ["Dp", "Influence", "Transfer"]
 
 SUGGESTIONS = 32
-"""Masks of other sequences that are tried before the local search."""
+"""Number of masks from other sequences tried before the local search."""
 
 
 class Influence(Rounds):
@@ -22,11 +22,11 @@ class Influence(Rounds):
     sequence.
 
     Raises:
-        InputError: if the problem has no influence of each unit.
+        InputError: if the problem lacks the influence of each unit.
     """
 
     name = "influence"
-    hint = "drops the units that change the hidden state least: one mask a budget"
+    hint = "drops the units that change the hidden state least: one mask per budget"
 
     def __init__(self, problem: Problem) -> None:
         super().__init__(problem)
@@ -40,17 +40,17 @@ class Influence(Rounds):
 
 
 class Dp(Rounds):
-    """The masks that dynamic programming over hidden states proposes, one per budget.
+    """The masks proposed by dynamic programming over hidden states, one per budget.
 
     CLaSp's recursion (arXiv 2505.24196) over the whole output and all budgets, which is ours; the published method
     looks at one token and one budget.
 
     Raises:
-        InputError: if the problem has no such masks.
+        InputError: if the problem lacks such masks.
     """
 
     name = "dp"
-    hint = "keeps the hidden states nearest to the full model's: one mask a budget"
+    hint = "keeps the hidden states nearest to the full model's: one mask per budget"
 
     def __init__(self, problem: Problem) -> None:
         super().__init__(problem)
@@ -64,9 +64,9 @@ class Dp(Rounds):
 
 
 class Transfer(Local):
-    """What worked on other sequences, cheapest first, then a local search around the best of it.
+    """Masks that worked on other sequences, cheapest first, then a local search around the best of them.
 
-    The first sequence of a run has nobody to learn from: there it is a local search.
+    On the first sequence of a run it is a local search.
     """
 
     name = "transfer"

@@ -1,6 +1,6 @@
 """Tables of a study: loss, accuracy and cost per arm, with intervals over seeds.
 
-Shapes: B rows, R resamples, S seeds, Q questions, U units.
+In shapes, X is the seeds, Y the questions.
 """
 
 from collections.abc import Mapping
@@ -12,6 +12,7 @@ import pandas as pd
 from numpy.typing import NDArray
 from scipy.stats import binomtest, t
 
+from analysis.stats import mean_interval
 from oracle.skiplayer.config import SkipConfig
 from oracle.skiplayer.measure import Measured
 from oracle.skiplayer.tasks import TASKS, Question
@@ -30,14 +31,14 @@ class ArmResult:
         parameters: number of weights, including routers.
         losses: loss per training step, in nats/token.
         measured: measurements on held-out rows.
-        right_Q: whether each one-shot question was answered correctly.
+        right_Y: whether each one-shot question was answered correctly.
     """
 
     layers: float
     parameters: float
     losses: list[float]
     measured: Measured
-    right_Q: NDArray[np.bool_]
+    right_Y: NDArray[np.bool_]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -139,52 +140,49 @@ def _between(low: ArmResult, high: ArmResult, flops: float) -> ArmResult:
         parameters=at(low.parameters, high.parameters),
         losses=[],
         measured=Measured(
-            loss_B=low.measured.loss_B + share * (high.measured.loss_B - low.measured.loss_B),
+            loss_R=low.measured.loss_R + share * (high.measured.loss_R - low.measured.loss_R),
             density_U=high.measured.density_U,
             flops=flops,
             tokens_per_second=1 / at(1 / low.measured.tokens_per_second, 1 / high.measured.tokens_per_second),
         ),
-        right_Q=(low if share < 0.5 else high).right_Q,
+        right_Y=(low if share < 0.5 else high).right_Y,
     )
 
 
 def _arm(found: list[ArmResult], skip: list[ArmResult] | None, seed: int) -> dict[str, Any]:
-    loss_SB = np.stack([one.measured.loss_B for one in found])
-    low, high = _interval(loss_SB, seed)
+    loss_XR = np.stack([one.measured.loss_R for one in found])
+    low, high = _interval(loss_XR, seed)
     row: dict[str, Any] = {
         "layers": float(np.mean([one.layers for one in found])),
         "parameters": float(np.mean([one.parameters for one in found])),
         "density": float(np.mean([one.measured.density for one in found])),
         "flops": float(np.mean([one.measured.flops for one in found])),
-        "loss": float(loss_SB.mean()),
+        "loss": float(loss_XR.mean()),
         "loss_low": low,
         "loss_high": high,
         **dict.fromkeys(("difference", "difference_low", "difference_high")),
         "tokens_per_second": float(np.mean([one.measured.tokens_per_second for one in found])),
     }
     if skip is not None:
-        difference_SB = loss_SB - np.stack([one.measured.loss_B for one in skip])
-        low, high = _interval(difference_SB, seed)
-        row |= {"difference": float(difference_SB.mean()), "difference_low": low, "difference_high": high}
+        difference_XR = loss_XR - np.stack([one.measured.loss_R for one in skip])
+        low, high = _interval(difference_XR, seed)
+        row |= {"difference": float(difference_XR.mean()), "difference_low": low, "difference_high": high}
     return row
 
 
-def _interval(value_SB: NDArray[np.float64], seed: int) -> tuple[float, float]:
+def _interval(value_XR: NDArray[np.float64], seed: int) -> tuple[float, float]:
     """95 % interval of the mean: Student's t over seeds; of a single seed, percentile bootstrap over rows."""
-    if len(value_SB) > 1:
-        mean_S = value_SB.mean(1)
-        half = t.ppf(0.975, len(mean_S) - 1) * mean_S.std(ddof=1) / len(mean_S) ** 0.5
-        return float(mean_S.mean() - half), float(mean_S.mean() + half)
-    [value_B] = value_SB
-    place_RB = np.random.default_rng(seed).integers(0, len(value_B), (RESAMPLES, len(value_B)))
-    low, high = np.percentile(value_B[place_RB].mean(1), [2.5, 97.5])
-    return float(low), float(high)
+    if len(value_XR) > 1:
+        mean_X = value_XR.mean(1)
+        half = t.ppf(0.975, len(mean_X) - 1) * mean_X.std(ddof=1) / len(mean_X) ** 0.5
+        return float(mean_X.mean() - half), float(mean_X.mean() + half)
+    return mean_interval(value_XR[0], resamples=RESAMPLES, seed=seed) or (np.nan, np.nan)
 
 
 def _tasks(arm: str, asked: list[Question], found: list[ArmResult]) -> list[dict[str, Any]]:
-    rows, right_Q = [], np.mean([one.right_Q for one in found], axis=0)
+    rows, right_Y = [], np.mean([one.right_Y for one in found], axis=0)
     for task in TASKS:
-        of_task = right_Q[np.array([question.task == task for question in asked], dtype=np.bool_)]
+        of_task = right_Y[np.array([question.task == task for question in asked], dtype=np.bool_)]
         if len(of_task):
             # Seeds answer the same questions, so they add none to the interval.
             bounds = binomtest(round(float(of_task.sum())), len(of_task)).proportion_ci(method="wilson")

@@ -2,8 +2,6 @@
 
 A router reads the hidden state that enters a layer, divided by its root mean square. Keys and values of a skipping
 token are projected from its un-updated state, so that trained routers are an engine gate under policy `propagate`.
-
-Shapes: B rows, R rows of the engine, T tokens, D width, L layers.
 """
 
 from collections.abc import Iterator, Mapping
@@ -83,7 +81,7 @@ class RoutedGate(Gate):
     def runs(self, layer: int, hidden_RTD: Tensor, fed: Fed) -> Tensor:
         """Noise-free decisions: whether each token runs the layer (R T)."""
         with torch.no_grad():
-            runs_RT = self.router(layer, hidden_RTD, _normed(hidden_RTD)).runs_BT
+            runs_RT = self.router(layer, hidden_RTD, _normed(hidden_RTD)).runs_RT
         assert runs_RT is not None
         return runs_RT
 
@@ -169,17 +167,17 @@ def _step(
     model: LanguageModel,
     router: LearnedGates,
     optimiser: torch.optim.Optimizer,
-    rows_BT: Tensor,
+    rows_RT: Tensor,
     config: RetrofitConfig,
     step: int,
 ) -> float:
     """One step; returns the cross-entropy in nats/token."""
     router.noise = max(0.0, 1 - step / max(1.0, config.settle * config.steps))
     router.generator = seeded(config.seed, 3, step)
-    rows_BT = rows_BT.to(model.network.device)
+    rows_RT = rows_RT.to(model.network.device)
     with routed(model, router) as picks:
-        logits_BTV = model.network(input_ids=rows_BT[:, :-1], use_cache=False).logits.float()
-    entropy = functional.cross_entropy(logits_BTV.flatten(0, 1), rows_BT[:, 1:].flatten())
+        logits_RTV = model.network(input_ids=rows_RT[:, :-1], use_cache=False).logits.float()
+    entropy = functional.cross_entropy(logits_RTV.flatten(0, 1), rows_RT[:, 1:].flatten())
     rates_L = torch.stack([pick.rate for pick in picks if pick.rate is not None])
     loss = entropy + config.density_weight * len(rates_L) * (rates_L.mean() - config.density).square()
     optimiser.zero_grad()
@@ -195,14 +193,14 @@ def routed(model: LanguageModel, gates: Gates) -> Iterator[list[Routing]]:
     picks: list[Routing] = []
 
     def hook(layer: nn.Module, args: Any, kwargs: Any, output: Any) -> Any:
-        hidden_BTD = args[0] if args else kwargs["hidden_states"]
-        pick = gates(len(picks), hidden_BTD, _normed(hidden_BTD))
+        hidden_RTD = args[0] if args else kwargs["hidden_states"]
+        pick = gates(len(picks), hidden_RTD, _normed(hidden_RTD))
         picks.append(pick)
-        after_BTD = output[0] if isinstance(output, tuple) else output
-        assert pick.runs_BT is not None
-        gate_BT = pick.runs_BT if pick.gate_BT is None else pick.gate_BT
-        mixed_BTD = hidden_BTD + gate_BT.to(after_BTD.dtype)[:, :, None] * (after_BTD - hidden_BTD)
-        return (mixed_BTD, *output[1:]) if isinstance(output, tuple) else mixed_BTD
+        after_RTD = output[0] if isinstance(output, tuple) else output
+        assert pick.runs_RT is not None
+        gate_RT = pick.runs_RT if pick.gate_RT is None else pick.gate_RT
+        mixed_RTD = hidden_RTD + gate_RT.to(after_RTD.dtype)[:, :, None] * (after_RTD - hidden_RTD)
+        return (mixed_RTD, *output[1:]) if isinstance(output, tuple) else mixed_RTD
 
     handles = [layer.register_forward_hook(hook, with_kwargs=True) for layer in getattr(owner, name)]
     try:

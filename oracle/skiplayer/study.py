@@ -68,12 +68,12 @@ class _Study:
 
     def run(self, watch: Watch, stop: Stop) -> Results:
         with self.folder.locked():
-            rows_BT = self.corpus.rows(self.config)
-            target = self._flops(self.config.layers, rows_BT, random=True)
+            rows_RT = self.corpus.rows(self.config)
+            target = self._flops(self.config.layers, rows_RT, random=True)
             done: dict[str, list[ArmResult]] = {}
             curve: list[dict[str, float]] = []
             for arm in self.config.arms:
-                depths: tuple[int | None, ...] = self._depths(rows_BT, target) if arm == "dense" else (None,)
+                depths: tuple[int | None, ...] = self._depths(rows_RT, target) if arm == "dense" else (None,)
                 for number, depth in product(range(self.config.seeds), depths):
                     config = replace(self.config, seed=self.config.seed + number)
                     learner = Learner(arm, config, self.corpus.tokenizer.size, depth)
@@ -84,8 +84,8 @@ class _Study:
                         if arm == "early-exit":
                             threshold = self._threshold(learner.model)
                             gates = _exit_gates(learner.model, threshold)
-                            curve = curve or _curve(learner.model, threshold, rows_BT)
-                        done.setdefault(arm, []).append(self._measure(learner, gates, rows_BT))
+                            curve = curve or _curve(learner.model, threshold, rows_RT)
+                        done.setdefault(arm, []).append(self._measure(learner, gates, rows_RT))
                         advance(1, "")
             results = tables(self.config, done, curve, self.asked, target)
             self.folder.write(results)
@@ -96,36 +96,36 @@ class _Study:
         """One-shot questions, the same for every arm."""
         return questions(self.corpus.cloze, self.config.questions, self.config.seed)
 
-    def _measure(self, learner: Learner, gates: MakeGates, rows_BT: Tokens) -> ArmResult:
+    def _measure(self, learner: Learner, gates: MakeGates, rows_RT: Tokens) -> ArmResult:
         model, asked = learner.model, self.asked
         return ArmResult(
             layers=len(model.layers),
             parameters=sum(weight.numel() for weight in learner.parameters()),
             losses=learner.losses,
-            measured=measure(model, gates, rows_BT),
-            right_Q=answers(model, gates, asked, self.corpus.tokenizer),
+            measured=measure(model, gates, rows_RT),
+            right_Y=answers(model, gates, asked, self.corpus.tokenizer),
         )
 
-    def _flops(self, layers: int, rows_BT: Tokens, *, random: bool = False) -> float:
-        """FLOPs per token of a model of so many layers, under random routing at the target density if `random`."""
+    def _flops(self, layers: int, rows_RT: Tokens, *, random: bool = False) -> float:
+        """FLOPs per token of a model of `layers` layers, under random routing at the target density if `random`."""
         model = Model(self.config, self.corpus.tokenizer.size, layers).to(resolve_device(self.config.device))
         gates: MakeGates = _no_gates
         if random:
             gates = partial(RandomGates, self.config.density, seeded(self.config.seed, 2))
-        return flops_per_token(model, gates, rows_BT[:4])
+        return flops_per_token(model, gates, rows_RT[:4])
 
-    def _depths(self, rows_BT: Tokens, target: float) -> tuple[int, int]:
+    def _depths(self, rows_RT: Tokens, target: float) -> tuple[int, int]:
         """Two neighbouring numbers of layers whose dense models' FLOPs enclose the target."""
-        below = [layers for layers in range(1, self.config.layers) if self._flops(layers, rows_BT) <= target]
+        below = [layers for layers in range(1, self.config.layers) if self._flops(layers, rows_RT) <= target]
         low = max(below, default=1)
         return low, low + 1
 
     def _threshold(self, model: Model) -> float:
         """Confidence threshold that gives the target density on training text."""
-        rows_BT, low, high = self.corpus.rows(self.config, training=True)[::2], 0.0, 1.0
+        rows_RT, low, high = self.corpus.rows(self.config, training=True)[::2], 0.0, 1.0
         for _ in range(BISECTIONS):
             middle = (low + high) / 2
-            if measure(model, _exit_gates(model, middle), rows_BT).density > self.config.density:
+            if measure(model, _exit_gates(model, middle), rows_RT).density > self.config.density:
                 high = middle
             else:
                 low = middle
@@ -140,11 +140,11 @@ def _exit_gates(model: Model, threshold: float) -> MakeGates:
     return lambda: Confidence(model, threshold)
 
 
-def _curve(model: Model, chosen: float, rows_BT: Tokens) -> list[dict[str, float]]:
+def _curve(model: Model, chosen: float, rows_RT: Tokens) -> list[dict[str, float]]:
     """Early exit at several thresholds, including the chosen one; of one seed."""
     points = []
     for threshold in sorted({*THRESHOLDS, chosen}):
-        one = measure(model, _exit_gates(model, threshold), rows_BT)
+        one = measure(model, _exit_gates(model, threshold), rows_RT)
         point = {"threshold": threshold, "loss": one.loss, "density": one.density, "flops": one.flops}
         points.append({**point, "chosen": threshold == chosen})
     return points

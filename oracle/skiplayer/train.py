@@ -1,7 +1,4 @@
-"""Training of one arm of a study, seeded per step, so that resumed training ends with identical weights.
-
-Shapes: B rows, T tokens.
-"""
+"""Training of one arm of a study, seeded per step, so that resumed training ends with identical weights."""
 
 import math
 from collections.abc import Callable
@@ -86,18 +83,18 @@ class Learner(nn.Module):
             self.router.generator = None if step is None else seeded(self.config.seed, 1, step)
         return self.router
 
-    def step(self, rows_BT: Tensor) -> float:
+    def step(self, rows_RT: Tensor) -> float:
         """Takes one step on rows (B T+1); returns their cross-entropy in nats/token."""
-        config, gold_BT = self.config, rows_BT[:, 1:]
+        config, gold_RT = self.config, rows_RT[:, 1:]
         for group in self.optimiser.param_groups:
             group["lr"] = config.learning_rate * _share(self.done, config)
         early = self.arm == "early-exit"
-        passed = self.model(rows_BT[:, :-1], self.gates(step=self.done), every=early)
+        passed = self.model(rows_RT[:, :-1], self.gates(step=self.done), every=early)
         if early:
-            loss = entropy = exit_loss(self.model, passed, gold_BT)
+            loss = entropy = exit_loss(self.model, passed, gold_RT)
         else:
-            logits_BTV = self.model.logits(passed.hidden_BTD)
-            loss = entropy = functional.cross_entropy(logits_BTV.flatten(0, 1), gold_BT.flatten())
+            logits_RTV = self.model.logits(passed.hidden_RTD)
+            loss = entropy = functional.cross_entropy(logits_RTV.flatten(0, 1), gold_RT.flatten())
         if self.router is not None:
             rates_U = torch.stack([pick.rate for pick in passed.picks])
             loss = entropy + config.density_weight * (rates_U - config.density).square().sum()
@@ -159,8 +156,8 @@ def train(
     with watch(f"Training {learner.arm}", config.steps) as advance:
         advance(learner.done, "")
         while learner.done < config.steps:
-            rows_BT = torch.from_numpy(corpus.batch(config, learner.done)).to(learner.device)
-            advance(1, f"{learner.step(rows_BT):.3f} nats/token")
+            rows_RT = torch.from_numpy(corpus.batch(config, learner.done)).to(learner.device)
+            advance(1, f"{learner.step(rows_RT):.3f} nats/token")
             asked = stop()
             if path is not None and (asked or not learner.done % config.checkpoint or learner.done == config.steps):
                 learner.save(path)

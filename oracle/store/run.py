@@ -10,10 +10,11 @@ import pyarrow as pa
 import pyarrow.dataset as ds
 import pyarrow.fs as fs
 
+from oracle.allocations import cost_of_each
 from oracle.errors import InputError
 from oracle.store.files import damage, damaged, read_metadata, read_table, require_columns
 from oracle.store.html import run_card
-from oracle.store.schema import CERTIFICATE, EVALUATION, SCHEMA_VERSION, SEQUENCES
+from oracle.store.schema import CERTIFICATE, EVALUATION, READABLE, SEQUENCES, with_prompts
 
 if TYPE_CHECKING:
     from oracle.store.sql import Parameters, Queried
@@ -83,10 +84,10 @@ class Run:
                 f"a run folder is required, but '{folder}' has no readable {MANIFEST}; "
                 "give a folder written by 'oracle search' or 'oracle demo'"
             ) from error
-        if not isinstance(manifest, dict) or manifest.get("schema_version") != SCHEMA_VERSION:
-            found = manifest.get("schema_version") if isinstance(manifest, dict) else None
+        found = manifest.get("schema_version") if isinstance(manifest, dict) else None
+        if not isinstance(found, int) or isinstance(found, bool) or found not in READABLE:
             raise InputError(
-                f"'{folder}' has schema version {found}, but this layer-oracle reads {SCHEMA_VERSION}; "
+                f"'{folder}' has schema version {found}, but this layer-oracle reads {', '.join(map(str, READABLE))}; "
                 "search again, or use the version that wrote it"
             )
         _check_manifest(manifest, folder / MANIFEST)
@@ -112,16 +113,36 @@ class Run:
         return self.manifest.get("costs")
 
     @property
+    def _prices(self) -> tuple[list[float], float] | None:
+        """Cost of each unit, and of an allocation without units; None if each unit costs 1, without overhead."""
+        if not self.costs:
+            return None
+        try:
+            return [float(price) for price in self.costs["units"]], float(self.costs["overhead"])
+        except (KeyError, TypeError, ValueError) as error:
+            raise damaged(self.folder, error) from error
+
+    @property
     def measure(self) -> str:
         """Unit of the costs: `layers` (or `sublayers`), `FLOPs/token` or `ms/token`."""
         return str(self.costs["unit_of_measure"]) if self.costs else f"{self.unit}s"
 
     def sequences(self) -> pd.DataFrame:
-        """One row per sequence: `sequence`, `task`, `prompt`, `references`, `choices`, `answer`, `prompt_tokens`."""
-        return self._read("sequences", SEQUENCES).to_pandas()
+        """One row per sequence.
+
+        Columns: `sequence`, `task`, `prompt`, `references`, `choices`, `answer`, `prompt_tokens`, and the prompt as the
+        model reads it, `rendered` (text) and `prompt_ids` (token ids); both null in runs of schema version 3.
+        """
+        return self._sequences().to_pandas()
+
+    def _sequences(self) -> pa.Table:
+        return with_prompts(self._read("sequences", SEQUENCES))
 
     def evaluations(self, *, whole: bool = True) -> pd.DataFrame:
         """One row per evaluation, with one column per metric; `number` 0 of a sequence is the full model.
+
+        `cost` is the cost that the search minimised, in `measure`, computed here and by the view of `query` alone:
+        files hold the number of units.
 
         Args:
             whole: whether to require evaluations, and all those of sequences whose search has ended.
@@ -137,6 +158,8 @@ class Run:
         lacking = ended.index[counts.reindex(ended.index, fill_value=0) < ended]
         if whole and len(lacking):
             raise InputError(f"the run '{self.folder}' lacks evaluations of '{lacking[0]}'; {self._resume_hint}")
+        if prices := self._prices:
+            evaluations["cost"] = cost_of_each(evaluations["allocation"], *prices)
         # Parts interleave the sequences that were searched together.
         names = self.sequences()["sequence"] if self.has("sequences") else evaluations["sequence"].unique()
         place = pd.Index(names).get_indexer(evaluations["sequence"])
@@ -195,21 +218,16 @@ class Run:
 
         tables: dict[str, Table] = {}
         if self.has("sequences"):
-            tables["sequences"] = self._read("sequences", SEQUENCES)
+            tables["sequences"] = self._sequences()
         if self._part_paths(EVALUATIONS):
             tables["evaluations"] = self._scan()
         if self.has("minimal_budgets"):
             tables["minimal_budgets"] = self._read("minimal_budgets")
-        try:
-            prices = [float(price) for price in self.costs["units"]] if self.costs else None
-            overhead = float(self.costs["overhead"]) if self.costs else 0.0
-            criterion = str(self.manifest["config"]["criterion"])
-        except (KeyError, TypeError, ValueError) as error:
-            raise damaged(self.folder, error) from error
+        prices, overhead = self._prices or (None, 0.0)
         return Queried(
             folder=self.folder,
             tables=tables,
-            criterion=criterion,
+            criterion=str(self.manifest["config"]["criterion"]),
             units=self.units,
             prices=prices,
             overhead=overhead,

@@ -6,7 +6,7 @@ with the same result, and wall-clock time includes that.
 
 The published methods train the head for its exits (CALM) or tune per task (AdaInfer); here the model is used as it is.
 
-Shapes: R rows, T tokens, L layers, V vocabulary, E rows that have not exited, F features.
+In shapes, X is the tokens that have not exited, Y the features.
 """
 
 from abc import abstractmethod
@@ -48,12 +48,15 @@ def generated(fed: Fed, count: int) -> NDArray[np.bool_]:
     return np.arange(fed.start, fed.start + count) >= 0
 
 
-def features(logits_EV: Tensor) -> Tensor:
-    """Confidence features: difference of the two highest probabilities, the highest, entropy in nats (E F)."""
-    log_EV = logits_EV.float().log_softmax(-1)
-    best_E2 = log_EV.topk(2, dim=-1).values.exp()
-    entropy_E = -(log_EV.exp() * log_EV).sum(-1)
-    return torch.stack([best_E2[:, 0] - best_E2[:, 1], best_E2[:, 0], entropy_E], dim=-1)
+def features(logits_XV: Tensor) -> Tensor:
+    """Confidence features: difference of the two highest probabilities, the highest, entropy in nats (X Y).
+
+    By the model's own probabilities, before any processor of `generation_config`.
+    """
+    log_XV = logits_XV.float().log_softmax(-1)
+    best_X2 = log_XV.topk(2, dim=-1).values.exp()
+    entropy_X = -(log_XV.exp() * log_XV).sum(-1)
+    return torch.stack([best_X2[:, 0] - best_X2[:, 1], best_X2[:, 0], entropy_X], dim=-1)
 
 
 class Exits(Gate):
@@ -79,11 +82,11 @@ class Exits(Gate):
             own_T = torch.from_numpy(generated(fed, hidden_RTD.shape[1])).to(hidden_RTD.device)
             asked_RT = self._stays_RT & own_T
             if bool(asked_RT.any()):
-                logits_EV = self._decoder.finish(hidden_RTD[asked_RT][:, None])[:, 0]
+                logits_XV = self._decoder.finish(hidden_RTD[asked_RT][:, None])[:, 0]
                 self._stays_RT = self._stays_RT.clone()
                 place_RT = torch.arange(fed.start, fed.start + asked_RT.shape[1], device=asked_RT.device)
-                place_E = place_RT.expand_as(asked_RT)[asked_RT]
-                self._stays_RT[asked_RT] = ~self._leaves(features(logits_EV), place_E)
+                place_X = place_RT.expand_as(asked_RT)[asked_RT]
+                self._stays_RT[asked_RT] = ~self._leaves(features(logits_XV), place_X)
         return self._stays_RT
 
 
@@ -103,8 +106,8 @@ class _EarlyExitController(TokenController):
         self.checks = tuple(range(every, engine.model.layers, every))
 
     @abstractmethod
-    def leaves(self, features_EF: Tensor, place_E: Tensor) -> Tensor:
-        """Which tokens exit, given their features and their places among the generated ones, from 0 (E)."""
+    def leaves(self, features_XY: Tensor, place_X: Tensor) -> Tensor:
+        """Which tokens exit, given their features and their places among the generated ones, from 0 (X)."""
 
     def gate(self, prompts: Seq[Prompt]) -> Gate:
         """The same gate for all prompts."""
@@ -177,14 +180,14 @@ class Confidence(_EarlyExitController):
             {"measure": "top", "threshold": 0.9},
         ]
 
-    def leaves(self, features_EF: Tensor, place_E: Tensor) -> Tensor:
-        """Tokens at or beyond the threshold (E)."""
-        confidence_E = features_EF[:, MEASURES.index(self.measure)]
+    def leaves(self, features_XY: Tensor, place_X: Tensor) -> Tensor:
+        """Tokens at or beyond the threshold (X)."""
+        confidence_X = features_XY[:, MEASURES.index(self.measure)]
         if self.decay is None:
-            return confidence_E >= self.threshold
+            return confidence_X >= self.threshold
         # Feeding token i gives token i + 1; token 0 comes from the prompt's pass.
-        step_E, tokens = place_E.to(features_EF.dtype) + 1, self.engine.config.max_new_tokens
-        return confidence_E >= decayed_threshold(self.threshold, self.decay, step_E, tokens)
+        step_X, tokens = place_X.to(features_XY.dtype) + 1, self.engine.config.max_new_tokens
+        return confidence_X >= decayed_threshold(self.threshold, self.decay, step_X, tokens)
 
 
 class Entropy(_EarlyExitController):
@@ -207,9 +210,9 @@ class Entropy(_EarlyExitController):
         """Entropies of 0.5 and 2 nats."""
         return [{"threshold": threshold} for threshold in (0.5, 2.0)]
 
-    def leaves(self, features_EF: Tensor, place_E: Tensor) -> Tensor:
-        """Tokens at or below the threshold (E)."""
-        return features_EF[:, 2] <= self.threshold
+    def leaves(self, features_XY: Tensor, place_X: Tensor) -> Tensor:
+        """Tokens at or below the threshold (X)."""
+        return features_XY[:, 2] <= self.threshold
 
 
 class AdaInfer(_EarlyExitController):
@@ -264,16 +267,16 @@ class AdaInfer(_EarlyExitController):
             for example in training_set.examples:
                 parts.append(example.prompt.cached(("adainfer", self.checks), partial(self._examples, example)))
                 advance(1, "")
-        x_EF, y_E = (np.concatenate(column) for column in zip(*parts, strict=True))
-        if len(np.unique(y_E)) < 2:
+        x_XY, y_X = (np.concatenate(column) for column in zip(*parts, strict=True))
+        if len(np.unique(y_X)) < 2:
             # One label only: all tokens exit, or none.
-            self._weights = np.array([0.0, 0.0, CERTAIN_LOGIT if y_E[0] else -CERTAIN_LOGIT])
+            self._weights = np.array([0.0, 0.0, CERTAIN_LOGIT if y_X[0] else -CERTAIN_LOGIT])
             return
         model = (
             SVC(kernel="linear", class_weight="balanced")
             if self.classifier == "svm"
             else LogisticRegression(class_weight="balanced", max_iter=1000)
-        ).fit(x_EF, y_E)
+        ).fit(x_XY, y_X)
         self._weights = np.append(model.coef_[0], model.intercept_)
 
     def _examples(self, example: Example) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
@@ -282,21 +285,24 @@ class AdaInfer(_EarlyExitController):
         decoder = self.engine.model.decoder
         fed = example.tokens[:-1] or example.tokens
         states = self.engine.hidden.states(example.prompt.state, fed, every).generated.every()
-        final_T = decoder.finish(states[-1][:, None])[:, 0].argmax(-1)
+        prompt_T = example.prompt.state.tokens
+        # The state of token t predicts token t + 1.
+        final_T = self.engine.best_tokens(decoder.finish(states[-1][:, None])[:, 0], prompt_T, example.tokens, 1)
         found, labels = [], []
         for check in self.checks:
             logits_TV = decoder.finish(states[check][:, None])[:, 0]
             found.append(features(logits_TV)[:, :2].double().cpu().numpy())
-            labels.append((logits_TV.argmax(-1) == final_T).cpu().numpy())
+            found_T = self.engine.best_tokens(logits_TV, prompt_T, example.tokens, 1)
+            labels.append((found_T == final_T).cpu().numpy())
         return np.concatenate(found), np.concatenate(labels)
 
-    def leaves(self, features_EF: Tensor, place_E: Tensor) -> Tensor:
-        """Tokens whose predicted probability of no change reaches the threshold; for `svm`, on its side of 0 (E)."""
+    def leaves(self, features_XY: Tensor, place_X: Tensor) -> Tensor:
+        """Tokens whose predicted probability of no change reaches the threshold; for `svm`, on its side of 0 (X)."""
         if self._weights is None:
             raise self._not_fitted()
         *slopes, offset = self._weights.tolist()
-        score_E = features_EF[:, :2].double() @ features_EF.new_tensor(slopes, dtype=torch.float64) + offset
-        return score_E.sigmoid() >= self.threshold
+        score_X = features_XY[:, :2].double() @ features_XY.new_tensor(slopes, dtype=torch.float64) + offset
+        return score_X.sigmoid() >= self.threshold
 
     def state(self) -> dict[str, NDArray[Any]]:
         """Slopes of the two features, then the offset."""

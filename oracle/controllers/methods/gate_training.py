@@ -1,9 +1,8 @@
 """Training of gates on a frozen model, teacher-forced on the full model's own outputs.
 
 Every layer is computed for every token, and a straight-through gate mixes its output with its input; keys and values
-are those of the un-updated state, as in the policy `propagate`. The prompt's come from its pass at full depth.
-
-Shapes: R rows, T fed tokens, S slots, D hidden width, V vocabulary, K tokens to predict.
+are those of the un-updated state, as in the policy `propagate`. The prompt's come from its pass at full depth. In
+shapes, X is the tokens to predict.
 """
 
 import inspect
@@ -135,7 +134,7 @@ def gated_loss(decoder: Decoder, training_set: Seq[Example], decide: GateFunctio
         training_set: one batch of sequences whose outputs have at least two tokens.
         decide: the gate.
     """
-    tokens_RT, fed_RT, targets_K = _teacher(training_set, decoder.device)
+    tokens_RT, fed_RT, targets_X = _teacher(training_set, decoder.device)
     count, width = tokens_RT.shape[1], max(example.prompt.state.length for example in training_set)
     cache = RowCache(decoder.layers, width + count)
     for layer in range(decoder.layers):
@@ -164,12 +163,12 @@ def gated_loss(decoder: Decoder, training_set: Seq[Example], decide: GateFunctio
             gate_RTD = runs_RT[..., None].to(output_RTD.dtype)
             hidden_RTD = hidden_RTD + gate_RTD * (output_RTD - hidden_RTD)
             executed = executed + ((runs_RT * fed_RT).sum(1) / fed_RT.sum(1)).mean()
-    logits_KV = inspect.unwrap(Decoder.finish)(decoder, hidden_RTD[fed_RT][:, None])[:, 0]
-    return cross_entropy(logits_KV.float(), targets_K), executed / decoder.layers
+    logits_XV = inspect.unwrap(Decoder.finish)(decoder, hidden_RTD[fed_RT][:, None])[:, 0]
+    return cross_entropy(logits_XV.float(), targets_X), executed / decoder.layers
 
 
 def _teacher(training_set: Seq[Example], device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
-    """Fed tokens, padded at the end (R T); whether each is real (R T); the next token of each real one (K)."""
+    """Fed tokens, padded at the end (R T); whether each is real (R T); the next token of each real one (X)."""
     count = max(len(example.tokens) for example in training_set) - 1
     tokens_RT = torch.zeros((len(training_set), count), dtype=torch.long)
     fed_RT = torch.zeros_like(tokens_RT, dtype=torch.bool)

@@ -3,8 +3,6 @@
 As released: linear or shrinking by 8 with ReLU to two logits, first and last layer always run, hard Gumbel-softmax of
 temperature 1, and Gumbel noise at inference too (`sample`). Ours: decisions without noise (`argmax`), the normed input,
 the initial bias towards running, and the target, which is the full model's own output instead of the data's labels.
-
-Shapes: R rows, T tokens, D hidden width, L layers.
 """
 
 from collections.abc import Mapping

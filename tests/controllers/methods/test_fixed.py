@@ -50,7 +50,7 @@ def test_a_speedup_below_one_is_refused(speedup: float) -> None:
 
 
 def test_unified_skipping_is_the_same_under_its_cache_policy(context: RunContext) -> None:
-    """Skipped layers take the states of the nearest lower one; nobody who skips them too ever looks."""
+    """Skipped layers take the states of the nearest lower one; tokens that skip them never read these."""
     controller = Unified(context.engine, speedup=LAYERS / 3)
     runs_1L = np.isin(np.arange(LAYERS), controller.kept)[None]
     prompts = [example.prompt for example in context.examples.values()]
