@@ -67,7 +67,7 @@ def measure_all(config, folder):
 def test_the_dense_model_is_interpolated_at_equal_flops(study):
     """On the line through the two trained neighbours, seed by seed, at the FLOPs of SkipLayer."""
     config, folder, results = study
-    corpus, rows_BT = load_corpus(config), load_corpus(config).rows(config)
+    corpus, rows_RT = load_corpus(config), load_corpus(config).rows(config)
     losses, skips, layers = [], [], []
     for seed in (0, 1):
         end = f"-seed{seed}" if seed else ""
@@ -75,10 +75,10 @@ def test_the_dense_model_is_interpolated_at_equal_flops(study):
         for depth in (1, 2):
             learner = Learner("dense", config, corpus.tokenizer.size, depth)
             learner.load(folder / f"dense-{depth}{end}.safetensors")
-            points.append(measure(learner.model, lambda: None, rows_BT))
+            points.append(measure(learner.model, lambda: None, rows_RT))
         skip = Learner("skiplayer", config, corpus.tokenizer.size)
         skip.load(folder / f"skiplayer{end}.safetensors")
-        one = measure(skip.model, skip.gates, rows_BT)
+        one = measure(skip.model, skip.gates, rows_RT)
         assert points[0].flops < points[1].flops
         losses.append(np.polyval(np.polyfit([p.flops for p in points], [p.loss for p in points], 1), one.flops))
         layers.append(np.polyval(np.polyfit([p.flops for p in points], [1, 2], 1), one.flops))
@@ -98,14 +98,14 @@ def test_the_dense_model_is_interpolated_at_equal_flops(study):
 def test_the_depths_enclose_the_target(config):
     corpus = load_corpus(config)
     study = _Study(replace(config, layers=8), corpus, None)
-    rows_BT = corpus.rows(config)
+    rows_RT = corpus.rows(config)
     for density in (0.0, 0.3, 0.6, 1.0):
         routed = _Study(replace(config, layers=8, density=density), corpus, None)
-        target = routed._flops(8, rows_BT, random=True)
-        low, high = routed._depths(rows_BT, target)
+        target = routed._flops(8, rows_RT, random=True)
+        low, high = routed._depths(rows_RT, target)
         assert high == low + 1
-        assert study._flops(low, rows_BT) <= target or low == 1
-        assert target <= study._flops(high, rows_BT)
+        assert study._flops(low, rows_RT) <= target or low == 1
+        assert target <= study._flops(high, rows_RT)
 
 
 def test_one_seed_has_an_interval_over_rows(text_file, tmp_path):
@@ -113,9 +113,9 @@ def test_one_seed_has_an_interval_over_rows(text_file, tmp_path):
     results = run_study(config, tmp_path / "one")
     learner, corpus = Learner("full", config, 256), load_corpus(config)
     learner.load(tmp_path / "one" / "full.safetensors")
-    loss_B = measure(learner.model, lambda: None, corpus.rows(config)).loss_B
+    loss_R = measure(learner.model, lambda: None, corpus.rows(config)).loss_R
     [row] = results.arms.to_dict("records")
-    assert loss_B.min() <= row["loss_low"] < row["loss"] < row["loss_high"] <= loss_B.max()
+    assert loss_R.min() <= row["loss_low"] < row["loss"] < row["loss_high"] <= loss_R.max()
 
 
 def test_studies_of_earlier_versions_have_one_seed(config):
@@ -126,14 +126,14 @@ def test_studies_of_earlier_versions_have_one_seed(config):
 def test_leaving_costs_one_head(config):
     """A token that exits at the first layer: that layer, the keys and values of the others, and one head."""
     learner, corpus = Learner("early-exit", config, 256), load_corpus(config)
-    rows_BT = corpus.rows(config)
+    rows_RT = corpus.rows(config)
     head = 2 * config.width * 256
-    first = measure(learner.model, lambda: Confidence(learner.model, 0.0), rows_BT)
-    never = measure(learner.model, lambda: Confidence(learner.model, 1.1), rows_BT)
-    plain = measure(learner.model, lambda: None, rows_BT)
+    first = measure(learner.model, lambda: Confidence(learner.model, 0.0), rows_RT)
+    never = measure(learner.model, lambda: Confidence(learner.model, 1.1), rows_RT)
+    plain = measure(learner.model, lambda: None, rows_RT)
     assert never.flops == pytest.approx(plain.flops + 2 * head), "two exits are asked in vain"
     states = 2 * config.width * 2 * config.width
-    one_layer = measure(Model(config, 256, 1), lambda: None, rows_BT)
+    one_layer = measure(Model(config, 256, 1), lambda: None, rows_RT)
     assert first.flops == pytest.approx(one_layer.flops + 2 * states)
 
 

@@ -14,18 +14,18 @@ from oracle.controllers.training_set import TrainingSet
 from oracle.engine import Fed
 
 
-def test_who_leaves_does_not_come_back(context: RunContext) -> None:
+def test_exited_tokens_are_not_checked_again(context: RunContext) -> None:
     decoder, asked = context.engine.model.decoder, []
 
-    def leaves(features_EF: torch.Tensor, place_E: torch.Tensor) -> torch.Tensor:
-        asked.append(len(features_EF))
-        return torch.tensor([True] + [False] * (len(features_EF) - 1))
+    def leaves(features_XY: torch.Tensor, place_X: torch.Tensor) -> torch.Tensor:
+        asked.append(len(features_XY))
+        return torch.tensor([True] + [False] * (len(features_XY) - 1))
 
     gate, fed = Exits(decoder, (2, 4), leaves), Fed(requests=(0, 1, 2), start=0, skipped_R=(0, 0, 0))
     hidden_RTD = torch.randn(3, 1, 32)
     stays = [gate.runs(layer, hidden_RTD, fed)[:, 0].tolist() for layer in range(LAYERS)]
     assert stays == [[True] * 3] * 2 + [[False, True, True]] * 2 + [[False, False, True]]
-    assert asked == [3, 2], "those who left are not asked again"
+    assert asked == [3, 2], "tokens that have exited are not asked again"
     reading = Fed(requests=(0, 1, 2), start=-1, skipped_R=(0, 0, 0))
     assert all(bool(gate.runs(layer, hidden_RTD, reading).all()) for layer in range(LAYERS)), "prompts stay"
 
@@ -74,15 +74,15 @@ def test_the_thresholds_of_calm_decay_as_published() -> None:
 def test_a_decayed_threshold_is_that_of_the_tokens_place(context: RunContext) -> None:
     tokens = context.engine.config.max_new_tokens
     controller = make("confidence", context, {"measure": "top", "threshold": 0.5, "decay": 4.0})
-    place_E = torch.arange(tokens - 1)
+    place_X = torch.arange(tokens - 1)
     just = 0.45 + 0.1 * np.exp(-4 * np.arange(1, tokens) / tokens)
     for shift, leaves in ((1e-3, True), (-1e-3, False)):
-        features_EF = torch.tensor([[0.0, value + shift, 0.0] for value in just])
-        assert controller.leaves(features_EF, place_E).tolist() == [leaves] * (tokens - 1)
+        features_XY = torch.tensor([[0.0, value + shift, 0.0] for value in just])
+        assert controller.leaves(features_XY, place_X).tolist() == [leaves] * (tokens - 1)
 
 
 def test_each_measure_looks_at_its_own_feature(context: RunContext) -> None:
-    one_EF, place_E = torch.tensor([[0.2, 0.6, 1.5]]), torch.tensor([0])
+    one_XY, place_X = torch.tensor([[0.2, 0.6, 1.5]]), torch.tensor([0])
     settings = {
         ("confidence", 0.3, "gap"): False,
         ("confidence", 0.2, "gap"): True,
@@ -93,7 +93,7 @@ def test_each_measure_looks_at_its_own_feature(context: RunContext) -> None:
     }
     for (name, threshold, measure), leaves in settings.items():
         given = {"threshold": threshold} | ({"measure": measure} if measure else {})
-        assert make(name, context, given).leaves(one_EF, place_E).tolist() == [leaves], (name, given)
+        assert make(name, context, given).leaves(one_XY, place_X).tolist() == [leaves], (name, given)
 
 
 def test_the_svm_has_the_widest_margin(context: RunContext, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -104,11 +104,11 @@ def test_the_svm_has_the_widest_margin(context: RunContext, monkeypatch: pytest.
     example = Example(id="x", prompt=Prompt(text="", state=context.examples["s0"].prompt.state), tokens=(1, 2))
     controller.fit(TrainingSet(examples=[example], quality_table=QualityTable(context)))
     assert controller.state()["weights"].tolist() == pytest.approx([1.0, 1.0, -1.0], abs=1e-3)
-    beyond_EF = torch.tensor([[0.5, 0.51, 0.0], [0.5, 0.49, 0.0]])
-    assert controller.leaves(beyond_EF, torch.tensor([0, 0])).tolist() == [True, False]
+    beyond_XY = torch.tensor([[0.5, 0.51, 0.0], [0.5, 0.49, 0.0]])
+    assert controller.leaves(beyond_XY, torch.tensor([0, 0])).tolist() == [True, False]
 
 
-def test_without_a_check_on_the_way_nobody_leaves(context: RunContext, training_set: TrainingSet) -> None:
+def test_without_a_check_on_the_way_no_token_exits(context: RunContext, training_set: TrainingSet) -> None:
     controller = make("adainfer", context, {"threshold": 0.5, "stride": LAYERS})
     controller.fit(training_set)
     outputs = controller.generate([example.prompt for example in training_set.examples])
