@@ -120,6 +120,8 @@ def _show(found: "Comparison") -> None:
     show_line(
         f"{found.sequences} sequences, quality by {found.metric}; captured is empty where the oracle adds nothing."
     )
+    if {"unified", "skipdecode"} & set(found.rows["controller"]):
+        show_line("unified and skipdecode are zero-shot: their published numbers are of models trained for them.")
     if found.left_out:
         show_line(f"Left out because they act on whole layers: {', '.join(found.left_out)}.")
     for one in found.findings:

@@ -17,7 +17,7 @@ __all__ = ["add_static"]
 
 EPILOG = """\
 methods (the mask of highest value on the training part is chosen at each budget):
-  unified    evenly spread layers (Unified Layer Skipping)
+  unified    evenly spread layers (Unified Layer Skipping); zero-shot, published with fine-tuning
   influence  all but the layers that change the hidden state least (ShortGPT)
   greedy     drops one layer at a time, the one whose loss is least
   evolution  EvoPress: switches layers, selects on growing samples

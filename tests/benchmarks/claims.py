@@ -1,6 +1,7 @@
 """Published claims, checked on the embedded model as far as its size allows: one table.
 
-    python tests/benchmarks/claims.py [--json] [--parts NAME ...] [--out runs/claims] [--run RUN] [--again]
+    python tests/benchmarks/claims.py [--json] [--parts NAME ...] [--out runs/claims] [--run RUN] [--gates FILE]
+                                      [--sequences N] [--questions N] [--again]
 
 Each row has the claim, its source, the published figure, the sample, our figure with its 95 % interval (percentile
 bootstrap over sequences; Wilson for shares of sequences) and a verdict by a rule that is fixed beforehand:
@@ -11,11 +12,13 @@ bootstrap over sequences; Wilson for shares of sequences) and a verdict by a rul
 - a claim of a bound (`at least`, `at most`): the interval lies beyond it: agrees, or on the other side: does not agree;
   otherwise: cannot tell;
 - a claim of what a search reaches (`reached`), with fewer simulations than in the paper: above the bound: agrees; below
-  it: cannot tell, because more simulations may find more.
+  it: cannot tell, because more simulations may find more;
+- without values: cannot tell.
 
 The published numbers are of models 8 to 50 times larger, some of them trained for the method; nothing here is trained.
-What each part measured is kept in the output folder, by model and settings; `--again` measures it anew. With `--run`,
-the table is also written into that run, and `oracle report` shows it.
+What each part measured is kept in the output folder, by model and settings; `--again` measures it anew. Gates take
+hours: their rows are read from the file that tests/benchmarks/gates.py writes. With `--run`, the table is also written
+into that run, and `oracle report` shows it.
 """
 
 import argparse
@@ -59,7 +62,7 @@ FloatArray = NDArray[np.float64]
 VERSION = 1
 """Moves when the same settings measure something else."""
 
-LIMIT = 24
+SEQUENCES = 24
 """Sequences of all tasks, for what is measured on full outputs."""
 
 FREE = (2, 7, 11, 16, 20, 25)
@@ -85,6 +88,11 @@ TOGETHER = 8
 
 RESAMPLES = 2000
 
+HARDLY = 0.05
+"""Share of the full model's quality up to which hidden states "hardly help"; the papers give none, this one is ours."""
+
+CANNOT_TELL = "cannot tell"
+
 
 @dataclass(frozen=True, kw_only=True)
 class Claim:
@@ -96,7 +104,7 @@ class Claim:
         theirs: the published figure.
         sample: what ours rests on.
         figure: what ours is.
-        value: it.
+        value: it; None if it was not measured.
         low: lower end of its 95 % interval; None if it cannot be given.
         high: upper end.
         verdict: agrees, does not agree, cannot tell.
@@ -108,7 +116,7 @@ class Claim:
     theirs: str
     sample: str
     figure: str
-    value: float
+    value: float | None
     low: float | None
     high: float | None
     verdict: str
@@ -118,17 +126,17 @@ class Claim:
 def judged(low: float | None, high: float | None, rule: str, number: float = 0.0) -> str:
     """The verdict on a claim; see the module for the rules."""
     if low is None or high is None:
-        return "cannot tell"
+        return CANNOT_TELL
     if rule == "number":
         if high - low > number:
-            return "cannot tell"
+            return CANNOT_TELL
         return "agrees" if low <= number <= high else "does not agree"
     above, below = low > number, high < number
     if rule == "reached":
         below = False
     if rule == "at most":
         above, below = below, above
-    return "agrees" if above else "does not agree" if below else "cannot tell"
+    return "agrees" if above else "does not agree" if below else CANNOT_TELL
 
 
 def over(values_N: Seq[float]) -> tuple[float, float | None, float | None]:
@@ -142,7 +150,9 @@ def over(values_N: Seq[float]) -> tuple[float, float | None, float | None]:
 
 
 def row(values_N: Seq[float], rule: str = "sign", number: float = 0.0, **words: str) -> Claim:
-    """A row on the mean of one value per sequence."""
+    """A row on the mean of one value per sequence; without values, one that says so."""
+    if not len(values_N):
+        return Claim(value=None, low=None, high=None, verdict=f"{CANNOT_TELL}: none in the sample", **words)
     value, low, high = over(values_N)
     return Claim(value=value, low=low, high=high, verdict=judged(low, high, rule, number), **words)
 
@@ -154,15 +164,20 @@ class Subject:
         folder: where measurements are kept.
         again: measure anew.
         run: a finished default search of the same sequences; None to search them.
+        gates: what tests/benchmarks/gates.py wrote.
+        sequences: number of sequences whose full outputs are used.
         questions: number of questions with short answers.
     """
 
-    def __init__(self, folder: Path, again: bool, run: Path | None, questions: int) -> None:
-        self.folder, self.again, self.run, self.questions = folder, again, run, questions
+    def __init__(
+        self, folder: Path, *, again: bool, run: Path | None, gates: Path, sequences: int, questions: int
+    ) -> None:
+        self.folder, self.again, self.run, self.gates = folder, again, run, gates
+        self.limit, self.questions = sequences, questions
 
     @cached_property
     def engine(self) -> Engine:
-        return Engine(load_model(device="cpu"), SearchConfig(limit=LIMIT))
+        return Engine(load_model(device="cpu"), SearchConfig(limit=self.limit))
 
     @property
     def layers(self) -> int:
@@ -170,7 +185,7 @@ class Subject:
 
     @cached_property
     def sequences(self) -> list[Sequence]:
-        return load_sequences("instruct", limit=LIMIT)
+        return load_sequences("instruct", limit=self.limit)
 
     @cached_property
     def prompts(self) -> list[PromptState]:
@@ -183,7 +198,9 @@ class Subject:
 
     def kept(self, name: str, settings: Any, compute: Callable[[], Any]) -> Any:
         """What was measured under these settings: read, or computed and written."""
-        key = hashlib.sha256(json.dumps([VERSION, SearchConfig().model, LIMIT, settings]).encode()).hexdigest()[:12]
+        key = hashlib.sha256(json.dumps([VERSION, SearchConfig().model, self.limit, settings]).encode()).hexdigest()[
+            :12
+        ]
         path = self.folder / f"{name}-{key}.json"
         if self.again or not path.exists():
             value = compute()
@@ -196,25 +213,26 @@ def glavas(subject: Subject) -> list[Claim]:
     """The data-set oracle of a default search."""
 
     def measure() -> dict[str, Any]:
-        folder = subject.run or subject.folder / "demo"
+        folder = subject.run or subject.folder / f"search-{subject.limit}"
         if not (folder / "manifest.json").exists():
-            run_search(SearchConfig(limit=LIMIT), folder)
+            run_search(SearchConfig(limit=subject.limit), folder)
         elif not Run.open(folder).complete:
             raise SystemExit(f"'{folder}' is an unfinished search; continue with 'oracle search --resume {folder}'")
         experiment = analysis.load(folder)
         summary, adjusted = analysis.summarise(experiment), analysis.luck_adjusted(experiment)
-        assert adjusted is not None
+        held_out = [None] * 3 if adjusted is None else [adjusted.fraction, *(adjusted.interval or (None, None))]
         return {
             "apparent": [summary.equal_quality_fraction, *(summary.equal_quality_interval or (None, None))],
-            "held_out": [adjusted.fraction, *(adjusted.interval or (None, None))],
-            "sequences": [summary.sequences, adjusted.sequences],
+            "held_out": held_out,
+            "sequences": [summary.sequences, 0 if adjusted is None else adjusted.sequences],
             "null": summary.null_equal_quality_fraction,
         }
 
     found = subject.kept("glavas", [str(subject.run)] if subject.run else [], measure)
+    null = "" if found["null"] is None else f"{100 * found['null']:.1f} % against shuffled references"
     rows = []
     for name, figure, count, note in (
-        ("apparent", "equal-quality fraction", 0, f"{100 * found['null']:.1f} % against shuffled references"),
+        ("apparent", "equal-quality fraction", 0, null),
         ("held_out", "the same, evaluated by references held out from the choice", 1, ""),
     ):
         value, low, high = found[name]
@@ -223,13 +241,52 @@ def glavas(subject: Subject) -> list[Claim]:
                 claim="a per-sequence oracle equals the full model with 23.3 % of its layers",
                 source="Glavas et al. 2024, arXiv 2410.20022",
                 theirs="23.3 %",
-                sample=f"{found['sequences'][count]} sequences, ROUGE-L, default search",
+                sample=f"{found['sequences'][count]} of {subject.limit} sequences, ROUGE-L, default search",
                 figure=figure,
                 value=value,
                 low=low,
                 high=high,
                 verdict=judged(low, high, "number", 0.233),
                 note=note,
+            )
+        )
+    return rows
+
+
+def gates(subject: Subject) -> list[Claim]:
+    """What hidden states add to per-token gates, as tests/benchmarks/gates.py found."""
+    found = json.loads(subject.gates.read_text())["findings"] if subject.gates.is_file() else []
+    measured = {one["decision"]: one for one in found}
+    rows = []
+    for decision, words in (("sample", "sampled, as released"), ("argmax", "arg-max, ours")):
+        one = measured.get(decision)
+        told: dict[str, Any] = {
+            "claim": f"hidden states hardly help a per-token controller: decisions {words}",
+            "source": "Glavas et al. 2024, arXiv 2410.20022",
+            "theirs": "hardly",
+        }
+        if one is None:
+            unknown = {"sample": "none", "figure": "ROUGE-L, hidden state - fixed input, at equal executed fraction"}
+            advice = f"'{subject.gates}' is written by tests/benchmarks/gates.py"
+            verdict = f"{CANNOT_TELL}: not measured here"
+            rows.append(Claim(**told, **unknown, value=None, low=None, high=None, verdict=verdict, note=advice))
+            continue
+        alphas = sorted({alpha for some in one["alphas"].values() for alpha in some})
+        low, high = (100 * end for end in one["fractions"])
+        bound = HARDLY * one["full_quality"]
+        rows.append(
+            Claim(
+                **told,
+                sample=f"{one['sequences']} sequences in two halves, {one['seeds']} of {one['planned_seeds']} seeds, "
+                f"linear gates, alphas {', '.join(f'{alpha:g}' for alpha in alphas)}, {one['steps']} training steps "
+                f"({subject.gates.name} of gates.py)",
+                figure=f"ROUGE-L, hidden state - fixed input, at equal executed fraction ({low:.0f} to {high:.0f} %)",
+                value=one["difference"],
+                low=one["low"],
+                high=one["high"],
+                verdict=judged(one["low"], one["high"], "at most", bound),
+                note=f"interval over seeds and sequences; agrees below {bound:.3f}, {100 * HARDLY:.0f} % of the full "
+                "model's, a bound of ours; targets are the full model's outputs, theirs the data's labels",
             )
         )
     return rows
@@ -298,7 +355,7 @@ def policies(subject: Subject) -> list[Claim]:
                     ),
                     source="Liu et al. 2024, arXiv 2404.06954",
                     theirs=theirs,
-                    sample=f"{LIMIT} sequences, {label}",
+                    sample=f"{subject.limit} sequences, {label}",
                     figure=f"ROUGE-L, {one} - {other}",
                     note="zero-shot; theirs is fine-tuned with the mask",
                 )
@@ -593,6 +650,16 @@ def _words(text: str) -> str:
     return f" {' '.join(re.findall(r'[a-z0-9]+', text.lower()))} "
 
 
+def guessing(answers: Seq[str], tries: int) -> float:
+    """Chance that random guesses among the different answers contain the right one: 1 - (1 - 1/C)^tries."""
+    return float(1 - (1 - 1 / len({_words(one) for one in answers})) ** tries)
+
+
+def _share(values: Seq[bool]) -> str:
+    """The share that is true, in percent."""
+    return f"{100 * np.mean(values):.0f} %" if values else "-"
+
+
 def _gold(question: Sequence) -> str:
     """The shortest reference."""
     return min(question.references, key=len)
@@ -651,7 +718,13 @@ def paths_by_answer(subject: Subject) -> list[Claim]:
     cola = "CoLa, arXiv 2507.07996"
     how = f"short answers ({', '.join(TASKS)}), gold words in {ANSWER} tokens; prompt too under the path"
     gained = [float(any(one["five"])) for one in wrong]
-    best = np.mean([one["right"] or any(one["five"]) for one in found])
+    best = _share([one["right"] or any(one["five"]) for one in found])
+    golds: dict[str, list[str]] = {}
+    for one in load_sequences("instruct"):
+        golds.setdefault(one.task, []).append(_gold(one))
+    chances = [guessing(golds[one["task"]], SIMULATIONS) for one in found]
+    chance = f"{SIMULATIONS} random guesses among the answers of a task hit {100 * np.mean(chances):.0f} %"
+    asked_for = _share([one["null"]["found"] for one in wrong])
     saved = {name: [float(layers - min(layers, one[name]["shortest"])) for one in right] for name in ("drllm", "auto")}
     extra = np.subtract([one["gold"]["found"] for one in wrong], [one["null"]["found"] for one in wrong], dtype=float)
     return [
@@ -664,6 +737,7 @@ def paths_by_answer(subject: Subject) -> list[Claim]:
             theirs="more than 75 %",
             sample=f"{len(right)} right questions: {how}; {SIMULATIONS} simulations (theirs 200)",
             figure="share with a shorter right path",
+            note=f"null: {chance}",
         ),
         row(
             [float(one["gold"]["found"]) for one in wrong],
@@ -674,7 +748,7 @@ def paths_by_answer(subject: Subject) -> list[Claim]:
             theirs="more than 60 %",
             sample=f"{len(wrong)} wrong questions, the same",
             figure="share with a path to the gold answer",
-            note=f"null: {100 * np.mean([one['null']['found'] for one in wrong]):.0f} % to another question's answer",
+            note=f"nulls: {asked_for} to another question's answer; {chance}",
         ),
         row(
             extra.tolist(),
@@ -693,25 +767,27 @@ def paths_by_answer(subject: Subject) -> list[Claim]:
             theirs="1.82 layers",
             sample=f"{len(right)} right questions, {how}; its released search and stopping rules",
             figure="layers saved by the shortest right path at the search's end",
-            note=f"auto, as many paths: {np.mean(saved['auto']):.1f} layers; its rule ends at the first path 2 shorter",
+            note=f"auto, as many paths: {over(saved['auto'])[0]:.1f} layers; " * bool(right)
+            + "its rule ends at the first path 2 shorter",
         ),
         row(
             gained,
             "at most",
             0.05,
-            claim="a hit of any of 5 paths by gold label shows that the paths are well chosen",
-            source="PoLar, arXiv 2606.06574",
+            claim="the best of 5 paths by gold label measures the prediction of paths, not chance",
+            source="evaluation of PoLar, arXiv 2606.06574",
             theirs="best of 5 predicted paths",
             sample=f"{len(wrong)} wrong questions, the same; 5 random masks without 1 to 4 layers",
             figure="share of wrong answers that any of 5 random masks mends",
-            note=f"best of 5: {100 * best:.0f} % right, full model: {100 * len(right) / len(found):.0f} %; "
-            "agrees only if chance mends less than 5 %",
+            note=f"best of 5: {best} right, full model: {_share([one['right'] for one in found])}; agrees only if "
+            "chance mends less than 5 %, a bound of ours",
         ),
     ]
 
 
 PARTS: dict[str, Callable[[Subject], list[Claim]]] = {
     "glavas": glavas,
+    "gates": gates,
     "policies": policies,
     "single-drops": single_drops,
     "exhausted": exhausted,
@@ -722,7 +798,9 @@ PARTS: dict[str, Callable[[Subject], list[Claim]]] = {
 
 
 def interval(claim: Claim) -> str:
-    """The figure with its interval."""
+    """The figure with its interval; a dash if it was not measured."""
+    if claim.value is None:
+        return "-"
     ends = "" if claim.low is None or claim.high is None else f" ({claim.low:.3g} to {claim.high:.3g})"
     return f"{claim.value:.3g}{ends}"
 
@@ -744,10 +822,20 @@ def main() -> None:
     parser.add_argument("--parts", nargs="+", choices=PARTS, default=list(PARTS), help="what to check")
     parser.add_argument("--out", type=Path, default=Path("runs/claims"), help="folder of what was measured")
     parser.add_argument("--questions", type=int, default=QUESTIONS, help="number of questions with short answers")
+    parser.add_argument("--sequences", type=int, default=SEQUENCES, help="number of sequences for all other parts")
     parser.add_argument("--run", type=Path, help="a finished 'oracle search --limit 24', for its oracle and its report")
+    parser.add_argument("--gates", type=Path, default=Path("runs/gates/findings.json"), help="results of gates.py")
     parser.add_argument("--again", action="store_true", help="measure anew what is there")
     arguments = parser.parse_args()
-    subject, claims = Subject(arguments.out, arguments.again, arguments.run, arguments.questions), list[Claim]()
+    subject = Subject(
+        arguments.out,
+        again=arguments.again,
+        run=arguments.run,
+        gates=arguments.gates,
+        sequences=arguments.sequences,
+        questions=arguments.questions,
+    )
+    claims = list[Claim]()
     for name in arguments.parts:
         began = time.perf_counter()
         claims += PARTS[name](subject)

@@ -7,6 +7,9 @@ sequences and evaluated on the other one, sampled and arg-max. A finished traini
 stopped, by --seconds or by hand, and continued; what is reported rests on the seeds and alphas at which both inputs are
 done, and says which. Quality is ROUGE-L; the fixed input's is interpolated per sequence at the hidden one's executed
 fraction, between its alphas, no layer and the full model. The interval resamples seeds and sequences, both at once.
+The findings so far are written to OUT/findings.json, from which claims.py takes its rows on gates.
+
+In shapes, X is the seeds, Y the points of the fixed input's curve.
 """
 
 import argparse
@@ -34,6 +37,7 @@ from oracle.metrics import score_text
 from oracle.models import load_model
 from oracle.sequences import load_sequences
 from oracle.store.files import write_json
+from oracle.store.provenance import git_commit, versions
 
 ALPHAS = (3.0, 1.5, 8.0)
 """In the order in which they are trained."""
@@ -43,6 +47,8 @@ RESAMPLES = 2000
 
 Work = tuple[int, float, str]
 """Seed, alpha, input."""
+
+FINDINGS = "findings.json"
 
 
 @dataclass(frozen=True)
@@ -102,7 +108,16 @@ class Study:
                         rows.setdefault(decision, {})[name] = [output.fraction, quality]
             ordered = {decision: [found[name] for name in examples] for decision, found in rows.items()}
             write_json(path, ordered)
+            self.write()
             print(f"seed {seed}, alpha {alpha:g}, {kind}: {time.monotonic() - began:.0f} s", flush=True)
+
+    def write(self) -> list[dict[str, Any]]:
+        """Writes the findings so far, with where they come from, and returns them."""
+        found = self.findings()
+        if found:
+            about = {"model": SearchConfig().model, "commit": git_commit(), "versions": versions()}
+            write_json(self.folder / FINDINGS, {**about, "findings": found})
+        return found
 
     def findings(self) -> list[dict[str, Any]]:
         """What hidden states add, per decision, over the seeds and alphas at which both inputs are done."""
@@ -114,21 +129,21 @@ class Study:
         ends = json.loads((self.folder / f"n{self.sequences}-ends.json").read_text())
         found = []
         for decision in DECISIONS:
-            gained_SN, fractions = [], []
+            gained_XN, fractions = [], []
             for seed in seeds:
                 alphas = [alpha for one, alpha in both if one == seed]
                 curves = {kind: [np.array(done[seed, a, kind][decision]) for a in alphas] for kind in INPUTS}
                 at = [0.0, 1.0, *(curve[:, 0].mean() for curve in curves["fixed"])]
-                fixed_PN = np.array([ends["empty"], ends["full"], *(curve[:, 1] for curve in curves["fixed"])])
+                fixed_YN = np.array([ends["empty"], ends["full"], *(curve[:, 1] for curve in curves["fixed"])])
                 order = np.argsort(at)
                 gains = [
                     curve[:, 1]
-                    - [np.interp(curve[:, 0].mean(), np.array(at)[order], column) for column in fixed_PN[order].T]
+                    - [np.interp(curve[:, 0].mean(), np.array(at)[order], column) for column in fixed_YN[order].T]
                     for curve in curves["hidden"]
                 ]
-                gained_SN.append(np.mean(gains, axis=0))
+                gained_XN.append(np.mean(gains, axis=0))
                 fractions += [float(curve[:, 0].mean()) for curve in curves["hidden"]]
-            mean, low, high = crossed(np.array(gained_SN))
+            mean, low, high = crossed(np.array(gained_XN))
             found.append(
                 {
                     "decision": decision,
@@ -137,6 +152,8 @@ class Study:
                     "high": high,
                     "sequences": self.sequences,
                     "seeds": len(seeds),
+                    "planned_seeds": self.seeds,
+                    "full_quality": float(np.mean(ends["full"])),
                     "alphas": {seed: [alpha for one, alpha in both if one == seed] for seed in seeds},
                     "steps": Plan().steps,
                     "fractions": [min(fractions), max(fractions)],
@@ -150,16 +167,16 @@ def pair(done: dict[Work, Any], seed: int, alpha: float) -> bool:
     return all((seed, alpha, kind) in done for kind in INPUTS)
 
 
-def crossed(gained_SN: NDArray[np.float64]) -> tuple[float, float, float]:
+def crossed(gained_XN: NDArray[np.float64]) -> tuple[float, float, float]:
     """Mean, and a 95 % percentile interval that resamples seeds and sequences independently."""
     rng = np.random.default_rng(0)
-    seeds, sequences = gained_SN.shape
+    seeds, sequences = gained_XN.shape
     means = [
-        gained_SN[np.ix_(rng.integers(seeds, size=seeds), rng.integers(sequences, size=sequences))].mean()
+        gained_XN[np.ix_(rng.integers(seeds, size=seeds), rng.integers(sequences, size=sequences))].mean()
         for _ in range(RESAMPLES)
     ]
     low, high = np.quantile(means, [0.025, 0.975])
-    return float(gained_SN.mean()), float(low), float(high)
+    return float(gained_XN.mean()), float(low), float(high)
 
 
 def main() -> None:
@@ -173,7 +190,7 @@ def main() -> None:
     arguments = parser.parse_args()
     study = Study(arguments.out, arguments.sequences, arguments.seeds)
     study.run(arguments.seconds)
-    found = study.findings()
+    found = study.write()
     if arguments.json:
         print(json.dumps(found))
         return
@@ -181,8 +198,8 @@ def main() -> None:
         print(
             f"{one['decision']}: hidden states add {one['difference']:+.4f} ROUGE-L to a fixed input (95 % over seeds "
             f"and sequences {one['low']:+.4f} to {one['high']:+.4f}); {one['sequences']} sequences, {one['seeds']} "
-            f"seeds, alphas {one['alphas']}, {one['steps']} steps, {100 * one['fractions'][0]:.0f} to "
-            f"{100 * one['fractions'][1]:.0f} % of the layers"
+            f"of {one['planned_seeds']} seeds, alphas {one['alphas']}, {one['steps']} steps, "
+            f"{100 * one['fractions'][0]:.0f} to {100 * one['fractions'][1]:.0f} % of the layers"
         )
 
 

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from benchmarks.claims import PARTS, Claim, judged, row, table
-from benchmarks.gates import ALPHAS, Study, crossed
+from benchmarks.claims import PARTS, Claim, Subject, gates, guessing, judged, row, table
+from benchmarks.gates import ALPHAS, FINDINGS, Study, crossed
 
 
 @pytest.mark.parametrize(
@@ -46,7 +46,24 @@ def test_a_row_has_the_mean_and_its_interval() -> None:
     assert share.verdict == "cannot tell"
     [_, _, line] = table([found]).splitlines()
     assert line.count("|") == 7 and "0.25 (0." in line
-    assert len(PARTS) == 7
+    assert len(PARTS) == 8
+    nothing = row([], **words)
+    assert (nothing.value, nothing.verdict) == (None, "cannot tell: none in the sample")
+    [_, _, line] = table([nothing]).splitlines()
+    assert "| -: x |" in line
+
+
+def test_random_guesses_hit_by_chance() -> None:
+    """Of 3 different answers, 2 guesses miss with (2/3)^2."""
+    assert guessing(["Rome", "rome.", "Paris", "Oslo"], 2) == pytest.approx(1 - 4 / 9)
+    rng = np.random.default_rng(0)
+    assert (rng.integers(3, size=(20000, 2)) == 0).any(1).mean() == pytest.approx(1 - 4 / 9, abs=0.01)
+    assert guessing(["Rome"], 1) == 1.0
+
+
+def claims_of(folder: Path) -> list[Claim]:
+    given = {"again": False, "run": None, "sequences": 4, "questions": 4}
+    return gates(Subject(folder / "claims", gates=folder / FINDINGS, **given))
 
 
 def test_the_interval_resamples_seeds_and_sequences() -> None:
@@ -71,8 +88,18 @@ def test_what_hidden_states_add_at_equal_fraction(tmp_path: Path) -> None:
         rows = [[fraction, fraction + (0.1 if kind == "hidden" else 0)]] * 4
         path.write_text(json.dumps({"sample": rows, "argmax": rows}))
     study.run(0.0)
-    found = study.findings()
+    unknown = claims_of(tmp_path)
+    assert [(one.value, one.low, one.verdict) for one in unknown] == [
+        (None, None, "cannot tell: not measured here")
+    ] * 2
+    assert "gates.py" in unknown[0].note
+    found = study.write()
     assert [one["decision"] for one in found] == ["sample", "argmax"]
     assert all(one["difference"] == pytest.approx(0.1) for one in found)
     assert found[0]["alphas"] == {0: [*ALPHAS], 1: [*ALPHAS[:-1]]}
     assert (found[0]["seeds"], found[0]["sequences"], found[0]["steps"]) == (2, 4, 32)
+    sampled, argmax = claims_of(tmp_path)
+    assert "as released" in sampled.claim and "ours" in argmax.claim
+    assert (sampled.value, sampled.low, sampled.high) == (found[0]["difference"], found[0]["low"], found[0]["high"])
+    assert sampled.verdict == "does not agree", "0.1 is more than 5 % of the full model's 1.0"
+    assert "4 sequences in two halves, 2 of 2 seeds" in sampled.sample and FINDINGS in sampled.sample

@@ -67,7 +67,7 @@ const controllersPanel = (run) => {
     `${row.controller} ${row.setting}`.trim(), part(row.executed_fraction, percent), part(row.quality, score),
     part(row.static_quality, score), part(row.oracle_quality, score), part(row.captured, percent) + interval(row),
   ]);
-  const words = "Static: the best fixed layers at the same cost. Oracle: the best choice per sequence. Captured: share of the gap between the two.";
+  const words = "Static: the best fixed layers at the same cost. Oracle: the best choice per sequence. Captured: share of the gap between the two. unified and skipdecode are zero-shot: their published numbers are of models trained for them.";
   return panel("Practical controllers in numbers", words, numbers("Practical controllers", heads, cells));
 };
 

@@ -148,7 +148,7 @@ class RandomMask(SequenceController):
 class SkipDecode(TokenController):
     """One budget per token position, falling with the position (SkipDecode, arXiv 2307.02628; see `skip_decode`).
 
-    Zero-shot: the published numbers are of models trained for it.
+    Zero-shot: the published numbers are of models trained for it. The prompt runs at full depth, as elsewhere here.
 
     Args:
         engine: runs the model.
