@@ -109,7 +109,12 @@ def _show(results: "Results") -> None:
     arms = json.loads(results.arms.to_json(orient="records"))
     seeds = results.training["seed"].nunique()
     over = f"Student's t over {seeds} seeds" if seeds > 1 else "bootstrap over held-out rows, one seed"
-    print(f"\nHeld out, at inference; intervals: 95 %, {over}; dense: interpolated at equal FLOPs\n")
+    dense = ""
+    if any(row["arm"] == "dense" for row in arms):
+        dense = "; dense: two depths, interpolated at equal FLOPs"
+        if results.extrapolated:
+            dense += f" (at {results.extrapolated} of {seeds} seeds extrapolated, as its depths do not enclose them)"
+    print(f"\nHeld out, at inference; intervals: 95 %, {over}{dense}\n")
     rows = [
         {
             "arm": row["arm"],

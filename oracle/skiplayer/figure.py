@@ -46,7 +46,7 @@ def draw_study(results: Results, path: Path, manifest: Mapping[str, Any]) -> lis
             figure,
             _finding(results),
             f"{config['layers']} layers of width {config['width']}, {config['steps']} steps, {_seeds(config)}; "
-            f"{config['validation']} held-out rows of {config['context']} tokens; bars: 95 %",
+            f"{config['validation']} held-out rows of {config['context']} tokens; bars: 95 %, {_over(config)}",
             legend=left.get_legend_handles_labels()[0],
             note=plain(f"Text: {text['source']}."),
         )
@@ -56,6 +56,10 @@ def draw_study(results: Results, path: Path, manifest: Mapping[str, Any]) -> lis
 def _seeds(config: Mapping[str, Any]) -> str:
     count = config.get("seeds", 1)
     return f"{count} seeds" if count > 1 else f"seed {config['seed']}"
+
+
+def _over(config: Mapping[str, Any]) -> str:
+    return "over seeds" if config.get("seeds", 1) > 1 else "bootstrap over rows"
 
 
 def _finding(results: Results) -> str:

@@ -51,7 +51,7 @@ class Results:
             paired) with `difference_low` and `difference_high`, `tokens_per_second`, `one_shot` (mean accuracy over
             tasks). Means over seeds. Intervals are 95 %: Student's t over seeds; of a single seed, bootstrap over
             held-out rows. `dense` is interpolated between two depths, linearly in FLOPs, at SkipLayer's FLOPs of the
-            same seed (at those of random routing if that arm is not trained).
+            same seed (at those of random routing if that arm is not trained); see `extrapolated`.
         density: `arm`, `unit`, `executed`: share of tokens that ran each unit, mean over seeds.
         tasks: `arm`, `task`, `questions`, `right` (mean over seeds), `accuracy`, `low`, `high` (95 %, Wilson, over
             questions). `dense`: of the depth of nearer FLOPs.
@@ -59,6 +59,8 @@ class Results:
         training: `arm`, `layers`, `seed`, `step`, `loss` (of the step's rows, nats/token; for early exit the mean over
             its exits).
         density_error: |executed - target| of SkipLayer, mean over seeds; None without that arm.
+        extrapolated: number of seeds at which those FLOPs lie outside the two depths of `dense`, so that its line is
+            extended; the depths enclose the FLOPs at the target density, and SkipLayer may miss it.
     """
 
     arms: pd.DataFrame
@@ -67,6 +69,7 @@ class Results:
     curve: pd.DataFrame
     training: pd.DataFrame
     density_error: float | None
+    extrapolated: int
 
     def frames(self) -> dict[str, pd.DataFrame]:
         """Tables by name."""
@@ -91,11 +94,12 @@ def tables(
         target: FLOPs per token of random routing.
     """
     skip = done.get("skiplayer")
-    arms = dict(done)
+    arms, extrapolated = dict(done), 0
     if "dense" in done:
         flops = [one.measured.flops for one in skip] if skip else [target] * config.seeds
-        pairs = zip(done["dense"][::2], done["dense"][1::2], flops, strict=True)
+        pairs = list(zip(done["dense"][::2], done["dense"][1::2], flops, strict=True))
         arms["dense"] = [_between(low, high, at) for low, high, at in pairs]
+        extrapolated = sum(not low.measured.flops <= at <= high.measured.flops for low, high, at in pairs)
     tasks = [row for arm, found in arms.items() for row in _tasks(arm, asked, found)]
     accuracy = pd.DataFrame(tasks, columns=["arm", "task", "questions", "right", "accuracy", "low", "high"])
     mean = accuracy.groupby("arm")["accuracy"].mean()
@@ -122,6 +126,7 @@ def tables(
         curve=pd.DataFrame(curve, columns=["threshold", "chosen", "loss", "density", "flops"]),
         training=pd.DataFrame(training),
         density_error=None if errors is None else float(np.mean(errors)),
+        extrapolated=extrapolated,
     )
 
 

@@ -119,4 +119,5 @@ class Folder:
         for name, frame in results.frames().items():
             tables.write(name, pa.Table.from_pandas(frame, preserve_index=False))
         arms = json.loads(results.arms.to_json(orient="records"))
-        write_json(self.path / SUMMARY, {"density_error": results.density_error, "arms": arms, **self.manifest})
+        numbers = {"density_error": results.density_error, "dense_extrapolated": results.extrapolated}
+        write_json(self.path / SUMMARY, {**numbers, "arms": arms, **self.manifest})

@@ -68,7 +68,7 @@ def test_the_dense_model_is_interpolated_at_equal_flops(study):
     """On the line through the two trained neighbours, seed by seed, at the FLOPs of SkipLayer."""
     config, folder, results = study
     corpus, rows_RT = load_corpus(config), load_corpus(config).rows(config)
-    losses, skips, layers = [], [], []
+    losses, skips, layers, outside = [], [], [], 0
     for seed in (0, 1):
         end = f"-seed{seed}" if seed else ""
         points = []
@@ -80,9 +80,11 @@ def test_the_dense_model_is_interpolated_at_equal_flops(study):
         skip.load(folder / f"skiplayer{end}.safetensors")
         one = measure(skip.model, skip.gates, rows_RT)
         assert points[0].flops < points[1].flops
+        outside += not points[0].flops <= one.flops <= points[1].flops
         losses.append(np.polyval(np.polyfit([p.flops for p in points], [p.loss for p in points], 1), one.flops))
         layers.append(np.polyval(np.polyfit([p.flops for p in points], [1, 2], 1), one.flops))
         skips.append(one)
+    assert results.extrapolated == outside
     arms = results.arms.set_index("arm")
     assert arms.loc["dense", "flops"] == pytest.approx(arms.loc["skiplayer", "flops"])
     assert arms.loc["dense", "loss"] == pytest.approx(np.mean(losses), rel=1e-6)
