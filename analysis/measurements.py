@@ -59,17 +59,12 @@ def throughput(folder: Path | str) -> pd.DataFrame | None:
 
 
 def claims(folder: Path | str) -> pd.DataFrame | None:
-    """Published claims checked on the run's model; None if they were not.
-
-    Args:
-        folder: the run.
+    """Published claims checked on the run's model; None if not checked.
 
     Returns:
         One row per claim: `claim`, `source`, `theirs` (the published figure), `sample`, `figure` (what is measured),
-        `value` with its 95 % interval `low` to `high`, `verdict` (agrees, does not agree, cannot tell), `note`.
-
-    Raises:
-        InputError: if it is no run, or the table is damaged.
+        `value` with its 95 % interval `low` to `high` (missing if not measured), `verdict` (agrees, does not agree,
+        cannot tell), `note`.
     """
     return _table(folder, "claims", "the benchmark of claims")
 

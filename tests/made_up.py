@@ -66,7 +66,8 @@ def write_extras(folder: Path) -> None:
     captured = {"captured": [1 / 3, None], "captured_low": 0.1, "captured_high": 0.5}
     claim = {"claim": "skipping is better", "source": "a paper", "theirs": "better", "sample": "9", "figure": "cosine"}
     claim |= {"value": 0.123456, "low": 0.1, "high": 0.2, "verdict": "agrees", "note": "zero-shot"}
-    save(folder / "measures" / "claims.parquet", pd.DataFrame([claim, {**claim, "low": None, "high": None}]))
+    unknown = {"value": None, "low": None, "high": None, "verdict": "cannot tell: not measured here"}
+    save(folder / "measures" / "claims.parquet", pd.DataFrame([claim, {**claim, **unknown}]))
     save(folder / "controllers" / "comparison.parquet", controllers.assign(kind="sequence", **values, **captured))
 
 

@@ -130,7 +130,7 @@ def test_what_was_measured_is_shown_where_it_was(measured: Path, report: Path) -
     ]
     assert [(row["verdict"], row["value"], row["low"]) for row in extras["claims"]] == [
         ("agrees", 0.12346, 0.1),
-        ("agrees", 0.12346, None),
+        ("cannot tell: not measured here", None, None),
     ]
     captured = {row["controller"]: row["captured"] for row in extras["controllers"]}
     assert captured == {"router": 0.33333, "oracle": None}
