@@ -30,8 +30,12 @@ one allocation to deploy, chosen by --allocation, --budget or --sequence (prompt
 
 def add_export(commands: Any) -> None:
     """Adds `oracle export`."""
-    help_line = "Export a finished run as a data set, or one allocation as a checkpoint or a recipe for another tool."
-    parser = command(commands, "export", _run_export, help_line)
+    parser = command(
+        commands,
+        "export",
+        _run_export,
+        "Export a finished run as a data set, or one allocation as a checkpoint or a recipe for another tool.",
+    )
     parser.epilog = FORMATS
     parser.add_argument("folder", type=Path, metavar="RUN", help="run folder")
     parser.add_argument("--format", required=True, help="see below")

@@ -180,6 +180,7 @@ def _show(found: "StaticCurve", units: int, folder: Path) -> None:
         f"ahead on {len(found.held_out)} held-out ones, 95 % intervals. Full model: "
         f"{found.rows['full_quality'].iloc[0]:.3f}. "
         "pairs: (mask, sequence) evaluations added by the method, all budgets."
+        + (" unified is zero-shot: published with fine-tuning." if "unified" in set(found.rows["method"]) else "")
     )
     show_line(f"Written: {printable(str(found.path))}")
 
