@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 
 from analysis.experiment import InputError, Run
 
-__all__ = ["FOLDER", "STATIC", "STATIC_COLUMNS", "features", "similarity", "static_masks", "throughput"]
+__all__ = ["FOLDER", "STATIC", "STATIC_COLUMNS", "claims", "features", "similarity", "static_masks", "throughput"]
 
 FOLDER = "measures"
 
@@ -62,14 +62,28 @@ def features(folder: Path | str) -> pd.DataFrame | None:
 
 
 def throughput(folder: Path | str) -> pd.DataFrame | None:
-    """Tokens per second and quality of the full model and of unified skipping; None if not measured.
+    """Tokens per second and quality of the full model, early exit, SkipDecode and unified skipping, all zero-shot.
+
+    None if not measured. Runs measured by earlier versions have the full model and unified skipping only.
 
     Returns:
-        One row per policy, speed-up and batch: `policy` (`full`, `unified`), `speedup` (nominal), `batch`, `cost` and
-        `fraction` as in the run, `tokens_per_second`, `quality` (mean of the run's criterion over `sequences`
-        sequences, the same for every batch).
+        One row per policy, speed-up and batch: `policy` (`full`, `early-exit`, `skipdecode`, `unified`), `speedup`
+        (nominal), `batch`, `cost` and `fraction` as in the run (for `skipdecode` the mean over the tokens of a
+        full-length output), `tokens_per_second`, `quality` (mean of the run's criterion over `sequences` sequences, the
+        same for every batch).
     """
     return _measure(folder, "throughput")
+
+
+def claims(folder: Path | str) -> pd.DataFrame | None:
+    """Published claims checked on the run's model; None if not checked.
+
+    Returns:
+        One row per claim: `claim`, `source`, `theirs` (the published figure), `sample`, `figure` (what is measured),
+        `value` with its 95 % interval `low` to `high` (missing if not measured), `verdict` (agrees, does not agree,
+        cannot tell), `note`.
+    """
+    return _measure(folder, "claims", "measure it again with the benchmark of claims")
 
 
 def static_masks(folder: Path | str) -> pd.DataFrame | None:
@@ -113,11 +127,12 @@ def static_masks(folder: Path | str) -> pd.DataFrame | None:
     return whole
 
 
-def _measure(folder: Path | str, name: str) -> pd.DataFrame | None:
+def _measure(folder: Path | str, name: str, again: str = "") -> pd.DataFrame | None:
     run = Run.open(folder)
     if not run.has(f"{FOLDER}/{name}"):
         return None
-    return _table(run, f"{FOLDER}/{name}", (), f"measure it again with 'oracle measure {folder} --only {name}'")
+    again = again or f"measure it again with 'oracle measure {folder} --only {name}'"
+    return _table(run, f"{FOLDER}/{name}", (), again)
 
 
 def _table(run: Run, name: str, columns: tuple[str, ...], again: str) -> pd.DataFrame:

@@ -1,4 +1,4 @@
-"""Measured quality and tokens per second of unified skipping, against the ideal speed-up."""
+"""Measured quality and tokens per second of unified skipping, SkipDecode and early exit, all zero-shot."""
 
 from script import main
 

@@ -10,7 +10,18 @@ from numpy.typing import NDArray
 from oracle.errors import InputError
 from oracle.types import Allocation
 
-__all__ = ["compact", "cost_of_each", "early_exit", "full", "parse", "random_mask", "strip", "unified"]
+__all__ = [
+    "compact",
+    "cost_of_each",
+    "early_exit",
+    "full",
+    "parse",
+    "published_unified",
+    "random_mask",
+    "skip_decode",
+    "strip",
+    "unified",
+]
 
 MOST = 10_000
 """Largest number of layers in one range of a written allocation."""
@@ -43,6 +54,48 @@ def unified(layers: int, budget: int) -> Allocation:
             break
         kept.add(layer)
     return tuple(sorted(kept))
+
+
+def published_unified(layers: int, speedup: float) -> Allocation:
+    """The layers that unified skipping keeps at a target speed-up: `unified` at n = int(L / speedup).
+
+    For n = 0 the released code keeps the first and the last layer, and so does this. For n = 1, where it divides by
+    zero, this keeps layer 0. The published recipe fine-tunes the model with the mask; used as it is, the mask is
+    zero-shot.
+
+    Raises:
+        InputError: if the speed-up is below 1 or not finite.
+    """
+    count = int(layers / _speedup(speedup))
+    return unified(layers, count) if count else tuple(sorted({0, layers - 1}))
+
+
+def skip_decode(layers: int, speedup: float, tokens: int) -> list[Allocation]:
+    """SkipDecode's layers per generated token (Del Corro et al. 2023, arXiv 2307.02628).
+
+    The budget falls linearly with the position, from 4/3 to 2/3 of its mean L / speedup, rounded (the two ends are
+    ours). Layer 0 runs as the warm-up layer; of the others a token runs the uppermost, so that each token runs a subset
+    of what the one before it ran, and no keys or values are missing. The published recipe trains the model for it.
+
+    Args:
+        layers: L.
+        speedup: L over the mean budget, at least 1.
+        tokens: number of tokens, at least 1.
+
+    Raises:
+        InputError: if the speed-up is below 1 or not finite.
+    """
+    mean = layers / _speedup(speedup)
+    most = min(4 / 3 * mean, float(layers))
+    least = 2 * mean - most
+    budgets = [round(most + (least - most) * (place / max(1, tokens - 1))) for place in range(tokens)]
+    return [(0, *range(layers - max(1, budget) + 1, layers)) for budget in budgets]
+
+
+def _speedup(speedup: float) -> float:
+    if not 1 <= speedup < float("inf"):
+        raise InputError(f"a speed-up of at least 1 is required, but {speedup} was given")
+    return speedup
 
 
 def random_mask(layers: int, budget: int, rng: np.random.Generator) -> Allocation:

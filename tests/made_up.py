@@ -65,6 +65,10 @@ def write_extras(folder: Path) -> None:
     controllers = pd.DataFrame({"controller": ["router", "oracle"], "setting": ["price=1", "policy=minimal"]})
     values = {"executed_fraction": 0.5, "quality": 0.4, "static_quality": 0.3, "oracle_quality": 0.6}
     captured = {"captured": [1 / 3, None], "captured_low": 0.1, "captured_high": 0.5}
+    claim = {"claim": "skipping is better", "source": "a paper", "theirs": "better", "sample": "9", "figure": "cosine"}
+    claim |= {"value": 0.123456, "low": 0.1, "high": 0.2, "verdict": "agrees", "note": "zero-shot"}
+    unknown = {"value": None, "low": None, "high": None, "verdict": "cannot tell: not measured here"}
+    save(folder / "measures" / "claims.parquet", pd.DataFrame([claim, {**claim, **unknown}]))
     save(folder / "controllers" / "comparison.parquet", controllers.assign(kind="sequence", **values, **captured))
     write_static(folder, 12, budgets=(9, 6))
 

@@ -30,17 +30,9 @@ def write_measures(folder, experiment):
     columns = ["sequence", "kind", "budget", "token", "cosine", "relative_error", "same_token"]
     write(folder, "measures/similarity", pd.DataFrame(rows, columns=columns))
     rows = [
-        (
-            "full" if speed == 1 else "unified",
-            speed,
-            batch,
-            layers / speed,
-            1 / speed,
-            rate * speed**0.7,
-            0.5 / speed,
-            9,
-        )
-        for speed in (1, 2, 3, 5)
+        (policy, speed, batch, layers / speed, 1 / speed, rate * speed**0.7, worth * 0.5 / speed, 9)
+        for policy, worth, speeds in (("full", 1, (1,)), ("early-exit", 0.8, (2, 3, 5)), ("unified", 1, (2, 3, 5)))
+        for speed in speeds
         for batch, rate in ((1, 12.5), (8, 90.0), (32, 1250.0))
     ]
     columns = ["policy", "speedup", "batch", "cost", "fraction", "tokens_per_second", "quality", "sequences"]

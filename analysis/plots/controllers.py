@@ -53,13 +53,19 @@ def controllers(source: Source) -> Drawn:
         *_headline(table),
         legend=handles,
         columns=4,
-        note=_NOTE + ("" if len(shown) == len(table) else _BEST_ONLY),
+        note=_note(table, shown),
     )
     return table, figure
 
 
 _NOTE = "Intervals are not corrected: of forty settings one would seem to beat the static allocation by chance."
+_ZERO_SHOT = " unified and skipdecode are zero-shot: their published numbers are of models trained for them."
 _BEST_ONLY = " On the right only each controller's best setting, which is selection; the numbers contain all settings."
+
+
+def _note(table: pd.DataFrame, shown: pd.DataFrame) -> str:
+    zero_shot = table["controller"].isin(["unified", "skipdecode"]).any()
+    return _NOTE + (_ZERO_SHOT if zero_shot else "") + ("" if len(shown) == len(table) else _BEST_ONLY)
 
 
 def _comparison(folder: Path) -> pd.DataFrame | None:

@@ -31,7 +31,7 @@ _CURVES: dict[str, tuple[str, str, dict[str, Any]]] = {
     "oracle": ("oracle", BLUE, {"drawstyle": "steps-post", "linewidth": 2.2}),
     "full model": ("full model, all layers", "black", _DASHED),
     "equal quality": ("equal quality", BLUE, {"marker": "o", "markersize": 8, "linestyle": "none"}),
-    "unified": ("unified skipping", ORANGE, {"linestyle": (0, (5, 1.5)), "marker": "s", "markersize": 4}),
+    "unified": ("unified skipping, zero-shot", ORANGE, {"linestyle": (0, (5, 1.5)), "marker": "s", "markersize": 4}),
     "random": ("random skipping", GREEN, {"linestyle": (0, (1, 1.2)), "marker": "^", "markersize": 4}),
     "early-exit": ("early exit", VERMILLION, {"linestyle": (0, (5, 1.5, 1, 1.5)), "marker": "D", "markersize": 4}),
     "null oracle": ("null oracle (shuffled references)", GREY, {"linewidth": 1.1}),

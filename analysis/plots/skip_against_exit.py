@@ -17,7 +17,7 @@ from analysis.stats import ends, mean_interval
 __all__ = ["skip_against_exit"]
 
 _SERIES: dict[str, tuple[str, Look]] = {
-    "skip": ("unified skipping", LOOKS[0]),
+    "skip": ("unified skipping, zero-shot", LOOKS[0]),
     "exit": ("early exit", LOOKS[1]),
 }
 _FAMILIES = {"unified": "skip", "early-exit": "exit"}

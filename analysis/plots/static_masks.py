@@ -21,6 +21,8 @@ __all__ = ["static_masks"]
 
 TIMES = "\N{MULTIPLICATION SIGN}"
 
+_LABELS = {"unified": "unified, zero-shot"}
+
 OBJECTIVES = {"kl": "the KL divergence from the full model", "quality": "mean quality"}
 
 
@@ -82,7 +84,7 @@ def _draw_curve(axes: Axes, table: pd.DataFrame, value: str) -> None:
     methods = list(table["method"].unique())
     for i, method in enumerate(methods):
         rows = table[table["method"] == method].sort_values("fraction")
-        axes.plot(rows["fraction"], rows[value], label=str(method), **look_of(i + 1).line())
+        axes.plot(rows["fraction"], rows[value], label=_LABELS.get(str(method), str(method)), **look_of(i + 1).line())
     rows = table[table["chosen"]].drop_duplicates("budget").sort_values("fraction")
     known = rows[f"{value}_low"].notna()
     axes.vlines(

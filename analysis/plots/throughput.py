@@ -1,4 +1,4 @@
-"""The figure of throughput: measured gain of unified skipping, against the ideal gain if only layers took time."""
+"""The figure of throughput: measured gain of unified skipping beside the ideal one, and the table of all policies."""
 
 from typing import Any
 
@@ -23,6 +23,8 @@ TIMES = "\N{MULTIPLICATION SIGN}"
 def throughput(source: Source) -> Drawn:
     """Unified skipping at several speed-ups and batch sizes: measured and ideal gain as bars, and the table.
 
+    The table also has early exit and SkipDecode, if they were measured. All are zero-shot.
+
     Returns:
         Numbers: `policy`, `speedup` (nominal), `batch`, `cost`, `fraction`, `tokens_per_second` (measured), `gain`
         (over the full model at the same batch), `ideal_gain` (1 / fraction), `quality`, `sequences`.
@@ -30,21 +32,31 @@ def throughput(source: Source) -> Drawn:
     table = _numbers(source.measured(measured_throughput, "oracle measure"))
     # Measured by the criterion of the search, which may differ from the experiment's.
     metric = metric_label(source.experiment.provenance.get("config", {}).get("criterion", source.experiment.metric))
-    batches, speeds = sorted(table["batch"].unique()), sorted(set(table["speedup"]) - {1})
+    unified = table[table["policy"].isin(["full", "unified"])]
+    batches, speeds = sorted(table["batch"].unique()), sorted(set(unified["speedup"]) - {1})
     if not speeds:
-        raise MissingError("nothing but the full model was measured: run `oracle measure` again")
-    figure = Figure(figsize=(7.6, 3.5 + 0.22 * len(speeds)))
-    top, bottom = figure.subplots(2, 1, height_ratios=[2.3, 0.24 * (len(speeds) + 3)])
-    _draw_bars(top, table, speeds, batches)
-    _draw_table(bottom, table, speeds, batches, metric)
+        raise MissingError("unified skipping was not measured: run `oracle measure` again")
+    rows = [("full", 1), *((policy, speed) for policy in POLICIES for speed in sorted(_speeds(table, policy)))]
+    figure = Figure(figsize=(7.6, 3.3 + 0.22 * len(rows)))
+    top, bottom = figure.subplots(2, 1, height_ratios=[2.3, 0.24 * (len(rows) + 2)])
+    _draw_bars(top, unified, speeds, batches)
+    _draw_table(bottom, table, rows, batches, metric)
     handles = top.get_legend_handles_labels()[0]
-    frame(figure, *_headline(table, source.experiment, metric), legend=handles, columns=len(handles), note=_NOTE)
+    frame(figure, *_headline(unified, source.experiment, metric), legend=handles, columns=len(handles), note=_NOTE)
     return table, figure
 
 
+POLICIES = {"early-exit": "early exit", "skipdecode": "SkipDecode", "unified": "unified"}
+"""Policy to its name in the table, in the order of its rows."""
+
+
+def _speeds(table: pd.DataFrame, policy: str) -> set[int]:
+    return set(table.loc[table["policy"] == policy, "speedup"]) - {1}
+
+
 _NOTE = (
-    "Ideal: time is proportional to the layers run. The vocabulary head, the embedding and the fixed cost of a step "
-    "remain, and weigh more with fewer layers."
+    "Zero-shot: the model is trained for none of these. Ideal: time is proportional to the layers run. The vocabulary "
+    "head, the embedding and the fixed cost of a step remain, and weigh more with fewer layers."
 )
 
 
@@ -77,15 +89,15 @@ def _draw_bars(axes: Axes, table: pd.DataFrame, speeds: list[float], batches: li
     axes.grid(axis="x", visible=False)
 
 
-def _draw_table(axes: Axes, table: pd.DataFrame, speeds: list[float], batches: list[int], metric: str) -> None:
+def _draw_table(axes: Axes, table: pd.DataFrame, shown: list[tuple[str, int]], batches: list[int], metric: str) -> None:
     axes.axis("off")
     rows = []
-    for speed in (1, *speeds):
-        part = table[table["speedup"] == speed].set_index("batch")
+    for policy, speed in shown:
+        part = table[(table["policy"] == policy) & (table["speedup"] == speed)].set_index("batch")
         first, rates = part.iloc[0], part["tokens_per_second"].reindex(batches)
-        name = "full model" if speed == 1 else f"unified {speed:g}{TIMES}"
+        name = "full model" if policy == "full" else f"{POLICIES[policy]} {speed:g}{TIMES}"
         rates_text = [f"{rate:,.1f}" if rate < 1000 else f"{rate:,.0f}" for rate in rates]
-        if speed > 1:
+        if policy != "full":
             gains = part["gain"].reindex(batches)
             rates_text = [f"{text}  ({gain:.2f}{TIMES})" for text, gain in zip(rates_text, gains, strict=True)]
         rows.append([name, percent(first["fraction"]), f"{first['quality']:.3f}", *rates_text])
@@ -111,4 +123,7 @@ def _headline(table: pd.DataFrame, experiment: Experiment, metric: str) -> tuple
     full = table.loc[table["speedup"] == 1, "quality"].iloc[0]
     finding = f"A {first['ideal_gain']:.1f}-fold cut of the {experiment.measure} makes decoding {span} times as fast"
     qualities = f"{metric} {first['quality']:.3f} of {full:.3f}"
-    return finding, f"{counted(int(first['sequences']))}, unified skipping at {first['speedup']:g}{TIMES}: {qualities}"
+    return (
+        finding,
+        f"{counted(int(first['sequences']))}, unified skipping at {first['speedup']:g}{TIMES}, zero-shot: {qualities}",
+    )

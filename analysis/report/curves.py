@@ -18,7 +18,7 @@ __all__ = ["lines_of", "use_by_part"]
 POINTS = 300
 """Maximum number of points of a curve."""
 
-POLICIES = {"unified": "unified skipping", "random": "random skipping", "early-exit": "early exit"}
+POLICIES = {"unified": "unified skipping, zero-shot", "random": "random skipping", "early-exit": "early exit"}
 
 
 def lines_of(part: Part) -> dict[str, Any]:

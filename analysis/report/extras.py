@@ -1,4 +1,7 @@
-"""Results of other commands in a run's folder: similarity, throughput, controllers, static masks. All are optional."""
+"""Results of other commands in a run's folder: similarity, throughput, controllers, static masks, claims.
+
+All are optional.
+"""
 
 from pathlib import Path
 from typing import Any
@@ -6,7 +9,7 @@ from typing import Any
 import pandas as pd
 
 from analysis.experiment import Run
-from analysis.measurements import similarity, static_masks, throughput
+from analysis.measurements import claims, similarity, static_masks, throughput
 from analysis.per_sequence.similarity import similarity_by_budget
 from analysis.report.rows import rounded
 from oracle.allocations import compact
@@ -19,13 +22,14 @@ CONTROLLERS = "controllers/comparison"
 
 
 def extras_of(folder: Path, layers: int) -> dict[str, Any]:
-    """The results that exist, by name: `similarity`, `throughput`, `controllers`, `static`."""
+    """The results that exist, by name: `similarity`, `throughput`, `controllers`, `static`, `claims`."""
     run = Run.open(folder)
     found = {
         "similarity": _similarity(similarity(folder), layers),
         "throughput": _throughput(throughput(folder)),
         "controllers": _controllers(run.table(CONTROLLERS) if run.has(CONTROLLERS) else None),
         "static": _static(static_masks(folder), layers),
+        "claims": _claims(claims(folder)),
     }
     return {name: value for name, value in found.items() if value}
 
@@ -104,4 +108,16 @@ def _static(table: pd.DataFrame | None, layers: int) -> list[dict[str, Any]]:
             **{name: column[n] for name, column in numbers.items()},
         }
         for n, row in enumerate(chosen.to_dict("records"))
+    ]
+
+
+def _claims(table: pd.DataFrame | None) -> list[dict[str, Any]]:
+    """One row per published claim: what was published, ours with its interval, and the verdict."""
+    if table is None:
+        return []
+    words = table[["claim", "source", "theirs", "sample", "figure", "verdict", "note"]].astype(str).to_dict("records")
+    numbers = zip(*(rounded(table[name].astype(float)) for name in ("value", "low", "high")), strict=True)
+    return [
+        {**{str(name): text for name, text in row.items()}, "value": value, "low": low, "high": high}
+        for row, (value, low, high) in zip(words, numbers, strict=True)
     ]

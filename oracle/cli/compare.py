@@ -18,17 +18,21 @@ controllers:
   full         every layer
   static       the single mask that is best on a training split, at each of several budgets
   oracle       the allocation the run found per sequence (has seen the references: an upper bound)
-  unified      evenly spread layers for a target speed-up
+  unified      evenly spread layers for a target speed-up; zero-shot, published with fine-tuning
   early-exit   the first layers
   random       one random mask per prompt
-  d3           fewer layers for later tokens
-  influence    all but the layers that change the hidden state least
-  clasp        per prompt, the mask whose hidden states stay closest to the full model's
-  confidence   per token, exits once the vocabulary head is confident: gap of probabilities, or entropy
-  adainfer     per token, exits when a classifier of gap and top probability says so
+  skipdecode   fewer layers for later tokens, the uppermost ones; zero-shot, published with training
+  d3           fewer layers for later tokens, the first and the last ones
+  influence    all but the layers that change the hidden state least; last=raw: before the final norm, as in the
+               paper's equation; last=normed: after it, as in the released code
+  clasp        per prompt, the mask whose hidden state at the last token stays closest to the full model's
+  clasp-window as clasp, over the last 8 tokens and all budgets: our variant, expensive
+  confidence   per token, exits once the vocabulary head is confident: gap of probabilities, or the highest one
+  entropy      per token, exits once the entropy of the vocabulary head is low
+  adainfer     per token, exits when a classifier of gap and top probability says so: svm as published, or regression
   ridge        per prompt, a mask from a small code book, by ridge regression on hidden states
   router       as ridge, by a small network
-  gate-hidden  per token, a small network at each layer decides from the hidden state
+  gate-hidden  per token, a small network at each layer decides from the hidden state; decision=sample as released
   gate-fixed   as gate-hidden, on a fixed input: the control
 
 Learned controllers are evaluated on sequences they were not trained on.
@@ -116,13 +120,17 @@ def _show(found: "Comparison") -> None:
     show_line(
         f"{found.sequences} sequences, quality by {found.metric}; captured is empty where the oracle adds nothing."
     )
+    if {"unified", "skipdecode"} & set(found.rows["controller"]):
+        show_line("unified and skipdecode are zero-shot: their published numbers are of models trained for them.")
     if found.left_out:
         show_line(f"Left out because they act on whole layers: {', '.join(found.left_out)}.")
     for one in found.findings:
         interval = "" if one["low"] is None else f" (95 % interval {one['low']:+.3f} to {one['high']:+.3f})"
+        alphas = ", ".join(f"{alpha:g}" for alpha in one["alphas"])
         show_line(
-            f"Gates, {one['shape']}: hidden states add {one['difference']:+.3f} {found.metric} to a fixed input at "
-            f"equal fraction{interval}."
+            f"Gates, {one['shape']}, {one['decision']}: hidden states add {one['difference']:+.3f} {found.metric} to a "
+            f"fixed input at equal fraction{interval}; {one['sequences']} sequences, {one['steps']} training steps, "
+            f"alpha {alphas}, one seed."
         )
     show_line(f"Written: {found.path}")
     if found.fuller is not None:

@@ -16,7 +16,8 @@ tables, in RUN/measures:
   similarity  per token, cosine and relative error of the last hidden state against the full model's: unified
               skipping and early exit at each budget
   features    length, likelihood and uncertainty of the full model's output, and features of the prompt
-  throughput  tokens per second and quality of unified skipping at each speed-up and batch size, against the full model
+  throughput  tokens per second and quality of early exit, SkipDecode and unified skipping at each speed-up and batch
+              size, against the full model; zero-shot, as the model is not trained for any of them
 """
 
 SIZES = {
@@ -25,7 +26,8 @@ SIZES = {
     "new_tokens": "tokens generated per row of a timed batch",
     "rounds": "number of timings per batch",
     "batches": "batch sizes, in rows",
-    "speedups": "nominal speed-ups of unified skipping",
+    "speedups": "nominal speed-ups of the policies",
+    "policies": "policies to time: early-exit, skipdecode, unified",
 }
 
 
@@ -47,7 +49,8 @@ def add_measure(commands: Any) -> None:
         default = getattr(Sizes(), name)
         option = f"--{name.replace('_', '-')}"
         if isinstance(default, tuple):
-            parser.add_argument(option, type=int, nargs="+", metavar="N", default=list(default), help=meaning)
+            kind, metavar = (str, "NAME") if name == "policies" else (int, "N")
+            parser.add_argument(option, type=kind, nargs="+", metavar=metavar, default=list(default), help=meaning)
         else:
             parser.add_argument(option, type=int, metavar="N", default=default, help=meaning)
     settings = Settings(parser)

@@ -58,6 +58,7 @@ def add_skiplayer(commands: Any) -> None:
     settings.add("--learning-rate", type=float, help="peak learning rate")
     settings.add("--tokenizer", help="bytes, or a tokenizer.json")
     settings.add("--seed", type=int, help="seed of every random choice")
+    settings.add("--seeds", type=int, help="number of trainings per arm, each of another seed")
     add_device(settings)
     add_quiet(parser)
 
@@ -106,11 +107,18 @@ def _show(results: "Results") -> None:
     from oracle.cli.tables import show_rows
 
     arms = json.loads(results.arms.to_json(orient="records"))
-    print("\nHeld out, at inference; intervals: 95 % bootstrap over held-out rows, one seed\n")
+    seeds = results.training["seed"].nunique()
+    over = f"Student's t over {seeds} seeds" if seeds > 1 else "bootstrap over held-out rows, one seed"
+    dense = ""
+    if any(row["arm"] == "dense" for row in arms):
+        dense = "; dense: two depths, interpolated at equal FLOPs"
+        if results.extrapolated:
+            dense += f" (at {results.extrapolated} of {seeds} seeds extrapolated, as its depths do not enclose them)"
+    print(f"\nHeld out, at inference; intervals: 95 %, {over}{dense}\n")
     rows = [
         {
             "arm": row["arm"],
-            "layers": row["layers"],
+            "layers": f"{row['layers']:.3g}",
             "executed": f"{100 * row['density']:.1f} %",
             "MFLOPs/token": f"{row['flops'] / 1e6:.3f}",
             "nats/token": f"{row['loss']:.3f}",

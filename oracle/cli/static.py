@@ -17,7 +17,7 @@ __all__ = ["add_static"]
 
 EPILOG = """\
 methods (the mask of highest value on the training part is chosen at each budget):
-  unified    evenly spread layers (Unified Layer Skipping)
+  unified    evenly spread layers (Unified Layer Skipping); zero-shot, published with fine-tuning
   influence  all but the layers that change the hidden state least (ShortGPT)
   greedy     drops one layer at a time, the one whose loss is least
   evolution  EvoPress: switches layers, selects on growing samples
@@ -180,6 +180,7 @@ def _show(found: "StaticCurve", units: int, folder: Path) -> None:
         f"ahead on {len(found.held_out)} held-out ones, 95 % intervals. Full model: "
         f"{found.rows['full_quality'].iloc[0]:.3f}. "
         "pairs: (mask, sequence) evaluations added by the method, all budgets."
+        + (" unified is zero-shot: published with fine-tuning." if "unified" in set(found.rows["method"]) else "")
     )
     show_line(f"Written: {printable(str(found.path))}")
 

@@ -93,6 +93,8 @@ class Controller(ABC):
     learns: ClassVar[bool] = False
     folds: ClassVar[int] = 4
     """Number of cross-validation folds."""
+    at_inference: ClassVar[tuple[str, ...]] = ()
+    """Settings that training does not depend on: those that differ in nothing else share learned parameters."""
 
     def __init__(self, engine: Engine) -> None:
         self.engine = engine

@@ -1,50 +1,77 @@
-"""Candidate masks for all sequences, and a small code book of them."""
+"""Candidate masks for all sequences, and a small code book of them.
+
+Nothing here uses the masks that a search chose: an adaptive search starts from what worked on other sequences, so what
+it evaluated on one sequence depends on the references of all of them, those held out for evaluation included.
+"""
 
 from collections.abc import Sequence as Seq
 
 import numpy as np
 from numpy.typing import NDArray
 
-from oracle.allocations import unified
+from oracle.allocations import random_mask, unified
 from oracle.search import Hints, Memory, Space
 from oracle.search.archive import Archive
 from oracle.types import Allocation, Outcome
 
-__all__ = ["candidate_masks", "code_book"]
+__all__ = ["candidate_masks", "code_book", "probe_masks"]
+
+RANDOM = 8
+"""Number of random probe masks per budget."""
+
+
+def probe_masks(influence: Seq[float], budgets: Seq[int], seed: int) -> list[Allocation]:
+    """Masks to evaluate on the training sequences, chosen without any reference, by rising cost.
+
+    The empty mask and the full model; per budget unified skipping, the units of highest block influence, and random
+    masks, which depend on the seed alone.
+
+    Args:
+        influence: block influence per unit.
+        budgets: numbers of units.
+        seed: seed of the random masks.
+    """
+    space, rng = Space.of(len(influence)), np.random.default_rng(seed)
+    masks = {(), space.full}
+    for budget in budgets:
+        masks.update(random_mask(space.units, budget, rng) for _ in range(RANDOM))
+        masks |= {unified(space.units, budget), Hints(influence=tuple(influence)).keep(space, budget)}
+    return sorted(masks, key=_rank)
 
 
 def candidate_masks(
     histories: Seq[Seq[Outcome]],
-    influence: Seq[float],
     budgets: Seq[int],
     *,
+    units: int,
     metric: str,
     tolerance: float,
 ) -> list[Allocation]:
-    """Masks suggested by the outcomes of some sequences, by rising cost.
+    """The masks of some outcomes, and those that the outcomes suggest, by rising cost.
 
-    Per budget: unified skipping, the units of highest block influence, and the units of highest regression weight over
-    the outcomes. Then the masks that together save most on these sequences, the empty mask and the full model.
+    Per budget: the units of highest regression weight over the outcomes. Then the masks that together save most on
+    these sequences.
 
     Args:
-        histories: outcomes of the search per sequence, including the full model's.
-        influence: block influence per unit.
+        histories: outcomes of the same masks per training sequence, including the full model's.
         budgets: numbers of units.
+        units: number of units.
         metric: name of the quality in the outcomes.
         tolerance: tolerance of the criterion.
     """
-    space, memory = Space.of(len(influence)), Memory()
+    space, memory = Space.of(units), Memory()
     for outcomes in histories:
         archive = Archive(space, metric, tolerance)
         archive.add(outcomes)
         memory.learn(archive)
-    masks = {(), space.full, *memory.suggest(space, len(budgets))}
-    for budget in budgets:
-        masks.add(unified(space.units, budget))
-        for worth in (tuple(influence), memory.usefulness):
-            if worth:
-                masks.add(Hints(influence=worth).keep(space, budget))
-    return sorted(masks, key=lambda mask: (len(mask), mask))
+    masks = {one.allocation for outcomes in histories for one in outcomes} | set(memory.suggest(space, len(budgets)))
+    if memory.usefulness:
+        masks |= {Hints(influence=memory.usefulness).keep(space, budget) for budget in budgets}
+    return sorted(masks, key=_rank)
+
+
+def _rank(mask: Allocation) -> tuple[int, Allocation]:
+    return len(mask), mask
 
 
 def code_book(quality_NM: NDArray[np.float64], cost_M: NDArray[np.float64], *, size: int, price: float) -> list[int]:

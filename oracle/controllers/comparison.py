@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from collections.abc import Sequence as Seq
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,8 @@ from numpy.typing import NDArray
 from analysis import mean_interval
 from oracle.controllers.cross_validation import CrossValidation, Result
 from oracle.controllers.headroom import RESAMPLES, Frontiers, captured
-from oracle.controllers.methods.gates import SHAPES, GlavasFixed, GlavasHidden
+from oracle.controllers.methods import gate_training
+from oracle.controllers.methods.gates import DECISIONS, SHAPES, GlavasFixed, GlavasHidden
 from oracle.controllers.quality_table import QualityTable
 from oracle.controllers.registry import CONTROLLERS, chosen, setting
 from oracle.controllers.run_context import RunContext
@@ -34,7 +36,7 @@ FOLDER = "controllers"
 
 NAME = "comparison"
 
-VERSION = 2
+VERSION = 3
 """Increment when the same settings give different results; results of other versions are recomputed."""
 
 TIMED = ("tokens_per_second", "speedup", "of_ideal")
@@ -71,7 +73,7 @@ class Comparison:
 
     Attributes:
         rows: one row per controller and setting, with the columns of `SCHEMA`.
-        findings: quality gained by hidden-state input over fixed input, one entry per gate shape.
+        findings: quality gained by hidden-state input over fixed input, one entry per gate shape and decision.
         left_out: controllers that the run's unit does not allow.
         metric: name of the quality metric.
         sequences: number of sequences.
@@ -297,25 +299,27 @@ class Curves:
         ]
 
     def findings(self, seed: int) -> list[dict[str, Any]]:
-        """Quality gained by hidden-state input over fixed input, per gate shape.
+        """Quality gained by hidden-state input over fixed input, per gate shape and kind of decision.
 
-        A gate with a fixed input is one learned mask; Glavas et al. 2024 (arXiv 2410.20022) found it about as good. The
-        fixed gates' quality is interpolated linearly at the fraction of each hidden-state gate; the differences are
-        averaged over the sweep and then over sequences.
+        Glavas et al. 2024 (arXiv 2410.20022) found the fixed input about as good. The fixed gates' quality is
+        interpolated linearly at the fraction of each hidden-state gate; the differences are averaged over the sweep and
+        then over sequences. One training seed: `tests/benchmarks/gates.py` covers several.
 
         Args:
             seed: seed of the bootstrap over sequences.
 
         Returns:
-            Per shape with both inputs: `shape`, `difference` (hidden minus fixed, in units of the metric), `low` and
-            `high` (95 % interval; None for a single sequence), `settings` (number), `fraction` (mean over settings).
+            Per shape and decision with both inputs: `shape`, `decision`, `difference` (hidden minus fixed, in units of
+            the metric), `low` and `high` (95 % interval over sequences; None for a single sequence), `settings`
+            (number), `fraction` (mean over settings), and the evidence: `sequences`, `steps` of training, `alphas`.
         """
         found = []
-        for shape in SHAPES:
-            hidden = self._matching(GlavasHidden.name, {"shape": shape})
-            if not hidden or not self._matching(GlavasFixed.name, {"shape": shape}):
+        for shape, decision in product(SHAPES, DECISIONS):
+            chosen = {"shape": shape, "decision": decision}
+            hidden = self._matching(GlavasHidden.name, chosen)
+            if not hidden or not self._matching(GlavasFixed.name, chosen):
                 continue
-            fixed = sorted(self.points(GlavasFixed.name, shape=shape), key=lambda point: point[0])
+            fixed = sorted(self.points(GlavasFixed.name, **chosen), key=lambda point: point[0])
             at, qualities = [fraction for fraction, _ in fixed], np.stack([quality_N for _, quality_N in fixed])
             differences = []
             for fraction, quality_N in map(_point, hidden):
@@ -324,12 +328,15 @@ class Curves:
             low, high = mean_interval(mean_N, resamples=RESAMPLES, seed=seed) or (None, None)
             found.append(
                 {
-                    "shape": shape,
+                    **chosen,
                     "difference": float(mean_N.mean()),
                     "low": low,
                     "high": high,
                     "settings": len(hidden),
                     "fraction": float(np.mean([_point(one)[0] for one in hidden])),
+                    "sequences": len(mean_N),
+                    "steps": gate_training.Plan().steps,
+                    "alphas": [one.settings["alpha"] for one in hidden],
                 }
             )
         return found

@@ -109,7 +109,8 @@ class CrossValidation:
         for fold, held in enumerate(split):
             controller = make(name, context, settings)
             if kind.learns:
-                self._train(controller, _stem(name, settings, fold), [one for one in context.ids if one not in held])
+                trained = {key: value for key, value in settings.items() if key not in kind.at_inference}
+                self._train(controller, _stem(name, trained, fold), [one for one in context.ids if one not in held])
             outputs = controller.generate([context.examples[one].prompt for one in held])
             judged = quality_of(context, controller, [sequences[one] for one in held], outputs)
             for one, output, found in zip(held, outputs, judged, strict=True):

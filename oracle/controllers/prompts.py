@@ -1,5 +1,6 @@
 """Prompts after their full-depth pass, and training examples."""
 
+import hashlib
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass, field, replace
 from typing import Any, Self, TypeVar
@@ -10,7 +11,7 @@ from torch import Tensor
 from oracle.engine import Engine, PromptState
 from oracle.types import Sequence
 
-__all__ = ["Example", "Prompt"]
+__all__ = ["Example", "Prompt", "digest"]
 
 Result = TypeVar("Result")
 
@@ -84,3 +85,8 @@ class Example:
     id: str
     prompt: Prompt
     tokens: tuple[int, ...]
+
+
+def digest(text: str) -> int:
+    """A number of 64 bits that identifies a text, to seed what is drawn for it."""
+    return int.from_bytes(hashlib.blake2b(text.encode(errors="surrogatepass"), digest_size=8).digest())

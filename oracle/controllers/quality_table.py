@@ -11,7 +11,6 @@ from oracle.controllers.run_context import RunContext
 from oracle.engine import Evaluator
 from oracle.engine.layer_importance import HiddenStates
 from oracle.metrics import get_metric
-from oracle.store import outcomes_of
 from oracle.store.derived import DerivedTables
 from oracle.types import Allocation, Outcome, Proposal
 from oracle.utils.progress import Watch, silent
@@ -39,7 +38,7 @@ class QualityTable:
 
     def __init__(self, context: RunContext, tables: DerivedTables | None = None, watch: Watch = silent) -> None:
         self.context, self._tables, self._watch = context, tables, watch
-        self._influence: dict[str, tuple[float, ...]] = {}
+        self._influence: dict[str, tuple[tuple[float, ...], tuple[float, ...]]] = {}
         rows = context.experiment.evaluations[["sequence", "allocation", context.metric]]
         self._searched = {(name, tuple(mask.tolist())): float(value) for name, mask, value in rows.to_numpy()}
         self._evaluated: dict[tuple[str, Allocation], float] = {}
@@ -47,22 +46,33 @@ class QualityTable:
         for row in stored[0].to_pylist() if stored else []:
             self._evaluated[row["sequence"], tuple(row["allocation"])] = row["quality"]
 
-    def history(self, sequence: str) -> list[Outcome]:
-        """Outcomes of the run's search for a sequence."""
-        rows = self.context.experiment.evaluations
-        return [outcome for _, outcome in outcomes_of(rows[rows["sequence"] == sequence])]
+    def outcomes(self, sequence: str, masks: Seq[Allocation]) -> list[Outcome]:
+        """Outcomes of masks on a sequence, with the run's metric and no text."""
+        [quality_M] = self.qualities([sequence], masks)
+        return [
+            Outcome(
+                allocation=mask,
+                family="",
+                tokens=(),
+                text="",
+                finished=True,
+                margin=float("inf"),
+                quality={self.context.metric: float(value)},
+            )
+            for mask, value in zip(masks, quality_M, strict=True)
+        ]
 
-    def influence(self, examples: Seq[Example]) -> tuple[float, ...]:
+    def influence(self, examples: Seq[Example], *, normed: bool = False) -> tuple[float, ...]:
         """Block influence per unit over the full model's outputs, the mean over sequences.
 
-        Source: ShortGPT, Men et al. 2024 (arXiv 2403.03853), equation 1.
+        Source: ShortGPT, Men et al. 2024 (arXiv 2403.03853); see `HiddenStates.influence` for `normed`.
         """
-        return tuple(np.mean([self._influence_of(example) for example in examples], axis=0).tolist())
+        return tuple(np.mean([self._influence_of(example)[normed] for example in examples], axis=0).tolist())
 
-    def _influence_of(self, example: Example) -> tuple[float, ...]:
+    def _influence_of(self, example: Example) -> tuple[tuple[float, ...], tuple[float, ...]]:
         if example.id not in self._influence:
             states = HiddenStates(self.context.engine, example.prompt.state, example.tokens)
-            self._influence[example.id] = states.influence()
+            self._influence[example.id] = states.influence(), states.influence(normed=True)
         return self._influence[example.id]
 
     def qualities(self, sequences: Seq[str], masks: Seq[Allocation]) -> NDArray[np.float64]:

@@ -3,10 +3,10 @@
 from typing import Any
 
 from oracle.controllers.base import Controller
-from oracle.controllers.methods.confidence import AdaInfer, Confidence
-from oracle.controllers.methods.fixed import DepthDecay, EarlyExit, Full, RandomMask, Unified
+from oracle.controllers.methods.confidence import AdaInfer, Confidence, Entropy
+from oracle.controllers.methods.fixed import DepthDecay, EarlyExit, Full, RandomMask, SkipDecode, Unified
 from oracle.controllers.methods.gates import GlavasFixed, GlavasHidden
-from oracle.controllers.methods.hidden_state import BlockInfluence, Clasp
+from oracle.controllers.methods.hidden_state import BlockInfluence, Clasp, ClaspWindow
 from oracle.controllers.methods.oracle_replay import OracleController
 from oracle.controllers.methods.sequence_router import Ridge, Router
 from oracle.controllers.methods.static import StaticBest
@@ -25,10 +25,13 @@ CONTROLLERS: dict[str, type[Controller]] = {
         Unified,
         EarlyExit,
         RandomMask,
+        SkipDecode,
         DepthDecay,
         BlockInfluence,
         Clasp,
+        ClaspWindow,
         Confidence,
+        Entropy,
         AdaInfer,
         Ridge,
         Router,

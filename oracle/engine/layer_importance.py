@@ -3,6 +3,7 @@
 Both look at one text, teacher-forced: the prompt at full depth, then the tokens that the full model generated.
 """
 
+from collections.abc import Mapping
 from collections.abc import Sequence as Seq
 from contextlib import nullcontext
 
@@ -73,30 +74,38 @@ class HiddenStates:
         return hidden_GTD
 
     @torch.inference_mode()
-    def influence(self) -> tuple[float, ...]:
+    def influence(self, *, normed: bool = False) -> tuple[float, ...]:
         """Block influence of each unit: 1 - cos(state before, state after), the mean over tokens.
 
-        Source: ShortGPT, Men et al. 2024 (arXiv 2403.03853), equation 1.
+        Source: ShortGPT, Men et al. 2024 (arXiv 2403.03853), equation 1, which has no norm. The released code takes
+        the last state after the final norm, which changes the last unit's influence.
+
+        Args:
+            normed: whether the last unit's state after is that of the released code.
         """
-        states_UTD = self._full_UTD.float()
-        similar_UT = cosine_similarity(states_UTD[:-1], states_UTD[1:], dim=-1)
-        return tuple((1 - similar_UT.mean(1)).tolist())
+        before_UTD, after_UTD = self._full_UTD[:-1].float(), self._full_UTD[1:].float()
+        if normed:
+            after_UTD = torch.cat([after_UTD[:-1], self._decoder.normed(self._full_UTD[-1:]).float()])
+        return tuple((1 - cosine_similarity(before_UTD, after_UTD, dim=-1).mean(1)).tolist())
 
     @no_backoff()
     @torch.inference_mode()
-    def skips(self, costs: Seq[float], free: Seq[int]) -> dict[float, Allocation]:
+    def skips(self, costs: Seq[float], free: Seq[int], most: int | None = None) -> dict[float, Allocation]:
         """For each budget the mask whose state stays closest to the full model's, unit by unit.
 
         Dynamic programming over (units passed, budget spent): the better of running the unit on the best state that
         leaves room for it and of carrying the best state of the same budget over, by cosine similarity to the full
         model's state at that depth. Approximate, since only one state is kept for each budget.
 
-        Sources: CLaSp, Chen et al. 2025 (arXiv 2505.24196); over sublayers with costs as weights, KnapSpec
-        (arXiv 2602.20217).
+        Sources: CLaSp, Chen et al. 2025 (arXiv 2505.24196), which looks at one token and bounds the skips by `most`;
+        all budgets and several tokens at once are ours. Over sublayers with costs as weights, KnapSpec (arXiv
+        2602.20217).
 
         Args:
             costs: of each unit.
             free: units that may be skipped.
+            most: maximum number of skipped units. With it, the full model's own states are taken as they are instead of
+                computed again. None for any number.
 
         Returns:
             The masks by their costs.
@@ -104,16 +113,24 @@ class HiddenStates:
         grid = _grid(costs)
         best: dict[int, tuple[Tensor, Allocation]] = {0: (self._full_UTD[0], ())}
         for unit in range(self._units.count):
-            ran_GTD = self._run(unit, torch.stack([state for state, _ in best.values()]))
+            ran = self._ran(unit, best, known=most is not None)
             found: dict[int, list[tuple[Tensor, Allocation]]] = {}
-            for (spent, (_, mask)), ran_TD in zip(best.items(), ran_GTD, strict=True):
+            for (spent, (_, mask)), ran_TD in zip(best.items(), ran, strict=True):
                 found.setdefault(spent + grid[unit], []).append((ran_TD, (*mask, unit)))
             if unit in free:
                 for spent, carried in best.items():
+                    if most is not None and unit - len(carried[1]) >= most:
+                        continue
                     found.setdefault(spent, []).append(carried)
             target_TD = self._full_UTD[unit + 1].float()
             best = {spent: _closest(states, target_TD) for spent, states in sorted(found.items())}
         return {sum(costs[unit] for unit in mask): mask for _, mask in best.values()}
+
+    def _ran(self, unit: int, best: Mapping[int, tuple[Tensor, Allocation]], *, known: bool) -> list[Tensor]:
+        """The states after a unit; that of the full model from its own pass if `known`."""
+        states = [state for state, mask in best.values() if not (known and len(mask) == unit)]
+        ran = list(self._run(unit, torch.stack(states))) if states else []
+        return ran if len(ran) == len(best) else [*ran, self._full_UTD[unit + 1]]
 
 
 def _closest(states: list[tuple[Tensor, Allocation]], target_TD: Tensor) -> tuple[Tensor, Allocation]:

@@ -32,7 +32,7 @@ __all__ = ["due", "machine_of", "measure_run"]
 DEPENDS_ON: dict[str, tuple[str, ...]] = {
     "similarity": ("budgets",),
     "features": (),
-    "throughput": ("new_tokens", "rounds", "batches", "speedups"),
+    "throughput": ("new_tokens", "rounds", "batches", "speedups", "policies"),
 }
 """The sizes that each table depends on, besides the number of sequences: a table of more of them is as good."""
 

@@ -3,9 +3,12 @@
 from dataclasses import dataclass
 
 from oracle.errors import InputError
+from oracle.utils.text import nearest_hint
 from oracle.utils.validation import check_types
 
-__all__ = ["Sizes"]
+__all__ = ["POLICIES", "Sizes"]
+
+POLICIES = ("early-exit", "skipdecode", "unified")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -18,7 +21,8 @@ class Sizes:
         new_tokens: tokens generated per row of a timed batch.
         rounds: number of timings per batch; the median counts.
         batches: numbers of rows decoded together.
-        speedups: nominal speed-ups of unified skipping: L / speedup layers are kept.
+        speedups: nominal speed-ups of the policies: L / speedup layers are kept.
+        policies: policies to measure beside the full model.
     """
 
     budgets: int = 9
@@ -27,6 +31,7 @@ class Sizes:
     rounds: int = 3
     batches: tuple[int, ...] = (1, 8, 32)
     speedups: tuple[int, ...] = (2, 3, 5)
+    policies: tuple[str, ...] = POLICIES
 
     def __post_init__(self) -> None:
         check_types(self)
@@ -36,3 +41,8 @@ class Sizes:
         for name in ("batches", "speedups"):
             if min(getattr(self, name), default=0) < 1:
                 raise InputError(f"--{name} needs numbers of at least 1, not {getattr(self, name)}")
+        if unknown := [name for name in self.policies if name not in POLICIES]:
+            hint = nearest_hint(unknown[0], POLICIES)
+            raise InputError(f"--policies needs some of {', '.join(POLICIES)}, not '{unknown[0]}'{hint}")
+        if not self.policies:
+            raise InputError(f"--policies needs at least one of {', '.join(POLICIES)}, got none")

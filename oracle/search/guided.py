@@ -18,6 +18,9 @@ SUGGESTIONS = 32
 class Influence(Rounds):
     """At every budget the mask without the units of least block influence (ShortGPT, arXiv 2403.03853).
 
+    By the paper's equation, on states before the final norm; the paper's mask is one per data set, this is one per
+    sequence.
+
     Raises:
         InputError: if the problem lacks the influence of each unit.
     """
@@ -37,7 +40,10 @@ class Influence(Rounds):
 
 
 class Dp(Rounds):
-    """The masks proposed by dynamic programming over hidden states, one per budget (CLaSp, arXiv 2505.24196).
+    """The masks proposed by dynamic programming over hidden states, one per budget.
+
+    CLaSp's recursion (arXiv 2505.24196) over the whole output and all budgets, which is ours; the published method
+    looks at one token and one budget.
 
     Raises:
         InputError: if the problem lacks such masks.

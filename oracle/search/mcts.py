@@ -1,9 +1,9 @@
-"""Monte Carlo tree search over layer paths, as published for CoLa and Dr.LLM."""
+"""Monte Carlo tree search over layer paths: Dr.LLM's as released, CoLa's settings, and a widening tree of our own."""
 
 import math
 from collections.abc import Iterable
 from collections.abc import Sequence as Seq
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import ClassVar, NamedTuple
 
 import numpy as np
@@ -13,7 +13,7 @@ from oracle.search.space import Space
 from oracle.search.strategy import Problem, Strategy
 from oracle.types import Allocation, Outcome
 
-__all__ = ["COLA", "DRLLM", "Cola", "DrLlm", "Mcts", "MctsSettings"]
+__all__ = ["COLA", "DRLLM", "WIDE", "Cola", "DrLlm", "Mcts", "MctsSettings", "Wide"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,6 +31,8 @@ class MctsSettings:
         widening: a node of v visits may have v ** widening children, rounded up: 1 tries every edit of a node before
             descending, 0 follows a single chain of edits.
         longest: maximum length of a path, in multiples of the model's.
+        idle: whether the edits that repeat include repeating a layer zero more times, which changes nothing: it costs a
+            simulation and no evaluation.
     """
 
     simulations: int
@@ -42,6 +44,7 @@ class MctsSettings:
     random: float = 0.1
     widening: float = 0.5
     longest: float = 2.0
+    idle: bool = False
 
     def __post_init__(self) -> None:
         if min(self.simulations, self.skip, self.block, self.repeats) < 1:
@@ -51,9 +54,11 @@ class MctsSettings:
 
 
 COLA = MctsSettings(simulations=200, skip=4, block=4, repeats=4, exploration=1.8, penalty=5.0)
-"""CoLa (arXiv 2507.07996); its exploration weight is taken over from Dr.LLM."""
-DRLLM = MctsSettings(simulations=50, skip=2, block=1, repeats=1, exploration=1.8, penalty=3.0)
-"""Dr.LLM (arXiv 2510.12773)."""
+"""CoLa (arXiv 2507.07996); its exploration weight is taken over from Dr.LLM, and the widening is ours."""
+DRLLM = MctsSettings(simulations=200, skip=2, block=1, repeats=1, exploration=1.8, penalty=3.0, widening=0.0, idle=True)
+"""Dr.LLM's released code (arXiv 2510.12773); its text names 50 simulations, the code's default is 200."""
+WIDE = replace(DRLLM, simulations=50, widening=0.5, idle=False)
+"""Dr.LLM's edits and weights in a tree that widens, which is ours."""
 
 
 class Edit(NamedTuple):
@@ -101,9 +106,10 @@ class Mcts(Strategy):
     visits count from the start and their reward when it is known (a virtual loss), so that the others take other
     branches. Asked for one at a time, it is the sequential algorithm. It ends with the last simulation.
 
-    The published settings leave open when a node gets another child. Every edit first (`widening` 1) spends the
-    simulations on paths of one edit; children for leaves only (0) make a chain that never chooses among siblings. The
-    square root lies between; on synthetic landscapes of 6 to 30 layers it did well on all, the two extremes did not.
+    The papers leave open when a node gets another child. Every edit first (`widening` 1) spends the simulations on
+    paths of one edit; children for leaves only (0, as in Dr.LLM's released code) make a chain that never chooses among
+    siblings. The square root, which is ours, lies between; on synthetic landscapes of 6 to 30 layers it did well on
+    all, the two extremes did not.
 
     Among siblings whose lengths differ by more than L / lambda the shorter one is preferred even if it never qualified:
     this is the published bound, and on models of a dozen layers it draws the search to paths that are too short.
@@ -128,7 +134,7 @@ class Mcts(Strategy):
         self._open: dict[Allocation, list[list[Node]]] = {}
 
     def _candidates(self, count: int) -> Iterable[Allocation]:
-        while self._started < self._settings.simulations:
+        while not self._over():
             trail = self._descend()
             self._started += 1
             for node in trail:
@@ -140,6 +146,10 @@ class Mcts(Strategy):
                 self._open.setdefault(path, []).append(trail)
                 yield path
 
+    def _over(self) -> bool:
+        """Whether no simulation may start now."""
+        return self._started >= self._settings.simulations
+
     def _learn(self, outcomes: Seq[Outcome]) -> None:
         for outcome in outcomes:
             for trail in self._open.pop(outcome.allocation, []):
@@ -148,9 +158,13 @@ class Mcts(Strategy):
     def _back_up(self, trail: list[Node]) -> None:
         archive = self.problem.archive
         outcome = archive.outcomes.get(trail[-1].path)
-        if outcome is not None and archive.qualifies(outcome):
+        if outcome is not None and self._right(outcome):
             for node in trail:
                 node.reward += 1
+
+    def _right(self, outcome: Outcome) -> bool:
+        """Whether a path earns a reward of 1."""
+        return self.problem.archive.qualifies(outcome)
 
     def _descend(self) -> list[Node]:
         """The nodes of the next simulation, from the root to the one to evaluate."""
@@ -171,7 +185,7 @@ class Mcts(Strategy):
 
     def _expand(self, node: Node) -> Node | None:
         """A new child, unless every edit was tried; edits with equal paths are one."""
-        siblings = {node.path} | {child.path for child in node.children}
+        siblings = {child.path for child in node.children} | (set() if self._settings.idle else {node.path})
         while node.untried:
             path = node.untried.pop()(node.path)
             if path not in siblings:
@@ -192,7 +206,7 @@ def _edits(path: Allocation, space: Space, settings: MctsSettings) -> list[Edit]
     if not space.paths:
         return skips
     room = int(settings.longest * space.units) - len(path)
-    again = range(1, settings.repeats + 1)
+    again = range(0 if settings.idle else 1, settings.repeats + 1)
     return skips + [Edit(i, k, 1 + r) for i, k in blocks(settings.block) for r in again if k * r <= room]
 
 
@@ -205,8 +219,54 @@ class Cola(Mcts):
 
 
 class DrLlm(Mcts):
-    """Dr.LLM's search: skips one or two layers, repeats one."""
+    """Dr.LLM's search as released: a chain of random edits that skip one or two layers or repeat one.
+
+    Only a leaf gets a child, so the tree is a chain, its bound never chooses, and what a simulation earns decides
+    nothing but the end. The search ends after 200 simulations, or at the first path that
+    - answers right where the full model is wrong, or
+    - answers right and is at least two layers shorter than the full model.
+
+    Right means 1 for metrics of 0 and 1, the only ones in the released code. For others it is, here, meeting the
+    criterion; where the full model's quality is 0, which counts as wrong, any quality above 0. Paths are asked for one
+    at a time, because each may be the last.
+    """
 
     name = "mcts-drllm"
-    hint = "tree search of Dr.LLM: skips 1-2 layers and, with layer paths, repeats one; 50 simulations"
+    hint = "tree search of Dr.LLM as released: a chain of edits, ends at the first path two layers shorter"
     settings = DRLLM
+
+    SHORTER: ClassVar[int] = 2
+    """Number of layers by which a right path has to be shorter to end the search."""
+
+    def __init__(self, problem: Problem, settings: MctsSettings | None = None) -> None:
+        super().__init__(problem, settings)
+        self._ended = False
+
+    def _over(self) -> bool:
+        return super()._over() or self._ended or bool(self._open)
+
+    def _back_up(self, trail: list[Node]) -> None:
+        super()._back_up(trail)
+        path, archive = trail[-1].path, self.problem.archive
+        outcome = archive.outcomes.get(path)
+        if outcome is not None and self._right(outcome):
+            self._ended |= self._wrong or len(path) <= self.problem.space.units - self.SHORTER
+
+    @property
+    def _wrong(self) -> bool:
+        """Whether the full model's answer is wrong."""
+        full = self.problem.archive.full
+        assert full is not None, "the full model comes first"
+        return self.problem.archive.quality(full) == 0
+
+    def _right(self, outcome: Outcome) -> bool:
+        archive = self.problem.archive
+        return archive.qualifies(outcome) and (not self._wrong or archive.quality(outcome) > 0)
+
+
+class Wide(Mcts):
+    """Dr.LLM's edits and weights, in a tree that widens with the square root of its visits, without stopping rules."""
+
+    name = "mcts-wide"
+    hint = "our variant of mcts-drllm: a tree that widens, 50 simulations, no early end"
+    settings = WIDE

@@ -7,7 +7,7 @@ from oracle.search.auto import Auto
 from oracle.search.enumeration import ByBudget, Exhaustive, Families, Random, Spread
 from oracle.search.guided import Dp, Influence, Transfer
 from oracle.search.local_search import Beam, Greedy, Local
-from oracle.search.mcts import Cola, DrLlm
+from oracle.search.mcts import Cola, DrLlm, Wide
 from oracle.search.optuna_samplers import MultiTpe, Nsga2, Tpe
 from oracle.search.strategy import Problem, Strategy
 from oracle.utils.text import nearest_hint
@@ -16,7 +16,7 @@ __all__ = ["PATH_STRATEGIES", "STRATEGIES", "get_strategy", "make"]
 
 
 _FIRST: tuple[type[Strategy], ...] = (Auto, ByBudget, Exhaustive, Families, Random, Spread, Greedy, Beam, Local)
-_THEN: tuple[type[Strategy], ...] = (Influence, Dp, Transfer, Tpe, MultiTpe, Nsga2, Cola, DrLlm)
+_THEN: tuple[type[Strategy], ...] = (Influence, Dp, Transfer, Tpe, MultiTpe, Nsga2, Cola, DrLlm, Wide)
 
 STRATEGIES = {strategy.name: strategy for strategy in (*_FIRST, *_THEN)}
 """The strategies by name, in the order of the help."""

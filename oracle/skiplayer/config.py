@@ -12,8 +12,9 @@ __all__ = ["ARMS", "PRESETS", "Arm", "Estimator", "SkipConfig", "Unit"]
 Arm = Literal["skiplayer", "random", "dense", "early-exit", "full"]
 
 ARMS = get_args(Arm)
-"""`skiplayer`: learned routers. `random`: random routing of the same density. `dense`: no routers, at the depth of
-nearest FLOPs. `early-exit`: intermediate exits, taken by confidence. `full`: every layer for every token."""
+"""`skiplayer`: learned routers. `random`: random routing of the same density. `dense`: no routers; two models, of the
+depths whose FLOPs enclose SkipLayer's, interpolated at equal FLOPs. `early-exit`: intermediate exits, taken by
+confidence. `full`: every layer for every token."""
 
 Unit = Literal["layer", "module"]
 
@@ -23,6 +24,10 @@ Estimator = Literal["executed", "all"]
 @dataclass(frozen=True, kw_only=True)
 class SkipConfig:
     """Settings of a study.
+
+    Published (Zeng et al. 2023): the router, the straight-through Gumbel-softmax, the form of the density loss, keys
+    and values of skipping tokens, the arms. Ours: noise that falls to 0 (`settle`), the estimator `executed`, the
+    weight of the density loss, the temperature, the tasks and all sizes but those of `paper-*`.
 
     Attributes:
         width: hidden width, D.
@@ -51,6 +56,7 @@ class SkipConfig:
         questions: questions per one-shot task.
         checkpoint: steps between two checkpoints.
         seed: seed of every random choice.
+        seeds: number of trainings per arm, from `seed` upwards; text, held-out rows and questions are the same for all.
         device: `cpu`, `cuda`, `cuda:N`, or `auto` (a GPU if available, else the CPU).
     """
 
@@ -79,6 +85,7 @@ class SkipConfig:
     questions: int = 200
     checkpoint: int = 100
     seed: int = 0
+    seeds: int = 3
     device: str = AUTO
 
     def __post_init__(self) -> None:
@@ -89,7 +96,7 @@ class SkipConfig:
         if unknown := [arm for arm in self.arms if arm not in ARMS]:
             raise InputError(f"--arms needs some of {', '.join(ARMS)}, not '{unknown[0]}'")
         least = {"width": 2, "layers": 2, "heads": 1, "feed_forward": 1, "context": 16, "steps": 1, "batch": 1}
-        least |= {"validation": 2, "questions": 0, "checkpoint": 1, "warmup": 0, "seed": 0}
+        least |= {"validation": 2, "questions": 0, "checkpoint": 1, "warmup": 0, "seed": 0, "seeds": 1}
         for name, bound in least.items():
             if getattr(self, name) < bound:
                 raise InputError(f"--{name.replace('_', '-')} needs at least {bound}, not {getattr(self, name)}")
@@ -118,9 +125,8 @@ class SkipConfig:
             InputError: if a setting is unknown or no longer allowed.
         """
         try:
-            plain: dict[str, Any] = {
-                key: tuple(value) if isinstance(value, list) else value for key, value in values.items()
-            }
+            plain: dict[str, Any] = {"seeds": 1}  # studies of earlier versions trained one seed and do not say so
+            plain |= {key: tuple(value) if isinstance(value, list) else value for key, value in values.items()}
             return cls(**plain)
         except (AttributeError, TypeError) as error:
             raise InputError(f"the settings of the study are not those of this layer-oracle ({error})") from error
@@ -140,6 +146,7 @@ _PAPER = replace(
     density_weight=0.1,
     validation=1024,
     checkpoint=1000,
+    seeds=1,
     device="cuda",
 )
 

@@ -27,12 +27,17 @@ class Confidence:
     Args:
         model: a model trained with `exit_loss`.
         threshold: least gap p1 - p2 at which a token exits.
+
+    Attributes:
+        exited: number of tokens that exited so far. The logits of their exit are their own, so each costs one head
+            fewer than a pass that applies the head to all tokens at the end.
     """
 
     def __init__(self, model: Model, threshold: float) -> None:
         self._model, self._threshold = model, threshold
         self._exits = exit_layers(len(model.layers))
         self._stays: Tensor | None = None
+        self.exited = 0
 
     def __call__(self, unit: int, hidden_RTD: Tensor, normed_RTD: Tensor) -> Routing:
         """Routes the tokens that have not exited."""
@@ -44,6 +49,7 @@ class Confidence:
             stays_RT = self._stays.clone()
             best_X2 = self._model.logits(hidden_RTD[stays_RT]).softmax(-1).topk(2).values
             stays_RT[self._stays] = best_X2[:, 0] - best_X2[:, 1] < self._threshold
+            self.exited += int((~stays_RT).sum() - (~self._stays).sum())
             self._stays = stays_RT
         return Routing(self._stays, rate=self._stays.float().mean())
 

@@ -17,7 +17,7 @@ __all__ = ["draw_study"]
 LABELS = {
     "skiplayer": "SkipLayer",
     "random": "a random router",
-    "dense": "the dense model of nearest FLOPs",
+    "dense": "the dense model of equal FLOPs",
     "early-exit": "early exit (line: other thresholds)",
     "full": "the dense model of all layers",
 }
@@ -45,12 +45,21 @@ def draw_study(results: Results, path: Path, manifest: Mapping[str, Any]) -> lis
         frame(
             figure,
             _finding(results),
-            f"{config['layers']} layers of width {config['width']}, {config['steps']} steps, seed {config['seed']}; "
-            f"{config['validation']} held-out rows of {config['context']} tokens; bars: 95 % bootstrap over rows",
+            f"{config['layers']} layers of width {config['width']}, {config['steps']} steps, {_seeds(config)}; "
+            f"{config['validation']} held-out rows of {config['context']} tokens; bars: 95 %, {_over(config)}",
             legend=left.get_legend_handles_labels()[0],
             note=plain(f"Text: {text['source']}."),
         )
     return save(results.arms, figure, path, manifest)
+
+
+def _seeds(config: Mapping[str, Any]) -> str:
+    count = config.get("seeds", 1)
+    return f"{count} seeds" if count > 1 else f"seed {config['seed']}"
+
+
+def _over(config: Mapping[str, Any]) -> str:
+    return "over seeds" if config.get("seeds", 1) > 1 else "bootstrap over rows"
 
 
 def _finding(results: Results) -> str:

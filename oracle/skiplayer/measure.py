@@ -12,6 +12,7 @@ from torch.nn import functional
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
+from oracle.skiplayer.early_exit import Confidence
 from oracle.skiplayer.model import Model
 from oracle.skiplayer.router import Gates
 from oracle.skiplayer.tasks import Question
@@ -54,7 +55,7 @@ class Measured:
 
 @torch.inference_mode()
 def measure(model: Model, gates: MakeGates, rows_RT: Tokens) -> Measured:
-    """Measures a model in inference mode on held-out rows (B T+1)."""
+    """Measures a model in inference mode on held-out rows (R T+1)."""
     losses, rates, made = [], [], gates()
     begun = time.perf_counter()
     for batch in _batches(model, rows_RT):
@@ -74,13 +75,18 @@ def measure(model: Model, gates: MakeGates, rows_RT: Tokens) -> Measured:
 
 @torch.inference_mode()
 def flops_per_token(model: Model, gates: MakeGates, rows_RT: Tokens) -> float:
-    """FLOPs executed per token in a pass over rows (B T+1)."""
+    """FLOPs per token in a pass over rows (R T+1), as executed.
+
+    Except for tokens that exit early: their exit's head gives their logits, and the second one, which this pass applies
+    to them, is not counted.
+    """
     made = gates()
     # The counter does not count fused attention.
     with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
         for batch in _batches(model, rows_RT):
             model.logits(model(batch[:, :-1], made).hidden_RTD)
-    return counter.get_total_flops() / rows_RT[:, 1:].size
+    exited = made.exited if isinstance(made, Confidence) else 0
+    return (counter.get_total_flops() - 2 * model.head.weight.numel() * exited) / rows_RT[:, 1:].size
 
 
 def answers(model: Model, gates: MakeGates, asked: list[Question], tokenizer: Tokenizer) -> NDArray[np.bool_]:

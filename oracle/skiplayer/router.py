@@ -5,18 +5,19 @@ Gumbel variables, which is logistic, a token runs if
 
     d = z1 - z0 + s * logistic > 0,       soft gate: sigmoid(d / temperature)
 
-the two-class Gumbel-softmax. The noise scale s falls from 1 to 0 during training, so that training ends with the gates
-of inference (arg-max: s = 0). Otherwise a router that is undecided about all tokens has the right density with noise,
-and runs everything or nothing without it.
+the two-class Gumbel-softmax of Zeng et al. 2023 (arXiv 2311.15436), where s stays 1. Ours: s falls from 1 to 0 during
+training, so that training ends with the gates of inference (arg-max: s = 0). Otherwise a router that is undecided about
+all tokens has the right density with noise, and runs everything or nothing without it.
 
 Gradient of a gate. A unit adds g * f(x) to the residual stream; straight-through replaces the hard gate's derivative by
 the soft gate's, so that the gate receives <dL/dy, f(x)>. A skipped token has no f(x):
 
 - `all` runs the unit for every token in training and multiplies by 0: the textbook estimator, at the cost of the dense
   model.
-- `executed` skips in training too. The gradient comes from running tokens, each weighted by 1 / P(run), at most
-  `MAX_WEIGHT`: its expectation over the noise is that of <dL/dy, f(x)> at g = 1 over all tokens. `all` mixes in the
-  slope at g = 0 for skipped tokens. Both are one-sided first-order estimates of L(run) - L(skip), at either end of it.
+- `executed`, which is ours, skips in training too. The gradient comes from running tokens, each weighted by 1 / P(run),
+  at most `MAX_WEIGHT`: its expectation over the noise is that of <dL/dy, f(x)> at g = 1 over all tokens. `all` mixes in
+  the slope at g = 0 for skipped tokens. Both are one-sided first-order estimates of L(run) - L(skip), at either end of
+  it.
 
 The density loss uses every token's gate and needs no f(x). Gradients stop at the router: passed on into the residual
 stream they are noise to the layers below and cost held-out loss (0.03 nats/token under `executed` and 0.29 under `all`,

@@ -1,7 +1,8 @@
 """Study: trains the arms on the same rows, measures them on the same held-out text, and writes the tables."""
 
-from dataclasses import dataclass
-from functools import cached_property
+from dataclasses import dataclass, replace
+from functools import cached_property, partial
+from itertools import product
 from pathlib import Path
 
 from oracle.skiplayer.config import SkipConfig
@@ -68,20 +69,25 @@ class _Study:
     def run(self, watch: Watch, stop: Stop) -> Results:
         with self.folder.locked():
             rows_RT = self.corpus.rows(self.config)
-            done, curve = {}, list[dict[str, float]]()
+            target = self._flops(self.config.layers, rows_RT, random=True)
+            done: dict[str, list[ArmResult]] = {}
+            curve: list[dict[str, float]] = []
             for arm in self.config.arms:
-                depth = self._depth(rows_RT) if arm == "dense" else None
-                learner = Learner(arm, self.config, self.corpus.tokenizer.size, depth)
-                train(learner, self.corpus, self.folder.checkpoint(arm), watch=watch, stop=stop)
-                with watch(f"Measuring {arm}", 1) as advance:
-                    gates: MakeGates = learner.gates
-                    if arm == "early-exit":
-                        threshold = self._threshold(learner.model)
-                        gates = _exit_gates(learner.model, threshold)
-                        curve = _curve(learner.model, threshold, rows_RT)
-                    done[arm] = self._measure(learner, gates, rows_RT)
-                    advance(1, "")
-            results = tables(self.config, done, curve, self.asked)
+                depths: tuple[int | None, ...] = self._depths(rows_RT, target) if arm == "dense" else (None,)
+                for number, depth in product(range(self.config.seeds), depths):
+                    config = replace(self.config, seed=self.config.seed + number)
+                    learner = Learner(arm, config, self.corpus.tokenizer.size, depth)
+                    path = self.folder.checkpoint(arm, number, depth)
+                    train(learner, self.corpus, path, watch=watch, stop=stop)
+                    with watch(f"Measuring {arm}", 1) as advance:
+                        gates: MakeGates = learner.gates
+                        if arm == "early-exit":
+                            threshold = self._threshold(learner.model)
+                            gates = _exit_gates(learner.model, threshold)
+                            curve = curve or _curve(learner.model, threshold, rows_RT)
+                        done.setdefault(arm, []).append(self._measure(learner, gates, rows_RT))
+                        advance(1, "")
+            results = tables(self.config, done, curve, self.asked, target)
             self.folder.write(results)
         return results
 
@@ -97,19 +103,22 @@ class _Study:
             parameters=sum(weight.numel() for weight in learner.parameters()),
             losses=learner.losses,
             measured=measure(model, gates, rows_RT),
-            right_X=answers(model, gates, asked, self.corpus.tokenizer),
+            right_Y=answers(model, gates, asked, self.corpus.tokenizer),
         )
 
-    def _depth(self, rows_RT: Tokens) -> int:
-        """Number of layers of the dense model whose counted FLOPs are nearest to those at the target density."""
-        config, some_RT = self.config, rows_RT[:4]
+    def _flops(self, layers: int, rows_RT: Tokens, *, random: bool = False) -> float:
+        """FLOPs per token of a model of `layers` layers, under random routing at the target density if `random`."""
+        model = Model(self.config, self.corpus.tokenizer.size, layers).to(resolve_device(self.config.device))
+        gates: MakeGates = _no_gates
+        if random:
+            gates = partial(RandomGates, self.config.density, seeded(self.config.seed, 2))
+        return flops_per_token(model, gates, rows_RT[:4])
 
-        def count(layers: int, gates: MakeGates) -> float:
-            model = Model(config, self.corpus.tokenizer.size, layers).to(resolve_device(config.device))
-            return flops_per_token(model, gates, some_RT)
-
-        target = count(config.layers, lambda: RandomGates(config.density, seeded(config.seed, 2)))
-        return min(range(1, config.layers + 1), key=lambda layers: abs(count(layers, lambda: None) - target))
+    def _depths(self, rows_RT: Tokens, target: float) -> tuple[int, int]:
+        """Two neighbouring numbers of layers whose dense models' FLOPs enclose the target."""
+        below = [layers for layers in range(1, self.config.layers) if self._flops(layers, rows_RT) <= target]
+        low = max(below, default=1)
+        return low, low + 1
 
     def _threshold(self, model: Model) -> float:
         """Confidence threshold that gives the target density on training text."""
@@ -123,12 +132,16 @@ class _Study:
         return (low + high) / 2
 
 
+def _no_gates() -> None:
+    """Every layer runs."""
+
+
 def _exit_gates(model: Model, threshold: float) -> MakeGates:
     return lambda: Confidence(model, threshold)
 
 
 def _curve(model: Model, chosen: float, rows_RT: Tokens) -> list[dict[str, float]]:
-    """Early exit at several thresholds, including the chosen one."""
+    """Early exit at several thresholds, including the chosen one; of one seed."""
     points = []
     for threshold in sorted({*THRESHOLDS, chosen}):
         one = measure(model, _exit_gates(model, threshold), rows_RT)

@@ -99,9 +99,10 @@ class Folder:
                 f"({corpus.source}); use the same files and the same Python, or start a new study"
             )
 
-    def checkpoint(self, arm: str) -> Path:
-        """Path of an arm's checkpoint."""
-        return self.path / f"{arm}.safetensors"
+    def checkpoint(self, arm: str, seed: int = 0, layers: int | None = None) -> Path:
+        """Path of the checkpoint of an arm's training, by the number of its seed and, if it has one, its own depth."""
+        depth = "" if layers is None else f"-{layers}"
+        return self.path / f"{arm}{depth}{f'-seed{seed}' if seed else ''}.safetensors"
 
     @contextmanager
     def locked(self) -> Iterator[None]:
@@ -118,4 +119,5 @@ class Folder:
         for name, frame in results.frames().items():
             tables.write(name, pa.Table.from_pandas(frame, preserve_index=False))
         arms = json.loads(results.arms.to_json(orient="records"))
-        write_json(self.path / SUMMARY, {"density_error": results.density_error, "arms": arms, **self.manifest})
+        numbers = {"density_error": results.density_error, "dense_extrapolated": results.extrapolated}
+        write_json(self.path / SUMMARY, {**numbers, "arms": arms, **self.manifest})

@@ -25,7 +25,7 @@ import numpy as np
 from truth import FREE, LAYERS, Truth, load_truth
 
 from oracle.search import STRATEGIES, Archive, Memory, Problem, Space, make
-from oracle.search.mcts import DRLLM, DrLlm
+from oracle.search.mcts import WIDE, Wide
 from oracle.types import Outcome, Proposal
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "search"))
@@ -115,7 +115,10 @@ def landscapes(seeds: int = 20) -> dict[str, float]:
 
 
 def against_mcts(sequences: int = 24, simulations: int = 200) -> dict[str, Any]:
-    """`auto` and Dr.LLM's search on all layers, at the layer executions that the latter takes."""
+    """`auto` and the widening variant of Dr.LLM's search on all layers, at the layer executions that the latter takes.
+
+    The released chain ends at the first path that is two layers shorter; what it saves stands in `claims.py`.
+    """
     from oracle.config import SearchConfig
     from oracle.engine import Engine
     from oracle.executors import SIDE_BY_SIDE, SearchEvaluator
@@ -139,14 +142,14 @@ def against_mcts(sequences: int = 24, simulations: int = 200) -> dict[str, Any]:
             pass
         return searches
 
-    class Longer(DrLlm):
+    class Longer(Wide):
         """With as many simulations as asked."""
 
         def __init__(self, problem: Problem) -> None:
-            super().__init__(problem, replace(DRLLM, simulations=simulations))
+            super().__init__(problem, replace(WIDE, simulations=simulations))
 
-    with mock.patch.dict(STRATEGIES, {"mcts-drllm": Longer}):
-        theirs = search("mcts-drllm", range(sequences), {})
+    with mock.patch.dict(STRATEGIES, {"mcts-wide": Longer}):
+        theirs = search("mcts-wide", range(sequences), {})
     limits = {index: one.spent_executions for index, one in enumerate(theirs)}
     ours = []
     for start in range(0, sequences, SIDE_BY_SIDE):

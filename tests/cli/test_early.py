@@ -51,7 +51,7 @@ BAD = {
     "--workers 2": "--workers and --address need --executor ray",
     "--executor ray --workers 0": "--workers needs at least 1",
     "--paths": "--paths needs --scope sequence",
-    "--paths --scope sequence": "--paths needs one of the strategies mcts-cola, mcts-drllm, not 'auto'",
+    "--paths --scope sequence": "--paths needs one of the strategies mcts-cola, mcts-drllm, mcts-wide, not 'auto'",
     "--study sqlite:///x.db": "--study needs one of the strategies tpe",
     "--study x.db --strategy tpe": "--study needs a URL such as sqlite:///trials.db, not 'x.db'",
     "--study sqlite:///no/x.db --strategy tpe": "--study .* needs an existing folder, but 'no' is none",

@@ -43,7 +43,10 @@ def test_every_controller_has_its_rows(copy: Path, monkeypatch: pytest.MonkeyPat
     assert found.path == copy / "controllers" / "comparison.parquet"
     assert list(stored.columns) == SCHEMA.names
     pd.testing.assert_frame_equal(stored, found.rows)
-    assert {one["shape"] for one in found.findings} == {"linear", "mlp"}
+    assert {(one["shape"], one["decision"]) for one in found.findings} == {
+        (shape, decision) for shape in ("linear", "mlp") for decision in ("sample", "argmax")
+    }
+    assert all((one["sequences"], one["steps"]) == (6, 4) and one["alphas"] for one in found.findings)
     assert all(one["low"] <= one["difference"] <= one["high"] for one in found.findings)
     rows = found.rows.set_index(["controller", "setting"])
     full = rows.loc[("full", "")]

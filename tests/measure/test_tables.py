@@ -11,12 +11,12 @@ from tiny import LAYERS
 from transformers import DynamicCache
 
 from analysis import measurements as measures
-from oracle.allocations import unified
+from oracle.allocations import skip_decode, unified
 from oracle.config import SearchConfig
-from oracle.engine import Engine
+from oracle.engine import Engine, TableGate
 from oracle.measure import Sizes, measure_run
 from oracle.measure.similarity import budget_grid
-from oracle.metrics import score_text
+from oracle.metrics import agreement, score_text
 from oracle.models import LanguageModel
 from oracle.models.layer_call import Call
 from oracle.models.truncate import truncated
@@ -156,22 +156,57 @@ def test_throughput_names_policies_batches_and_their_quality(
 ) -> None:
     table = measures.throughput(measured[scope])
     assert [*table[["policy", "speedup", "batch"]].itertuples(index=False, name=None)] == [
-        ("full", 1, 1),
-        ("full", 1, 3),
-        ("unified", 2, 1),
-        ("unified", 2, 3),
+        (policy, speedup, batch)
+        for policy, speedup in (("full", 1), ("early-exit", 2), ("skipdecode", 2), ("unified", 2))
+        for batch in (1, 3)
     ]
     assert (table["tokens_per_second"] > 0).all()
-    assert table["fraction"].tolist() == [1.0, 1.0, 2 / LAYERS, 2 / LAYERS]
     run = Run.open(measured[scope])
     engine = Engine(tiny_model, SearchConfig.from_dict(run.manifest["config"]))
-    scores = []
+    fed = engine.config.max_new_tokens - 1
+    ran = [np.isin(np.arange(LAYERS), one) for one in skip_decode(LAYERS, 2, fed)]
+    fractions = {"full": 1.0, "early-exit": 2 / LAYERS, "skipdecode": np.mean(ran), "unified": 2 / LAYERS}
+    qualities: dict[str, list[float]] = {policy: [] for policy in fractions}
     for row in run.sequences().itertuples():
-        output = engine.alone(engine.open(row.prompt), unified(LAYERS, 2))
-        scores.append(score_text("rougeL", tiny_model.text(output), tuple(row.references)))
-    assert table["quality"].tolist()[2:] == pytest.approx([np.mean(scores)] * 2)
-    full = run.evaluations().query("number == 0")["rougeL"].mean()
-    assert table["quality"].tolist()[:2] == pytest.approx([full] * 2)
+        prompt = engine.open(row.prompt)
+        outputs = {
+            "full": engine.alone(prompt, tuple(range(LAYERS))),
+            "early-exit": engine.alone(prompt, (0, 1)),
+            "unified": engine.alone(prompt, unified(LAYERS, 2)),
+        }
+        # Beyond its end a table repeats its last row, here as on the way.
+        gate = TableGate([np.array(ran)], policy="omit")
+        outputs["skipdecode"] = engine.generate_gated([prompt], gate)[0].generation.tokens
+        for policy, output in outputs.items():
+            qualities[policy].append(score_text("rougeL", tiny_model.text(output), tuple(row.references)))
+    for policy, mine in table.groupby("policy"):
+        assert mine["fraction"].tolist() == pytest.approx([fractions[policy]] * 2)
+        assert mine["quality"].tolist() == pytest.approx([np.mean(qualities[policy])] * 2)
+
+
+@pytest.mark.parametrize("criterion", ["agreement", "log_likelihood"])
+def test_the_quality_of_tokens_with_layers_of_their_own(
+    search: Callable[..., Run], tiny_model: LanguageModel, criterion: str
+) -> None:
+    run = search(criterion=criterion, evaluations=2, limit=2, max_new_tokens=6)
+    sizes = Sizes(new_tokens=3, rounds=1, batches=(1,), speedups=(1, 2), policies=("skipdecode",))
+    measure_run(run.folder, model=tiny_model, sizes=sizes, only=["throughput"])
+    table = measures.throughput(run.folder)
+    assert table["quality"].iloc[1] == pytest.approx(table["quality"].iloc[0]), "a speed-up of 1 is the full model"
+    engine = Engine(tiny_model, SearchConfig.from_dict(run.manifest["config"]))
+    gate = TableGate([np.array([np.isin(np.arange(LAYERS), one) for one in skip_decode(LAYERS, 2, 5)])], policy="omit")
+    expected = []
+    for row in run.sequences().itertuples():
+        prompt = engine.open(row.prompt)
+        full = engine.alone(prompt, tuple(range(LAYERS)))
+        if criterion == "agreement":
+            [one] = engine.generate_gated([prompt], gate)
+            expected.append(agreement(one.generation.tokens, full))
+        else:
+            ids = [tiny_model.tokenizer(text)["input_ids"] for text in row.references]
+            scores = [engine.score_gated([prompt], gate, [own])[0] for own in ids]
+            expected.append(max(score.log_likelihoods_T.mean() for score in scores))
+    assert table["quality"].iloc[2] == pytest.approx(np.mean(expected))
 
 
 def test_more_sequences_than_wanted_are_thinned_evenly(

@@ -12,4 +12,5 @@ SMALL = {
     "checkpoint": 3,
     "validation": 4,
     "questions": 3,
+    "seeds": 2,
 }

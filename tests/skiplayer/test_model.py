@@ -81,9 +81,9 @@ def test_later_tokens_are_not_seen():
 
 def test_skipping_saves_flops_all_but_those_of_keys_and_values():
     model, _ = made()
-    rows_BT = torch.randint(0, 50, (4, 17), generator=seeded(3)).numpy()
-    full = flops_per_token(model, lambda: None, rows_BT)
-    none = flops_per_token(model, lambda: RandomGates(0.0, seeded(0)), rows_BT)
+    rows_RT = torch.randint(0, 50, (4, 17), generator=seeded(3)).numpy()
+    full = flops_per_token(model, lambda: None, rows_RT)
+    none = flops_per_token(model, lambda: RandomGates(0.0, seeded(0)), rows_RT)
     width, wide, tokens = 16, 24, 16
     states, head = 2 * 2 * width * width, 2 * width * 50
     assert none == 3 * states + head

@@ -1,6 +1,7 @@
 """A whole study on a tiny model: what it writes, that it resumes, and what the command says."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -14,6 +15,8 @@ from oracle.skiplayer.config import ARMS
 from oracle.skiplayer.early_exit import Confidence
 from oracle.skiplayer.figure import draw_study
 from oracle.skiplayer.measure import answers, measure
+from oracle.skiplayer.model import Model
+from oracle.skiplayer.study import _Study
 from oracle.skiplayer.study_folder import Folder
 from oracle.skiplayer.tasks import Question
 from oracle.skiplayer.text import ByteTokenizer, load_corpus
@@ -44,8 +47,8 @@ def test_a_study_measures_every_arm(study):
     assert arms.loc["full", "density"] == arms.loc["dense", "density"] == 1
     assert arms.loc["random", "density"] == pytest.approx(config.density, abs=0.1)
     assert arms.loc["dense", "layers"] < arms.loc["full", "layers"] == config.layers
+    assert set(results.training["seed"]) == {0, 1}
     assert arms.loc["random", "flops"] < arms.loc["full", "flops"]
-    assert results.density_error == abs(arms.loc["skiplayer", "density"] - config.density)
     executed = results.density.groupby("arm")["executed"].mean()
     assert all(executed[arm] == pytest.approx(arms.loc[arm, "density"]) for arm in ARMS)
     assert set(results.tasks["questions"]) == {3}
@@ -61,13 +64,79 @@ def measure_all(config, folder):
     return measure(learner.model, lambda: None, corpus.rows(config)).loss
 
 
-def test_the_dense_model_is_the_one_of_nearest_flops(study):
-    arms = study[2].arms.set_index("arm")
-    per_layer = (arms.loc["full", "flops"] - arms.loc["dense", "flops"]) / (
-        arms.loc["full", "layers"] - arms.loc["dense", "layers"]
-    )
-    at_target = arms.loc["random", "flops"]
-    assert abs(arms.loc["dense", "flops"] - at_target) < 0.75 * per_layer
+def test_the_dense_model_is_interpolated_at_equal_flops(study):
+    """On the line through the two trained neighbours, seed by seed, at the FLOPs of SkipLayer."""
+    config, folder, results = study
+    corpus, rows_RT = load_corpus(config), load_corpus(config).rows(config)
+    losses, skips, layers, outside = [], [], [], 0
+    for seed in (0, 1):
+        end = f"-seed{seed}" if seed else ""
+        points = []
+        for depth in (1, 2):
+            learner = Learner("dense", config, corpus.tokenizer.size, depth)
+            learner.load(folder / f"dense-{depth}{end}.safetensors")
+            points.append(measure(learner.model, lambda: None, rows_RT))
+        skip = Learner("skiplayer", config, corpus.tokenizer.size)
+        skip.load(folder / f"skiplayer{end}.safetensors")
+        one = measure(skip.model, skip.gates, rows_RT)
+        assert points[0].flops < points[1].flops
+        outside += not points[0].flops <= one.flops <= points[1].flops
+        losses.append(np.polyval(np.polyfit([p.flops for p in points], [p.loss for p in points], 1), one.flops))
+        layers.append(np.polyval(np.polyfit([p.flops for p in points], [1, 2], 1), one.flops))
+        skips.append(one)
+    assert results.extrapolated == outside
+    arms = results.arms.set_index("arm")
+    assert arms.loc["dense", "flops"] == pytest.approx(arms.loc["skiplayer", "flops"])
+    assert arms.loc["dense", "loss"] == pytest.approx(np.mean(losses), rel=1e-6)
+    assert arms.loc["dense", "layers"] == pytest.approx(np.mean(layers), rel=1e-6)
+    difference = [loss - one.loss for loss, one in zip(losses, skips, strict=True)]
+    assert arms.loc["dense", "difference"] == pytest.approx(np.mean(difference), abs=1e-7)
+    # Two seeds: the mean -+ t(0.975; 1) |a - b| / 2.
+    half = 12.7062 * abs(difference[0] - difference[1]) / 2
+    assert arms.loc["dense", "difference_high"] == pytest.approx(np.mean(difference) + half, rel=1e-4)
+    assert results.density_error == pytest.approx(np.mean([abs(one.density - config.density) for one in skips]))
+
+
+def test_the_depths_enclose_the_target(config):
+    corpus = load_corpus(config)
+    study = _Study(replace(config, layers=8), corpus, None)
+    rows_RT = corpus.rows(config)
+    for density in (0.0, 0.3, 0.6, 1.0):
+        routed = _Study(replace(config, layers=8, density=density), corpus, None)
+        target = routed._flops(8, rows_RT, random=True)
+        low, high = routed._depths(rows_RT, target)
+        assert high == low + 1
+        assert study._flops(low, rows_RT) <= target or low == 1
+        assert target <= study._flops(high, rows_RT)
+
+
+def test_one_seed_has_an_interval_over_rows(text_file, tmp_path):
+    config = SkipConfig(**{**SMALL, "seeds": 1}, text=(str(text_file),), arms=("full",))
+    results = run_study(config, tmp_path / "one")
+    learner, corpus = Learner("full", config, 256), load_corpus(config)
+    learner.load(tmp_path / "one" / "full.safetensors")
+    loss_R = measure(learner.model, lambda: None, corpus.rows(config)).loss_R
+    [row] = results.arms.to_dict("records")
+    assert loss_R.min() <= row["loss_low"] < row["loss"] < row["loss_high"] <= loss_R.max()
+
+
+def test_studies_of_earlier_versions_have_one_seed(config):
+    values = {name: value for name, value in config.to_dict().items() if name != "seeds"}
+    assert SkipConfig.from_dict(values).seeds == 1
+
+
+def test_leaving_costs_one_head(config):
+    """A token that exits at the first layer: that layer, the keys and values of the others, and one head."""
+    learner, corpus = Learner("early-exit", config, 256), load_corpus(config)
+    rows_RT = corpus.rows(config)
+    head = 2 * config.width * 256
+    first = measure(learner.model, lambda: Confidence(learner.model, 0.0), rows_RT)
+    never = measure(learner.model, lambda: Confidence(learner.model, 1.1), rows_RT)
+    plain = measure(learner.model, lambda: None, rows_RT)
+    assert never.flops == pytest.approx(plain.flops + 2 * head), "two exits are asked in vain"
+    states = 2 * config.width * 2 * config.width
+    one_layer = measure(Model(config, 256, 1), lambda: None, rows_RT)
+    assert first.flops == pytest.approx(one_layer.flops + 2 * states)
 
 
 def test_what_is_written_is_what_was_found_and_says_where_it_comes_from(study):

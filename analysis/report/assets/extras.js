@@ -55,8 +55,8 @@ const throughputPanel = (run) => {
   const batches = Object.keys(rows[0].speeds);
   const heads = ["Policy", run.measure, run.metric, ...batches.map((batch) => `batch ${batch}`)];
   const cells = rows.map((row) => [row.policy, percent(row.fraction), score(row.quality), ...batches.map((batch) => row.speeds[batch]?.toFixed(0) ?? "")]);
-  const words = "The same layers for every sequence: measured quality and tokens per second.";
-  return panel("Speed of unified skipping", words, numbers("Tokens per second of unified skipping, by batch", heads, cells), Boolean(run.extras.controllers));
+  const words = "The same layers for every sequence, or for SkipDecode at every position: measured quality and tokens per second. Zero-shot: unlike in the papers, the model is trained for none of them.";
+  return panel("Speed of fixed policies", words, numbers("Tokens per second of fixed policies, by batch", heads, cells), Boolean(run.extras.controllers));
 };
 
 const controllersPanel = (run) => {
@@ -67,7 +67,7 @@ const controllersPanel = (run) => {
     `${row.controller} ${row.setting}`.trim(), part(row.executed_fraction, percent), part(row.quality, score),
     part(row.static_quality, score), part(row.oracle_quality, score), part(row.captured, percent) + interval(row),
   ]);
-  const words = "Static: the best fixed layers at the same cost. Oracle: the best choice per sequence. Captured: share of the gap between the two.";
+  const words = "Static: the best fixed layers at the same cost. Oracle: the best choice per sequence. Captured: share of the gap between the two. unified and skipdecode are zero-shot: their published numbers are of models trained for them.";
   return panel("Practical controllers in numbers", words, numbers("Practical controllers", heads, cells));
 };
 
@@ -85,4 +85,16 @@ const staticPanel = (run) => {
   ]);
   const words = `One mask for all sequences, chosen on a training part; quality and divergence are of ${rows[0].heldOut} held-out sequences (95 % interval). Nominal and measured speed-up at batch 1.`;
   return panel("Which layers can be dropped", words, numbers("Static masks by budget", heads, cells));
+};
+
+const claimsPanel = (run) => {
+  const heads = ["Claim", "published", "here (95 % interval)", "what is measured", "sample", "verdict"];
+  const figure = (value) => (value === null || value === undefined ? "" : Number(value.toPrecision(3)).toString());
+  const cells = run.extras.claims.map((row) => [
+    `${row.claim} (${row.source})`, row.theirs,
+    figure(row.value) + (row.low === null ? "" : ` (${figure(row.low)} to ${figure(row.high)})`),
+    row.note ? `${row.figure}; ${row.note}` : row.figure, row.sample, row.verdict,
+  ]);
+  const words = "Published claims checked on this model, by rules fixed beforehand. The published figures are of larger models, some of them trained for the method.";
+  return panel("Published claims", words, numbers("Published claims", heads, cells));
 };

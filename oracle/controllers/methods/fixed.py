@@ -1,14 +1,13 @@
 """Controllers without training that do not use the prompt's content: fixed or random masks."""
 
-import hashlib
 from collections.abc import Sequence as Seq
 from typing import Any
 
 import numpy as np
 
-from oracle.allocations import early_exit, full, random_mask, unified
+from oracle.allocations import early_exit, full, published_unified, random_mask, skip_decode
 from oracle.controllers.base import SequenceController, TokenController
-from oracle.controllers.prompts import Prompt
+from oracle.controllers.prompts import Prompt, digest
 from oracle.engine import Engine
 from oracle.engine.gates import Gate, TableGate
 from oracle.errors import InputError
@@ -20,10 +19,10 @@ __all__ = [
     "FixedMask",
     "Full",
     "RandomMask",
+    "SkipDecode",
     "Unified",
     "decayed",
     "levels",
-    "published_unified",
 ]
 
 FRACTIONS = (0.9, 0.75, 0.5)
@@ -76,8 +75,9 @@ class Full(SequenceController):
 class Unified(FixedMask):
     """Evenly spaced layers for a target speed-up (Liu et al. 2024, arXiv 2404.06954).
 
-    Their cache policy, which copies a skipped layer's keys and values from the nearest lower layer, has no effect
-    because all tokens skip the same layers and none attends to those keys.
+    Zero-shot: the published numbers are of models fine-tuned with the mask for two epochs, these are not. Their cache
+    policy, which copies a skipped layer's keys and values from the nearest lower layer, has no effect because
+    all tokens skip the same layers and none attends to those keys.
 
     Args:
         engine: runs the model.
@@ -94,17 +94,6 @@ class Unified(FixedMask):
     def sweep(cls, layers: int) -> list[dict[str, Any]]:
         """Speed-ups of 1.25 to 5."""
         return [{"speedup": speedup} for speedup in SPEEDUPS]
-
-
-def published_unified(layers: int, speedup: float) -> Allocation:
-    """The int(L / speedup) layers that unified skipping keeps.
-
-    Raises:
-        InputError: if the speed-up is below 1 or not finite.
-    """
-    if not 1 <= speedup < float("inf"):
-        raise InputError(f"a speed-up of at least 1 is required, but {speedup} was given")
-    return unified(layers, int(layers / speedup))
 
 
 class EarlyExit(FixedMask):
@@ -152,9 +141,38 @@ class RandomMask(SequenceController):
         return [self._draw(prompt.text) for prompt in prompts]
 
     def _draw(self, text: str) -> Allocation:
-        digest = hashlib.blake2b(text.encode(errors="surrogatepass"), digest_size=8).digest()
-        rng = np.random.default_rng([self.seed, int.from_bytes(digest)])
+        rng = np.random.default_rng([self.seed, digest(text)])
         return random_mask(self.engine.units.count, self.budget, rng)
+
+
+class SkipDecode(TokenController):
+    """One budget per token position, falling with the position (SkipDecode, arXiv 2307.02628; see `skip_decode`).
+
+    Zero-shot: the published numbers are of models trained for it. The prompt runs at full depth, as elsewhere here.
+
+    Args:
+        engine: runs the model.
+        speedup: number of layers over the mean budget of a full-length output, at least 1; shorter outputs run more.
+    """
+
+    name = "skipdecode"
+
+    def __init__(self, engine: Engine, *, speedup: float) -> None:
+        super().__init__(engine)
+        # The first generated token comes from the prompt's pass.
+        fed = max(1, engine.config.max_new_tokens - 1)
+        self._table_TL = np.zeros((fed, engine.units.count), dtype=np.bool_)
+        for row, allocation in zip(self._table_TL, skip_decode(engine.units.count, speedup, fed), strict=True):
+            row[list(allocation)] = True
+
+    @classmethod
+    def sweep(cls, layers: int) -> list[dict[str, Any]]:
+        """The speed-ups of unified skipping."""
+        return Unified.sweep(layers)
+
+    def gate(self, prompts: Seq[Prompt]) -> Gate:
+        """The same table for all prompts; later tokens skip what a token skips, so its missing states are not read."""
+        return TableGate([self._table_TL] * len(prompts), policy="omit")
 
 
 class DepthDecay(TokenController):

@@ -122,7 +122,10 @@ def _sampling(net: GateNetwork, temperature: float) -> GateFunction:
 
 
 def gated_loss(decoder: Decoder, training_set: Seq[Example], decide: GateFunction) -> tuple[Tensor, Tensor]:
-    """Cross-entropy of the outputs in nats/token, and the mean executed fraction of their fed tokens.
+    """Cross-entropy of the outputs in nats/token, and the executed fraction.
+
+    The fraction is the mean over sequences of the mean over their fed tokens, as in Glavas et al., so that long outputs
+    weigh no more than short ones.
 
     The first token of an output comes from the prompt's pass and is not predicted here.
 
@@ -159,7 +162,7 @@ def gated_loss(decoder: Decoder, training_set: Seq[Example], decide: GateFunctio
         else:
             gate_RTD = runs_RT[..., None].to(output_RTD.dtype)
             hidden_RTD = hidden_RTD + gate_RTD * (output_RTD - hidden_RTD)
-            executed = executed + runs_RT[fed_RT].mean()
+            executed = executed + ((runs_RT * fed_RT).sum(1) / fed_RT.sum(1)).mean()
     logits_XV = inspect.unwrap(Decoder.finish)(decoder, hidden_RTD[fed_RT][:, None])[:, 0]
     return cross_entropy(logits_XV.float(), targets_X), executed / decoder.layers
 

@@ -1,4 +1,9 @@
-"""Token controllers of Glavas et al. 2024 (arXiv 2410.20022): one small gate network per layer."""
+"""Token controllers of Glavas et al. 2024 (arXiv 2410.20022): one small gate network per layer.
+
+As released: linear or shrinking by 8 with ReLU to two logits, first and last layer always run, hard Gumbel-softmax of
+temperature 1, and Gumbel noise at inference too (`sample`). Ours: decisions without noise (`argmax`), the normed input,
+the initial bias towards running, and the target, which is the full model's own output instead of the data's labels.
+"""
 
 from collections.abc import Mapping
 from collections.abc import Sequence as Seq
@@ -13,12 +18,12 @@ from torch import Tensor, nn
 from oracle.controllers.base import TokenController
 from oracle.controllers.methods.confidence import generated
 from oracle.controllers.methods.gate_training import GateNetwork, train
-from oracle.controllers.prompts import Prompt
+from oracle.controllers.prompts import Prompt, digest
 from oracle.controllers.training_set import TrainingSet
 from oracle.engine import Engine, Fed, Gate
 from oracle.errors import InputError
 
-__all__ = ["GlavasFixed", "GlavasHidden", "GlavasNetwork", "LearnedGate"]
+__all__ = ["DECISIONS", "SHAPES", "GlavasFixed", "GlavasHidden", "GlavasNetwork", "LearnedGate", "gumbel_noise"]
 
 SWEEP: dict[str, tuple[float, ...]] = {"linear": (1.5, 3.0, 8.0), "mlp": (3.0,)}
 """Shape to the weights of the executed fraction in the loss that a comparison tries, in nats per full model."""
@@ -29,6 +34,8 @@ OPEN = 2.0
 """Initial bias of the `run` logit, so that training starts near the full model."""
 
 SHAPES = tuple(SWEEP)
+
+DECISIONS = ("sample", "argmax")
 
 
 class GlavasNetwork(GateNetwork):
@@ -67,7 +74,7 @@ def _net(width: int, shape: str) -> nn.Sequential:
         widths.append(widths[-1] // SHRINK)
     parts: list[nn.Module] = []
     for wide, narrow in pairwise(widths):
-        parts += [nn.Linear(wide, narrow), nn.GELU()]
+        parts += [nn.Linear(wide, narrow), nn.ReLU()]
     last = nn.Linear(widths[-1], 2)
     with torch.no_grad():
         last.bias.copy_(torch.tensor([0.0, OPEN]))
@@ -75,18 +82,37 @@ def _net(width: int, shape: str) -> nn.Sequential:
 
 
 class LearnedGate(Gate):
-    """Noise-free decisions of a trained network; skipped layers keep keys and values of the un-updated state."""
+    """Decisions of a trained network; skipped layers keep keys and values of the un-updated state.
 
-    def __init__(self, network: GlavasNetwork) -> None:
-        self._network = network
+    Args:
+        network: the network.
+        noise: per request, the difference of the Gumbel variables of `run` and `skip` per generated token and layer
+            (T L), drawn beforehand because the engine may ask again; tokens beyond it repeat the last row. None for
+            decisions without noise.
+    """
+
+    def __init__(self, network: GlavasNetwork, noise: Seq[NDArray[np.float64]] | None = None) -> None:
+        self._network, self._noise = network, noise
 
     def runs(self, layer: int, hidden_RTD: Tensor, fed: Fed) -> Tensor:
         """Whether each token runs the layer (R T): the higher logit; prompt tokens run every layer."""
         if not self._network.decides(layer):
             return torch.ones(hidden_RTD.shape[:2], dtype=torch.bool, device=hidden_RTD.device)
         logits_RT2 = self._network(layer, hidden_RTD)
+        lead_RT = logits_RT2[..., 1] - logits_RT2[..., 0]
+        if self._noise is not None:
+            places_T = np.arange(fed.start, fed.start + hidden_RTD.shape[1])
+            drawn = [self._noise[request] for request in fed.requests]
+            noise_RT = np.stack([one_TL[np.clip(places_T, 0, len(one_TL) - 1), layer] for one_TL in drawn])
+            lead_RT = lead_RT + lead_RT.new_tensor(noise_RT)
         reading_T = torch.from_numpy(~generated(fed, hidden_RTD.shape[1])).to(hidden_RTD.device)
-        return (logits_RT2[..., 1] >= logits_RT2[..., 0]) | reading_T
+        return (lead_RT >= 0) | reading_T
+
+
+def gumbel_noise(text: str, tokens: int, layers: int, seed: int) -> NDArray[np.float64]:
+    """Differences of two Gumbel variables per token and layer (T L), determined by seed and prompt."""
+    drawn_2TL = np.random.default_rng([seed, digest(text)]).gumbel(size=(2, tokens, layers))
+    return drawn_2TL[0] - drawn_2TL[1]
 
 
 class GlavasHidden(TokenController):
@@ -99,26 +125,39 @@ class GlavasHidden(TokenController):
         engine: runs the model.
         alpha: weight of the executed fraction, in nats per full model.
         shape: `linear` or `mlp`.
+        decision: `sample` draws from the two logits per token and layer, as in training and in the released code;
+            `argmax` takes the higher one.
+        seed: seed of the samples, combined with the prompt.
     """
 
     name = "gate-hidden"
     learns = True
     fixed = False
     folds = 2
+    at_inference = ("decision", "seed")
 
-    def __init__(self, engine: Engine, *, alpha: float, shape: str = "linear") -> None:
+    def __init__(
+        self, engine: Engine, *, alpha: float, shape: str = "linear", decision: str = "argmax", seed: int = 0
+    ) -> None:
         super().__init__(engine)
         if shape not in SHAPES:
             raise InputError(f"a gate shape must be one of {', '.join(SHAPES)}, not '{shape}'")
         if not 0 <= alpha < float("inf"):
             raise InputError(f"a finite weight alpha of at least 0 is required, but {alpha} was given")
-        self.alpha, self.shape = alpha, shape
+        if decision not in DECISIONS:
+            raise InputError(f"a decision must be one of {', '.join(DECISIONS)}, not '{decision}'")
+        self.alpha, self.shape, self.decision, self.seed = alpha, shape, decision, seed
         self._network: GlavasNetwork | None = None
 
     @classmethod
     def sweep(cls, layers: int) -> list[dict[str, Any]]:
-        """Weights from low to high; one only for `mlp`, which takes longer to train."""
-        return [{"shape": shape, "alpha": alpha} for shape, alphas in SWEEP.items() for alpha in alphas]
+        """Both decisions at weights from low to high; one weight only for `mlp`, which takes longer to train."""
+        return [
+            {"shape": shape, "decision": decision, "alpha": alpha}
+            for shape, alphas in SWEEP.items()
+            for decision in DECISIONS
+            for alpha in alphas
+        ]
 
     def _untrained(self) -> GlavasNetwork:
         model = self.engine.model
@@ -133,10 +172,13 @@ class GlavasHidden(TokenController):
         train(self._network, self.engine.model.decoder, training_set, alpha=self.alpha)
 
     def gate(self, prompts: Seq[Prompt]) -> Gate:
-        """The same gate for all prompts."""
+        """The same networks for all prompts, with the noise of each if decisions are sampled."""
         if self._network is None:
             raise self._not_fitted()
-        return LearnedGate(self._network)
+        if self.decision == "argmax":
+            return LearnedGate(self._network)
+        tokens, layers = max(1, self.engine.config.max_new_tokens - 1), self.engine.units.count
+        return LearnedGate(self._network, [gumbel_noise(one.text, tokens, layers, self.seed) for one in prompts])
 
     def state(self) -> dict[str, NDArray[Any]]:
         """The networks' weights."""
@@ -156,7 +198,10 @@ class GlavasHidden(TokenController):
 
 
 class GlavasFixed(GlavasHidden):
-    """The control: the same networks and training, on a vector of ones; equivalent to one learned mask."""
+    """The control: the same networks and training, on a vector of ones.
+
+    With `argmax` it is one learned mask; with `sample`, as released, one probability per layer, drawn per token.
+    """
 
     name = "gate-fixed"
     fixed = True

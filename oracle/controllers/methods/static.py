@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from oracle.controllers.candidates import candidate_masks
+from oracle.controllers.candidates import candidate_masks, probe_masks
 from oracle.controllers.methods.fixed import FixedMask, check_budget
 from oracle.controllers.training_set import TrainingSet
 from oracle.engine import Engine
@@ -23,13 +23,19 @@ def budgets(units: int) -> list[int]:
 
 
 def pool(training_set: TrainingSet) -> tuple[list[Allocation], NDArray[np.float64]]:
-    """Candidate masks from the training part, by rising cost, and their qualities on it (N M)."""
+    """Candidate masks, by rising cost, and their qualities on the training part (N M).
+
+    They depend on the references of the training part alone: see `oracle.controllers.candidates`.
+    """
     quality_table = training_set.quality_table
     influence = quality_table.influence(training_set.examples)
+    levels = budgets(len(influence))
+    probes = probe_masks(influence, levels, training_set.seed)
+    quality_table.qualities(training_set.ids, probes)  # evaluated together, which is faster than one by one
     masks = candidate_masks(
-        [quality_table.history(name) for name in training_set.ids],
-        influence,
-        budgets(len(influence)),
+        [quality_table.outcomes(name, probes) for name in training_set.ids],
+        levels,
+        units=len(influence),
         metric=quality_table.context.metric,
         tolerance=quality_table.context.experiment.tolerance,
     )

@@ -128,6 +128,10 @@ def test_what_was_measured_is_shown_where_it_was(measured: Path, report: Path) -
         {"policy": "full model", "fraction": 1.0, "quality": 0.5, "speeds": {"1": 10.0, "8": 80.0}},
         {"policy": "unified 2x", "fraction": 0.5, "quality": 0.25, "speeds": {"1": 20.0, "8": 160.0}},
     ]
+    assert [(row["verdict"], row["value"], row["low"]) for row in extras["claims"]] == [
+        ("agrees", 0.12346, 0.1),
+        ("cannot tell: not measured here", None, None),
+    ]
     captured = {row["controller"]: row["captured"] for row in extras["controllers"]}
     assert captured == {"router": 0.33333, "oracle": None}
     assert [(row["layers"], row["cost"], row["fraction"]) for row in extras["static"]] == [

@@ -9,10 +9,10 @@ import torch
 from tiny import LAYERS
 
 from oracle.controllers.methods.gate_training import Plan, gated_loss, train
-from oracle.controllers.methods.gates import GlavasFixed, GlavasHidden, GlavasNetwork, LearnedGate
+from oracle.controllers.methods.gates import GlavasFixed, GlavasHidden, GlavasNetwork, LearnedGate, gumbel_noise
 from oracle.controllers.run_context import RunContext
 from oracle.controllers.training_set import TrainingSet
-from oracle.engine import Gate, TableGate
+from oracle.engine import Fed, Gate, TableGate
 
 pytestmark = pytest.mark.slow
 
@@ -41,7 +41,20 @@ def test_the_loss_is_that_of_the_engine_under_the_same_gate(context: RunContext,
     )
     expected = np.concatenate([score.log_likelihoods_T[1:] for score in scores])
     assert loss.item() == pytest.approx(-expected.mean(), rel=1e-5)
-    assert executed.item() == pytest.approx(np.concatenate([score.ran_TL for score in scores]).mean())
+    # Over sequences: each counts the same, however long its output is.
+    assert executed.item() == pytest.approx(np.mean([score.ran_TL.mean() for score in scores]))
+
+
+def test_long_outputs_count_no_more_than_short_ones(context: RunContext, training_set: TrainingSet) -> None:
+    long, short, *_ = training_set.examples
+    examples = [replace(long, tokens=(*range(60, 65),)), replace(short, tokens=(60, 61))]
+
+    def decide(layer: int, hidden_RTD: torch.Tensor) -> torch.Tensor:
+        """The short output's only token skips; those of the long one run."""
+        return torch.tensor([[1.0] * 4, [0.0, 1.0, 1.0, 1.0]])
+
+    _, executed = gated_loss(context.engine.model.decoder, examples, decide)
+    assert executed.item() == pytest.approx(0.5)
 
 
 @pytest.mark.parametrize("shape", ["linear", "mlp"])
@@ -135,7 +148,7 @@ def test_a_checkpoint_of_something_else_is_left_alone(
 def test_a_fixed_input_decides_alike_for_all(context: RunContext, training_set: TrainingSet) -> None:
     states = [example.prompt.state for example in training_set.examples]
     for kind, alike in ((GlavasFixed, True), (GlavasHidden, False)):
-        controller = kind(context.engine, alpha=5.0)
+        controller = kind(context.engine, alpha=5.0, decision="argmax")
         controller.fit(training_set)
         gate: Gate = controller.gate([example.prompt for example in training_set.examples])
         assert isinstance(gate, LearnedGate)
@@ -144,3 +157,44 @@ def test_a_fixed_input_decides_alike_for_all(context: RunContext, training_set: 
             assert (ran_TL == ran_TL[0]).all()
     hidden = network()
     assert not torch.equal(hidden(1, torch.randn(1, 1, 32)), hidden(1, torch.randn(1, 1, 32)))
+
+
+def test_a_sampled_gate_runs_with_the_probability_of_its_logits(context: RunContext) -> None:
+    """Gumbel-max: run with probability sigmoid(z_run - z_skip), per token, layer and prompt anew."""
+    net = network(fixed=True)
+    lead = 0.7
+    with torch.no_grad():
+        for layer in net.nets:
+            layer[0].weight.zero_()
+            layer[0].bias.copy_(torch.tensor([0.0, lead]))
+    prompts = [f"Prompt {i}" for i in range(40)]
+    gate = LearnedGate(net, [gumbel_noise(text, 50, LAYERS, 0) for text in prompts])
+    hidden_RTD, fed = torch.zeros(40, 50, 32), Fed(requests=tuple(range(40)), start=0, skipped_R=(0,) * 40)
+    runs_RTL = torch.stack([gate.runs(layer, hidden_RTD, fed) for layer in range(LAYERS)], -1)
+    assert runs_RTL[..., [0, -1]].all(), "first and last always run"
+    middle = runs_RTL[..., 1:-1].float()
+    assert middle.mean().item() == pytest.approx(1 / (1 + np.exp(-lead)), abs=0.02)
+    assert middle.var(dim=(0, 1)).min() > 0.1, "drawn per token, not once per layer"
+    prompt = Fed(requests=tuple(range(40)), start=-50, skipped_R=(0,) * 40)
+    assert all(bool(gate.runs(layer, hidden_RTD, prompt).all()) for layer in range(LAYERS)), "prompts run every layer"
+
+
+def test_samples_belong_to_seed_and_prompt(context: RunContext, training_set: TrainingSet) -> None:
+    learned = GlavasFixed(context.engine, alpha=3.0, decision="sample")
+    learned.fit(training_set)
+    prompts = [example.prompt for example in training_set.examples]
+    noise = {}
+    for seed in (0, 1):
+        controller = GlavasFixed(context.engine, alpha=3.0, decision="sample", seed=seed)
+        controller.restore(learned.state())
+        noise[seed] = controller.gate(prompts)._noise
+    assert not np.array_equal(noise[0][0], noise[0][1]) and not np.array_equal(noise[0][0], noise[1][0])
+    np.testing.assert_array_equal(noise[0][1], learned.gate(prompts[::-1])._noise[-2])
+
+
+def test_decisions_share_their_training() -> None:
+    assert {"decision", "seed"} == set(GlavasHidden.at_inference)
+    settings = GlavasHidden.sweep(LAYERS)
+    assert {one["decision"] for one in settings} == {"sample", "argmax"}
+    trained = {tuple(value for name, value in one.items() if name != "decision") for one in settings}
+    assert len(trained) * 2 == len(settings)

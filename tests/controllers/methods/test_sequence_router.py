@@ -1,21 +1,25 @@
 """Code books, routers and the best static mask."""
 
+from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from tiny import LAYERS
+from tiny import LAYERS, jsonl
 
 from oracle.allocations import unified
-from oracle.controllers.candidates import candidate_masks, code_book
+from oracle.controllers.candidates import candidate_masks, code_book, probe_masks
 from oracle.controllers.methods.sequence_router import class_weights, focal_loss
 from oracle.controllers.methods.static import pool
 from oracle.controllers.quality_table import QualityTable
-from oracle.controllers.registry import make
+from oracle.controllers.registry import CONTROLLERS, make
 from oracle.controllers.run_context import RunContext
 from oracle.controllers.training_set import TrainingSet
 from oracle.metrics import agreement
+from oracle.models import LanguageModel
+from oracle.store import Run
 from oracle.types import Outcome
 
 
@@ -35,9 +39,62 @@ def test_nominations_hold_what_is_known_to_work() -> None:
         )
 
     history = [outcome(tuple(range(6)), 0.5), outcome((0, 3), 0.7), outcome((1, 2), 0.1)]
-    masks = candidate_masks([history, history], [0.1, 0.9, 0.2, 0.8, 0.3, 0.7], [3, 4], metric="rougeL", tolerance=0.0)
-    assert {(), tuple(range(6)), (0, 3), (1, 3, 5), unified(6, 3)} <= set(masks)
+    masks = candidate_masks([history, history], [3, 4], units=6, metric="rougeL", tolerance=0.0)
+    assert {tuple(range(6)), (0, 3), (1, 2)} <= set(masks), "all that was tried"
+    assert len({mask for mask in masks if len(mask) in (3, 4)}) == 2, "and the most useful units of each budget"
+    assert all({0, 3} <= set(mask) for mask in masks if len(mask) in (3, 4))
     assert masks == sorted(masks, key=lambda mask: (len(mask), mask))
+
+
+def test_probes_depend_on_influence_budgets_and_seed_alone() -> None:
+    influence = [0.1, 0.9, 0.2, 0.8, 0.3, 0.7]
+    masks = probe_masks(influence, [3, 4], 0)
+    assert {(), tuple(range(6)), (1, 3, 5), (1, 3, 4, 5), unified(6, 3), unified(6, 4)} <= set(masks)
+    assert masks == probe_masks(influence, [3, 4], 0) != probe_masks(influence, [3, 4], 1)
+    assert {len(mask) for mask in masks} == {0, 3, 4, 6}
+
+
+def test_references_of_held_out_sequences_change_nothing(
+    search: Callable[..., Run], tiny_model: LanguageModel, tmp_path: Path
+) -> None:
+    """The adaptive search of a run evaluates other masks once held-out references change; what is learned stays."""
+    found = {}
+    for version in ("Rome", "a far longer answer, and another one"):
+        rows = [
+            {"id": f"s{i}", "prompt": f"Question {i}?", "references": [f"Answer {i}" if i % 3 else version]}
+            for i in range(12)  # more than are searched side by side, so that later ones learn from earlier ones
+        ]
+        data = jsonl(tmp_path / f"{len(found)}.jsonl", *rows)
+        run = search(data=data, strategy="auto", criterion="log_likelihood", evaluations=10)
+        context = RunContext.open(run.folder, model=tiny_model)
+        taught = [f"s{i}" for i in range(12) if i % 3]
+        training_set = TrainingSet(
+            examples=[context.examples[one] for one in taught], quality_table=QualityTable(context)
+        )
+        learned = {
+            f"{name} {settings}": build(name, context, settings, training_set)
+            for name, kind in CONTROLLERS.items()
+            if kind.learns and kind.kind == "sequence"
+            for settings in kind.sweep(LAYERS)
+        }
+        rows = run.evaluations()
+        tried = {(row.sequence, tuple(row.allocation)) for row in rows.itertuples() if row.sequence in taught}
+        found[version] = tried, pool(training_set), learned
+    (tried, (masks, quality_NM), learned), (tried_2, (masks_2, quality_2_NM), learned_2) = found.values()
+    assert tried != tried_2, "the search leaks: its masks on training sequences depend on held-out references"
+    assert masks == masks_2
+    np.testing.assert_allclose(quality_NM, quality_2_NM, rtol=1e-5)
+    assert learned.keys() == learned_2.keys() and len(learned) > 6
+    for name, state in learned.items():
+        assert state.keys() == learned_2[name].keys()
+        for key, value in state.items():
+            np.testing.assert_allclose(value, learned_2[name][key], rtol=1e-3, atol=1e-3, err_msg=f"{name} {key}")
+
+
+def build(name: str, context: RunContext, settings: dict, training_set: TrainingSet) -> dict[str, np.ndarray]:
+    controller = make(name, context, settings)
+    controller.fit(training_set)
+    return controller.state()
 
 
 def test_the_ledger_runs_what_the_run_did_not(context: RunContext, quality_table: QualityTable) -> None:
