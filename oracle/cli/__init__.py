@@ -48,6 +48,7 @@ def main(argv: Seq[str] | None = None) -> int:
         sys.stdout.reconfigure(errors="backslashreplace")
     try:
         arguments = _parser().parse_args(argv)
+        _tidy(arguments)
         code = arguments.run(arguments)
         sys.stdout.flush()
     except InputError as error:
@@ -63,6 +64,17 @@ def main(argv: Seq[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     return code or 0
+
+
+def _tidy(arguments: argparse.Namespace) -> None:
+    """Deletes what a killed command left unfinished in the runs that this one reads or writes."""
+    from oracle.store.atomic import tidy_tree
+    from oracle.store.index import MANIFEST
+
+    named = [getattr(arguments, name, None) for name in ("folder", "resume", "prior", "against")]
+    for folder in [*named, *getattr(arguments, "folders", ())]:
+        if folder is not None and (folder / MANIFEST).is_file():
+            tidy_tree(folder)
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -13,7 +13,7 @@ from typing import Any
 import pyarrow as pa
 
 from oracle.errors import InputError
-from oracle.store.files import read_table, write_table
+from oracle.store.files import make_folder, read_table, write_table
 from oracle.store.provenance import git_commit, versions
 
 __all__ = ["PROVENANCE", "DerivedTables", "key_of", "origin_of", "writable"]
@@ -36,7 +36,7 @@ def origin_of(manifest: Mapping[str, Any]) -> dict[str, Any]:
 def writable(path: Path) -> Iterator[None]:
     """Creates the folder of a file, and turns an `OSError` while writing it into an `InputError` that names it."""
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        make_folder(path.parent)
         yield
     except OSError as error:
         raise InputError(f"cannot write '{path}' ({error.strerror}); free space or make it writable") from error

@@ -13,6 +13,7 @@ import pyarrow.fs as fs
 from oracle.errors import InputError
 from oracle.store.files import damage, damaged, read_metadata, read_table, require_columns
 from oracle.store.html import run_card
+from oracle.store.index import MANIFEST
 from oracle.store.schema import CERTIFICATE, EVALUATION, SCHEMA_VERSION, SEQUENCES
 
 if TYPE_CHECKING:
@@ -29,8 +30,10 @@ FRAME = """
 """
 """One row per sequence, with the outputs of its minimal allocation and of the full model."""
 
-MANIFEST = "manifest.json"
 SUMMARY = "summary.json"
+
+RESULTS = ("minimal_budgets", "assignment", "verification")
+"""Tables that the end of a search computes from the evaluations."""
 EVALUATIONS = "evaluations"
 CERTIFICATES = "certificates"
 

@@ -12,6 +12,7 @@ from oracle.types import Outcome, Sequence
 __all__ = [
     "CERTIFICATE",
     "EVALUATION",
+    "INDEXED",
     "SCHEMA_VERSION",
     "SEQUENCES",
     "evaluations_table",
@@ -22,6 +23,9 @@ __all__ = [
 
 SCHEMA_VERSION = 3
 """Changes when the meaning of a column or of a manifest entry changes."""
+
+INDEXED = "indexed"
+"""Entry of a manifest: the run has an index of its files. Runs of earlier versions have none."""
 
 SEQUENCES = pa.schema(
     [

@@ -92,7 +92,7 @@ def test_qualities_are_numbers_even_where_all_are_missing(tmp_path: Path) -> Non
 
 def test_sequences_results_summary_and_manifest_come_back(run: Path) -> None:
     opened = Run.open(str(run))
-    assert opened.manifest == {"schema_version": SCHEMA_VERSION, **MANIFEST}
+    assert opened.manifest == {"schema_version": SCHEMA_VERSION, "indexed": True, **MANIFEST}
     first, second = plain(opened.sequences())
     assert (first["sequence"], first["task"], first["prompt"]) == ("é/1", "größe", SEQUENCES[0].prompt)
     assert (first["references"], first["choices"]) == (list(SEQUENCES[0].references), [])

@@ -28,7 +28,7 @@ from oracle.controllers.training_set import TrainingSet
 from oracle.models.decoder import Decoder
 from oracle.models.kv_cache import RowCache
 from oracle.models.layer_call import Call
-from oracle.store.files import write_whole
+from oracle.store.files import make_folder, write_whole
 
 __all__ = ["GateFunction", "GateNetwork", "Plan", "gated_loss", "train"]
 
@@ -195,7 +195,7 @@ def _keep(path: Path, net: nn.Module, optimizer: torch.optim.Adam, step: int) ->
     tensors = dict(net.state_dict())
     for (name, _), entry in zip(net.named_parameters(), optimizer.state.values(), strict=True):
         tensors |= {f"adam.{what}.{name}": torch.as_tensor(value) for what, value in entry.items()}
-    path.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(path.parent)
     metadata = {"training": json.dumps({"step": step})}
     write_whole(path, lambda scratch: save_file(tensors, scratch, metadata=metadata))
 
