@@ -207,20 +207,21 @@ def _run_search(arguments: argparse.Namespace) -> None:
     from oracle.config import SearchConfig
     from oracle.errors import InputError
     from oracle.executors import Workers
+    from oracle.pipeline.resume import authorised
     from oracle.pipeline.run import resume_search, run_search
     from oracle.store import Run
 
     workers = Workers(kind=arguments.executor, count=arguments.workers, address=arguments.address)
     if arguments.resume and arguments.prior:
         raise InputError("--resume continues a run and --from starts another one: give only one of them")
-    base = SearchConfig()
-    if earlier := arguments.resume or arguments.prior:
-        base = SearchConfig.from_dict(Run.open(earlier).manifest["config"])
+    earlier = Run.open(path) if (path := arguments.resume or arguments.prior) else None
+    base = SearchConfig.from_dict(earlier.manifest["config"]) if earlier else SearchConfig()
     given = _given(arguments, base)
     if arguments.resume:
         _show(arguments, lambda **how: resume_search(arguments.resume, settings=given, workers=workers, **how))
         return
-    config, out = replace(base, **given), arguments.out or _new_folder(Path("runs") / "search")
+    config = authorised(earlier, given) if earlier else replace(base, **given)
+    out = arguments.out or _new_folder(Path("runs") / "search")
     _show(arguments, lambda **how: run_search(config, out, prior=arguments.prior, workers=workers, **how))
 
 

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from collections.abc import Sequence as Seq
 from dataclasses import dataclass, replace
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
@@ -14,10 +15,12 @@ from oracle.store import Run, outcomes_of
 from oracle.types import Outcome, Sequence
 from oracle.utils.devices import AUTO
 
-__all__ = ["KnownOutcomes", "differences", "with_dtype_of"]
+__all__ = ["KnownOutcomes", "authorised", "differences", "with_dtype_of"]
 
-FREE_TO_CHANGE = ("batch_rows", "memory", "device")
+FREE_TO_CHANGE = ("batch_rows", "memory", "device", "study", "trust_remote_code")
 """Settings that do not change the outcomes, apart from rounding."""
+
+FILE_STORAGE = "sqlite:///"
 
 SHARED = ("scope", "unit", "max_new_tokens", "chat_template", "paths", "metrics", "seed")
 """Settings, besides the dtype, that a run must share with the run it starts from, so that outcomes are comparable."""
@@ -107,6 +110,39 @@ class KnownOutcomes:
             raise InputError(
                 f"'{self.run.folder}' has the {what} {found}: a search that starts from it needs that, not {expected}"
             )
+
+
+def authorised(run: Run, given: Mapping[str, Any]) -> SearchConfig:
+    """The settings of a stored run with those given, where the run itself cannot allow code or name places to write.
+
+    Args:
+        run: a run, whose manifest is data from anywhere.
+        given: the caller's settings.
+
+    Raises:
+        InputError: if code shipped with a model is allowed but the model is not named, or trials would be stored
+            outside the run without being asked for.
+    """
+    config = SearchConfig.from_dict(run.manifest["config"])
+    if given.get("trust_remote_code") and "model" not in given:
+        raise InputError(
+            f"--trust-remote-code needs --model too: code runs only of a model named on the command line, and the "
+            f"run '{run.folder}' names '{config.model}'; add --model if you trust that one"
+        )
+    if config.study and "study" not in given and not _is_inside(config.study, run.folder):
+        raise InputError(
+            f"the run '{run.folder}' stores trials outside its folder, in '{config.study}'; add --study "
+            f"'{config.study}' to confirm that, or give another storage"
+        )
+    return replace(replace(config, trust_remote_code=False), **given)
+
+
+def _is_inside(storage: str, folder: Path) -> bool:
+    """Whether an optuna storage is a file in a folder."""
+    if not storage.startswith(FILE_STORAGE):
+        return False
+    path = Path(storage.removeprefix(FILE_STORAGE).partition("?")[0])
+    return path.resolve().is_relative_to(folder.resolve())
 
 
 def with_dtype_of(run: Run, config: SearchConfig) -> SearchConfig:

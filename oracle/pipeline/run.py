@@ -5,7 +5,6 @@ import resource
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +15,7 @@ import analysis
 from oracle.config import SearchConfig
 from oracle.errors import InputError, Interrupted
 from oracle.executors import DEFAULT_WORKERS, Workers, create_executor
-from oracle.pipeline.resume import KnownOutcomes, differences, with_dtype_of
+from oracle.pipeline.resume import KnownOutcomes, authorised, differences, with_dtype_of
 from oracle.pipeline.scheduler import Scheduler, Stop, never
 from oracle.pipeline.setup import Setup
 from oracle.pipeline.verify import explain, verify
@@ -97,8 +96,9 @@ def resume_search(
 
     Args:
         folder: the run folder.
-        settings: expected settings of `SearchConfig`; `batch_rows`, `memory` and `device` may differ from the run's
-            and then replace them. The dtype `auto` is that of the run.
+        settings: expected settings of `SearchConfig`; `batch_rows`, `memory`, `device` and `study` may differ from the
+            run's and then replace them. The dtype `auto` is that of the run. `trust_remote_code` is never taken from
+            the run, and requires `model`; a `study` outside the run must be given again.
         workers, store, watch, stop, summarised: as for `run_search`.
 
     Raises:
@@ -107,7 +107,7 @@ def resume_search(
     """
     session, run = _Session(workers, watch, stop, summarised), Run.open(folder)
     config = SearchConfig.from_dict(run.manifest["config"])
-    wanted = with_dtype_of(run, replace(config, **settings or {}))
+    wanted = with_dtype_of(run, authorised(run, settings or {}))
     if differing := differences(config, wanted):
         raise InputError(f"'{folder}' cannot be resumed with {', '.join(differing)}; omit that or start a new run")
     with RunWriter.reopen(run.folder) as writer:
