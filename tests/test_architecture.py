@@ -216,4 +216,4 @@ for command in oracle.cli.COMMANDS:
 def test_what_needs_no_model_does_not_wait_for_torch() -> None:
     done = subprocess.run([sys.executable, "-c", LIGHT], cwd=ROOT, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (0, "")
-    assert done.stdout.count("usage: oracle") == 12
+    assert done.stdout.count("usage: oracle") == 13

@@ -8,6 +8,7 @@ import sys
 from collections.abc import Sequence as Seq
 
 from oracle.cli.cache import add_cache
+from oracle.cli.check import add_check
 from oracle.cli.compare import add_compare
 from oracle.cli.export import add_export
 from oracle.cli.figures import add_figures
@@ -32,6 +33,7 @@ COMMANDS = {
     "measure": add_measure,
     "compare": add_compare,
     "export": add_export,
+    "check": add_check,
     "profile": add_profile,
     "skiplayer": add_skiplayer,
     "cache": add_cache,

@@ -250,7 +250,7 @@ def _show(arguments: argparse.Namespace, search: Any) -> None:
             stop=stop,
             summarised=lambda experiment, summary: found.append((experiment, summary)),
         )
-    summary, out = run.summary(), run.folder
+    summary, out = run.summary(whole=True), run.folder
     if found:
         [(experiment, computed)] = found
         source = Source(experiment=experiment, folder=out, known=computed)

@@ -47,8 +47,8 @@ class KnownOutcomes:
 
     @property
     def complete(self) -> bool:
-        """Whether the search has ended and none of its outcomes is missing."""
-        return self.run.complete and len(self.exhausted) == len(self.run.sequences())
+        """Whether the search has ended, none of its outcomes is missing, and its results are as they were written."""
+        return self.run.intact and len(self.exhausted) == len(self.run.sequences())
 
     @cached_property
     def _rows(self) -> Mapping[Any, pd.DataFrame]:

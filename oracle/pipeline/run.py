@@ -114,6 +114,7 @@ def resume_search(
         if KnownOutcomes.read(run).complete:
             return run
         setup = Setup.load(wanted, store, run.manifest)
+        writer.begin_again()
         writer.write_sequences(setup.sequences, setup.prompt_tokens)
         prior, known = KnownOutcomes.read(run).split()
         scheduler = Scheduler(

@@ -14,6 +14,7 @@ import pyarrow as pa
 
 from oracle.errors import InputError
 from oracle.store.files import make_folder, read_table, write_table
+from oracle.store.index import Index, run_of
 from oracle.store.provenance import git_commit, versions
 
 __all__ = ["PROVENANCE", "DerivedTables", "key_of", "origin_of", "writable"]
@@ -64,11 +65,15 @@ class DerivedTables:
         return self.folder / f"{name}.parquet"
 
     def read(self, name: str, schema: pa.Schema) -> tuple[pa.Table, dict[str, Any]] | None:
-        """A table with its provenance; None if it is missing, damaged or has another key."""
+        """A table with its provenance; None if it is missing, damaged, edited or has another key."""
         path = self.path(name)
         if not path.is_file():
             return None
         try:
+            run = run_of(path)
+            index = Index.read(run) if run else None
+            if run and index and index.difference(path.relative_to(run).as_posix()):
+                return None
             table = read_table(path, schema)
             found = json.loads((table.schema.metadata or {})[PROVENANCE])
             return (table, found) if found["key"] == self.key else None

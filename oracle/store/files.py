@@ -13,6 +13,7 @@ from oracle.store.atomic import replace_folder, replace_whole
 from oracle.store.index import announce, confirm, digest, json_text, make_folder, refuse_links, run_of
 
 __all__ = [
+    "DELETE",
     "damage",
     "damaged",
     "digest",
@@ -33,6 +34,9 @@ SIGNATURE = b"layer-oracle-blake2b:"
 """Marker in a table's footer, followed by the digest of the whole file computed with zeros in the digest's place."""
 
 DIGITS = 32
+
+DELETE = "delete the run and search again"
+"""What to do about a file that nothing computes again."""
 
 
 def write_json(path: Path, value: Any) -> None:
@@ -143,12 +147,12 @@ def write_folder(path: Path, write: Callable[[Path], Any]) -> None:
 
 
 def read_table(path: Path, schema: pa.Schema | None = None) -> pa.Table:
-    """A table; raises `InputError` if it is damaged or lacks a column of the schema."""
+    """A table; raises `InputError` if it is damaged, has no digest, or lacks a column of the schema."""
     try:
         data = path.read_bytes()
-        # Tables of earlier versions contain no digest; parts have it in their names, and may contain similar text.
-        if is_signed(data) is False and damage(path):
-            raise damaged(path, "its content does not match its digest")
+        # Parts have their digest in their names, and may contain text that looks like one.
+        if not is_signed(data) and damage(path):
+            raise damaged(path, "it has no digest, or another one than its content")
         table = pq.read_table(pa.BufferReader(data), page_checksum_verification=True)
         require_columns(path, table.schema, schema or pa.schema([]))
     except (OSError, UnicodeError, pa.ArrowException) as error:
@@ -182,4 +186,4 @@ def damage(part: Path) -> str | None:
 
 def damaged(path: Path, reason: object) -> InputError:
     """The error for a damaged file."""
-    return InputError(f"'{path}' is damaged ({' '.join(str(reason).split())}); delete the run and search again")
+    return InputError(f"'{path}' is damaged ({' '.join(str(reason).split())}); {DELETE}")

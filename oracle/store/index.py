@@ -24,8 +24,10 @@ __all__ = [
     "GUARD",
     "INDEX",
     "MANIFEST",
+    "UNLISTED",
     "Entry",
     "Index",
+    "accept_hint",
     "announce",
     "begin_index",
     "confirm",
@@ -106,10 +108,7 @@ class Index:
                 for name, versions in content["files"].items()
             }
         except (OSError, ValueError, KeyError, TypeError, IndexError, AttributeError, RecursionError) as error:
-            raise InputError(
-                f"'{path}' is damaged or was edited ({' '.join(str(error).split())}); {resume_hint(folder)}, which "
-                "computes the results again"
-            ) from error
+            raise InputError(f"'{path}' is damaged ({' '.join(str(error).split())}); {accept_hint(folder)}") from error
         return cls(folder, files)
 
     def difference(self, name: str, data: bytes | None = None) -> str | None:
@@ -154,9 +153,9 @@ def json_text(value: Any) -> str:
     return text.encode("utf-8", errors="backslashreplace").decode("utf-8")
 
 
-def resume_hint(folder: Path) -> str:
-    """How to continue a run."""
-    return f"continue with 'oracle search --resume {folder}'"
+def accept_hint(folder: Path) -> str:
+    """What to do about a file that nothing computes again."""
+    return f"restore it, or accept the run as it is with 'oracle check {folder} --renew'"
 
 
 def run_of(path: Path) -> Path | None:

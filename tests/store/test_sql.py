@@ -20,6 +20,7 @@ from oracle.errors import InputError
 from oracle.store import Run, RunWriter
 from oracle.store import sql as module
 from oracle.store.files import write_part, write_table
+from oracle.store.index import index_all
 from oracle.types import Outcome, Sequence
 
 UNITS = 4
@@ -324,7 +325,7 @@ def truncate(folder: Path) -> str:
 
 def remove(folder: Path) -> str:
     max((folder / "evaluations").iterdir()).unlink()
-    return "lacks evaluations; continue with"
+    return r"is damaged \(it is missing\); continue with"
 
 
 def mix(folder: Path) -> str:
@@ -342,6 +343,7 @@ def rename_criterion(folder: Path) -> str:
     manifest = json.loads((folder / "manifest.json").read_text())
     manifest["config"]["criterion"] = 'no" such\ncolumn'
     (folder / "manifest.json").write_text(json.dumps(manifest))
+    index_all(folder)
     return r"is damaged \(Binder Error: "
 
 
@@ -349,7 +351,7 @@ def spoil_costs(folder: Path) -> str:
     manifest = json.loads((folder / "manifest.json").read_text())
     manifest["costs"] = {"units": ["1); DROP TABLE x"], "overhead": 0}
     (folder / "manifest.json").write_text(json.dumps(manifest))
-    return r"is damaged \(could not convert string to float"
+    return r"is damaged \(costs\.units: found .*, expected a list"
 
 
 @pytest.mark.parametrize("damage", [truncate, remove, mix, replace_part, rename_criterion, spoil_costs])
@@ -365,7 +367,7 @@ def test_a_damaged_run_is_refused(own: Run, damage: Callable[[Path], str]) -> No
 
 
 def test_damage_that_comes_while_it_is_read_is_an_error(own: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    part = min((own.folder / "evaluations").iterdir())
+    part = max((own.folder / "evaluations").iterdir())
     monkeypatch.setattr(Run, "damaged", lambda self, name: [])
     content = bytearray(part.read_bytes())
     # Behind the footer's back: the first page.
