@@ -12,6 +12,7 @@ from matplotlib.figure import Figure
 from analysis.experiment import InputError
 from analysis.plots.style import styled
 from oracle.store.files import make_folder, write_whole
+from oracle.utils.text import spreadsheet_text
 
 __all__ = ["save"]
 
@@ -59,7 +60,14 @@ def _save_pdf(figure: Figure, file: Path, origin: str) -> None:
 
 
 def _save_csv(table: pd.DataFrame, file: Path, origin: str) -> None:
+    texts = table.select_dtypes(exclude="number").columns
+    table = table.assign(**{name: table[name].map(_cell) for name in texts})
     with file.open("w", encoding="utf-8", newline="") as out:
         out.write(f"# {origin}\n")
         # Texts in quotes: a `#` in a task's name begins no comment.
         table.to_csv(out, index=False, quoting=csv.QUOTE_NONNUMERIC, lineterminator="\n")
+
+
+def _cell(value: Any) -> Any:
+    """A text that no spreadsheet runs; other values as they are."""
+    return spreadsheet_text(value) if isinstance(value, str) else value

@@ -265,10 +265,11 @@ def _show(arguments: argparse.Namespace, search: Any) -> None:
         return
     show_summary(summary, budget_rows(source.experiment, source.summary.minimal))
     first = shlex.quote(printable(run.sequences()["sequence"][0]))
-    print(f"\nRun: {out}")
+    print()
+    print(printable(f"Run: {out}"))
     if arguments.figures:
-        print(f"Figures: {out / 'figures'}")
-    print(f"Next: oracle query {shlex.quote(str(out))} --sequence {first}")
+        print(printable(f"Figures: {out / 'figures'}"))
+    print(printable(f"Next: oracle query {shlex.quote(str(out))} --sequence {first}"))
 
 
 def _new_folder(wanted: Path) -> Path:
