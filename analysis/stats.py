@@ -8,7 +8,7 @@ from analysis.grouping import FloatArray, IntArray
 from analysis.knapsack.items import Items
 from analysis.knapsack.relaxation import Envelope, envelope
 
-__all__ = ["CONFIDENCE", "equal_quality_interval", "intervals", "mean_interval"]
+__all__ = ["CONFIDENCE", "affordable_resamples", "equal_quality_interval", "intervals", "mean_interval"]
 
 CONFIDENCE = 0.95
 """Level of every interval: percentile method, sequences resampled with replacement (Efron 1979).
@@ -17,8 +17,19 @@ Not BCa: its acceleration comes from a jackknife, which fails for medians and qu
 values, and one method serves every number. Either is too narrow for a handful of sequences.
 """
 
+DRAWS = 16_000_000
+"""Maximum number of sequences drawn for one interval: above 16,000 sequences there are fewer than 1,000 resamples, but
+at least `FEWEST`. The ends then vary by a few per cent of the interval's width."""
+
+FEWEST = 100
+
 CHUNK = 4_000_000
 """Values held at once while resampling."""
+
+
+def affordable_resamples(wanted: int, sequences: int) -> int:
+    """Number of resamples that keeps to `DRAWS`."""
+    return min(wanted, max(FEWEST, DRAWS // max(1, sequences)))
 
 
 def mean_interval(values_N: FloatArray, *, resamples: int, seed: int) -> tuple[float, float] | None:
@@ -47,6 +58,7 @@ def intervals(
     """
     if len(values_N) < 2 or resamples < 1:
         return None
+    resamples = affordable_resamples(resamples, len(values_N))
     from scipy.stats import bootstrap  # here, for queries without intervals should not wait for it
 
     result = bootstrap(
@@ -83,6 +95,7 @@ def equal_quality_interval(
     N = len(full_N)
     if N < 2 or resamples < 1:
         return None
+    resamples = affordable_resamples(resamples, N)
     hull = envelope(items)
     rng = np.random.default_rng(seed)
     times_BN = rng.multinomial(N, np.full(N, 1 / N), size=resamples)

@@ -93,7 +93,8 @@ def null_oracle(experiment: Experiment, *, permutations: int = 10) -> NullOracle
 
     Args:
         experiment: the run.
-        permutations: derangements drawn, seeded by the run's seed.
+        permutations: derangements drawn, seeded by the run's seed; fewer for very large runs, see
+            `Experiment.affordable_permutations`.
 
     Returns:
         None if there are fewer than two sequences or no permutations are asked for.
@@ -101,6 +102,7 @@ def null_oracle(experiment: Experiment, *, permutations: int = 10) -> NullOracle
     N = len(experiment.sequences)
     if N < 2 or permutations < 1:
         return None
+    permutations = experiment.affordable_permutations(permutations)
     quality_PE = experiment.shuffled_quality(derangements(N, permutations, experiment.seed))
     rows = [_read(experiment, quality_E) for quality_E in quality_PE]
     per_sequence, equal, full, zero, curves = zip(*rows, strict=True)

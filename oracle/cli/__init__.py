@@ -6,12 +6,14 @@ import os
 import shlex
 import sys
 from collections.abc import Sequence as Seq
+from contextlib import nullcontext
 
 from oracle.cli.cache import add_cache
 from oracle.cli.check import add_check
 from oracle.cli.compare import add_compare
 from oracle.cli.export import add_export
 from oracle.cli.figures import add_figures
+from oracle.cli.interrupts import within_a_second
 from oracle.cli.measure import add_measure
 from oracle.cli.parsing import Parser
 from oracle.cli.profile import add_profile
@@ -41,6 +43,10 @@ COMMANDS = {
 """Function that adds each command, in the order of the help text."""
 
 
+SEARCHING = ("demo", "search", "skiplayer")
+"""Commands that store what they have when they are interrupted."""
+
+
 def main(argv: Seq[str] | None = None) -> int:
     """Runs one command and returns the exit code: 0, 1 (damage found), 2 (bad input) or 130 (interrupted)."""
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
@@ -50,9 +56,10 @@ def main(argv: Seq[str] | None = None) -> int:
         sys.stdout.reconfigure(errors="backslashreplace")
     try:
         arguments = _parser().parse_args(argv)
-        _tidy(arguments)
-        code = arguments.run(arguments)
-        sys.stdout.flush()
+        with nullcontext() if arguments.command in SEARCHING else within_a_second():
+            _tidy(arguments)
+            code = arguments.run(arguments)
+            sys.stdout.flush()
     except InputError as error:
         print(f"oracle: error: {' '.join(printable(str(error)).split())}", file=sys.stderr)
         return 2

@@ -12,7 +12,20 @@ from analysis.plots.files import save
 from oracle.cli.tables import show_csv
 from oracle.utils.text import spreadsheet_text
 
-FORMULAS = ["=1+1", "+cmd|' /C calc'!A0", "-2+3", "@SUM(1)", " =1+1", "\t=1", "\n=1", "\r=1", "＝1+1", "＠x", "=", "-"]
+FORMULAS = [
+    "=1+1",
+    "+cmd|' /C calc'!A0",
+    "-2+3",
+    "@SUM(1)",
+    " =1+1",
+    "\t=1",
+    "\n=1",
+    "\r=1",
+    "\uff1d1+1",
+    "\uff20x",
+    "=",
+    "-",
+]
 PLAIN = ["", "a=b", "-5", "+1.5e3", "1", "it's", "ä\n\tb", "日本 👩‍👩‍👧"]
 
 
