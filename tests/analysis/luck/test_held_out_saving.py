@@ -8,7 +8,7 @@ import pytest
 from scipy.optimize import linprog
 from tables import judged
 
-from analysis import Experiment, InputError, luck_adjusted
+from analysis import InputError, luck_adjusted
 from analysis.luck.held_out import halves, held_out
 
 
