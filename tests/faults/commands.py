@@ -78,10 +78,9 @@ def interrupted(ground: Ground, times: int, breaking: Callable[[Random], Callabl
         if breaking is None:
             time.sleep(ground.random.uniform(0, seconds.get(name, 3.0)))
             process.kill()
-        elif code := process.wait():
-            if lost := one_line(process, code):
-                yield f"{name}: {lost}"
-                continue
+        elif (code := process.wait()) and (lost := one_line(process, code)):
+            yield f"{name}: {lost}"
+            continue
         after = {path: data for path, data in contents(run, out.parent).items() if not is_scratch(path)}
         after = {path: data for path, data in after.items() if not any(is_scratch(each) for each in path.parents)}
         if broken := [path.name for path, data in after.items() if path not in before and wrong(path, data)]:
