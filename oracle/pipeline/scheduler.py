@@ -116,7 +116,7 @@ def _undisturbed() -> Iterator[None]:
         yield
         return
     arrived: list[int] = []
-    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGALRM)
+    numbers: tuple[int, ...] = (signal.SIGINT, signal.SIGTERM, signal.SIGALRM)
     before = {number: signal.signal(number, lambda number, frame: arrived.append(number)) for number in numbers}
     try:
         yield
