@@ -283,7 +283,8 @@ def test_a_select_reaches_nothing_outside(run: Run, places: dict[str, str], sql:
 )
 def test_the_database_is_closed_even_to_other_statements(run: Run, places: dict[str, str], sql: str) -> None:
     """The second wall: were a statement not recognised, it would still find nothing open."""
-    with module._database(replace(run.queried(), tables={})) as database, pytest.raises(duckdb.Error):
+    closed = replace(run.queried(), tables={})
+    with module._database(closed, "", 512) as database, pytest.raises(duckdb.Error):
         database.execute(sql.format(**places))
 
 
@@ -291,7 +292,7 @@ def test_what_a_query_may_use_is_bounded(run: Run) -> None:
     sql = "SELECT name, value FROM duckdb_settings() WHERE name IN ('threads', 'memory_limit', 'temp_directory')"
     settings = dict(run.query(sql).itertuples(index=False, name=None))
     assert settings["threads"] == "4"
-    assert settings["memory_limit"] == "1.8 GiB"
+    assert settings["memory_limit"] == "2.0 GiB"
     assert not Path(settings["temp_directory"]).exists()
     with pytest.raises(InputError, match="the SQL fails: Out of Memory Error"):
         run.query("SELECT string_agg(repeat('x', 1000), '') AS a FROM range(3000000)")
