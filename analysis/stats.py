@@ -17,8 +17,8 @@ Not BCa: its acceleration comes from a jackknife, which fails for medians and qu
 values, and one method serves every number. Either is too narrow for a handful of sequences.
 """
 
-DRAWS = 16_000_000
-"""Maximum number of sequences drawn for one interval: above 16,000 sequences there are fewer than 1,000 resamples, but
+DRAWS = 8_000_000
+"""Maximum number of sequences drawn for one interval: above 8,000 sequences there are fewer than 1,000 resamples, but
 at least `FEWEST`. The ends then vary by a few per cent of the interval's width."""
 
 FEWEST = 100
