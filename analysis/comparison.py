@@ -1,4 +1,7 @@
-"""Two or more runs on the same sequences, paired: how large the differences are, and how sure."""
+"""Paired comparison of two or more runs on the same sequences: size and certainty of the differences.
+
+In shapes, X is the tests of a table.
+"""
 
 from collections.abc import Mapping, Sequence
 from itertools import combinations
@@ -19,16 +22,16 @@ __all__ = ["compare", "compare_two", "holm", "paired"]
 RESAMPLES = 1000
 
 MEASURES = ("fraction", "quality", "full_quality")
-"""What is compared: minimal fractions, the qualities there, and the full models' qualities."""
+"""Compared quantities: minimal fractions, the qualities there, and the full models' qualities."""
 
 SAME = {"unit": "unit", "measure": "cost", "metric": "criterion", "tolerance": "tolerance"}
-"""What fractions have to agree in to be of one kind, and its name."""
+"""Attributes of an experiment that must agree for its fractions to be comparable -> their names in messages."""
 
 QUESTION = ("prompt", "references", "choices", "answer")
-"""What makes two sequences the same, besides their name."""
+"""Columns in which two sequences of one id must agree."""
 
 ROUNDING = 1e-12
-"""Differences smaller than this are none: they would have ranks, and none of them means anything."""
+"""Differences below this count as zero: otherwise rounding errors would get ranks."""
 
 RunLike = Experiment | Path | str
 
@@ -40,26 +43,26 @@ def compare(
     nonzero: bool = False,
     resamples: int = 1000,
 ) -> pd.DataFrame:
-    """Every two of some runs, on the sequences that both have.
+    """Pairwise comparison of runs, on the sequences that both have.
 
     Args:
-        runs: at least two, read or as folders; by name, or else named after their folders or their places.
-        criterion: metric to read folders by; their own by default.
+        runs: at least two, as experiments or folders; by name, or else named after their folders or positions.
+        criterion: metric by which folders are read; None for each run's own.
         nonzero: leave out sequences where either full model scores no more than the metric's floor.
         resamples: B of the bootstrap over sequences; 0 for no intervals.
 
     Returns:
-        A row for each two runs and each of `MEASURES`: `first`, `second`, `measure`; the number of `sequences` and of
+        One row per pair of runs and entry of `MEASURES`: `first`, `second`, `measure`; number of `sequences`, and of
         those where a full model scores zero (`zero_quality`); means of both (`mean_first`, `mean_second`) and of the
         paired `difference`, first minus second, with the ends `low` and `high` of its 95 % percentile bootstrap
-        interval; on how many sequences the first is `lower`, `equal`, `higher`; two effect sizes, `cohen_d` (mean
-        difference over the standard deviation of the differences, d_z: Lakens 2013; NaN where that is 0) and
-        `rank_biserial` (rank sum of the differences above 0 minus that of those below, over both, -1..1: Kerby 2014; 0
-        where there are none); `p` of Wilcoxon's two-sided signed-rank test (1 where all are equal) and `p_holm`,
-        corrected after Holm 1979 for all tests of the table in which anything differs.
+        interval; numbers of sequences on which the first is `lower`, `equal`, `higher`; two effect sizes, `cohen_d`
+        (mean difference over the standard deviation of the differences, d_z: Lakens 2013; NaN where that is 0) and
+        `rank_biserial` (rank sum of the positive differences minus that of the negative ones, over both, -1..1: Kerby
+        2014; 0 without differences); `p` of Wilcoxon's two-sided signed-rank test (1 where all are equal) and `p_holm`,
+        corrected after Holm 1979 for all tests of the table with any difference.
 
     Raises:
-        InputError: fewer than two runs, runs that share no sequences, or whose fractions are not of one kind.
+        InputError: for fewer than two runs, runs that share no sequences, or fractions that are not comparable.
     """
     named = _named(runs)
     if len(named) < 2:
@@ -88,21 +91,21 @@ def compare(
 
 
 def compare_two(folder: Path, against: Path, criterion: str | None = None) -> dict[str, Any]:
-    """The minimal budgets of two runs on the sequences that both have.
+    """Minimal budgets of two runs on the sequences that both have.
 
     Args:
         folder: a run.
-        against: another one.
-        criterion: metric to read both by; their own by default.
+        against: another run.
+        criterion: metric by which both are read; None for their own.
 
     Returns:
-        `settings` that differ, with both values; how many sequences are `shared`; means of `fraction` and `against` and
-        of the paired `difference` (of the first minus the second, so that below 0 the first needs less), its 95 %
-        bootstrap `interval`; on how many sequences the first is `lower`, `equal`, `higher`; on how many the full model
-        scores zero in either run (`zero_quality`); `sequences`, a row each.
+        `settings` that differ, with both values; number of `shared` sequences; means of `fraction`, `against` and the
+        paired `difference` (first minus second: below 0 the first needs less) with its 95 % bootstrap `interval`;
+        numbers of sequences on which the first is `lower`, `equal`, `higher`, and on which the full model scores zero
+        in either run (`zero_quality`); `sequences`, one row each.
 
     Raises:
-        InputError: if the runs share no sequences, or their fractions are not of one kind.
+        InputError: if the runs share no sequences, or their fractions are not comparable.
     """
     mine, theirs = load(folder, criterion), load(against, criterion)
     pairs = paired(mine, theirs)
@@ -118,24 +121,22 @@ def compare_two(folder: Path, against: Path, criterion: str | None = None) -> di
         "against": float(pairs["fraction_against"].mean()),
         "difference": float(difference_N.mean()),
         "interval": mean_interval(difference_N, resamples=RESAMPLES, seed=mine.seed),
-        "lower": int((difference_N < 0).sum()),
-        "equal": int((difference_N == 0).sum()),
-        "higher": int((difference_N > 0).sum()),
+        **_counts(difference_N),
         "zero_quality": int(pairs["zero_quality"].sum()),
         "sequences": rows.to_dict("records"),
     }
 
 
 def paired(first: Experiment, second: Experiment) -> pd.DataFrame:
-    """Both runs' minimal budgets on the sequences that both have.
+    """Minimal budgets of two runs on the sequences that both have.
 
     Returns:
-        A row a sequence, in the order of the first run: `sequence`, `task`; `fraction`, `quality` and `full_quality` of
-        the first, and with `_against` of the second; `zero_quality`, whether either full model scores zero.
+        One row per sequence, in the order of the first run: `sequence`, `task`; `fraction`, `quality` and
+        `full_quality` of the first run, with `_against` of the second; `zero_quality`, whether a full model scores
+        zero.
 
     Raises:
-        InputError: the runs share no sequences, a sequence is another one in the second, or their fractions are not of
-            one kind.
+        InputError: if the runs share no sequences, a shared sequence differs, or their fractions are not comparable.
     """
     for attribute, name in SAME.items():
         found = getattr(first, attribute), getattr(second, attribute)
@@ -173,18 +174,21 @@ def _row(first_N: FloatArray, second_N: FloatArray, *, resamples: int, seed: int
         "difference": difference_N.mean(),
         "low": low,
         "high": high,
-        "lower": int((difference_N < 0).sum()),
-        "equal": int((difference_N == 0).sum()),
-        "higher": int((difference_N > 0).sum()),
+        **_counts(difference_N),
         "cohen_d": difference_N.mean() / deviation if deviation > 0 else np.nan,
         "rank_biserial": rank_biserial,
         "p": p,
     }
 
 
+def _counts(difference_N: FloatArray) -> dict[str, int]:
+    signs = np.sign(difference_N).tolist()
+    return {"lower": signs.count(-1), "equal": signs.count(0), "higher": signs.count(1)}
+
+
 def _signed_rank(difference_N: FloatArray) -> tuple[float, float]:
-    """Matched-pairs rank-biserial correlation and p of Wilcoxon's test; sequences without a difference left out."""
-    from scipy.stats import rankdata, wilcoxon  # here, for queries without tests should not wait for it
+    """Matched-pairs rank-biserial correlation and p of Wilcoxon's test; sequences without a difference are left out."""
+    from scipy.stats import rankdata, wilcoxon  # slow to import, and not every query needs it
 
     left = difference_N[difference_N != 0]
     if not len(left):
@@ -193,17 +197,17 @@ def _signed_rank(difference_N: FloatArray) -> tuple[float, float]:
     return float((np.sign(left) * rank).sum() / rank.sum()), float(wilcoxon(left).pvalue)
 
 
-def holm(p_T: FloatArray) -> FloatArray:
-    """P-values of T tests, corrected for their number: step-down Bonferroni (Holm 1979)."""
-    order = np.argsort(p_T, kind="stable")
-    stepped = np.maximum.accumulate(p_T[order] * np.arange(len(p_T), 0, -1))
-    corrected = np.empty(len(p_T))
+def holm(p_X: FloatArray) -> FloatArray:
+    """P-values corrected for their number: step-down Bonferroni (Holm 1979)."""
+    order = np.argsort(p_X, kind="stable")
+    stepped = np.maximum.accumulate(p_X[order] * np.arange(len(p_X), 0, -1))
+    corrected = np.empty(len(p_X))
     corrected[order] = np.minimum(stepped, 1.0)
     return corrected
 
 
 def _check_sequences(first: Experiment, second: Experiment) -> None:
-    """Makes sure that there are sequences of the same name, and that they are the same."""
+    """Checks that there are sequences of the same id, and that they are the same."""
     asked = [_questions(one) for one in (first, second)]
     shared = [name for name in asked[0] if name in asked[1]]
     if not shared:
@@ -226,7 +230,7 @@ def _questions(experiment: Experiment) -> dict[str, tuple[Any, ...]]:
 
 
 def _settings(mine: Run, theirs: Run) -> dict[str, list[Any]]:
-    """What the two runs were told differently, and the models' fingerprints if they are two."""
+    """Settings in which the two runs differ, and the models' fingerprints if these differ."""
     first, second = (
         {**run.manifest["config"], "fingerprint": run.manifest["model"]["fingerprint"]} for run in (mine, theirs)
     )

@@ -1,8 +1,8 @@
-"""A run as DataFrames: the one place where the analyses touch `oracle`."""
+"""A run as DataFrames, read under one criterion and cost."""
 
 import hashlib
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from oracle.costs import Costs, costs_of_file
 from oracle.errors import InputError
-from oracle.metrics import METRICS, agreement, get_metric, score_text
+from oracle.metrics import METRICS, agreement, answer_in, get_metric, score_text
 from oracle.store import Run
 
 __all__ = ["Experiment", "InputError", "load"]
@@ -27,23 +27,23 @@ class Experiment:
     """A run read under one criterion.
 
     Attributes:
-        sequences: `sequence`, `task`, `prompt`, `references`, `choices`, `answer`, `prompt_tokens`;
-            the sequences whose full model has been evaluated, no others.
+        sequences: `sequence`, `task`, `prompt`, `references`, `choices`, `answer`, `prompt_tokens`; only sequences
+            whose full model has been evaluated.
         evaluations: `sequence`, `number` (0 is the full model), `family`, `allocation`, `cost` (in `measure`),
-            `tokens`, `text` and a column per metric.
-        layers: how many units the model has: L decoder blocks, or 2L where the run searched attention and MLP apart.
+            `tokens`, `text` and one column per metric.
+        layers: number of units of the model: L decoder blocks, or 2L where attention and MLP are separate.
         unit: `layer` or `sublayer`.
         metric: column of `evaluations` that is the quality.
-        kind: what the metric compares: `text`, `tokens`, `likelihood` or `choice`.
+        kind: input of the metric: `text`, `tokens`, `likelihood` or `choice`.
         tolerance: an allocation qualifies if its quality >= the full model's - tolerance.
         scope: `decode` (the prompt runs at full depth) or `sequence` (the allocation runs it too).
         floor: lowest value of the metric; None if it has none.
-        seed: of the run; the analyses draw from it too.
-        provenance: what a figure must carry: model, data, configuration, versions.
-        score: quality of (text, references) for kind `text`, of (tokens, the full model's tokens)
-            for kind `tokens`; None for the others, whose values are stored.
-        exhausted: by sequence the number of units below which the search tested every mask.
-        costs: what the units cost; None where each costs 1 and nothing else is counted.
+        seed: of the run, and of the analyses' random draws.
+        provenance: origin of the numbers, stored with every figure: model, data, configuration, versions.
+        score: quality of (text, references) for kind `text`, of (tokens, the full model's tokens) for kind `tokens`;
+            None for the others, whose values are stored.
+        exhausted: by sequence, the number of units below which the search tested every mask.
+        costs: costs of the units; None if each costs 1, without overhead.
     """
 
     sequences: pd.DataFrame
@@ -64,44 +64,38 @@ class Experiment:
 
     @property
     def measure(self) -> str:
-        """What costs are measured in: `layers` (or `sublayers`), `FLOPs/token` or `ms/token`."""
+        """Unit of the costs: `layers` (or `sublayers`), `FLOPs/token` or `ms/token`."""
         return self.costs.unit_of_measure if self.costs else f"{self.unit}s"
 
     @property
     def full_cost(self) -> float:
-        """Of the full model: what fractions are of."""
+        """Cost of the full model, the denominator of fractions."""
         return self.costs.total if self.costs else self.layers
 
     @property
     def overhead(self) -> float:
-        """What a generated token costs under any allocation: the vocabulary head above all."""
+        """Cost of a generated token under any allocation, such as the vocabulary head."""
         return self.costs.overhead if self.costs else 0
 
     @property
     def step(self) -> float | None:
-        """What all costs differ by whole multiples of; None if there is nothing of the kind."""
+        """Step of which all differences between costs are whole multiples; None if there is none."""
         return self.costs.step if self.costs else 1
 
     @property
     def least_costs(self) -> NDArray[Any]:
-        """Of the k cheapest units, k = 0..L: no mask of so many costs less."""
+        """Cost of the k cheapest units, k = 0..L: a lower bound for masks of k units."""
         if self.costs is None:
             return np.arange(self.layers + 1)
         order = np.argsort(self.costs.units, kind="stable")
         return self.costs.of_each([order[:k].tolist() for k in range(self.layers + 1)])
 
     def shuffled_quality(self, partner_PN: NDArray[np.int64]) -> NDArray[np.float64]:
-        """Quality of every evaluation against what belongs to another sequence.
+        """Quality of every evaluation against the references of another sequence (P E).
 
-        Kind `text`: the references of the partner. `tokens`: the full model's output on the partner.
-        `choice`: the index of the partner's right answer, modulo the number of own choices. `likelihood`: the
-        stored value against one other sequence, so a single row comes back whatever is asked.
-
-        Args:
-            partner_PN: for each permutation and each row of `sequences`, the row of its partner.
-
-        Returns:
-            Array of shape (P, E), in the order of `evaluations`.
+        Kind `text`: the partner's references. `tokens`: the full model's output on the partner. `choice`: the index of
+        the partner's right answer, modulo the number of own choices. `likelihood`: the stored value against one other
+        sequence, so P is 1 for any input. `partner_PN` holds the row of each sequence's partner in `sequences`.
         """
         key = hashlib.sha256(np.ascontiguousarray(partner_PN).tobytes()).digest()
         if key not in self._shuffled:
@@ -117,8 +111,16 @@ class Experiment:
         """
         return min(wanted, max(1, SCORED // max(1, len(self.evaluations))))
 
+    def only(self, ids: Iterable[str]) -> "Experiment":
+        """The experiment restricted to some sequences."""
+        chosen = set(ids)
+        sequences, evaluations = (
+            table[table["sequence"].isin(chosen)].reset_index(drop=True) for table in (self.sequences, self.evaluations)
+        )
+        return replace(self, sequences=sequences, evaluations=evaluations)
+
     def codes(self) -> NDArray[np.int64]:
-        """For each evaluation the row of its sequence in `sequences`."""
+        """Row in `sequences` of each evaluation's sequence."""
         codes = pd.Index(self.sequences["sequence"]).get_indexer(self.evaluations["sequence"])
         return np.asarray(codes, dtype=np.int64)
 
@@ -126,7 +128,7 @@ class Experiment:
 def _scored_once(
     experiment: Experiment, outputs: pd.Series, targets: list[Any], partner_PN: NDArray[np.int64]
 ) -> NDArray[np.float64]:
-    """Scores each distinct (output, target) pair once and spreads the values over all permutations."""
+    """Scores of all (output, target) pairs; each distinct pair is scored once."""
     assert experiment.score is not None, "kinds text and tokens come with a score"
     output_E, output = pd.factorize(_hashable(outputs))
     target_N, target = pd.factorize(_hashable(targets))
@@ -180,21 +182,21 @@ def load(
     *,
     costs: Costs | str | None = None,
 ) -> Experiment:
-    """Reads a run, under its own criterion and cost or under others, as far as it holds the values.
+    """Reads a run under its own criterion and cost or under others, as far as it holds the values.
 
-    Sequences that the search has not reached are left out.
+    Sequences without an evaluated full model are left out.
 
     Args:
         folder: the run.
-        criterion: metric to read it by; the run's own by default.
-        tolerance: allowed loss of quality, in units of the metric. By default the run's own, or 0
-            under another criterion, whose units differ.
-        costs: what units cost: `layers`, a file of `oracle profile --out` (`FILE:flops` or `FILE:ms` chooses if it
-            holds both, ms by default) or the values themselves; by default what the search minimised.
+        criterion: metric to read it by; None for the run's own.
+        tolerance: allowed loss of quality, in units of the metric; None for the run's own, or 0 under another
+            criterion, whose units differ.
+        costs: cost of the units: `layers`, a file of `oracle profile --out` (`FILE:flops` or `FILE:ms` chooses if it
+            holds both, ms by default) or the values; None for the cost that the search minimised.
 
     Raises:
-        InputError: the criterion is unknown or the run has no values of it, the tolerance is negative,
-            no sequence has been evaluated yet, or the costs are not those of the run's model.
+        InputError: if the criterion is unknown or the run has no values of it, the tolerance is negative, no sequence
+            has been evaluated yet, or the costs are not those of the run's model.
     """
     run = Run.open(Path(folder))
     config = run.manifest["config"]
@@ -204,21 +206,23 @@ def load(
     if not tolerance >= 0:
         raise InputError(f"tolerance must be at least 0, got {tolerance}: give the loss allowed, 0 for none")
     evaluations = run.evaluations()
-    # What was dropped failed the run's own criterion; nothing else is known of it.
+    # Dropped outputs failed the run's own criterion; their qualities are unknown.
     evaluations = evaluations[~evaluations["dropped"]].reset_index(drop=True)
     _check_stored(metric.name, METRICS, evaluations)
     scores: dict[str, Callable[[Any, Any], float]] = {
-        "text": partial(score_text, metric.name),
+        "text": partial(_score_answer, metric.name, config.get("extract")),
         "tokens": agreement,
     }
     evaluated = set(evaluations.loc[evaluations["number"] == 0, "sequence"])
     if not evaluated:
         raise InputError("at least one evaluated sequence is needed, the run has none: run the search first")
     sequences, found = run.sequences(), _costs(run, costs)
-    evaluations = evaluations[evaluations["sequence"].isin(evaluated)].reset_index(drop=True)
-    return Experiment(
-        sequences=sequences[sequences["sequence"].isin(evaluated)].reset_index(drop=True),
-        evaluations=evaluations.assign(cost=found.of_each(evaluations["allocation"])) if found else evaluations,
+    if costs is not None:  # others than the run's own
+        allocations = evaluations["allocation"]
+        evaluations = evaluations.assign(cost=found.of_each(allocations) if found else allocations.map(len))
+    experiment = Experiment(
+        sequences=sequences,
+        evaluations=evaluations,
         layers=run.units,
         unit=run.unit,
         metric=metric.name,
@@ -232,10 +236,16 @@ def load(
         exhausted=_exhausted(run, metric.name, float(tolerance)),
         costs=found,
     )
+    return experiment.only(evaluated)
+
+
+def _score_answer(metric: str, extract: str | None, text: str, references: tuple[str, ...]) -> float:
+    """Quality of an output by a text metric, as the run computed it."""
+    return score_text(metric, answer_in(text, extract), references)
 
 
 def _costs(run: Run, wanted: Costs | str | None) -> Costs | None:
-    """What a run is to be read by; None for layers."""
+    """Costs to read a run by; None for layers."""
     if wanted == "layers":
         return None
     if wanted is None:
@@ -247,7 +257,7 @@ def _costs(run: Run, wanted: Costs | str | None) -> Costs | None:
 
 
 def _exhausted(run: Run, metric: str, tolerance: float) -> dict[str, int]:
-    """What the search proved, if the run is read by the criterion that it searched under."""
+    """Tested budgets of the search, if the run is read by the criterion of the search."""
     config = run.manifest["config"]
     if (metric, tolerance) != (config["criterion"], config["tolerance"]):
         return {}
@@ -259,7 +269,7 @@ def _check_stored(metric: str, known: Iterable[str], evaluations: pd.DataFrame) 
     if metric not in evaluations.columns:
         have = ", ".join(name for name in known if name in evaluations.columns)
         raise InputError(
-            f"criterion {metric!r} needs values that only a model gives; this run has {have}: "
+            f"criterion {metric!r} needs values that only a model can compute; this run has {have}: "
             f"search again with --criterion {metric}, or read it by one of these"
         )
 

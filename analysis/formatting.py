@@ -1,4 +1,4 @@
-"""How numbers and names are written in figures, tables and reports."""
+"""Formatting of numbers and names in figures, tables and reports."""
 
 __all__ = ["basis", "counted", "metric_label", "per_token", "percent", "percent_range", "plain"]
 
@@ -17,12 +17,12 @@ _METRIC_LABELS = {
 
 
 def metric_label(metric: str) -> str:
-    """How a metric is written in a figure, unit included."""
+    """Label of a metric, with its unit."""
     return _METRIC_LABELS.get(metric, metric)
 
 
 def per_token(measure: str, verb: str = "") -> str:
-    """What a fraction is of, as an axis says it: counts are per generated token too, but do not say so themselves."""
+    """Denominator of a fraction, for an axis: counts are per generated token too, but their names do not say so."""
     return measure if measure.endswith("/token") else f"{measure} {verb}per generated token"
 
 
@@ -42,11 +42,11 @@ def counted(sequences: int) -> str:
 
 
 def basis(sequences: int, allocations: float, interval: tuple[float, float] | None) -> str:
-    """What a figure rests on, as text."""
+    """Sample sizes and interval behind a figure, as text."""
     counts = f"{counted(sequences)}, {allocations:.5g} allocations each"
     return f"{counts}; 95 % interval {percent_range(interval)}" if interval else counts
 
 
 def plain(text: object) -> str:
-    """Untrusted text on one line, without control characters and without what matplotlib takes for mathematics."""
+    """Untrusted text on one line, without control characters or matplotlib's mathematics."""
     return "".join(char if char.isprintable() else " " for char in str(text)).replace("$", r"\$")

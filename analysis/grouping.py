@@ -1,8 +1,4 @@
-"""Rows of evaluations as arrays, one group a sequence.
-
-Shape suffixes used in this package: N sequences, E evaluations (rows), K costs in rising order, C total costs,
-S segments of concave envelopes, P permutations, B bootstrap resamples.
-"""
+"""Evaluations as arrays, grouped by sequence."""
 
 from dataclasses import dataclass
 from itertools import chain
@@ -23,12 +19,12 @@ BoolArray = NDArray[np.bool_]
 
 @dataclass(frozen=True, kw_only=True)
 class Groups:
-    """Evaluations grouped by sequence, the sequences in the order of their first row.
+    """Evaluations grouped by sequence, in the order of the sequences' first rows.
 
     Attributes:
         ids: the N sequence ids.
-        code: for each row the position of its sequence in `ids`.
-        number: order of the evaluation within its sequence.
+        code: position of each row's sequence in `ids`.
+        number: number of the evaluation within its sequence.
         cost: per generated token: whole numbers of layers, or another cost.
         quality: the metric, higher is better.
         full: quality of the full model (number 0).
@@ -43,14 +39,10 @@ class Groups:
 
 
 def group(evaluations: pd.DataFrame, metric: str) -> Groups:
-    """Groups evaluations by sequence.
-
-    Args:
-        evaluations: one row an evaluation: `sequence`, `number`, `cost` and a column `metric`.
-        metric: name of the column with the quality.
+    """Groups evaluations (`sequence`, `number`, `cost` and the column `metric`) by sequence.
 
     Raises:
-        InputError: a sequence lacks its full-model evaluation or has several, or a quality is missing.
+        InputError: if a sequence lacks its full-model evaluation or has several, or a quality is missing.
     """
     code_E, ids = pd.factorize(evaluations["sequence"])
     number_E = evaluations["number"].to_numpy(np.int64)
@@ -87,19 +79,14 @@ def _costs(column: pd.Series) -> CostArray:
 
 
 def flatten(allocations: pd.Series) -> tuple[IntArray, IntArray]:
-    """All layers of all allocations one after the other, and the length of each allocation."""
+    """Concatenated layers of all allocations, and the length of each allocation."""
     length_E = np.fromiter(map(len, allocations), np.int64, count=len(allocations))
     layers = np.fromiter(chain.from_iterable(allocations), np.int64, count=int(length_E.sum()))
     return layers, length_E
 
 
 def allocation_keys(allocations: pd.Series) -> tuple[IntArray, BoolArray]:
-    """Tells equal allocations and skip masks apart.
-
-    Returns:
-        A code for each allocation, the same for equal ones, and whether its layers rise strictly
-        (a skip mask rather than a layer path).
-    """
+    """Code per allocation, equal for equal ones, and whether it is a skip mask (strictly rising), not a layer path."""
     layers, length_E = flatten(allocations)
     end_E = np.cumsum(length_E)
     start_E = end_E - length_E

@@ -1,4 +1,8 @@
-"""What `oracle measure` wrote into a run: similarity, features, throughput; read without the model."""
+"""Tables that `oracle measure` wrote into a run: similarity, features, throughput. Read without the model.
+
+Each reader returns None if its table was not measured, and raises `InputError` if the folder is not a run or the table
+is damaged. `attrs["provenance"]` of a table describes the measurement and the machine.
+"""
 
 import json
 from pathlib import Path
@@ -14,57 +18,39 @@ FOLDER = "measures"
 
 
 def similarity(folder: Path | str) -> pd.DataFrame | None:
-    """How close the final hidden state comes to the full model's; None if it was not measured.
+    """Similarity of the final hidden state to the full model's; None if not measured.
 
     Teacher-forced on the full model's own output, after the final norm. In scope `decode` the first token has no row:
-    the full model gives it whatever the allocation.
-
-    Args:
-        folder: the run.
+    it is the full model's under any allocation.
 
     Returns:
-        One row a sequence, kind, budget and token: `sequence`; `kind` (`skip`: unified skipping, `exit`: the first
-        layers); `budget`, the units that ran; `token`, which of the output's tokens the state predicts, from 0;
-        `cosine`, -1 to 1; `relative_error`, the norm of the difference over that of the full model's state;
-        `same_token`, whether it predicts what the full model does. `attrs["provenance"]` says what was measured.
-
-    Raises:
-        InputError: if it is no run, or the table is damaged.
+        One row per sequence, kind, budget and token: `sequence`; `kind` (`skip`: unified skipping, `exit`: the first
+        layers); `budget`, number of units that ran; `token`, index of the output token that the state predicts, from 0;
+        `cosine`, -1 to 1; `relative_error`, norm of the difference over that of the full model's state; `same_token`,
+        whether it predicts the full model's token.
     """
     return _table(folder, "similarity")
 
 
 def features(folder: Path | str) -> pd.DataFrame | None:
-    """What the full model shows of each sequence; None if it was not measured.
-
-    Args:
-        folder: the run.
+    """Features of each sequence under the full model; None if not measured.
 
     Returns:
-        One row a sequence: `sequence`, `prompt_tokens`, `output_tokens`; of its own output `log_likelihood`
+        One row per sequence: `sequence`, `prompt_tokens`, `output_tokens`; of its own output `log_likelihood`
         (nats/token) and `entropy` (nats), means over its tokens; `first_entropy` (nats) and `first_gap` (difference of
         the two highest probabilities) at the first token; `prompt_state`, the hidden state after the middle layer, mean
-        over the prompt's tokens, an array of the hidden width. `attrs["provenance"]` says what was measured.
-
-    Raises:
-        InputError: if it is no run, or the table is damaged.
+        over the prompt's tokens, an array of the hidden width.
     """
     return _table(folder, "features")
 
 
 def throughput(folder: Path | str) -> pd.DataFrame | None:
-    """Tokens a second and quality of the full model and of unified skipping; None if it was not measured.
-
-    Args:
-        folder: the run.
+    """Tokens per second and quality of the full model and of unified skipping; None if not measured.
 
     Returns:
-        One row a policy, speed-up and batch: `policy` (`full`, `unified`), `speedup` (nominal), `batch`, `cost` and
+        One row per policy, speed-up and batch: `policy` (`full`, `unified`), `speedup` (nominal), `batch`, `cost` and
         `fraction` as in the run, `tokens_per_second`, `quality` (mean of the run's criterion over `sequences`
-        sequences). `attrs["provenance"]` says what was measured, and on what.
-
-    Raises:
-        InputError: if it is no run, or the table is damaged.
+        sequences, the same for every batch).
     """
     return _table(folder, "throughput")
 

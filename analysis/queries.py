@@ -1,4 +1,8 @@
-"""Questions to a stored run; every answer is plain data, ready for JSON or a table."""
+"""Queries on a stored run; every answer is plain data for JSON or a table.
+
+Common arguments: `folder`, the run; `criterion`, the metric to read it by (None for its own); `costs`, the cost of the
+units, as for `analysis.load`.
+"""
 
 from pathlib import Path
 from typing import Any
@@ -6,6 +10,7 @@ from typing import Any
 import pandas as pd
 
 import analysis
+from analysis.per_sequence.frontiers import frontiers
 from oracle.costs import costs_of_file
 from oracle.errors import InputError
 from oracle.metrics import SLACK as CRITERION_SLACK
@@ -26,7 +31,7 @@ __all__ = [
 ]
 
 SLACK = 1e-9
-"""A fraction is at most another up to this: both are rounded."""
+"""Rounding up to which fractions count as equal."""
 
 SERVING = """
     WITH full_model AS (SELECT sequence, {metric} AS full_quality FROM evaluations WHERE number = 0),
@@ -43,30 +48,24 @@ SERVING = """
     FROM tried GROUP BY allocation HAVING sequences > 0
     ORDER BY sequences DESC, cost, allocation LIMIT $count
 """
-"""What was dropped failed the run's own criterion; nothing else is known of it."""
+"""Dropped outputs failed the run's own criterion; their qualities under others are unknown."""
 
 
 def budgets(folder: Path, criterion: str | None = None, costs: str | None = None) -> list[dict[str, Any]]:
-    """The minimal budget of every sequence, with its bounds.
-
-    Args:
-        folder: the run.
-        criterion: metric to read the run by; its own by default.
-        costs: what units cost, as `analysis.load` takes it; what the search minimised by default.
-    """
+    """The minimal budget of every sequence, with its bounds."""
     experiment = analysis.load(folder, criterion, costs=costs)
     return budget_rows(experiment, analysis.budgets(experiment))
 
 
 def measure(folder: Path, costs: str | None = None) -> str:
-    """What costs are measured in: layers, sublayers, FLOPs/token or ms/token."""
+    """Unit of the costs: layers, sublayers, FLOPs/token or ms/token."""
     if costs is None:
         return Run.open(folder).measure
     return f"{Run.open(folder).unit}s" if costs == "layers" else costs_of_file(costs).unit_of_measure
 
 
 def budget_rows(experiment: analysis.Experiment, minimal: pd.DataFrame) -> list[dict[str, Any]]:
-    """The rows of `budgets` for a table of minimal budgets that is known already."""
+    """The rows of `budgets`, from a table of minimal budgets."""
     minimal = minimal.merge(experiment.sequences[["sequence", "task"]], on="sequence")
     minimal["fraction"] = minimal["upper"] / experiment.full_cost
     columns = ["sequence", "task", "upper", "lower", "certified", "proof", "fraction", "allocation", "family"]
@@ -74,11 +73,11 @@ def budget_rows(experiment: analysis.Experiment, minimal: pd.DataFrame) -> list[
 
 
 def proven(rows: list[dict[str, Any]]) -> dict[str, Any]:
-    """What is certified of `budgets`.
+    """Proofs among the rows of `budgets`.
 
     Returns:
-        How many are `certified`, how many of these where the full model scores above zero (`certified_nonzero`), and
-        the `mean_gap` (upper - lower) of the others, None if there are none.
+        Number of `certified` sequences, number of those where the full model scores above zero (`certified_nonzero`),
+        and the `mean_gap` (upper - lower) of the others, None without others.
     """
     gaps = [row["upper"] - row["lower"] for row in rows if not row["certified"]]
     return {
@@ -89,7 +88,7 @@ def proven(rows: list[dict[str, Any]]) -> dict[str, Any]:
 
 
 def at_most(rows: list[dict[str, Any]], fraction: float) -> list[dict[str, Any]]:
-    """Those of `budgets` that need at most a fraction of the full model's cost, cheapest first."""
+    """Rows of `budgets` that need at most a fraction of the full model's cost, cheapest first."""
     _check_fraction(fraction, "--at-most")
     return sorted((row for row in rows if row["fraction"] <= fraction + SLACK), key=lambda row: row["fraction"])
 
@@ -108,20 +107,13 @@ def by_task(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 def oracle_at(folder: Path, budget: float, criterion: str | None = None, costs: str | None = None) -> dict[str, Any]:
-    """The data-set oracle at a mean budget: its mean quality, and the allocation of every sequence.
-
-    Args:
-        folder: the run.
-        budget: mean fraction of layers, 0 to 1.
-        criterion: metric to read the run by; its own by default.
-        costs: what units cost, as `analysis.load` takes it; what the search minimised by default.
-    """
+    """The data-set oracle at a mean fraction of the layers, 0 to 1: its mean quality, and each allocation."""
     _check_fraction(budget, "--budget")
     experiment = analysis.load(folder, criterion, costs=costs)
     metric = experiment.metric
     evaluations, full_cost = experiment.evaluations, experiment.full_cost
-    items, number_NK = analysis.quality_by_cost(evaluations, full_cost, metric, step=experiment.step)
-    chosen = analysis.assignment(evaluations, number_NK, analysis.oracle_at(items, budget).costs, metric)
+    items, number_NC = analysis.quality_by_cost(evaluations, full_cost, metric, step=experiment.step)
+    chosen = analysis.assignment(evaluations, number_NC, analysis.oracle_at(items, budget).costs, metric)
     full = evaluations.loc[evaluations["number"] == 0, metric].mean()
     return {
         "criterion": metric,
@@ -142,12 +134,7 @@ def sequence_frontier(
 ) -> dict[str, Any]:
     """One sequence: its prompt and references, and each allocation that beats all cheaper ones.
 
-    Args:
-        folder: the run.
-        sequence: id of the sequence.
-        budget: only allocations that cost at most this fraction of the layers.
-        criterion: metric to read the run by; its own by default.
-        costs: what units cost, as `analysis.load` takes it; what the search minimised by default.
+    With a budget, only allocations that cost at most this fraction of the layers.
     """
     if budget is not None:
         _check_fraction(budget, "--budget")
@@ -159,9 +146,7 @@ def sequence_frontier(
         )
     mine = experiment.evaluations[experiment.evaluations["sequence"] == sequence]
     within = mine if budget is None else mine[mine["cost"] <= (budget + SLACK) * experiment.full_cost]
-    ordered = within.sort_values(["cost", experiment.metric, "number"], ascending=[True, False, True])
-    quality = ordered[experiment.metric]
-    better = ordered[quality > quality.cummax().shift(fill_value=-float("inf"))]
+    better = within.iloc[frontiers(within, experiment.metric)]
     points = better[["cost", experiment.metric, "family", "allocation", "text"]].rename(
         columns={experiment.metric: "quality"}
     )
@@ -180,27 +165,24 @@ def sequence_frontier(
 
 
 def allocations(folder: Path, count: int, criterion: str | None = None) -> list[dict[str, Any]]:
-    """The allocations that meet the criterion on the most sequences, of equal ones the cheapest first.
+    """At most `count` allocations that meet the criterion on the most sequences, the cheapest first among equals.
 
-    Each was tried on some sequences only: on the others nothing is known of it.
-
-    Args:
-        folder: the run.
-        count: how many of them.
-        criterion: metric to read the run by; its own by default.
+    Each was tried on some sequences only; on the others its quality is unknown.
 
     Returns:
-        `allocation`, `cost`, `fraction`, `sequences` (where it meets the criterion), `share` (of all sequences),
-        `nonzero` (those among them where the full model scores above the metric's floor; on the others every allocation
-        meets the criterion), `tried` (on how many sequences).
+        `allocation`, `cost`, `fraction`, `sequences` (number on which it meets the criterion), `share` (of all
+        sequences), `nonzero` (number of those where the full model scores above the metric's floor; on the others every
+        allocation meets the criterion), `tried` (number of sequences on which it was tried).
     """
     if count < 1:
         raise InputError(f"--allocations needs at least 1, not {count}")
+    from oracle.store.sql import select as select_from  # slow to import, and no other query needs it
+
     run = Run.open(folder)
-    config = run.manifest["config"]
+    config, data = run.manifest["config"], run.queried()
     metric = get_metric(config["criterion"] if criterion is None else criterion)
     own = metric.name == config["criterion"]
-    if metric.name not in run.select("SELECT * FROM evaluations LIMIT 0").column_names:
+    if "evaluations" in data.tables and metric.name not in data.tables["evaluations"].schema.names:
         raise InputError(
             f"criterion '{metric.name}' needs values that this run does not have: search again with "
             f"--criterion {metric.name}, or read it by another one"
@@ -212,11 +194,11 @@ def allocations(folder: Path, count: int, criterion: str | None = None) -> list[
         "own": own,
         "count": count,
     }
-    return run.select(SERVING.format(metric=f'"{metric.name}"'), values).to_pylist()
+    return select_from(data, SERVING.format(metric=f'"{metric.name}"'), values).to_pylist()
 
 
 def select(folder: Path, sql: str) -> tuple[list[str], list[dict[str, Any]]]:
-    """Columns and rows of the answer to one SELECT; see `Run.query`."""
+    """Columns and rows of the result of one SELECT; see `Run.query`."""
     table = Run.open(folder).select(sql)
     return table.column_names, table.to_pylist()
 

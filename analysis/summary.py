@@ -1,4 +1,4 @@
-"""Everything one run says about savings, in one value."""
+"""The savings of a run, as one value."""
 
 from dataclasses import dataclass, field, fields
 from typing import Any
@@ -27,37 +27,33 @@ class Summary:
     Attributes:
         sequences: N.
         allocations_per_sequence: distinct allocations evaluated; the mean if it differs between sequences.
-        layers: L.
-        unit: what they are: `layer` or `sublayer`.
-        cost: what costs are measured in: `layers` (or `sublayers`), `FLOPs/token` or `ms/token`.
+        layers: number of units: L layers or 2L sublayers.
+        unit: `layer` or `sublayer`.
+        cost: unit of the costs: `layers` (or `sublayers`), `FLOPs/token` or `ms/token`.
         criterion: metric.
         full_quality: mean quality of the full model.
         per_sequence_fraction: mean minimal budget (upper).
         per_sequence_interval: its 95 % bootstrap interval over sequences; None for a single sequence.
-        per_sequence_fraction_nonzero: the mean where the full model scores above the metric's floor;
-            None if nowhere.
-        equal_quality_fraction: least mean fraction at which the oracle's mean quality reaches the full
-            model's.
-        equal_quality_gap: by how much that may be too high; 0 where it is proven to be the least.
+        per_sequence_fraction_nonzero: the mean where the full model scores above the metric's floor; None if nowhere.
+        equal_quality_fraction: least mean fraction at which the oracle's mean quality reaches the full model's.
+        equal_quality_gap: maximum excess of that over the true minimum; 0 if proven minimal.
         equal_quality_interval: its 95 % bootstrap interval over sequences.
-        null_per_sequence_fraction: `per_sequence_fraction` against shuffled references; None for a single
-            sequence.
+        null_per_sequence_fraction: `per_sequence_fraction` against shuffled references; None for a single sequence.
         null_per_sequence_spread: its standard deviation over permutations; None for fewer than two.
         null_equal_quality_fraction: `equal_quality_fraction` against shuffled references.
         null_equal_quality_spread: its standard deviation over permutations.
-        null_zero_quality_share: share of the sequences whose full model scores zero against shuffled references, so
-            that everything qualifies there; mean over permutations.
-        zero_quality_sequences: where the full model scores no more than the floor, so that everything
-            qualifies.
-        certified: sequences whose minimal budget is proven, the zero-quality ones (trivially 0) included.
+        null_zero_quality_share: share of sequences whose full model scores zero against shuffled references, so that
+            every allocation qualifies; mean over permutations.
+        zero_quality_sequences: number where the full model scores no more than the floor: every allocation qualifies.
+        certified: number of proven minimal budgets, including the zero-quality ones (trivially 0).
         certified_nonzero: the same without those.
-        mean_gap: mean of upper - lower over the others, in `cost`; None if there are none.
-        end_to_end_fraction: what the oracle's choice costs with the prompts, over the full model on the same tokens;
-            None for ms/token: the time of a prompt is another matter, which was not measured.
+        mean_gap: mean of upper - lower over the others, in `cost`; None without others.
+        end_to_end_fraction: cost of the oracle's choice with the prompts, over the full model's on the same tokens;
+            None for ms/token, as the time of a prompt was not measured.
         end_to_end_against_full: the same over the full model on its own outputs, which are often shorter.
         exact: whether the oracle was solved exactly; if not, see `equal_quality_gap`.
         minimal: table of minimal budgets.
-        assignment: the evaluation that the oracle chose for each sequence at equal quality.
+        assignment: evaluation per sequence that the oracle chose at equal quality.
         oracle: the oracle with its frontier.
         null: the null oracle.
     """
@@ -102,7 +98,7 @@ class Summary:
 
 
 def summarise(experiment: Experiment, *, bootstrap: int = 1000, permutations: int = 10) -> Summary:
-    """Quantifies the savings of a run.
+    """Computes the savings of a run.
 
     Args:
         experiment: the run.
@@ -112,10 +108,10 @@ def summarise(experiment: Experiment, *, bootstrap: int = 1000, permutations: in
     evaluations, full_cost, metric = experiment.evaluations, experiment.full_cost, experiment.metric
     tolerance, seed = experiment.tolerance, experiment.seed
     minimal = budgets(experiment)
-    items, number_NK = quality_by_cost(evaluations, full_cost, metric, step=experiment.step)
+    items, number_NC = quality_by_cost(evaluations, full_cost, metric, step=experiment.step)
     full_N = minimal["full_quality"].to_numpy()
     oracle = equal_quality(items, full_N, tolerance=tolerance)
-    chosen = assignment(evaluations, number_NK, oracle.costs, metric)
+    chosen = assignment(evaluations, number_NC, oracle.costs, metric)
     full_model = evaluations[evaluations["number"] == 0]
     null = null_oracle(experiment, permutations=permutations)
     upper, zero = minimal["upper"].to_numpy(), minimal["zero_quality"].to_numpy()
@@ -162,19 +158,13 @@ def _allocations_per_sequence(evaluations: pd.DataFrame) -> int | float:
 
 
 def end_to_end_fraction(experiment: Experiment, chosen: pd.DataFrame) -> float | None:
-    """What some evaluations cost over the full model on the same tokens, prompt included.
+    """Cost of evaluations over the full model's on the same tokens, prompt included; None for ms/token.
 
-    With P prompt tokens, G generated ones and cost c, max(G - 1, 0) tokens are fed back: the first generated
-    token comes out of the prompt's pass. Scope `decode` runs the prompt through all L layers, scope `sequence`
-    through those of the allocation. A prompt's token costs what a generated one does, less what every token pays
-    (the vocabulary head), which is paid once for the first generated token.
-
-    Args:
-        experiment: the run.
-        chosen: an evaluation for each sequence: `sequence`, `number`, `cost`.
-
-    Returns:
-        None for ms/token: a prompt's tokens run side by side, in a time that was not measured.
+    With P prompt tokens, G generated ones and cost c, max(G - 1, 0) tokens are fed back: the first generated token
+    comes from the prompt pass. Scope `decode` runs the prompt through all L layers, scope `sequence` through those of
+    the allocation. A prompt token costs as much as a generated one, less the overhead of every token (the vocabulary
+    head), which is paid once for the first generated token. In ms/token the prompt's tokens run in parallel, in a time
+    that was not measured. `chosen` has one row per sequence: `sequence`, `number`, `cost`.
     """
     return _end_to_end(experiment, chosen, chosen.assign(cost=experiment.full_cost))
 
@@ -186,7 +176,7 @@ def _end_to_end(experiment: Experiment, chosen: pd.DataFrame, other: pd.DataFram
 
 
 def _cost(experiment: Experiment, chosen: pd.DataFrame) -> float:
-    """Cost of some evaluations over all tokens, the prompt's included."""
+    """Cost of evaluations over all tokens, the prompt's included."""
     rows = chosen[["sequence", "number", "cost"]].merge(
         experiment.evaluations[["sequence", "number", "tokens"]], on=["sequence", "number"], validate="one_to_one"
     )

@@ -3,56 +3,7 @@
 `run_search` finds out and writes a run; `Run` reads it; `OracleController` replays it.
 """
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+import lazy_loader
 
-if TYPE_CHECKING:
-    from oracle.config import SearchConfig
-    from oracle.controllers import OracleController
-    from oracle.errors import InputError
-    from oracle.models import LanguageModel, load_model
-    from oracle.pipeline.run import resume_search, run_search
-    from oracle.sequences import Columns, load_sequences
-    from oracle.store import Run
-    from oracle.types import Allocation, Outcome, Sequence
-
-__all__ = [
-    "Allocation",
-    "Columns",
-    "InputError",
-    "LanguageModel",
-    "OracleController",
-    "Outcome",
-    "Run",
-    "SearchConfig",
-    "Sequence",
-    "load_model",
-    "load_sequences",
-    "resume_search",
-    "run_search",
-]
-
-_HOME = {
-    "Allocation": "types",
-    "Columns": "sequences",
-    "InputError": "errors",
-    "LanguageModel": "models",
-    "OracleController": "controllers",
-    "Outcome": "types",
-    "Run": "store",
-    "SearchConfig": "config",
-    "Sequence": "types",
-    "load_model": "models",
-    "load_sequences": "sequences",
-    "resume_search": "pipeline.run",
-    "run_search": "pipeline.run",
-}
-
-
-def __getattr__(name: str) -> Any:
-    """Imports on first use: reading a run must not wait for torch."""
-    if name not in _HOME:
-        raise AttributeError(f"module 'oracle' has no attribute '{name}'")
-    value = getattr(import_module(f"oracle.{_HOME[name]}"), name)
-    globals()[name] = value
-    return value
+# Names, listed in the stub file, are imported on first use: reading a run must not import torch.
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

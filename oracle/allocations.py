@@ -1,13 +1,19 @@
-"""Named allocations: full depth, unified skipping, early exit, random masks of a budget."""
+"""Allocations by name (full depth, unified skipping, early exit, random masks), their costs, and as text."""
 
 from collections.abc import Iterable
+from collections.abc import Sequence as Seq
+from itertools import chain
 
 import numpy as np
+from numpy.typing import NDArray
 
 from oracle.errors import InputError
 from oracle.types import Allocation
 
-__all__ = ["compact", "early_exit", "full", "random_mask", "unified"]
+__all__ = ["compact", "cost_of_each", "early_exit", "full", "parse", "random_mask", "strip", "unified"]
+
+MOST = 10_000
+"""Largest number of layers in one range of a written allocation."""
 
 
 def full(layers: int) -> Allocation:
@@ -45,6 +51,29 @@ def random_mask(layers: int, budget: int, rng: np.random.Generator) -> Allocatio
     return tuple(sorted(int(layer) for layer in rng.choice(layers, size=budget, replace=False)))
 
 
+def cost_of_each(allocations: Iterable[Iterable[int]], prices: Seq[float], overhead: float) -> NDArray[np.float64]:
+    """Cost of a token per allocation: `overhead` and the price of each unit that runs.
+
+    Summed price by price, so that allocations with the same number of units of each price cost the same to the last
+    bit.
+
+    Raises:
+        InputError: if an allocation runs a unit without a price.
+    """
+    rows = [tuple(allocation) for allocation in allocations]
+    flat = np.fromiter(chain.from_iterable(rows), np.int64)
+    row = np.repeat(np.arange(len(rows)), [len(one) for one in rows])
+    unknown = (flat < 0) | (flat >= len(prices))
+    if unknown.any():
+        wrong = tuple(map(int, rows[row[unknown][0]]))
+        raise InputError(f"an allocation of units 0 to {len(prices) - 1} is required, not {wrong}")
+    cost_A = np.full(len(rows), overhead)
+    values, kind = np.unique(prices, return_inverse=True)
+    for number, price in enumerate(values):
+        cost_A += price * np.bincount(row[kind[flat] == number], minlength=len(rows))
+    return cost_A
+
+
 def _check(layers: int, budget: int) -> None:
     if not 0 <= budget <= layers:
         raise InputError(f"a budget of 0 to {layers} layers is required, but {budget} was given")
@@ -59,3 +88,33 @@ def compact(allocation: Iterable[int], *, none: str = "none") -> str:
         else:
             parts.append([layer])
     return ",".join(f"{p[0]}-{p[-1]}" if len(p) > 1 else f"{p[0]}" for p in parts) or none
+
+
+def parse(text: str) -> Allocation:
+    """The allocation that `compact` writes as `text`: `0-3,7,9-29`; spaces are allowed, `none` is the empty one.
+
+    Raises:
+        InputError: if the text is no list of indices and rising ranges.
+    """
+    if text.strip() == "none":
+        return ()
+    found: list[int] = []
+    for part in text.split(","):
+        first, dash, last = part.partition("-")
+        if not first.strip().isdecimal() or (dash and not last.strip().isdecimal()):
+            raise InputError(f"an allocation such as 0-3,7,9-29 is required, but '{text}' contains '{part.strip()}'")
+        start, stop = int(first), int(last if dash else first)
+        if stop < start:
+            raise InputError(f"rising ranges are required, but '{text}' contains '{part.strip()}'; list its layers")
+        if stop - start > MOST:
+            raise InputError(f"at most {MOST} layers per range are possible, but '{text}' contains '{part.strip()}'")
+        found.extend(range(start, stop + 1))
+    return tuple(found)
+
+
+def strip(allocation: Iterable[int], units: int) -> str:
+    """A mask as one character per unit: # where it runs, . where it is skipped, and the count of runs from 2 on."""
+    counts = [0] * units
+    for unit in allocation:
+        counts[unit] += 1
+    return "".join(".#"[count] if count < 2 else str(min(count, 9)) for count in counts)

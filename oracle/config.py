@@ -4,9 +4,11 @@ from dataclasses import asdict, dataclass, field
 from typing import Any, Literal, get_args
 
 from oracle.errors import InputError
-from oracle.metrics import METRICS, get_metric
-from oracle.sequences import Columns
+from oracle.metrics import METRICS, ChoiceScore, Extraction, check_choice_score, get_metric
+from oracle.sequences import Columns, Layout
+from oracle.utils.arguments import parse_arguments
 from oracle.utils.devices import AUTO, check_device, dtype_name
+from oracle.utils.text import nearest_hint
 from oracle.utils.validation import check_types
 
 __all__ = ["EMBEDDED", "Scope", "SearchConfig", "Unit"]
@@ -31,11 +33,16 @@ class SearchConfig:
         data: a file, a `datasets` name, or the bundled `instruct`.
         reference_files: text files aligned with `data`, one reference per line.
         columns: columns of the prompts and references.
+        layout: how the data file is read where its suffix does not say.
+        skip_unusable: whether to leave out rows that lack what a sequence or a metric needs, and count them.
+        extract: what text metrics compare instead of whole texts: a name of `oracle.metrics.EXTRACTIONS` or a regular
+            expression, applied to references and outputs; None for all of the text.
         tasks: only these tasks; empty for all.
         limit: maximum number of sequences, spread over the tasks.
         criterion: metric that decides whether an output is as good as the full model's.
         tolerance: allowed loss of quality against the full model, in units of the metric.
         metrics: further metrics to compute that need a pass through the model.
+        choice_score: by what the choices of `choice_accuracy` are compared: see `oracle.metrics.ChoiceScore`.
         scope: `decode` (the prompt runs at full depth, so the first generated token is the full model's) or `sequence`
             (the prompt runs the allocation too).
         unit: unit of allocations: `layer`, or `sublayer` (attention and MLP separately).
@@ -44,7 +51,8 @@ class SearchConfig:
         max_new_tokens: maximum number of generated tokens per output.
         paths: whether layers may repeat or change their order (strategies `mcts-*`, scope `sequence`).
         strategy: how allocations are chosen; see `oracle.search.STRATEGIES`.
-        study: storage of optuna's studies, one per sequence, such as `sqlite:///trials.db`; None for no storage.
+        study: storage of optuna's studies, such as `sqlite:///trials.db`; None for no storage. One study per sequence,
+            named by its id and a digest of model, prompt, references, criterion and settings.
         evaluations: maximum number of allocations evaluated per sequence.
         seconds: time limit per sequence; None for no limit.
         layer_executions: maximum layer x token units per sequence, counted as if every output were decoded alone; None
@@ -57,7 +65,13 @@ class SearchConfig:
         near_tie: lead in logits up to which a token is recomputed alone, as in plain generation; None for a multiple of
             the rounding measured at loading.
         memory: maximum memory of the engine beyond the loaded model, in MiB.
-        chat_template: whether to apply the tokenizer's chat template, if it has one.
+        chat_template: whether to apply the tokenizer's chat template, if it has one; or the name of one of its
+            templates, or else a jinja file.
+        system: text of the system turn of every prompt that has none; None for no such turn.
+        template_args: arguments of the chat template, each `NAME=VALUE`; see `oracle.utils.arguments`.
+        stop: texts that end an output, as the library's `stop_strings`; the text of the output ends before them.
+        generation_config: whether greedy decoding honours the model's `generation_config` (penalties, suppressed and
+            forced tokens, minimum lengths, stop strings), as `generate(do_sample=False)` does.
         seed: seed of every random choice.
         dtype: of the weights, by torch's canonical name; `auto` is the checkpoint's own on a GPU and float32 on the
             CPU, and a run stores the one used.
@@ -69,11 +83,15 @@ class SearchConfig:
     data: str = "instruct"
     reference_files: tuple[str, ...] = ()
     columns: Columns = field(default_factory=Columns)
+    layout: Layout = field(default_factory=Layout)
+    skip_unusable: bool = False
+    extract: str | None = None
     tasks: tuple[str, ...] = ()
     limit: int | None = None
     criterion: str = "rougeL"
     tolerance: float = 0.0
     metrics: tuple[str, ...] = ()
+    choice_score: ChoiceScore = "per-token"
     scope: Scope = "decode"
     unit: Unit = "layer"
     cost: str = "layers"
@@ -89,7 +107,11 @@ class SearchConfig:
     batch_rows: int = 512
     near_tie: float | None = None
     memory: int = 1024
-    chat_template: bool = True
+    chat_template: bool | str = True
+    system: str | None = None
+    template_args: tuple[str, ...] = ()
+    stop: tuple[str, ...] = ()
+    generation_config: bool = True
     seed: int = 0
     dtype: str = AUTO
     device: str = AUTO
@@ -101,9 +123,18 @@ class SearchConfig:
         check_device(self.device)
         for name in (self.criterion, *self.metrics):
             get_metric(name)
+        check_choice_score(self.choice_score)
+        if self.extract is not None:
+            Extraction.parse(self.extract)
+            if self.prune and get_metric(self.criterion).kind == "text":
+                raise InputError(
+                    "--prune bounds the quality of unfinished outputs, of which --extract may still take another part: "
+                    "leave out one of them"
+                )
         for name, allowed in (("scope", get_args(Scope)), ("unit", get_args(Unit))):
-            if getattr(self, name) not in allowed:
-                raise InputError(f"--{name} needs one of {', '.join(allowed)}, not '{getattr(self, name)}'")
+            if (found := getattr(self, name)) not in allowed:
+                hint = nearest_hint(found, allowed)
+                raise InputError(f"--{name} needs one of {', '.join(allowed)}, not '{found}'{hint}")
         at_least = dict.fromkeys(
             ("max_new_tokens", "evaluations", "batch_rows", "memory", "limit", "layer_executions"), 1
         ) | dict.fromkeys(("near_tie", "prove", "tolerance", "seed"), 0)
@@ -111,8 +142,17 @@ class SearchConfig:
             value = getattr(self, name)
             if value is not None and not least <= value < float("inf"):
                 raise InputError(f"--{name.replace('_', '-')} needs at least {least}, not {value}")
-        if self.seconds is not None and not self.seconds > 0:
-            raise InputError(f"--seconds needs a number above 0, not {self.seconds}")
+        if "" in self.stop:
+            raise InputError("--stop needs a text of at least one character, but an empty one was given; leave it out")
+        if self.seconds is not None and not 0 < self.seconds < float("inf"):
+            raise InputError(f"--seconds needs a finite number above 0, not {self.seconds}; omit it for no limit")
+        object.__setattr__(self, "template_args", tuple(sorted(self.template_args)))
+        parse_arguments(self.template_args)
+        for name, given in (("system", self.system is not None), ("template-arg", self.template_args)):
+            if given and self.chat_template is False:
+                raise InputError(f"--{name} needs a chat template, but --no-chat-template is given; omit one of them")
+        if self.chat_template == "":
+            raise InputError("--chat-template needs the name of a template or a jinja file, not an empty text")
         if self.paths and self.scope != "sequence":
             raise InputError("--paths needs --scope sequence: in scope decode the prompt has run each layer once")
         if self.study and self.strategy not in SAMPLERS:
@@ -147,7 +187,9 @@ class SearchConfig:
         """
         try:
             columns = Columns(**_tuples(values["columns"]))
-            return cls(**{**_tuples(values), "columns": columns})
+            layout = Layout(**values.get("layout", {}))  # absent from runs of earlier versions
+            # Runs without this setting were decoded without the model's generation_config.
+            return cls(**{"generation_config": False, **_tuples(values), "columns": columns, "layout": layout})
         except (AttributeError, KeyError, TypeError) as error:
             raise InputError(
                 f"the run's settings do not fit this version of layer-oracle ({error}); search again, or use the "

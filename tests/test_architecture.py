@@ -1,6 +1,7 @@
 """The arrows between the packages, read off the import statements."""
 
 import ast
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -11,6 +12,7 @@ from pathlib import Path
 import pytest
 
 import analysis
+from oracle.types import SHAPES
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -25,11 +27,14 @@ SOURCES = {_name(path): path for folder in ("oracle", "analysis", "figures") for
 
 @cache
 def tree(module: str) -> ast.Module:
-    return ast.parse(SOURCES[module].read_text(encoding="utf-8"))
+    """A module with the names that its stub file imports on first use."""
+    stub = SOURCES[module].with_suffix(".pyi")
+    text = SOURCES[module].read_text(encoding="utf-8") + (stub.read_text(encoding="utf-8") if stub.exists() else "")
+    return ast.parse(text)
 
 
 def _statements(node: ast.AST, *, deferred: bool) -> Iterator[ast.AST]:
-    """Everything that is executed, imports for type checkers included; those in functions only later."""
+    """All statements, imports for type checkers included; those in functions only if `deferred`."""
     for child in ast.iter_child_nodes(node):
         if isinstance(child, ast.FunctionDef) and not deferred:
             continue
@@ -45,8 +50,9 @@ def imports(module: str, deferred: bool = True) -> frozenset[str]:
         if isinstance(node, ast.Import):
             found |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
-            assert node.level == 0, f"{module} imports relatively"
-            found |= {str(node.module), *(f"{node.module}.{alias.name}" for alias in node.names)}
+            assert node.level == SOURCES[module].with_suffix(".pyi").exists(), f"{module} imports relatively"
+            source = f"{module}.{node.module}" if node.level else str(node.module)
+            found |= {source, *(f"{source}.{alias.name}" for alias in node.names)}
     return frozenset(found)
 
 
@@ -84,17 +90,17 @@ def test_the_imports_are_seen() -> None:
     assert "oracle.pipeline.scheduler" in importers("oracle.search")
     assert "oracle.search.enumeration.Spread" in imports("oracle.search")
     assert {"torch", "oracle.models"} <= _packages(reached("oracle.engine"))
-    assert "oracle.pipeline.run" in imports("oracle"), "those for type checkers count"
+    assert "oracle.pipeline.run" in imports("oracle"), "those of stub files count"
     assert "oracle.pipeline.run" in imports("oracle.cli.search") - imports("oracle.cli.search", deferred=False)
 
 
-def test_search_knows_no_model_and_no_files() -> None:
+def test_search_imports_no_model_and_no_files() -> None:
     forbidden = {"oracle.engine", "oracle.store", "oracle.models", "analysis", "torch", "transformers", "pyarrow"}
     assert not forbidden & _packages(reached("oracle.search"))
 
 
-def test_the_store_knows_no_algorithm() -> None:
-    allowed = {"oracle.store", "oracle.types", "oracle.errors"}
+def test_the_store_imports_no_algorithm() -> None:
+    allowed = {"oracle.store", "oracle.allocations", "oracle.types", "oracle.errors"}
     assert {name for name in _packages(reached("oracle.store")) if name.startswith("oracle.")} == allowed
 
 
@@ -131,8 +137,10 @@ def test_search_and_engine_meet_where_sequences_are_searched() -> None:
 
 
 def test_only_the_adapter_touches_the_model_library() -> None:
-    # Plain generation is the library's own: it is what the engine is checked against.
-    assert importers("transformers") <= within("oracle.models") | {"oracle.engine.reference"}
+    # Plain generation is the library's own: it is what the engine is checked against. `apply` works inside a user's
+    # own model, and a checkpoint is one that the library loads.
+    outside = {"oracle.engine.reference", "oracle.engine.apply", "oracle.export.checkpoint"}
+    assert importers("transformers") <= within("oracle.models") | outside
     assert importers("transformers") & within("oracle.models")
 
 
@@ -205,6 +213,7 @@ def help(*arguments):
 import oracle
 check("import oracle")
 import analysis
+from oracle.types import SHAPES
 check("import analysis")
 import oracle.cli
 help()
@@ -216,4 +225,34 @@ for command in oracle.cli.COMMANDS:
 def test_what_needs_no_model_does_not_wait_for_torch() -> None:
     done = subprocess.run([sys.executable, "-c", LIGHT], cwd=ROOT, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (0, "")
-    assert done.stdout.count("usage: oracle") == 13
+    assert done.stdout.count("usage: oracle") == 15
+
+
+SUFFIX = re.compile(r"_?[a-z]\w*?_([A-Z0-9]*[A-Z][A-Z0-9]*)")
+
+
+def _shapes(module: str, *, own: bool = False) -> set[str]:
+    """Letters of the shapes at the ends of a module's names; with `own` not those of attributes and keywords."""
+    nodes = list(ast.walk(tree(module)))
+    names = {node.id for node in nodes if isinstance(node, ast.Name)}
+    names |= {node.arg for node in nodes if isinstance(node, ast.arg)}
+    if not own:
+        names |= {node.attr for node in nodes if isinstance(node, ast.Attribute)}
+        names |= {str(node.arg) for node in nodes if isinstance(node, ast.keyword)}
+    return {letter for name in names if (found := SUFFIX.fullmatch(name)) for letter in found[1] if letter.isalpha()}
+
+
+def test_every_shape_letter_is_in_the_one_legend() -> None:
+    used = {module: _shapes(module) for module in SOURCES}
+    assert set().union(*used.values()) == set(SHAPES), "a letter without meaning, or a meaning without use"
+    assert {"N", "C"} <= used["analysis.knapsack.items"], "letters are seen"
+    for module in SOURCES:
+        assert "Shapes:" not in (ast.get_docstring(tree(module)) or ""), f"{module} has a legend of its own"
+
+
+def test_local_axes_are_explained_where_they_stand() -> None:
+    for module in SOURCES:
+        text = ast.get_docstring(tree(module)) or ""
+        local = sorted(_shapes(module, own=True) & {"X", "Y"})
+        missing = [letter for letter in local if not re.search(rf"\b{letter}\b", text)]
+        assert not missing, f"{module} does not explain {missing}"

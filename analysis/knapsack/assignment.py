@@ -1,4 +1,4 @@
-"""The data-set oracle of a run as tables: what it reaches under mean budgets, and what it hands to each sequence."""
+"""The data-set oracle of a run as tables: quality under mean budgets, and the allocation of each sequence."""
 
 from collections.abc import Sequence
 
@@ -15,19 +15,19 @@ __all__ = ["assignment", "oracle_allocations", "oracle_curve"]
 
 
 def oracle_curve(experiment: Experiment, budgets: Sequence[float] | None = None) -> pd.DataFrame:
-    """Best mean quality of the oracle under mean budgets (Glavas et al. 2024), each solved for itself.
+    """Best mean quality of the oracle under mean budgets (Glavas et al. 2024), each solved separately.
 
     Args:
         experiment: the run.
-        budgets: mean fractions of the full model's cost, in 0..1; by default one for each number of units that is
-            no less than the cheapest allocations need.
+        budgets: mean fractions of the full model's cost, in 0..1; None for one per number of units, from the cost of
+            the cheapest allocations on.
 
     Returns:
-        A row a budget: `budget`; `fraction`, what is spent of it; `quality`, the mean; `gap`, by how much the best mean
-        quality may be higher, certified by the linear relaxation: 0 where the optimum is known.
+        One row per budget: `budget`; `fraction`, spent part of it; `quality`, the mean; `gap`, upper bound of the
+        shortfall from the best mean quality, by the linear relaxation: 0 where the optimum is known.
 
     Raises:
-        InputError: a budget is less than the cheapest evaluated allocations cost.
+        InputError: if a budget is below the cost of the cheapest evaluated allocations.
     """
     items, _ = quality_by_cost(experiment.evaluations, experiment.full_cost, experiment.metric, step=experiment.step)
     hull = envelope(items)
@@ -42,46 +42,45 @@ def oracle_curve(experiment: Experiment, budgets: Sequence[float] | None = None)
 
 
 def oracle_allocations(experiment: Experiment, budget: float | None = None) -> pd.DataFrame:
-    """What the oracle hands to each sequence.
+    """The oracle's allocation per sequence.
 
     Args:
         experiment: the run.
-        budget: mean fraction of the full model's cost; by default the least at which the mean quality reaches the full
-            model's.
+        budget: mean fraction of the full model's cost; None for the least at which mean quality is the full model's.
 
     Returns:
-        A row a sequence: `sequence`, `task`; `number`, `allocation`, `cost`, `fraction` (of the full model's cost) and
-        `quality` of the evaluation chosen; `full_quality`.
+        One row per sequence: `sequence`, `task`; `number`, `allocation`, `cost`, `fraction` (of the full model's cost)
+        and `quality` of the evaluation chosen; `full_quality`.
 
     Raises:
-        InputError: the budget is less than the cheapest evaluated allocations cost.
+        InputError: if the budget is below the cost of the cheapest evaluated allocations.
     """
     evaluations, full_cost, metric = experiment.evaluations, experiment.full_cost, experiment.metric
-    items, number_NK = quality_by_cost(evaluations, full_cost, metric, step=experiment.step)
+    items, number_NC = quality_by_cost(evaluations, full_cost, metric, step=experiment.step)
     groups = group(evaluations, metric)
     if budget is None:
         costs = equal_quality(items, groups.full, tolerance=experiment.tolerance).costs
     else:
         costs = oracle_at(items, budget).costs
-    table = assignment(evaluations, number_NK, costs, metric)
+    table = assignment(evaluations, number_NC, costs, metric)
     table.insert(4, "fraction", table["cost"] / full_cost)
     full = pd.DataFrame({"sequence": groups.ids, "full_quality": groups.full})
     tasks = experiment.sequences[["sequence", "task"]]
     return tasks.merge(table, on="sequence").merge(full, on="sequence", validate="one_to_one")
 
 
-def assignment(evaluations: pd.DataFrame, number_NK: IntArray, costs: CostArray, metric: str) -> pd.DataFrame:
+def assignment(evaluations: pd.DataFrame, number_NC: IntArray, costs: CostArray, metric: str) -> pd.DataFrame:
     """The evaluations behind a choice of costs: `sequence`, `number`, `allocation`, `cost`, `quality`.
 
     Args:
-        evaluations: the table that `quality_by_cost` was given.
-        number_NK: what it returned.
-        costs: of each sequence, one of those that it was evaluated at.
+        evaluations: the input of `quality_by_cost`.
+        number_NC: its result.
+        costs: chosen cost per sequence, one at which the sequence was evaluated.
         metric: column with the quality.
     """
     ids = pd.factorize(evaluations["sequence"])[1]
-    n, k = np.nonzero(number_NK >= 0)
-    frontier = pd.DataFrame({"sequence": ids[n], "number": number_NK[n, k], "chosen": costs[n]})
+    n, k = np.nonzero(number_NC >= 0)
+    frontier = pd.DataFrame({"sequence": ids[n], "number": number_NC[n, k], "chosen": costs[n]})
     table = frontier.merge(evaluations, on=["sequence", "number"], how="left", validate="one_to_one")
     table = table[table["cost"] == table["chosen"]].reset_index(drop=True)
     return table.rename(columns={metric: "quality"})[["sequence", "number", "allocation", "cost", "quality"]]

@@ -1,12 +1,11 @@
-"""The linear relaxation's curve with what lies between its breakpoints filled in.
+"""The linear relaxation's curve with points filled in between its breakpoints.
 
-The next segment of the envelope may cost many steps, and until it is paid for nothing is bought. But of thousands of
-sequences some have a segment that is nearly as efficient and costs less: so within the next segment's cost others are
-bought instead (one, or two, or one in exchange for one that was bought before), whatever gains most in each step of it.
-What is lost against the relaxation is then a small difference of slopes, not a whole segment.
+The next segment of the envelope may cost many steps, and nothing is bought until it is paid for. But among thousands of
+sequences some have a segment that is nearly as efficient and costs less. So within the next segment's cost others are
+bought instead (one, or two, or one in exchange for one bought before), maximising the gain per step. The loss against
+the relaxation is then a small difference of slopes, not a whole segment.
 
-Shapes: S segments of the envelope, the most efficient first; B bins of cost; R breakpoints looked at at a time, those
-before the segments of the given indices. A breakpoint i has bought the segments before i.
+A breakpoint i has bought the segments before i. In shapes, X is the bins of cost, R the breakpoints processed together.
 """
 
 from collections.abc import Iterator
@@ -16,37 +15,34 @@ from functools import partial
 import numpy as np
 
 from analysis.grouping import FloatArray, IntArray
-from analysis.knapsack.items import Solution
+from analysis.knapsack.items import Solution, undominated
 from analysis.knapsack.relaxation import Envelope, bought
 
 __all__ = ["solve_filled"]
 
 FINE = 5e-6
-"""Gains smaller than this fraction of the most total quality are not cut further."""
+"""Gains below this fraction of the highest total quality are not cut further."""
 
 BINS = 32
-"""Steps that the dearest segment is cut into at most."""
+"""Maximum number of bins of the dearest segment."""
 
 TRIES = 4
-"""Segments of a cost looked at for one that can be bought, or given back, on its own."""
+"""Segments per cost tried for one that can be bought, or given back, on its own."""
 
 PIECE = 20_000
-"""Breakpoints looked at at a time."""
+"""Breakpoints processed at a time."""
 
 NEARLY = 1e-6
-"""What costs in bins may be off by."""
+"""Rounding tolerance of costs in bins."""
 
 NONE = -1
-"""Stands for no segment."""
+"""Index that means no segment."""
 
 
 def solve_filled(hull: Envelope, bound: Solution, step: float | None) -> Solution:
-    """Breakpoints of the linear relaxation, and the best exchanges between them.
+    """Breakpoints of the linear relaxation, as from `solve_relaxed`, and the best exchanges between them.
 
-    Args:
-        hull: of the items.
-        bound: its breakpoints, from `solve_relaxed`.
-        step: what all costs differ by whole multiples of; None if that is not known.
+    `step` divides all differences between costs; None if unknown.
     """
     coarse = np.flatnonzero(hull.gain > FINE * abs(bound.quality[-1]))
     if not len(coarse):
@@ -55,9 +51,7 @@ def solve_filled(hull: Envelope, bound: Solution, step: float | None) -> Solutio
     found = [_breakpoints(bound)]
     found += [points for first in range(0, len(coarse), PIECE) for points in filling.between(coarse[first:][:PIECE])]
     cost, quality, segments, swap = (np.concatenate(column) for column in zip(*found, strict=True))
-    order = np.lexsort((-quality, cost))
-    ordered = quality[order]
-    order = order[np.append(True, ordered[1:] > np.maximum.accumulate(ordered)[:-1])]
+    order = undominated(cost, quality)
     return Solution(
         cost=cost[order],
         quality=quality[order],
@@ -67,7 +61,7 @@ def solve_filled(hull: Envelope, bound: Solution, step: float | None) -> Solutio
 
 
 Points = tuple[FloatArray, FloatArray, IntArray, IntArray]
-"""Cost and quality; segments bought; of shape (., 3), what is bought besides, twice, and what is given back."""
+"""Cost and quality; segments bought; of shape (., 3), up to two more bought and one given back."""
 
 
 def _breakpoints(bound: Solution) -> Points:
@@ -89,22 +83,22 @@ def _chosen(hull: Envelope, before: IntArray, segments: IntArray, swap: IntArray
 
 @dataclass(frozen=True, kw_only=True)
 class _Table:
-    """The segment of each cost that is nearest to each breakpoint and can be bought, or given back, on its own.
+    """Per cost and breakpoint, the nearest segment that can be bought, or given back, on its own.
 
     Attributes:
-        segment_BR: its index, `NONE` where there is none.
-        gain_BR: what it adds to the total quality; -inf where there is none.
+        segment_XR: its index, `NONE` if there is none.
+        gain_XR: its contribution to the total quality; -inf if there is none.
     """
 
-    segment_BR: IntArray
-    gain_BR: FloatArray
+    segment_XR: IntArray
+    gain_XR: FloatArray
 
 
 class _Filling:
-    """What can be bought between two breakpoints of an envelope.
+    """Exchanges between two breakpoints of an envelope.
 
     Attributes:
-        before: of each segment the one of the same sequence that has to be bought before it, or `NONE`.
+        before: per segment, the one of the same sequence that must be bought before it, or `NONE`.
     """
 
     def __init__(self, hull: Envelope, bound: Solution, width: float) -> None:
@@ -115,7 +109,7 @@ class _Filling:
         same = hull.sequence[here] == hull.sequence[there]
         self.before, self._after = np.full(count, NONE), np.full(count, count)
         self.before[there[same]], self._after[here[same]] = here[same], there[same]
-        # Rounded so that what is bought instead never costs more than the room that there is.
+        # Rounded so that the replacement never costs more than the available room.
         added, removed = np.ceil(hull.cost / width - NEARLY), np.floor(hull.cost / width + NEARLY)
         self._bins = int(added.max())
         self._added, self._removed = (
@@ -123,7 +117,7 @@ class _Filling:
         )
 
     def between(self, at_R: IntArray) -> Iterator[Points]:
-        """The best of each bin of cost less than the next segment's."""
+        """The best exchange in each bin of cost below the next segment's."""
         hull, bound = self._hull, self._bound
         add = self._table(at_R, self._added, forward=True)
         remove = self._table(at_R, self._removed, forward=False)
@@ -139,27 +133,27 @@ class _Filling:
             yield np.asarray(bound.cost[at] + one + two - back), bound.quality[at] + gain[real], at, swap
 
     def _table(self, at_R: IntArray, by_bin: list[IntArray], *, forward: bool) -> _Table:
-        segment_BR = np.full((self._bins + 1, len(at_R)), NONE)
+        segment_XR = np.full((self._bins + 1, len(at_R)), NONE)
         for bin, places in enumerate(by_bin):
             if bin == 0 or not len(places):
                 continue
             first_R = np.searchsorted(places, at_R) - (not forward)
             for step in range(TRIES):
                 index_R = first_R + (step if forward else -step)
-                there_R = (index_R >= 0) & (index_R < len(places)) & (segment_BR[bin] == NONE)
+                there_R = (index_R >= 0) & (index_R < len(places)) & (segment_XR[bin] == NONE)
                 candidate = places[index_R[there_R]]
                 at = at_R[there_R]
                 alone = self.before[candidate] < at if forward else self._after[candidate] >= at
-                segment_BR[bin, np.flatnonzero(there_R)[alone]] = candidate[alone]
-        gain_BR = np.where(segment_BR == NONE, -np.inf, self._hull.gain[segment_BR] * (1 if forward else -1))
-        return _Table(segment_BR=segment_BR, gain_BR=gain_BR)
+                segment_XR[bin, np.flatnonzero(there_R)[alone]] = candidate[alone]
+        gain_XR = np.where(segment_XR == NONE, -np.inf, self._hull.gain[segment_XR] * (1 if forward else -1))
+        return _Table(segment_XR=segment_XR, gain_XR=gain_XR)
 
     def _best(self, room: int, add: _Table, remove: _Table, rows: IntArray) -> tuple[FloatArray, IntArray]:
-        """Most gain within so many bins, and the segments behind it, shape (., 3)."""
+        """Highest gain within a number of bins, and its segments, shape (., 3)."""
         sequence = self._hull.sequence
         swap = np.full((len(rows), 3), NONE)
-        gain = add.gain_BR[room, rows]
-        swap[:, 0] = add.segment_BR[room, rows]
+        gain = add.gain_XR[room, rows]
+        swap[:, 0] = add.segment_XR[room, rows]
 
         def offer(other: FloatArray, *segments: IntArray | int) -> None:
             better = np.flatnonzero(other > gain)
@@ -168,11 +162,11 @@ class _Filling:
                 swap[better, n] = segment if isinstance(segment, int) else segment[better]
 
         for one in range(1, (room + 1) // 2):
-            # Of different costs, each the first that its sequence can buy: so they are of different sequences.
-            other = add.gain_BR[one, rows] + add.gain_BR[room - one, rows]
-            offer(other, add.segment_BR[one, rows], add.segment_BR[room - one, rows], NONE)
+            # Different costs, each the first that its sequence can buy: so the sequences differ.
+            other = add.gain_XR[one, rows] + add.gain_XR[room - one, rows]
+            offer(other, add.segment_XR[one, rows], add.segment_XR[room - one, rows], NONE)
         for back in range(1, self._bins - room + 1):
-            added, removed = add.segment_BR[room + back, rows], remove.segment_BR[back, rows]
-            other = add.gain_BR[room + back, rows] + remove.gain_BR[back, rows]
+            added, removed = add.segment_XR[room + back, rows], remove.segment_XR[back, rows]
+            other = add.gain_XR[room + back, rows] + remove.gain_XR[back, rows]
             offer(np.where(sequence[added] == sequence[removed], -np.inf, other), added, NONE, removed)
         return gain, swap

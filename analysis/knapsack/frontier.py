@@ -1,8 +1,8 @@
-"""The data-set oracle: best mean quality at every mean budget, and where it equals the full model's.
+"""The data-set oracle: best mean quality at every mean budget, and the budget at which it equals the full model's.
 
 Where costs have a common step, such as a layer, every optimum is found. Otherwise, and where that would take too long,
-the curve is that of costs rounded to steps, or the linear relaxation's with what lies between its breakpoints filled
-in, and a single point is solved exactly when it is asked for.
+the curve is that of costs rounded to steps, or the linear relaxation's with points filled in between its breakpoints;
+single points are solved exactly on request.
 """
 
 from dataclasses import dataclass
@@ -20,27 +20,27 @@ from analysis.knapsack.relaxation import Envelope, envelope, solve_relaxed
 __all__ = ["EqualQuality", "Frontier", "Point", "equal_quality", "oracle_at", "oracle_frontier"]
 
 SLACK = 1e-9
-"""Two mean qualities closer than this are equal: sums of floats depend on their order."""
+"""Mean qualities closer than this are equal: sums of floats depend on their order."""
 
 EXACT_LIMIT = 500_000_000
-"""Cell updates up to which the oracle is solved exactly: a second or two, at most 250 MB of totals."""
+"""Maximum number of cell updates of an exact solution: a second or two, at most 250 MB of totals."""
 
 ROUNDED_LIMIT = 50_000_000
-"""Cell updates spent on costs that are rounded to steps."""
+"""Maximum number of cell updates for costs rounded to steps."""
 
 STEPS = (200, 5000)
-"""Steps that the full model's cost is cut into: no fewer, for then the relaxation is as good, and no more."""
+"""Minimum and maximum number of steps of the full model's cost; with fewer the relaxation is as good."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Point:
-    """What the oracle does under a mean budget.
+    """The oracle's choice under a mean budget.
 
     Attributes:
         fraction: mean fraction of the full model's cost that it spends.
         quality: mean quality.
-        gap: by how much the best mean quality may be higher.
-        costs: of each sequence, shape (N,).
+        gap: upper bound of the shortfall from the best mean quality.
+        costs: cost per sequence, shape (N,).
     """
 
     fraction: float
@@ -63,10 +63,10 @@ class Frontier:
     Attributes:
         fraction: mean fractions at which the quality rises, strictly rising.
         quality: best mean quality at each.
-        exact: whether every optimum is here.
-        shift: by how much less a mean fraction may do for the same mean quality; 0 if exact.
-        gap: by how much the best mean quality may be higher, whatever the mean budget; 0 if exact.
-        items: what it chooses from.
+        exact: whether every optimum is included.
+        shift: upper bound of the mean fraction that could be saved at equal mean quality; 0 if exact.
+        gap: upper bound of the shortfall from the best mean quality at any mean budget; 0 if exact.
+        items: the items.
         solution: totals, and the choices behind them.
         hull: the linear relaxation that bounds it; None if exact.
     """
@@ -81,15 +81,15 @@ class Frontier:
     hull: Envelope | None
 
     def quality_at(self, fraction: FloatArray) -> FloatArray:
-        """Mean quality of the last point within each mean budget; NaN where even the cheapest allocations cost more."""
+        """Mean quality of the last point within each mean budget; NaN below the cost of the cheapest allocations."""
         index = np.searchsorted(self.fraction, np.asarray(fraction) + SLACK, side="right") - 1
         return np.where(index < 0, np.nan, self.quality[index])
 
     def at(self, fraction: float) -> Point:
-        """The best choice under a mean budget, solved for itself where the curve is not exact.
+        """The best choice under a mean budget, solved separately if the curve is not exact.
 
         Raises:
-            InputError: the budget is less than the cheapest evaluated allocations cost.
+            InputError: if the budget is below the cost of the cheapest evaluated allocations.
         """
         if self.hull is not None:
             return oracle_at(self.items, fraction, hull=self.hull)
@@ -98,28 +98,28 @@ class Frontier:
         return Point.of(self.items, self.solution.choose(index), gap=0.0)
 
     def costs(self, fraction: float) -> CostArray:
-        """Cost of each sequence, shape (N,), in the best choice under a mean budget; see `at`."""
+        """Cost per sequence, shape (N,), of the best choice under a mean budget; see `at`."""
         return self.at(fraction).costs
 
 
 def oracle_at(items: Items, fraction: float, *, hull: Envelope | None = None) -> Point:
-    """The best choice under a single mean budget, which takes a fraction of the time of the whole frontier.
+    """The best choice under a single mean budget, in a fraction of the time of the whole frontier.
 
     Args:
         items: as returned by `quality_by_cost`.
         fraction: mean budget, over the full model's cost.
-        hull: of the items, where it is known.
+        hull: of the items, if known.
 
     Raises:
-        InputError: the budget is less than the cheapest evaluated allocations cost.
+        InputError: if the budget is below the cost of the cheapest evaluated allocations.
     """
     hull = hull or envelope(items)
-    total = len(items.cost_NK) * items.full_cost
+    total = len(items.cost_NC) * items.full_cost
     _check_budget(fraction, float(hull.base_cost.sum() / total))
     found = best_within(items, (fraction + SLACK) * total, hull)
     if found.gap and items.step is not None and work(items, items.step) <= EXACT_LIMIT:
         return oracle_frontier(items, exact=True).at(fraction)
-    return Point.of(items, found.choice, gap=found.gap / len(items.cost_NK))
+    return Point.of(items, found.choice, gap=found.gap / len(items.cost_NC))
 
 
 def _check_budget(fraction: float, least: float) -> None:
@@ -133,16 +133,15 @@ def _check_budget(fraction: float, least: float) -> None:
 def oracle_frontier(items: Items, *, exact: bool | None = None) -> Frontier:
     """Solves the oracle at all mean budgets at once.
 
-    Multiple-choice knapsack (Glavas et al. 2024, section on the oracle): a sequence is a group, its items are
-    (cost, best quality at that cost), the capacity is the mean budget times the number of sequences.
+    Multiple-choice knapsack (Glavas et al. 2024, section on the oracle): a sequence is a group, its items are (cost,
+    best quality at that cost), the capacity is the mean budget times the number of sequences.
 
     Args:
         items: as returned by `quality_by_cost`.
-        exact: whether to find every optimum, for which the costs need a common step, or to fill in the linear
-            relaxation; by default every optimum if that takes at most `EXACT_LIMIT` cell updates, then those of rounded
-            costs.
+        exact: True for every optimum, which requires a common step of the costs; False for the filled relaxation; None
+            for every optimum within `EXACT_LIMIT` cell updates, otherwise rounded costs.
     """
-    N = len(items.cost_NK)
+    N = len(items.cost_NC)
     step = items.step if exact else None if exact is False else _step(items)
     hull, gap = None, 0.0
     if step is not None and step == items.step:
@@ -165,36 +164,36 @@ def oracle_frontier(items: Items, *, exact: bool | None = None) -> Frontier:
 
 
 def _gap(solution: Solution, bound: Solution, step: float) -> float:
-    """The most that the linear relaxation is above a solution: just before each of its next points, and at the end.
+    """Largest excess of the linear relaxation over a solution: just before one of its next points, or at the end.
 
-    Just before is a step of the costs before, where they have one.
+    Just before is one step of the costs before, where they have one.
     """
     before = np.append(np.maximum(solution.cost[1:] - step, solution.cost[:-1]), bound.cost[-1])
     return max(0.0, float((np.interp(before, bound.cost, bound.quality) - solution.quality).max()))
 
 
 def _step(items: Items) -> float | None:
-    """The step of the costs if there is time for it, else the finest for which there is; None if that is too coarse."""
+    """The costs' own step if affordable, else the finest affordable one; None if that is too coarse."""
     fewest, most = STEPS
     finest = items.step or items.full_cost / most
     updates = work(items, finest)
     if items.step is not None and updates <= EXACT_LIMIT:
         return items.step
-    # The updates are proportional to the steps.
+    # Updates are proportional to steps.
     steps = int(min(most, items.full_cost / finest * ROUNDED_LIMIT / updates))
     return items.full_cost / steps if steps >= fewest else None
 
 
 @dataclass(frozen=True, kw_only=True)
 class EqualQuality:
-    """Where the oracle reaches the full model.
+    """The point where the oracle reaches the full model.
 
     Attributes:
         fraction: least mean fraction of the full model's cost with mean quality >= `full_quality` - tolerance.
         quality: mean quality there.
         full_quality: mean quality of the full model.
-        costs: of each sequence.
-        gap: by how much `fraction` may be too high; 0 unless the search for it grew beyond all bounds.
+        costs: cost per sequence.
+        gap: upper bound of the excess of `fraction`; 0 unless the search exceeded its limits.
         frontier: the whole curve.
     """
 
@@ -209,15 +208,15 @@ class EqualQuality:
 def equal_quality(items: Items, full_N: FloatArray, *, tolerance: float, exact: bool | None = None) -> EqualQuality:
     """Least total cost at which the oracle's mean quality >= the full model's - tolerance.
 
-    Means are compared with a slack of 1e-9. Among the assignments of that total cost the one of highest mean quality
-    is taken; among equals, where every optimum of the frontier is known, the one that gives the last sequence the
-    least cost, then the last but one, and so on.
+    Means are compared with a slack of 1e-9. Among the assignments of that total cost the one of highest mean quality is
+    taken; among equals, where every optimum of the frontier is known, the one that gives the last sequence the least
+    cost, then the last but one, and so on.
 
     Args:
         items: as returned by `quality_by_cost`.
-        full_N: quality of the full model, same order.
+        full_N: quality of the full model, in the same order.
         tolerance: allowed loss of mean quality, in units of the metric.
-        exact: of the frontier, see `oracle_frontier`; the point itself is exact in any case.
+        exact: of the frontier, see `oracle_frontier`; the point itself is always exact.
     """
     frontier = oracle_frontier(items, exact=exact)
     N, full_quality, gap = len(full_N), float(np.mean(full_N)), 0.0

@@ -1,4 +1,7 @@
-"""What an oracle chooses from: the best evaluation of each sequence at each cost that it was evaluated at."""
+"""Items of the oracle's knapsack: the best evaluation of each sequence at each of its costs.
+
+In shapes, X is the distinct costs of all sequences, or the flattened cells of (N C).
+"""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -8,66 +11,61 @@ import pandas as pd
 
 from analysis.grouping import BoolArray, CostArray, FloatArray, Groups, IntArray, group
 
-__all__ = ["Items", "Levels", "Solution", "levels", "pieces", "quality_by_cost"]
+__all__ = ["Items", "Levels", "Solution", "levels", "pieces", "quality_by_cost", "undominated"]
 
 NOWHERE = np.iinfo(np.int64).max
-"""Stands for no evaluation while the lowest number is looked for."""
+"""Placeholder while the lowest evaluation number is determined."""
 
 SPARSE = 4
-"""Evaluations at least one in so many of all pairs of a sequence and a cost: then a table of the pairs is small."""
+"""A table of all (sequence, cost) pairs is used if at least one in this number of them has an evaluation."""
 
 EVALUATIONS = 1_000_000
-"""Evaluations looked at at a time."""
+"""Evaluations processed at a time."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Levels:
-    """The different costs of each sequence's evaluations, rising. K: of the sequence that has most.
+    """The distinct costs of each sequence's evaluations, rising.
 
     Attributes:
-        row: index of the evaluations that cost no more than the full model; the others are left out.
-        cell: for each of them its place in an array of shape (N, K), flattened.
-        cost_NK: the costs; the full model's behind a sequence's last.
+        row: indices of the evaluations that cost no more than the full model; the others are left out.
+        cell: for each of them its place in an array of shape (N, C), flattened.
+        cost_NC: the costs, padded with the full model's.
     """
 
     row: IntArray | slice
     cell: IntArray
-    cost_NK: CostArray
+    cost_NC: CostArray
 
 
 def levels(groups: Groups, full_cost: float) -> Levels:
-    """Sorts the evaluations of each sequence by cost.
-
-    Args:
-        groups: the evaluations.
-        full_cost: of the full model; allocations dearer than that (layer paths with repeats) are left out.
-    """
+    """Sorts the evaluations of each sequence by cost; those dearer than the full model (layer paths) are left out."""
     inside_E = groups.cost <= full_cost
     row = slice(None) if inside_E.all() else np.flatnonzero(inside_E)
     code_E, N = groups.code[row], len(groups.ids)
     value_E, values = _values(groups.cost[row])
-    V = len(values)
-    # Pairs of a sequence and a cost: looked up in a table of all that there could be, or sorted where that is sparse.
-    if SPARSE * len(code_E) >= N * V:
-        there_NV = np.zeros((N, V), dtype=bool)
+    X = len(values)
+    # (Sequence, cost) pairs are looked up in a table of all possible ones, or sorted if that is sparse.
+    if SPARSE * len(code_E) >= N * X:
+        there_NX = np.zeros((N, X), dtype=bool)
         for piece in _pieces(code_E):
-            there_NV[code_E[piece], value_E[piece]] = True
-        count_N, cost = there_NV.sum(axis=1), np.broadcast_to(values, (N, V))[there_NV]
-        level_NV, cell_E = np.cumsum(there_NV, axis=1, dtype=np.int32), np.empty_like(code_E)
+            there_NX[code_E[piece], value_E[piece]] = True
+        count_N, cost = there_NX.sum(axis=1), np.broadcast_to(values, (N, X))[there_NX]
+        level_NX, cell_E = np.cumsum(there_NX, axis=1, dtype=np.int32), np.empty_like(code_E)
         for piece in _pieces(code_E):
-            level_E = level_NV[code_E[piece], value_E[piece]] - 1
+            level_E = level_NX[code_E[piece], value_E[piece]] - 1
             cell_E[piece] = code_E[piece] * count_N.max() + level_E
     else:
-        pair, place_E = np.unique(code_E * V + value_E, return_inverse=True)
-        count_N, cost = np.bincount(pair // V, minlength=N), values[pair % V]
+        pair, place_E = np.unique(code_E * X + value_E, return_inverse=True)
+        count_N, cost = np.bincount(pair // X, minlength=N), values[pair % X]
         cell_E = np.flatnonzero(np.arange(count_N.max()) < count_N[:, None])[place_E]
-    cost_NK = np.full((N, count_N.max()), full_cost, dtype=groups.cost.dtype)
-    cost_NK[np.arange(cost_NK.shape[1]) < count_N[:, None]] = cost
-    return Levels(row=row, cell=cell_E, cost_NK=cost_NK)
+    cost_NC = np.full((N, count_N.max()), full_cost, dtype=groups.cost.dtype)
+    cost_NC[np.arange(cost_NC.shape[1]) < count_N[:, None]] = cost
+    return Levels(row=row, cell=cell_E, cost_NC=cost_NC)
 
 
 def _values(cost_E: CostArray) -> tuple[IntArray, CostArray]:
-    """Numbers that rise with the costs, and the cost behind each number; some may be of none."""
+    """Codes that rise with the costs, and the cost of each code; some codes may be unused."""
     if np.issubdtype(cost_E.dtype, np.integer) and cost_E.min(initial=0) >= 0:
         return cost_E.astype(np.int64, copy=False), np.arange(cost_E.max(initial=0) + 1)
     value_E, values = pd.factorize(np.asarray(cost_E, dtype=np.float64), sort=True)
@@ -75,7 +73,7 @@ def _values(cost_E: CostArray) -> tuple[IntArray, CostArray]:
 
 
 def _pieces(values_E: IntArray) -> Iterator[slice]:
-    """Rows a few at a time: large temporary arrays take longer to get from the system than to fill."""
+    """Slices of rows: large temporary arrays take longer to allocate than to fill."""
     for first in range(0, len(values_E), EVALUATIONS):
         yield slice(first, first + EVALUATIONS)
 
@@ -85,36 +83,36 @@ class Items:
     """The items of a multiple-choice knapsack whose groups are the sequences.
 
     Attributes:
-        cost_NK: costs, rising strictly among the items of a sequence.
-        quality_NK: best quality at each; -inf where there is no item.
-        full_cost: of the full model: what fractions are of.
-        step: what all costs of a sequence differ by whole multiples of; None if that is not known.
+        cost_NC: costs, rising strictly among the items of a sequence.
+        quality_NC: best quality at each; -inf where there is no item.
+        full_cost: of the full model, the denominator of fractions.
+        step: step of which all differences between a sequence's costs are whole multiples; None if unknown.
     """
 
-    cost_NK: CostArray
-    quality_NK: FloatArray
+    cost_NC: CostArray
+    quality_NC: FloatArray
     full_cost: float
     step: float | None
 
     @property
     def undominated(self) -> BoolArray:
-        """Items that no item of the same sequence matches at a lower cost."""
-        best_before = np.maximum.accumulate(self.quality_NK, axis=1)[:, :-1]
-        return np.column_stack([self.quality_NK[:, 0] > -np.inf, self.quality_NK[:, 1:] > best_before])
+        """Items that no cheaper item of the same sequence matches."""
+        best_before = np.maximum.accumulate(self.quality_NC, axis=1)[:, :-1]
+        return np.column_stack([self.quality_NC[:, 0] > -np.inf, self.quality_NC[:, 1:] > best_before])
 
     def costs(self, choice_N: IntArray) -> CostArray:
         """Cost of each sequence's choice, given as a column."""
-        return self.cost_NK[np.arange(len(choice_N)), choice_N]
+        return self.cost_NC[np.arange(len(choice_N)), choice_N]
 
     def qualities(self, choice_N: IntArray) -> FloatArray:
         """Quality of each sequence's choice, given as a column."""
-        return self.quality_NK[np.arange(len(choice_N)), choice_N]
+        return self.quality_NC[np.arange(len(choice_N)), choice_N]
 
 
 def quality_by_cost(
     evaluations: pd.DataFrame, full_cost: float, metric: str, *, step: float | None = None
 ) -> tuple[Items, IntArray]:
-    """Best quality of each sequence at each cost: the per-sequence frontier.
+    """Best quality of each sequence at each cost.
 
     Allocations dearer than the full model (layer paths with repeats) are left out.
 
@@ -122,34 +120,41 @@ def quality_by_cost(
         evaluations: `sequence`, `number`, `cost` and the column `metric`.
         full_cost: of the full model: L where the cost is the number of layers.
         metric: column with the quality.
-        step: what costs differ by whole multiples of, if they do; 1 by default where they are whole numbers.
+        step: step of which all differences between costs are whole multiples; None for 1 if they are whole numbers.
 
     Returns:
-        The items, and `number_NK`, the evaluation behind each (the lowest number among equals), -1 where there is
-        none. Sequences in the order of their first rows.
+        The items, and `number_NK`, the evaluation behind each (the lowest number among equals), -1 without one.
+        Sequences in the order of their first rows.
     """
     groups = group(evaluations, metric)
     found = levels(groups, full_cost)
-    size, quality_E, number_E = found.cost_NK.size, groups.quality[found.row], groups.number[found.row]
-    quality_C, number_C = np.full(size, -np.inf), np.full(size, NOWHERE)
+    size, quality_E, number_E = found.cost_NC.size, groups.quality[found.row], groups.number[found.row]
+    quality_X, number_X = np.full(size, -np.inf), np.full(size, NOWHERE)
     for piece in _pieces(found.cell):
-        np.maximum.at(quality_C, found.cell[piece], quality_E[piece])
+        np.maximum.at(quality_X, found.cell[piece], quality_E[piece])
     for piece in _pieces(found.cell):
         cell = found.cell[piece]
-        np.minimum.at(number_C, cell, np.where(quality_E[piece] < quality_C[cell], NOWHERE, number_E[piece]))
-    number_C[number_C == NOWHERE] = -1
-    whole = 1 if np.issubdtype(found.cost_NK.dtype, np.integer) else None
+        np.minimum.at(number_X, cell, np.where(quality_E[piece] < quality_X[cell], NOWHERE, number_E[piece]))
+    number_X[number_X == NOWHERE] = -1
+    whole = 1 if np.issubdtype(found.cost_NC.dtype, np.integer) else None
     items = Items(
-        cost_NK=found.cost_NK,
-        quality_NK=quality_C.reshape(found.cost_NK.shape),
+        cost_NC=found.cost_NC,
+        quality_NC=quality_X.reshape(found.cost_NC.shape),
         full_cost=full_cost,
         step=step or whole,
     )
-    return items, number_C.reshape(found.cost_NK.shape)
+    return items, number_X.reshape(found.cost_NC.shape)
 
 
 PIECE = 100_000
-"""Items looked at at a time."""
+"""Items processed at a time."""
+
+
+def undominated(cost: CostArray, quality: FloatArray) -> IntArray:
+    """Indices of the points that no cheaper or equally dear one matches in quality, by rising cost."""
+    order = np.lexsort((-quality, cost))
+    ordered = quality[order]
+    return order[np.append(True, ordered[1:] > np.maximum.accumulate(ordered)[:-1])]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -158,9 +163,9 @@ class Solution:
 
     Attributes:
         cost: total costs, rising strictly.
-        quality: most total quality at each, rising strictly.
-        choose: columns of the items, shape (N,), that realise the point of a given index.
-        shift: how much less total cost may do for the same total quality; 0 if exact.
+        quality: highest total quality at each, rising strictly.
+        choose: columns of the items, shape (N,), of the point with a given index.
+        shift: upper bound of the total cost that could be saved at equal total quality; 0 if exact.
     """
 
     cost: CostArray
@@ -170,8 +175,8 @@ class Solution:
 
 
 def pieces(items: Items) -> Iterator[slice]:
-    """Sequences a few at a time: what stays in the processor's cache is done several times faster."""
-    N, K = items.quality_NK.shape
-    rows = max(1, PIECE // K)
+    """Slices of sequences that fit the processor's cache, which is several times faster."""
+    N, C = items.quality_NC.shape
+    rows = max(1, PIECE // C)
     for first in range(0, N, rows):
         yield slice(first, first + rows)

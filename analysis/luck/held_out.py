@@ -1,6 +1,6 @@
-"""References held out: outputs are chosen by one half of a sequence's references and reported by the other.
+"""Held-out references: outputs are chosen by one half of a sequence's references and scored by the other.
 
-Shapes: N sequences with at least two references, E evaluations of theirs, S splits.
+In shapes, X is the splits; sequences and evaluations are those with at least two references.
 """
 
 from dataclasses import dataclass
@@ -16,77 +16,71 @@ from analysis.knapsack.items import Items, quality_by_cost
 __all__ = ["SPLITS", "Choices", "HeldOut", "halves", "held_out"]
 
 SPLITS = 12
-"""Splits that are averaged over: every half of two, three or four references takes its turn equally often."""
+"""Splits averaged over: every half of two, three or four references is used equally often."""
 
 Half = tuple[int, ...]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Choices:
-    """What there is to choose from under one split, and what becomes of it.
+    """The evaluations to choose from under one split, with their held-out scores.
 
     Attributes:
-        items: the best evaluation at each cost, by the half that chooses.
-        reported_NK: quality of the same evaluations by the other half; -inf where there is none.
-        full_N: quality of the full model by the half that chooses.
+        items: the best evaluation at each cost, by the choosing half.
+        reported_NC: quality of the same evaluations by the other half; -inf where there is none.
+        full_N: quality of the full model by the choosing half.
         reported_full_N: by the other half.
     """
 
     items: Items
-    reported_NK: FloatArray
+    reported_NC: FloatArray
     full_N: FloatArray
     reported_full_N: FloatArray
 
 
 @dataclass(frozen=True, kw_only=True)
 class HeldOut:
-    """Every evaluation scored twice: by the references that choose, and by those that report.
+    """Every evaluation scored twice: by the choosing references, and by the held-out ones.
 
     Attributes:
         evaluations: those of the sequences with at least two references.
-        chooser_SE: quality by the half that chooses.
-        reporter_SE: quality by the other half.
+        chooser_XE: quality by the choosing half.
+        reporter_XE: quality by the other half.
         sequences: N.
-        left_out: sequences with fewer references, where nothing can be held out.
+        left_out: number of sequences with fewer references, where nothing can be held out.
     """
 
     evaluations: pd.DataFrame
-    chooser_SE: FloatArray
-    reporter_SE: FloatArray
+    chooser_XE: FloatArray
+    reporter_XE: FloatArray
     sequences: int
     left_out: int
 
     def choices(self, split: int, full_cost: float, step: float | None) -> Choices:
-        """The choices under one split.
-
-        Args:
-            split: which.
-            full_cost: of the full model.
-            step: what costs differ by whole multiples of; None if that is not known.
-        """
-        rated = self.evaluations[["sequence", "number", "cost"]].assign(quality=self.chooser_SE[split])
-        items, number_NK = quality_by_cost(rated, full_cost, "quality", step=step)
+        """The choices under one split; for `step` see `Items`."""
+        rated = self.evaluations[["sequence", "number", "cost"]].assign(quality=self.chooser_XE[split])
+        items, number_NC = quality_by_cost(rated, full_cost, "quality", step=step)
         code_E, ids = pd.factorize(rated["sequence"])
         numbers = int(rated["number"].max()) + 1
         place = pd.Index(code_E * numbers + rated["number"].to_numpy())
-        n, k = np.nonzero(number_NK >= 0)
-        reported_NK = np.full(number_NK.shape, -np.inf)
-        reported_NK[n, k] = self.reporter_SE[split][place.get_indexer(pd.Index(n * numbers + number_NK[n, k]))]
+        n, k = np.nonzero(number_NC >= 0)
+        reported_NC = np.full(number_NC.shape, -np.inf)
+        reported_NC[n, k] = self.reporter_XE[split][place.get_indexer(pd.Index(n * numbers + number_NC[n, k]))]
         full_rows = place.get_indexer(pd.Index(np.arange(len(ids)) * numbers))
         return Choices(
             items=items,
-            reported_NK=reported_NK,
-            full_N=self.chooser_SE[split][full_rows],
-            reported_full_N=self.reporter_SE[split][full_rows],
+            reported_NC=reported_NC,
+            full_N=self.chooser_XE[split][full_rows],
+            reported_full_N=self.reporter_XE[split][full_rows],
         )
 
 
 def halves(count: int, splits: int, rng: np.random.Generator) -> list[tuple[Half, Half]]:
-    """Pairs of complementary halves of some references, each pair followed by itself the other way round.
+    """Pairs of complementary halves of some references, each pair followed by its reverse.
 
     Args:
-        count: how many references, at least two; of an odd number one half has one more.
-        splits: pairs wanted, an even number: all there are take turns, in random order.
+        count: number of references, at least two; with an odd number one half has one more.
+        splits: number of pairs, even; all possible ones take turns, in random order.
         rng: draws the order.
     """
     every = range(count)
@@ -99,17 +93,12 @@ def halves(count: int, splits: int, rng: np.random.Generator) -> list[tuple[Half
 
 
 def held_out(experiment: Experiment, *, splits: int = SPLITS) -> HeldOut | None:
-    """Scores every output by both halves of its sequence's references, for several splits.
+    """Scores every output by both halves of its sequence's references, for an even number of splits.
 
-    Args:
-        experiment: the run.
-        splits: S, an even number.
-
-    Returns:
-        None where references are not what outputs are compared with, or no two sequences have two of them.
+    None if the metric does not compare outputs with references, or fewer than two sequences have two of them.
     """
     if splits < 2 or splits % 2:
-        raise InputError(f"an even number of splits is required, got {splits}: each half has its turn")
+        raise InputError(f"an even number of splits is required, got {splits}: each half chooses once")
     counts = experiment.sequences["references"].map(len)
     names = experiment.sequences.loc[counts >= 2, "sequence"]
     if experiment.kind != "text" or experiment.score is None or len(names) < 2:
@@ -117,8 +106,8 @@ def held_out(experiment: Experiment, *, splits: int = SPLITS) -> HeldOut | None:
     evaluations = experiment.evaluations[experiment.evaluations["sequence"].isin(names)].reset_index(drop=True)
     references = experiment.sequences.set_index("sequence")["references"]
     rng = np.random.default_rng(experiment.seed)
-    scores_2SE = np.empty((2, splits, len(evaluations)))
-    # In the order of the table of sequences, so that the draws do not depend on that of the evaluations.
+    scores_2XE = np.empty((2, splits, len(evaluations)))
+    # In the order of the sequences, so that the draws do not depend on the order of the evaluations.
     rows = evaluations.groupby("sequence").indices
     for name in names:
         own, mine = rows[name], tuple(references[name])
@@ -130,11 +119,11 @@ def held_out(experiment: Experiment, *, splits: int = SPLITS) -> HeldOut | None:
                 if half not in known:
                     chosen = tuple(mine[index] for index in half)
                     known[half] = np.array([experiment.score(one, chosen) for one in texts])
-                scores_2SE[side, split, own] = known[half][code]
+                scores_2XE[side, split, own] = known[half][code]
     return HeldOut(
         evaluations=evaluations,
-        chooser_SE=scores_2SE[0],
-        reporter_SE=scores_2SE[1],
+        chooser_XE=scores_2XE[0],
+        reporter_XE=scores_2XE[1],
         sequences=len(names),
         left_out=len(counts) - len(names),
     )

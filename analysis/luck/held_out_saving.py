@@ -1,26 +1,23 @@
-"""The luck-adjusted saving: what remains of it when other references than those that chose have the last word.
+"""The luck-adjusted saving: the part of it that held-out references confirm.
 
 A search tries many outputs and keeps the cheapest that scores no less than the full model's. Some of them score so only
-because they happen to agree with the references that were written down. A reference that had no part in the choice
-knows nothing of that: by it a chosen output is as good as it is. So the references of each sequence are cut into
-halves, one half chooses an allocation for each sequence, and the other half says whether mean quality is still the full
-model's; where it is not, the oracle has to spend more.
+because they happen to agree with the given references. References that had no part in the choice are free of this bias.
+So the references of each sequence are split into halves: one half chooses an allocation per sequence, and the other
+half tests whether mean quality is still the full model's; if not, the oracle has to spend more.
 
-Limits, all of which the reader should know:
+Limitations:
 
-- References of one sequence are paraphrases by the same hand. What they share by accident (a wrong fact, a habit of
-  words) still counts as quality: luck is underestimated there.
+- References of one sequence are paraphrases by the same author. Accidental common features (a wrong fact, a habit of
+  words) still count as quality: luck is underestimated there.
 - They also differ in form, such as `Paris` and `The capital of France is Paris.`. An output that is right in the form
-  of one half scores low by the other, though nothing about it is luck: luck is overestimated there.
-- Half of the references choose, so that this is the luck of a search with fewer references than the run had; with more
-  of them there is less to gain by luck.
+  of one half scores low by the other, though this is not luck: luck is overestimated there.
+- Half of the references choose, so this is the luck of a search with fewer references than the run had; with more of
+  them, less can be gained by luck.
 - The point on the curve where the held-out mean reaches the full model's is itself read off the held-out half. That is
-  one number for the whole data set rather than one for each sequence, but with few sequences it favours the saving a
-  little.
-- Sequences with a single reference say nothing and are left out. What a search dropped unfinished (`--prune`) cannot be
-  chosen.
+  one number for the whole data set rather than one per sequence, but with few sequences it favours the saving slightly.
+- Sequences with a single reference are left out. Outputs dropped by the search (`--prune`) cannot be chosen.
 
-Shapes: N sequences, K costs, M prices, B bootstrap resamples.
+In shapes, X is the prices, or the splits.
 """
 
 from dataclasses import dataclass
@@ -30,7 +27,7 @@ import numpy as np
 from analysis.experiment import Experiment
 from analysis.grouping import FloatArray
 from analysis.luck.held_out import SPLITS, Choices, held_out
-from analysis.stats import CONFIDENCE
+from analysis.stats import percentile_interval, resampled_counts
 from oracle.metrics import qualifies
 
 __all__ = ["DEFINITION", "LuckAdjusted", "luck_adjusted"]
@@ -41,33 +38,32 @@ DEFINITION = (
 )
 
 PRICES = 257
-"""Prices of quality in cost that the oracle's curve is read at."""
+"""Number of prices of quality in cost at which the oracle's curve is computed."""
 
 SLACK = 1e-9
-"""Two mean qualities closer than this are equal, as for the oracle."""
+"""Mean qualities closer than this are equal, as for the oracle."""
 
 Interval = tuple[float, float]
 
 
 @dataclass(frozen=True, kw_only=True)
 class LuckAdjusted:
-    """The saving that other references confirm. Fractions are of the full model's cost.
+    """The saving confirmed by held-out references. Fractions are of the full model's cost.
 
     Attributes:
         fraction: the luck-adjusted equal-quality fraction, see `definition`; 1 if only the full model reaches it.
-        interval: its 95 % bootstrap interval over sequences; None if none was asked for.
-        apparent: the same where the references that chose report too: what the run's headline would be under the same
-            splits.
-        share_of_luck: (fraction - apparent) / (1 - apparent), the part of the apparent saving that does not survive; at
-            or below 0 no luck is seen; NaN if nothing was saved.
+        interval: its 95 % bootstrap interval over sequences; None without resamples.
+        apparent: the same if the choosing references also report: the run's headline under the same splits.
+        share_of_luck: (fraction - apparent) / (1 - apparent), the part of the apparent saving that is not confirmed; no
+            luck is visible at or below 0; NaN if nothing was saved.
         share_interval: its 95 % bootstrap interval.
-        minimal: mean minimal budget by the half that chooses.
+        minimal: mean minimal budget by the choosing half.
         confirmed: the same where a sequence costs 1 if the other half rates its allocation below the full model. An
             upper bound: an output that is truly as good still loses up to half of such comparisons.
         confirmed_interval: its 95 % bootstrap interval.
-        confirmed_share: share of the minimal allocations that the other half rates no less than the full model.
+        confirmed_share: share of the minimal allocations that the other half rates no lower than the full model.
         sequences: N, with at least two references.
-        left_out: those with fewer.
+        left_out: number of those with fewer.
         definition: of `fraction`, in words.
     """
 
@@ -87,11 +83,11 @@ class LuckAdjusted:
 
 @dataclass(frozen=True, kw_only=True)
 class _Read:
-    """One split, or the mean of several: what is chosen at each price, and the minimal allocations."""
+    """One split, or the mean of several: the choice at each price, and the minimal allocations."""
 
-    cost_NM: FloatArray
-    quality_NM: FloatArray
-    reported_NM: FloatArray
+    cost_NX: FloatArray
+    quality_NX: FloatArray
+    reported_NX: FloatArray
     full_N: FloatArray
     reported_full_N: FloatArray
     minimal_N: FloatArray
@@ -100,10 +96,10 @@ class _Read:
 
 
 def luck_adjusted(experiment: Experiment, *, bootstrap: int = 1000, splits: int = SPLITS) -> LuckAdjusted | None:
-    """Lets one half of the references choose and the other report; the module's docstring says what that is worth.
+    """Chooses by one half of the references and reports by the other; see the module's docstring for limitations.
 
-    For every price of cost in quality each sequence takes the evaluation of highest quality less price, which gives the
-    oracle's curve but for what one sequence could mix (the linear relaxation of the knapsack). Costs and qualities are
+    At every price of cost in quality each sequence takes the evaluation of highest quality minus price, which gives the
+    oracle's curve up to mixtures within one sequence (the linear relaxation of the knapsack). Costs and qualities are
     averaged over the splits at equal price.
 
     Args:
@@ -112,89 +108,80 @@ def luck_adjusted(experiment: Experiment, *, bootstrap: int = 1000, splits: int 
         splits: halvings of each sequence's references, an even number: both halves choose.
 
     Returns:
-        None where references are not what outputs are compared with, or no two sequences have two of them.
+        None if the metric does not compare outputs with references, or fewer than two sequences have two of them.
     """
     held = held_out(experiment, splits=splits)
     if held is None:
         return None
-    scale = float(np.ptp(held.chooser_SE)) or 1.0
-    price_M = scale * np.append(np.geomspace(1e3, 1e-3, PRICES - 1), 0.0)
+    scale = float(np.ptp(held.chooser_XE)) or 1.0
+    price_X = scale * np.append(np.geomspace(1e3, 1e-3, PRICES - 1), 0.0)
     reads = [
-        _read(held.choices(split, experiment.full_cost, experiment.step), price_M, experiment.tolerance)
+        _read(held.choices(split, experiment.full_cost, experiment.step), price_X, experiment.tolerance)
         for split in range(splits)
     ]
     mean = _Read(**{name: np.mean([vars(read)[name] for read in reads], axis=0) for name in vars(reads[0])})
-    N, rng = held.sequences, np.random.default_rng(experiment.seed)
-    weight_BN = rng.multinomial(N, np.full(N, 1 / N), size=bootstrap) / N
+    N = held.sequences
+    weight_BN = resampled_counts(N, bootstrap, experiment.seed) / N
     apparent, fraction, confirmed = (values[0] for values in _fractions(mean, np.full((1, N), 1 / N), experiment))
     apparent_B, fraction_B, confirmed_B = _fractions(mean, weight_BN, experiment)
     return LuckAdjusted(
         fraction=float(fraction),
-        interval=_interval(fraction_B),
+        interval=percentile_interval(fraction_B),
         apparent=float(apparent),
         share_of_luck=float(_share(apparent, fraction)),
-        share_interval=_interval(_share(apparent_B, fraction_B)),
+        share_interval=percentile_interval(_share(apparent_B, fraction_B)),
         minimal=float(mean.minimal_N.mean()),
         confirmed=float(confirmed),
-        confirmed_interval=_interval(confirmed_B),
+        confirmed_interval=percentile_interval(confirmed_B),
         confirmed_share=float(mean.holds_N.mean()),
         sequences=N,
         left_out=held.left_out,
     )
 
 
-def _read(choices: Choices, price_M: FloatArray, tolerance: float) -> _Read:
+def _read(choices: Choices, price_X: FloatArray, tolerance: float) -> _Read:
     items, row_N = choices.items, np.arange(len(choices.full_N))
-    fraction_NK = items.cost_NK / items.full_cost
-    # Of equals the first: the cheapest.
-    chosen_NM = np.stack([(items.quality_NK - price * fraction_NK).argmax(axis=1) for price in price_M], axis=1)
-    minimal_N = qualifies(items.quality_NK, choices.full_N[:, None], tolerance).argmax(axis=1)
-    holds_N = qualifies(choices.reported_NK[row_N, minimal_N], choices.reported_full_N, tolerance)
+    fraction_NC = items.cost_NC / items.full_cost
+    # The first among equals is the cheapest.
+    chosen_NX = np.stack([(items.quality_NC - price * fraction_NC).argmax(axis=1) for price in price_X], axis=1)
+    minimal_N = qualifies(items.quality_NC, choices.full_N[:, None], tolerance).argmax(axis=1)
+    holds_N = qualifies(choices.reported_NC[row_N, minimal_N], choices.reported_full_N, tolerance)
     return _Read(
-        cost_NM=fraction_NK[row_N[:, None], chosen_NM],
-        quality_NM=items.quality_NK[row_N[:, None], chosen_NM],
-        reported_NM=choices.reported_NK[row_N[:, None], chosen_NM],
+        cost_NX=fraction_NC[row_N[:, None], chosen_NX],
+        quality_NX=items.quality_NC[row_N[:, None], chosen_NX],
+        reported_NX=choices.reported_NC[row_N[:, None], chosen_NX],
         full_N=choices.full_N,
         reported_full_N=choices.reported_full_N,
-        minimal_N=fraction_NK[row_N, minimal_N],
-        confirmed_N=np.where(holds_N, fraction_NK[row_N, minimal_N], 1.0),
+        minimal_N=fraction_NC[row_N, minimal_N],
+        confirmed_N=np.where(holds_N, fraction_NC[row_N, minimal_N], 1.0),
         holds_N=holds_N.astype(np.float64),
     )
 
 
 def _fractions(mean: _Read, weight_BN: FloatArray, experiment: Experiment) -> tuple[FloatArray, FloatArray, FloatArray]:
-    """Apparent, held-out and confirmed fractions under some weights of the sequences."""
-    cost_BM = weight_BN @ mean.cost_NM
+    """Apparent, held-out and confirmed fractions under weights of the sequences."""
+    cost_BX = weight_BN @ mean.cost_NX
     target_B = weight_BN @ mean.full_N - experiment.tolerance
     reported_target_B = weight_BN @ mean.reported_full_N - experiment.tolerance
     return (
-        _reached(cost_BM, weight_BN @ mean.quality_NM, target_B),
-        _reached(cost_BM, weight_BN @ mean.reported_NM, reported_target_B),
+        _reached(cost_BX, weight_BN @ mean.quality_NX, target_B),
+        _reached(cost_BX, weight_BN @ mean.reported_NX, reported_target_B),
         weight_BN @ mean.confirmed_N,
     )
 
 
-def _reached(cost_BM: FloatArray, quality_BM: FloatArray, target_B: FloatArray) -> FloatArray:
-    """Least cost at which quality reaches the target, two neighbouring choices mixed; 1 where none does."""
-    hit_BM = quality_BM >= target_B[:, None] - SLACK
-    row_B, after_B = np.arange(len(target_B)), hit_BM.argmax(axis=1)
+def _reached(cost_BX: FloatArray, quality_BX: FloatArray, target_B: FloatArray) -> FloatArray:
+    """Least cost at which quality reaches the target, with two neighbouring choices mixed; 1 if none does."""
+    hit_BX = quality_BX >= target_B[:, None] - SLACK
+    row_B, after_B = np.arange(len(target_B)), hit_BX.argmax(axis=1)
     before_B = np.maximum(after_B - 1, 0)
-    gain_B = quality_BM[row_B, after_B] - quality_BM[row_B, before_B]
-    lacking_B = np.clip(target_B - quality_BM[row_B, before_B], 0.0, gain_B.clip(min=0.0))
+    gain_B = quality_BX[row_B, after_B] - quality_BX[row_B, before_B]
+    lacking_B = np.clip(target_B - quality_BX[row_B, before_B], 0.0, gain_B.clip(min=0.0))
     part_B = np.divide(lacking_B, gain_B, out=np.zeros_like(gain_B), where=gain_B > 0)
-    cost_B = cost_BM[row_B, before_B] + part_B * (cost_BM[row_B, after_B] - cost_BM[row_B, before_B])
-    return np.where(hit_BM.any(axis=1), cost_B, 1.0)
+    cost_B = cost_BX[row_B, before_B] + part_B * (cost_BX[row_B, after_B] - cost_BX[row_B, before_B])
+    return np.where(hit_BX.any(axis=1), cost_B, 1.0)
 
 
 def _share(apparent: FloatArray, fraction: FloatArray) -> FloatArray:
     saved = 1 - np.asarray(apparent)
     return np.divide(fraction - apparent, saved, out=np.full_like(saved, np.nan), where=saved > 0)
-
-
-def _interval(values_B: FloatArray) -> Interval | None:
-    """95 % percentile interval over what is defined."""
-    defined = values_B[~np.isnan(values_B)]
-    if not len(defined):
-        return None
-    low, high = np.quantile(defined, [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2])
-    return float(low), float(high)

@@ -1,10 +1,9 @@
-"""The null oracle: the same outputs read against other sequences' references.
+"""The null oracle: the same outputs scored against other sequences' references.
 
-There quality means nothing, so what it saves is what selection and a low bar give for free: the full model scores
-little against references that are not its own, often zero, and then everything qualifies. A small null fraction
-therefore says that *much* can be skipped without any real quality to keep; it is a floor to compare with, not a share
-to subtract. What share of a saving is luck is told by references that had no part in the choice:
-`analysis.luck.held_out_saving`.
+Quality is meaningless there, so its savings come from selection and a low bar alone: the full model scores little
+against references that are not its own, often zero, and then every allocation qualifies. A small null fraction
+therefore means that *much* can be skipped without any real quality to keep; it is a floor to compare with, not a share
+to subtract. The share of luck in a saving is estimated by held-out references: `analysis.luck.held_out_saving`.
 """
 
 from dataclasses import dataclass
@@ -20,12 +19,12 @@ from analysis.per_sequence.savings import mean_fraction, upper_budgets
 __all__ = ["GRID", "NullOracle", "derangements", "null_oracle"]
 
 GRID = np.linspace(0.0, 1.0, 201)
-"""Mean fractions at which the null oracle's curve is read."""
+"""Mean fractions at which the null oracle's curve is computed."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class NullOracle:
-    """Savings under shuffled references, one value a permutation.
+    """Savings under shuffled references, one value per permutation.
 
     Attributes:
         per_sequence_fractions: mean minimal budget over sequences, over the full model's cost; shape (P,).
@@ -72,7 +71,7 @@ def _spread(values: FloatArray) -> float | None:
 
 
 def derangements(n: int, permutations: int, seed: int) -> IntArray:
-    """Uniformly random permutations of n >= 2 sequences that leave none at its place, shape (P, n).
+    """Uniformly random permutations of n >= 2 sequences without fixed points, shape (P, n).
 
     By rejection: one permutation in e has no fixed point.
     """
@@ -86,18 +85,11 @@ def derangements(n: int, permutations: int, seed: int) -> IntArray:
 
 
 def null_oracle(experiment: Experiment, *, permutations: int = 10) -> NullOracle | None:
-    """Reads the run against references shuffled between sequences.
+    """Scores the run against references shuffled between sequences; None without two sequences and a permutation.
 
-    Nothing is generated: the stored outputs are scored again, or, for likelihoods, the value stored
-    against one other sequence is taken, which makes a single permutation.
-
-    Args:
-        experiment: the run.
-        permutations: derangements drawn, seeded by the run's seed; fewer for very large runs, see
-            `Experiment.affordable_permutations`.
-
-    Returns:
-        None if there are fewer than two sequences or no permutations are asked for.
+    Nothing is generated: the stored outputs are scored again; for likelihoods the value stored against one other
+    sequence is used, a single permutation. The permutations are derangements, seeded by the run's seed; fewer for very
+    large runs, see `Experiment.affordable_permutations`.
     """
     N = len(experiment.sequences)
     if N < 2 or permutations < 1:

@@ -1,13 +1,13 @@
-"""Right and wrong samples: how much of the model the right ones need, and how many wrong ones a smaller one mends.
+"""Right and wrong samples: depth that right ones need, and number of wrong ones that smaller allocations correct.
 
-CoLa (2507.07996) searches layer paths for each sample with the right answer in hand and reports shorter paths for most
-right samples and a mending path for most wrong ones. Whoever tries many outputs and keeps one that the reference likes
-mends some by chance. So the same outputs are read a second time, each wrong sample's against the references of another
-sample of its task: what is mended there is luck. Beside the best of all tries stands what few of them, drawn blindly,
-would have mended.
+CoLa (2507.07996) searches layer paths for each sample with the right answer known and reports shorter paths for most
+right samples and a correcting path for most wrong ones. Trying many outputs and keeping one that the reference favours
+corrects some by chance. So the same outputs are scored a second time, each wrong sample's against the references of
+another sample of its task: corrections there are luck. The best of all tries is reported with the expected best of a
+few.
 
-A sample is right where its quality reaches a bar: for metrics of 0 or 1 (exact match, choice accuracy) where it is 1,
-for the others by convention 0.5.
+A sample is right if its quality reaches a bar: 1 for metrics of 0 or 1 (exact match, choice accuracy), otherwise by
+convention 0.5.
 """
 
 from dataclasses import dataclass
@@ -24,20 +24,20 @@ from oracle.metrics import qualifies
 __all__ = ["BAR", "Depth", "mended_after", "right_and_wrong"]
 
 BAR = 0.5
-"""Quality from which on an output counts as right."""
+"""Quality from which an output counts as right."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Depth:
-    """What became right at which cost.
+    """Cost at which samples become right.
 
     Attributes:
-        samples: a row a sequence: `sequence`, `task`, `right` (the full model's output is), `least` (lowest fraction of
-            the full model's cost at which the full model or something cheaper is right; NaN if nothing is), `tries`
-            (allocations other than the full model that were tried), `hits` (how many of them are cheaper and right).
-        null: the same for the wrong samples against other samples' references, a row for each permutation and sample
-            (`permutation`, `sequence`, `least`, `tries`, `hits`); without those pairs whose references agree, or where
-            the full model happens to be right. Empty where no two samples can be compared.
+        samples: one row per sequence: `sequence`, `task`, `right` (whether the full model's output is), `least` (lowest
+            fraction of the full model's cost at which the full model or a cheaper allocation is right; NaN if none is),
+            `tries` (number of allocations tried besides the full model), `hits` (number of these cheaper and right).
+        null: the same for the wrong samples against other samples' references, one row per permutation and sample
+            (`permutation`, `sequence`, `least`, `tries`, `hits`); without pairs whose references agree, or where the
+            full model happens to be right. Empty if no two samples can be compared.
     """
 
     samples: pd.DataFrame
@@ -45,17 +45,13 @@ class Depth:
 
 
 def right_and_wrong(experiment: Experiment, *, permutations: int = 10, bar: float = BAR) -> Depth:
-    """Tells right samples from wrong ones, and what smaller allocations do to them.
+    """Separates right samples from wrong ones, and computes the effect of smaller allocations on both.
 
-    Outputs that the search dropped unfinished count as tried and not right: they are worse than the full model's.
-
-    Args:
-        experiment: the run, read by a metric of texts or choices.
-        permutations: derangements of the references within each task, seeded by the run's seed; 0 for no null.
-        bar: quality from which on an output is right.
+    Outputs that the search dropped unfinished count as tried and not right: they are worse than the full model's. The
+    null permutes the references within each task, seeded by the run's seed.
 
     Raises:
-        InputError: the metric knows no right and wrong.
+        InputError: if the metric is not one of texts or choices.
     """
     if experiment.kind not in ("text", "choice"):
         raise InputError(
@@ -68,16 +64,9 @@ def right_and_wrong(experiment: Experiment, *, permutations: int = 10, bar: floa
 
 
 def mended_after(samples: pd.DataFrame, tries: IntArray) -> FloatArray:
-    """Of each sample the chance that one of n of its tries, drawn blindly, is right.
+    """Per sample, the probability that at least one of n of its tries, drawn at random, is right (N X).
 
-    With m tries of which k are right, 1 - C(m - k, n) / C(m, n); from m on, whether any is.
-
-    Args:
-        samples: `tries` and `hits`.
-        tries: T numbers n of tries.
-
-    Returns:
-        Array of shape (N, T).
+    With m tries of which k are right, 1 - C(m - k, n) / C(m, n); from m on, whether any is. X is the numbers n.
     """
     m, k = (samples[name].to_numpy(np.int64)[:, None] for name in ("tries", "hits"))
     n = np.minimum(tries[None], m)
@@ -98,7 +87,7 @@ def _read(experiment: Experiment, quality_E: FloatArray, bar: float) -> pd.DataF
     rows["hit"] = rows["right"] & smaller
     each = rows.groupby("sequence")
     right = rows[rows["number"] == 0].set_index("sequence")["right"]
-    # Not a count of rows: what the search dropped has a number and no row.
+    # Not a count of rows: dropped outputs have a number and no row.
     found = pd.DataFrame(
         {"right": right, "least": each["least"].min(), "tries": each["number"].max(), "hits": each["hit"].sum()}
     )
@@ -122,7 +111,7 @@ def _null(experiment: Experiment, samples: pd.DataFrame, permutations: int, bar:
 
 
 def _partners(tasks: pd.Series, permutations: int, seed: int) -> IntArray:
-    """Permutations within each task, shape (P, N); samples that are alone in theirs change places with one another."""
+    """Permutations within each task, shape (P, N); samples alone in their task are permuted among each other."""
     size = tasks.groupby(tasks).transform("size")
     group = pd.factorize(tasks.where(size > 1, None))[0]
     partner_PN = np.tile(np.arange(len(tasks)), (permutations, 1))
@@ -134,7 +123,7 @@ def _partners(tasks: pd.Series, permutations: int, seed: int) -> IntArray:
 
 
 def _agree(experiment: Experiment, own: int, other: int) -> bool:
-    """Whether what is right for one sample is right for the other too."""
+    """Whether the right answer of one sample is also right for the other."""
     one, two = experiment.sequences.iloc[own], experiment.sequences.iloc[other]
     if experiment.kind == "choice":
         return bool(two["answer"] % len(one["choices"]) == one["answer"])

@@ -1,8 +1,8 @@
-"""What becomes of a choice in the eyes of another judge: other metrics, or references that had no part in it.
+"""Transfer of a choice to another measure: other metrics, or held-out references.
 
-An allocation chosen by one metric may have gained by what is peculiar to that metric. Reported in all the others it
-shows how much of its quality they see too. All metrics here compare the same words with the same references, so that
-agreement among them is no proof; `reference_transfer` holds references out.
+An allocation chosen by one metric may have gained by peculiarities of that metric. Reported in all the others, it shows
+how much of its quality they confirm. All metrics here compare the same words with the same references, so agreement
+among them is no proof; `reference_transfer` holds references out. In shapes, X is the policies.
 """
 
 from collections.abc import Iterator
@@ -32,15 +32,15 @@ def metric_transfer(run: Experiment | Path | str, *, bootstrap: int = 1000) -> p
     """Allocations chosen by each metric, reported in all of them, against the full model.
 
     Args:
-        run: an experiment, or the folder of a run. Its tolerance holds where its own metric chooses, 0 elsewhere.
+        run: an experiment, or the folder of a run. Its tolerance applies where its own metric chooses, 0 elsewhere.
         bootstrap: resamples of the sequences behind the intervals; 0 for none.
 
     Returns:
-        One row for each metric that chooses, policy and metric that reports: `chosen_by`, `policy` (see `POLICIES`),
-        `reported_in`, `sequences`, `fraction` (mean cost of the choice over the full model's), `quality` and `full`
-        (means of the choice and of the full model in `reported_in`), their `difference`, and `low` and `high`, the ends
-        of its 95 % bootstrap interval, paired over sequences (NaN where there is none). Where a metric reports on its
-        own choice, the difference is at least -tolerance by construction: compare it with the others in its row.
+        One row per choosing metric, policy and reporting metric: `chosen_by`, `policy` (see `POLICIES`), `reported_in`,
+        `sequences`, `fraction` (mean cost of the choice over the full model's), `quality` and `full` (means of the
+        choice and of the full model in `reported_in`), their `difference`, and `low` and `high`, the ends of its 95 %
+        bootstrap interval, paired over sequences (NaN without one). Where a metric reports on its own choice, the
+        difference is at least -tolerance by construction: compare it with the others in its row.
     """
     experiment = run if isinstance(run, Experiment) else load(run)
     evaluations = experiment.evaluations
@@ -65,14 +65,14 @@ def metric_transfer(run: Experiment | Path | str, *, bootstrap: int = 1000) -> p
 
 
 def _chosen(experiment: Experiment) -> Iterator[pd.DataFrame]:
-    """What each policy chooses: `sequence` and `number` at least."""
+    """The choice of each policy: `sequence` and `number` at least."""
     minimal = budgets(experiment)
     yield minimal
-    items, number_NK = quality_by_cost(
+    items, number_NC = quality_by_cost(
         experiment.evaluations, experiment.full_cost, experiment.metric, step=experiment.step
     )
     oracle = equal_quality(items, minimal["full_quality"].to_numpy(), tolerance=experiment.tolerance)
-    yield assignment(experiment.evaluations, number_NK, oracle.costs, experiment.metric)
+    yield assignment(experiment.evaluations, number_NC, oracle.costs, experiment.metric)
 
 
 def reference_transfer(
@@ -86,28 +86,28 @@ def reference_transfer(
         splits: halvings of each sequence's references, an even number; a sequence's values are means over them.
 
     Returns:
-        One row a policy and half: `policy` (see `POLICIES`), `reported_by` (`chooser` or `held_out`), and `sequences`,
-        `fraction`, `quality`, `full`, `difference`, `low`, `high` as in `metric_transfer`. What `chooser` shows beyond
-        `held_out` is luck, or the form of the references: see `analysis.luck.held_out_saving`. None where there is
-        nothing to hold out.
+        One row per policy and half: `policy` (see `POLICIES`), `reported_by` (`chooser` or `held_out`), and
+        `sequences`, `fraction`, `quality`, `full`, `difference`, `low`, `high` as in `metric_transfer`. The excess of
+        `chooser` over `held_out` is luck, or the form of the references: see `analysis.luck.held_out_saving`. None if
+        nothing can be held out.
     """
     experiment = run if isinstance(run, Experiment) else load(run)
     held = held_out(experiment, splits=splits)
     if held is None:
         return None
-    # Cost, then quality and the full model's by the half that chooses and by the other.
-    sums_P5N = np.zeros((len(POLICIES), 5, held.sequences))
+    # Cost, then quality and the full model's by the choosing half and by the other.
+    sums_X5N = np.zeros((len(POLICIES), 5, held.sequences))
     for split in range(splits):
         choices = held.choices(split, experiment.full_cost, experiment.step)
         items, full_N, row_N = choices.items, choices.full_N, np.arange(held.sequences)
-        minimal_N = qualifies(items.quality_NK, full_N[:, None], experiment.tolerance).argmax(axis=1)
+        minimal_N = qualifies(items.quality_NC, full_N[:, None], experiment.tolerance).argmax(axis=1)
         costs_N = equal_quality(items, full_N, tolerance=experiment.tolerance).costs
-        oracle_N = (items.cost_NK == costs_N[:, None]).argmax(axis=1)
+        oracle_N = (items.cost_NC == costs_N[:, None]).argmax(axis=1)
         for policy, column_N in enumerate((minimal_N, oracle_N)):
             found = (items.costs(column_N), items.qualities(column_N), full_N)
-            sums_P5N[policy] += (*found, choices.reported_NK[row_N, column_N], choices.reported_full_N)
+            sums_X5N[policy] += (*found, choices.reported_NC[row_N, column_N], choices.reported_full_N)
     rows: list[dict[str, object]] = []
-    for name, (cost_N, *values) in zip(POLICIES, sums_P5N / splits, strict=True):
+    for name, (cost_N, *values) in zip(POLICIES, sums_X5N / splits, strict=True):
         fraction = cost_N.mean() / experiment.full_cost
         for half, (quality_N, full_N) in zip(("chooser", "held_out"), (values[:2], values[2:]), strict=True):
             compared = _compared(quality_N, full_N, experiment, bootstrap)

@@ -1,3 +1,3 @@
-"""What each sequence needs: minimal budgets, the layers they use, and what predicts them."""
+"""Per-sequence results: minimal budgets, the layers they use, and what predicts them."""
 
 __all__: list[str] = []

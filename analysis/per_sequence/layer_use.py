@@ -1,7 +1,4 @@
-"""Which layers the minimal allocations use: how often, together with which, and where they begin and end.
-
-Shapes: N sequences, L units (layers, or attention and MLP apart).
-"""
+"""Layers used by the minimal allocations: how often, in which combinations, and where they begin and end."""
 
 from dataclasses import dataclass
 
@@ -16,20 +13,20 @@ ALL = "all"
 """Label of the row over all tasks."""
 
 ITERATIONS = 500
-"""Enough for expected shares within a thousandth, also where an allocation uses nearly all layers or none."""
+"""Enough for expected shares within a thousandth, even if an allocation uses nearly all layers or none."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class CoOccurrence:
-    """Which layers are used together.
+    """Layers used together.
 
     Attributes:
-        together: share of the allocations that use both layers (L L); the diagonal is each layer's use.
-        lift: `together` over what it would be if layers were used independently of each other, at their own
-            frequencies; NaN where a layer is never used. On the diagonal it says nothing.
-        lift_at_size: the same, but independent given how many layers each allocation uses: large ones use many layers
-            of any kind, which alone lifts every pair above 1. NaN where that expects nothing.
-        sequences: how many allocations were counted.
+        together: share of the allocations that use both layers (U U); the diagonal is each layer's use.
+        lift: `together` over its expectation if layers were used independently, at their own frequencies; NaN where a
+            layer is never used. The diagonal is meaningless.
+        lift_at_size: the same, but independent given each allocation's number of layers: large allocations use many
+            layers of any kind, which alone lifts every pair above 1. NaN where the expectation is 0.
+        sequences: number of allocations counted.
     """
 
     together: pd.DataFrame
@@ -41,8 +38,7 @@ class CoOccurrence:
 def layer_use(minimal: pd.DataFrame, sequences: pd.DataFrame, layers: int) -> pd.DataFrame:
     """Share of the minimal allocations that use each layer, per task and over all.
 
-    Sequences where the full model scores no more than the floor are left out: there every
-    allocation qualifies.
+    Sequences where the full model scores no more than the floor are left out: there every allocation qualifies.
 
     Args:
         minimal: table of `analysis.per_sequence.savings.minimal_budgets`.
@@ -50,12 +46,12 @@ def layer_use(minimal: pd.DataFrame, sequences: pd.DataFrame, layers: int) -> pd
         layers: L.
 
     Returns:
-        Rows: the tasks in order of the table, then `all`; columns: `n`, the number of sequences counted, and
-        the layers 0..L-1, shares in 0..1 (NaN where n is 0).
+        Rows: the tasks in order of the table, then `all`; columns: `n`, the number of sequences counted, and the layers
+        0..L-1, shares in 0..1 (NaN where n is 0).
     """
     left = _counted(minimal, sequences)
-    used_NL = _used(left["allocation"], layers)
-    rows = [(task, used_NL[places]) for task, places in _by_task(left, sequences)]
+    used_NU = _used(left["allocation"], layers)
+    rows = [(task, used_NU[places]) for task, places in _by_task(left, sequences)]
     shares = [part.mean(axis=0) if len(part) else np.full(layers, np.nan) for _, part in rows]
     table = pd.DataFrame(shares, index=[task for task, _ in rows], columns=range(layers))
     table.insert(0, "n", [len(part) for _, part in rows])
@@ -63,69 +59,60 @@ def layer_use(minimal: pd.DataFrame, sequences: pd.DataFrame, layers: int) -> pd
 
 
 def co_occurrence(minimal: pd.DataFrame, layers: int) -> CoOccurrence:
-    """Which layers stand together in the minimal allocations, and whether more often than by chance.
+    """Layers that occur together in the minimal allocations, compared with chance; arguments as for `layer_use`.
 
-    Zero-quality sequences are left out. With few sequences a lift far from 1 is no finding: a pair of layers that half
-    of N allocations use each is expected N / 4 times, give or take the square root of that.
-
-    Args:
-        minimal: table of `analysis.per_sequence.savings.minimal_budgets`.
-        layers: L.
+    Zero-quality sequences are left out. With few sequences a lift far from 1 is not significant: a pair of layers that
+    half of N allocations use each is expected N / 4 times, with a standard deviation of about its square root.
     """
-    used_NL = _used(minimal.loc[~minimal["zero_quality"], "allocation"], layers)
-    count = len(used_NL)
-    use_L = used_NL.mean(axis=0) if count else np.full(layers, np.nan)
-    together_LL = used_NL.T @ used_NL / count if count else np.full((layers, layers), np.nan)
-    expected_NL = _by_margins(used_NL)
+    used_NU = _used(minimal.loc[~minimal["zero_quality"], "allocation"], layers)
+    count = len(used_NU)
+    use_U = used_NU.mean(axis=0) if count else np.full(layers, np.nan)
+    together_UU = used_NU.T @ used_NU / count if count else np.full((layers, layers), np.nan)
+    expected_NU = _by_margins(used_NU)
     return CoOccurrence(
-        together=pd.DataFrame(together_LL),
-        lift=_over(together_LL, np.outer(use_L, use_L)),
-        lift_at_size=_over(together_LL, expected_NL.T @ expected_NL / max(count, 1)),
+        together=pd.DataFrame(together_UU),
+        lift=_over(together_UU, np.outer(use_U, use_U)),
+        lift_at_size=_over(together_UU, expected_NU.T @ expected_NU / max(count, 1)),
         sequences=count,
     )
 
 
-def _by_margins(used_NL: FloatArray) -> FloatArray:
-    """How likely each allocation is to use each layer, given how many it uses and how often each is used.
+def _by_margins(used_NU: FloatArray) -> FloatArray:
+    """Probability that each allocation uses each layer, given its number of layers and each layer's frequency.
 
     The distribution of greatest entropy with these row and column sums on average (the bipartite configuration model,
     Saracco et al. 2015, Scientific Reports 5, 10595), by its fixed-point iteration.
     """
-    row_N, column_L = used_NL.sum(axis=1), used_NL.sum(axis=0)
-    x_N, y_L = row_N / max(np.sqrt(row_N.sum()), 1.0), column_L / max(np.sqrt(column_L.sum()), 1.0)
+    row_N, column_U = used_NU.sum(axis=1), used_NU.sum(axis=0)
+    x_N, y_U = row_N / max(np.sqrt(row_N.sum()), 1.0), column_U / max(np.sqrt(column_U.sum()), 1.0)
     for _ in range(ITERATIONS):
-        for mine, others, total in ((x_N, y_L, row_N), (y_L, x_N, column_L)):
+        for mine, others, total in ((x_N, y_U, row_N), (y_U, x_N, column_U)):
             per_unit = (others / (1 + np.outer(mine, others))).sum(axis=1)
             np.divide(total, per_unit, out=mine, where=per_unit > 0)
-    odds_NL = np.outer(x_N, y_L)
-    return odds_NL / (1 + odds_NL)
+    odds_NU = np.outer(x_N, y_U)
+    return odds_NU / (1 + odds_NU)
 
 
-def _over(found_LL: FloatArray, expected_LL: FloatArray) -> pd.DataFrame:
-    none = np.full_like(found_LL, np.nan)
-    return pd.DataFrame(np.divide(found_LL, expected_LL, out=none, where=expected_LL > 1e-9))
+def _over(found_UU: FloatArray, expected_UU: FloatArray) -> pd.DataFrame:
+    none = np.full_like(found_UU, np.nan)
+    return pd.DataFrame(np.divide(found_UU, expected_UU, out=none, where=expected_UU > 1e-9))
 
 
 def first_and_last(minimal: pd.DataFrame, sequences: pd.DataFrame, layers: int) -> pd.DataFrame:
-    """At which layer the minimal allocations begin and end, per task and over all.
+    """First and last layer of the minimal allocations, per task and over all; arguments as for `layer_use`.
 
     Zero-quality sequences are left out.
 
-    Args:
-        minimal: table of `analysis.per_sequence.savings.minimal_budgets`.
-        sequences: `sequence` and `task`.
-        layers: L.
-
     Returns:
-        One row a task (in order of the table, then `all`) and layer: `task`, `layer`, `first` and `last`, shares of the
-        allocations whose lowest and highest layer it is; `sequences`, how many were counted, and `empty`, how many of
-        them run no layer at all, so that the shares need not add up to 1. NaN where nothing is counted.
+        One row per task (in order of the table, then `all`) and layer: `task`, `layer`, `first` and `last`, shares of
+        the allocations whose lowest and highest layer it is; `sequences`, number counted, and `empty`, number of these
+        without any layer, so that the shares need not add up to 1. NaN where nothing is counted.
     """
     left = _counted(minimal, sequences)
-    used_NL = _used(left["allocation"], layers).astype(bool)
+    used_NU = _used(left["allocation"], layers).astype(bool)
     tables = []
     for task, places in _by_task(left, sequences):
-        part = used_NL[places]
+        part = used_NU[places]
         filled = part[part.any(axis=1)]
         ends = (filled.argmax(axis=1), layers - 1 - filled[:, ::-1].argmax(axis=1))
         none = np.full(layers, np.nan)
@@ -136,20 +123,20 @@ def first_and_last(minimal: pd.DataFrame, sequences: pd.DataFrame, layers: int) 
 
 
 def _counted(minimal: pd.DataFrame, sequences: pd.DataFrame) -> pd.DataFrame:
-    """The minimal allocations that say something, with their tasks."""
+    """The minimal allocations of sequences above zero quality, with their tasks."""
     return minimal[~minimal["zero_quality"]].merge(sequences[["sequence", "task"]], on="sequence", how="left")
 
 
 def _used(allocations: pd.Series, layers: int) -> FloatArray:
-    """1.0 for each layer that an allocation uses (N L)."""
+    """1.0 for each layer that an allocation uses (N U)."""
     flat, length = flatten(allocations)
-    used_NL = np.zeros((len(allocations), layers))
-    used_NL[np.repeat(np.arange(len(allocations)), length), flat] = 1.0
-    return used_NL
+    used_NU = np.zeros((len(allocations), layers))
+    used_NU[np.repeat(np.arange(len(allocations)), length), flat] = 1.0
+    return used_NU
 
 
 def _by_task(left: pd.DataFrame, sequences: pd.DataFrame) -> list[tuple[str, IntArray]]:
-    """The rows of each task, then all of them; only these where the one task has no name."""
+    """Rows per task, then all rows; only these if the only task has no name."""
     tasks = sequences["task"].unique().tolist()
     parts = [] if tasks == [""] else [(task, np.flatnonzero(left["task"] == task)) for task in tasks]
     return [*parts, (ALL, np.arange(len(left)))]

@@ -1,4 +1,4 @@
-"""Fixed policies, the same allocation (or the same luck) for every sequence, to compare the oracle with."""
+"""Baselines for the oracle: fixed policies, with the same allocation (or the same luck) for every sequence."""
 
 import pandas as pd
 
@@ -7,14 +7,14 @@ from analysis.grouping import group
 __all__ = ["FULL", "policy_curves", "policy_qualities"]
 
 FULL = "full"
-"""Family of the full model: at cost L every policy is the full model."""
+"""Family of the full model, which every policy equals at cost L."""
 
 
 def policy_qualities(evaluations: pd.DataFrame, *, full_cost: float, metric: str) -> pd.DataFrame:
-    """Quality of each family at each number of units, sequence by sequence.
+    """Quality of each family at each number of units, per sequence.
 
-    A family's several allocations of one number of units (random masks) are averaged within the sequence. A number
-    where some sequence lacks the family is left out, so that every mean is over the same sequences.
+    Several allocations of a family with one number of units (random masks) are averaged within the sequence. A number
+    for which some sequence lacks the family is left out, so that every mean is over the same sequences.
 
     Args:
         evaluations: `sequence`, `number`, `family`, `allocation`, `cost` and the column `metric`.
@@ -33,12 +33,7 @@ def policy_qualities(evaluations: pd.DataFrame, *, full_cost: float, metric: str
 
 
 def policy_curves(evaluations: pd.DataFrame, *, full_cost: float, metric: str) -> pd.DataFrame:
-    """Mean quality of each family at each budget, over all sequences; see `policy_qualities`.
-
-    Args:
-        evaluations: `sequence`, `number`, `family`, `allocation`, `cost` and the column `metric`.
-        full_cost: of the full model: L where the cost is the number of layers.
-        metric: column with the quality.
+    """Mean quality of each family at each budget, over all sequences; arguments and means as for `policy_qualities`.
 
     Returns:
         `family`, `cost` (the mean), `fraction`, `quality` sorted by family and cost; the full model closes each curve.

@@ -1,10 +1,7 @@
-"""What makes a sequence cheap: what goes with a small minimal budget, and whether it can be predicted.
+"""Correlates of a small minimal budget, and predictors of it.
 
-A prediction counts only on sequences that it was not fitted to, and only as far as it beats predicting the mean. What a
-controller could use is what is known before the first token (`BEFORE`); the rest shows what the budget goes with, not
-what could be acted on.
-
-Shapes: N sequences, D hidden width.
+A prediction counts only on sequences it was not fitted to, and only as far as it beats predicting the mean. A
+controller can use what is known before the first token (`BEFORE`); the other features only show correlations.
 """
 
 from collections.abc import Callable
@@ -22,42 +19,42 @@ from analysis.stats import intervals
 __all__ = ["AFTER", "BEFORE", "ENOUGH", "LEAST", "Cheap", "what_makes_cheap"]
 
 BEFORE = ("prompt_tokens", "first_entropy", "first_gap")
-"""Numbers that are known once the prompt is read; so are the task and the prompt's hidden state."""
+"""Numbers known after the prompt pass, besides the task and the prompt's hidden state."""
 
 AFTER = ("output_tokens", "log_likelihood", "entropy")
-"""Numbers that are known once the full model has answered."""
+"""Numbers known after the full model's output."""
 
 LEAST = 10
-"""Sequences below which nothing is fitted."""
+"""Minimum number of sequences for a fit."""
 
 ENOUGH = 100
-"""Sequences from which on a prediction is worth reading: with fewer, R^2 moves by more than most effects are large."""
+"""Minimum number of sequences for a meaningful prediction: with fewer, R^2 varies by more than most effects."""
 
 FOLDS = 10
 
 COMPONENTS = 8
-"""Principal components of the prompt's hidden state that a predictor sees."""
+"""Principal components of the prompt's hidden state used by a predictor."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Cheap:
-    """What goes with a small minimal budget.
+    """Correlates and predictors of the minimal budget.
 
     Attributes:
-        correlations: one row a feature: `feature`; `known` (`before` or `after` the output); `measure` (`spearman`, or
-            for the task `epsilon squared` of the Kruskal-Wallis test, 0 to 1); `value`, with `low` and `high`, the ends
-            of its 95 % bootstrap interval over sequences (NaN for the task, whose measure a bootstrap inflates);
+        correlations: one row per feature: `feature`; `known` (`before` or `after` the output); `measure` (`spearman`,
+            or for the task `epsilon squared` of the Kruskal-Wallis test, 0 to 1); `value`, with `low` and `high`, the
+            ends of its 95 % bootstrap interval over sequences (NaN for the task, whose measure a bootstrap inflates);
             `p`, two-sided; `p_corrected` for the number of rows (false discovery rate of Benjamini and Yekutieli 2001,
-            valid for features that depend on each other). NaN where a feature does not vary.
-        predictors: one row a model and set of features: `model` (`ridge`, `boosting`), `features` (`before`, or `all`:
-            also those known after), `r2`, out of fold, 1 - squared error over that of the mean of the same training
-            folds, so that 0 is no better than the mean; `rank_correlation`, Spearman's, of prediction and truth out of
-            fold (below 0 where nothing is predicted: without a dear sequence the mean of the others is low); both with
-            `_low` and `_high`, the ends of their 95 % bootstrap intervals over sequences, the fits taken as they are;
-            `error` and `error_of_mean`, mean absolute errors in fractions. Empty for fewer than `LEAST`.
-        sequences: N; zero-quality sequences are left out, where everything is cheap.
+            valid for dependent features). NaN where a feature does not vary.
+        predictors: one row per model and set of features: `model` (`ridge`, `boosting`), `features` (`before`, or
+            `all`: also those known after), `r2`, out of fold, 1 - squared error over that of the mean of the same
+            training folds, so that 0 is no better than the mean; `rank_correlation`, Spearman's, of prediction and
+            truth out of fold (below 0 where nothing is predicted: without a dear sequence the mean of the others is
+            low); both with `_low` and `_high`, the ends of their 95 % bootstrap intervals over sequences, with the fits
+            held fixed; `error` and `error_of_mean`, mean absolute errors in fractions. Empty for fewer than `LEAST`.
+        sequences: N; zero-quality sequences, where every allocation qualifies, are left out.
         enough: whether N is at least `ENOUGH`.
-        remark: what to make of it, in a sentence.
+        remark: conclusion, in one sentence.
     """
 
     correlations: pd.DataFrame
@@ -68,18 +65,18 @@ class Cheap:
 
 
 def what_makes_cheap(experiment: Experiment, features: pd.DataFrame, *, bootstrap: int = 1000) -> Cheap:
-    """Relates the minimal fraction of each sequence to what is known of it.
+    """Relates the minimal fraction of each sequence to its features.
 
-    The predictors have fixed settings but for the penalty of the ridge, which each training fold chooses itself by
-    leave-one-out; scaling, principal components and the coding of tasks are fitted inside the folds, too.
+    The predictors have fixed settings except the ridge penalty, which each training fold chooses by leave-one-out;
+    scaling, principal components and the coding of tasks are fitted inside the folds.
 
     Args:
         experiment: the run.
-        features: as `analysis.measurements.features` gives them.
+        features: table of `analysis.measurements.features`.
         bootstrap: resamples of the sequences behind the intervals; 0 for none.
 
     Raises:
-        InputError: the features are not those of the run's sequences.
+        InputError: if the features are not those of the run's sequences.
     """
     minimal = budgets(experiment)
     table = minimal[~minimal["zero_quality"]].merge(experiment.sequences[["sequence", "task"]], on="sequence")
@@ -110,8 +107,8 @@ def _remark(N: int, predictors: pd.DataFrame) -> str:
     beats = best["r2_low"] > 0
     said = f"the best of them explains {100 * max(0.0, best['r2']):.0f} % of the variance out of fold"
     if N < ENOUGH:
-        return f"{N} sequences are too few to tell: {said}, but {ENOUGH} are needed for that to mean much."
-    return f"Of {len(predictors)} predictors {said}" + ("." if beats else ", which is not told apart from nothing.")
+        return f"{N} sequences are too few: {said}, but {ENOUGH} are needed for a meaningful result."
+    return f"Of {len(predictors)} predictors {said}" + ("." if beats else ", which does not differ clearly from 0.")
 
 
 def _correlations(table: pd.DataFrame, bootstrap: int, seed: int) -> pd.DataFrame:
@@ -174,14 +171,14 @@ def _predictors(table: pd.DataFrame, bootstrap: int, seed: int) -> pd.DataFrame:
 
 
 def _inputs(table: pd.DataFrame, names: tuple[str, ...]) -> tuple[FloatArray, int]:
-    """Numbers, then one column a task, then the prompt's state; and how many tasks there are."""
+    """Numbers, then one column per task, then the prompt's state; and the number of tasks."""
     tasks = pd.get_dummies(table["task"]).to_numpy(float)
     states = np.stack([np.asarray(state, dtype=float) for state in table["prompt_state"]])
     return np.column_stack([table[list(names)].to_numpy(float), tasks, states]), tasks.shape[1]
 
 
 def _models(numbers: int, tasks: int, shape: tuple[int, ...], seed: int) -> dict[str, Any]:
-    """The predictors, with all that they learn of their inputs: numbers, then tasks, then states."""
+    """The predictors, with their preprocessing of the inputs: numbers, then tasks, then states."""
     from sklearn.compose import ColumnTransformer
     from sklearn.decomposition import PCA
     from sklearn.ensemble import GradientBoostingRegressor
@@ -208,7 +205,7 @@ def _models(numbers: int, tasks: int, shape: tuple[int, ...], seed: int) -> dict
 
 
 def _score(truth_N: FloatArray, guess_N: FloatArray, mean_N: FloatArray, bootstrap: int, seed: int) -> dict[str, float]:
-    """How good a prediction is beside that of the mean."""
+    """Scores of a prediction, compared with predicting the mean."""
     r2_low, r2_high = _resampled(_r2, (truth_N, guess_N, mean_N), bootstrap, seed)
     rank_low, rank_high = _resampled(_rank, (truth_N, guess_N), bootstrap, seed)
     return {
@@ -226,7 +223,7 @@ def _score(truth_N: FloatArray, guess_N: FloatArray, mean_N: FloatArray, bootstr
 def _resampled(
     statistic: Callable[..., FloatArray], columns: tuple[FloatArray, ...], bootstrap: int, seed: int
 ) -> tuple[float, float]:
-    """95 % bootstrap interval of a statistic of several values a sequence; NaN without resamples."""
+    """95 % bootstrap interval of a statistic of several values per sequence; NaN without resamples."""
 
     def of_places(place_BN: FloatArray, axis: int = -1) -> FloatArray:
         assert axis == -1, "sequences are resampled along the last axis"
@@ -237,13 +234,13 @@ def _resampled(
 
 
 def _r2(truth_BN: FloatArray, guess_BN: FloatArray, mean_BN: FloatArray) -> FloatArray:
-    """Share of the squared error of the mean that a prediction removes; 0 where the mean has none."""
+    """Share of the mean's squared error that a prediction removes; 0 if the mean has none."""
     left_B, whole_B = (((truth_BN - each) ** 2).sum(axis=-1) for each in (guess_BN, mean_BN))
     return 1 - np.divide(left_B, whole_B, out=np.ones_like(whole_B), where=whole_B > 0)
 
 
 def _rank(one_BN: FloatArray, other_BN: FloatArray) -> FloatArray:
-    """Spearman's rank correlation along the last axis; 0 where something does not vary."""
+    """Spearman's rank correlation along the last axis; 0 if either input is constant."""
     from scipy.stats import rankdata
 
     ranks = [rankdata(each, axis=-1) for each in (one_BN, other_BN)]

@@ -1,4 +1,7 @@
-"""The minimal budget of every sequence, best found and proven, and the savings of groups of sequences."""
+"""Minimal budget of every sequence, best found and proven, and the savings of groups of sequences.
+
+In shapes, X is the numbers of units, 0..L.
+"""
 
 from collections.abc import Mapping, Sequence
 from math import comb, fsum
@@ -24,7 +27,7 @@ __all__ = [
 ]
 
 STATISTICS = ("mean", "q25", "median", "q75")
-"""Of the minimal fractions of a group."""
+"""Statistics of a group's minimal fractions."""
 
 
 def _qualifies(groups: Groups, tolerance: float) -> BoolArray:
@@ -32,7 +35,7 @@ def _qualifies(groups: Groups, tolerance: float) -> BoolArray:
 
 
 def _least_cost(groups: Groups, qualifies_E: BoolArray) -> CostArray:
-    # The full model qualifies; nothing above the dearest evaluation does.
+    # The full model qualifies, so the dearest evaluation is an upper bound.
     upper_N = np.full(len(groups.ids), groups.cost.max())
     np.minimum.at(upper_N, groups.code[qualifies_E], groups.cost[qualifies_E])
     return upper_N
@@ -69,23 +72,26 @@ def minimal_budgets(
 ) -> pd.DataFrame:
     """Minimal budget of every sequence: least cost whose quality >= the full model's - tolerance.
 
+    The search stores this table under its own criterion and cost (`Run.to_frame`, the SQL view, export and replay read
+    it); `oracle query` computes it again, because it may be asked for another criterion or cost.
+
     Args:
         evaluations: `sequence`, `number`, `family`, `allocation`, `cost` and the column `metric`.
         layers: L.
         metric: column with the quality.
         tolerance: allowed loss, in units of the metric.
         floor: lowest value of the metric, None if it has none.
-        exhausted: by sequence the number of units below which every mask was tested by the search itself, those that
-            qualify being among the evaluations; what was tested without decoding or dropped is known only to it.
-        least_costs: of the k cheapest units for k = 0..L; by default k, the number of layers.
+        exhausted: by sequence, the number of units below which the search tested every mask, where qualifying masks are
+            among the evaluations; masks tested without decoding or dropped are known only from here.
+        least_costs: cost of the k cheapest units, for k = 0..L; None for k, the number of layers.
 
     Returns:
-        One row a sequence: `sequence`; `upper`, the least cost found; `allocation`, `family`, `number`,
-        `quality` of the evaluation chosen (at that cost the best quality, then the lowest number);
-        `full_quality`; `lower`, below which every skip mask was evaluated and failed: one that was not has as many
-        units as some number of which not all masks were, and costs no less than so many of the cheapest; `certified`
-        (lower == upper: no skip mask is cheaper); `proof`; `zero_quality`, whether the full
-        model scores no more than the floor, so that everything qualifies.
+        One row per sequence: `sequence`; `upper`, the least cost found; `allocation`, `family`, `number`, `quality` of
+        the evaluation chosen (at that cost the best quality, then the lowest number); `full_quality`; `lower`, below
+        which every skip mask was evaluated and failed: an untested mask has at least k units, the least number of which
+        not all masks were tested, and costs no less than the k cheapest; `certified` (lower == upper: no skip mask is
+        cheaper); `proof`; `zero_quality`, whether the full model scores no more than the floor (every allocation
+        qualifies).
     """
     groups = group(evaluations, metric)
     qualifies_E = _qualifies(groups, tolerance)
@@ -94,14 +100,14 @@ def minimal_budgets(
     order = np.lexsort((groups.number[cheapest], -groups.quality[cheapest], groups.code[cheapest]))
     rows = cheapest[order]
     chosen = evaluations.iloc[rows[np.unique(groups.code[rows], return_index=True)[1]]]
-    least_K = np.arange(layers + 1) if least_costs is None else least_costs
-    # With so many units, any of them, a mask costs no less than what was found.
-    enough_N = np.searchsorted(least_K, upper_N)
+    least_X = np.arange(layers + 1) if least_costs is None else least_costs
+    # From this number of units on, a mask costs no less than the best found.
+    enough_N = np.searchsorted(least_X, upper_N)
     tested_N = _tested(groups, evaluations["allocation"], enough_N, layers)
     if exhausted is not None:
         proven_N = np.array([exhausted.get(name, 0) for name in groups.ids], dtype=np.int64)
         tested_N = np.maximum(tested_N, np.minimum(proven_N, enough_N))
-    lower_N = np.minimum(least_K[tested_N], upper_N)
+    lower_N = np.minimum(least_X[tested_N], upper_N)
     return pd.DataFrame(
         {
             "sequence": groups.ids,
@@ -120,20 +126,20 @@ def minimal_budgets(
 
 
 def _tested(groups: Groups, allocations: pd.Series, enough_N: IntArray, layers: int) -> IntArray:
-    """Least number of units, at most `enough_N`, with a skip mask that was not tried."""
-    K = layers + 1
-    all_K = np.array([min(comb(layers, k), np.iinfo(np.int64).max) for k in range(K)])
+    """Least number of units, at most `enough_N`, with an untested skip mask."""
+    X = layers + 1
+    all_X = np.array([min(comb(layers, k), np.iinfo(np.int64).max) for k in range(X)])
     count_E = np.fromiter(map(len, allocations), np.int64, count=len(allocations))
-    below = np.flatnonzero((count_E < enough_N[groups.code]) & (count_E < K))
-    cell = groups.code * K + count_E
-    # Only budgets with enough rows can be exhausted: the others need no look at their allocations.
-    rows_NK = np.bincount(cell[below], minlength=len(groups.ids) * K)
-    below = below[(rows_NK >= np.tile(all_K, len(groups.ids)))[cell[below]]]
+    below = np.flatnonzero((count_E < enough_N[groups.code]) & (count_E < X))
+    cell = groups.code * X + count_E
+    # Only budgets with enough rows can be exhausted, so only their allocations are compared.
+    rows_NX = np.bincount(cell[below], minlength=len(groups.ids) * X)
+    below = below[(rows_NX >= np.tile(all_X, len(groups.ids)))[cell[below]]]
     key, is_mask = allocation_keys(allocations.iloc[below])
     distinct = pd.DataFrame({"cell": cell[below], "key": key})[is_mask].drop_duplicates()
-    masks_NK = np.bincount(distinct["cell"], minlength=len(groups.ids) * K).reshape(-1, K)
-    open_NK = np.column_stack([masks_NK < all_K, np.ones(len(groups.ids), dtype=bool)])
-    return np.minimum(open_NK.argmax(axis=1), enough_N)
+    masks_NX = np.bincount(distinct["cell"], minlength=len(groups.ids) * X).reshape(-1, X)
+    open_NX = np.column_stack([masks_NX < all_X, np.ones(len(groups.ids), dtype=bool)])
+    return np.minimum(open_NX.argmax(axis=1), enough_N)
 
 
 def _proof(tested: int, enough: int) -> str:
@@ -155,15 +161,15 @@ def fractions(minimal: pd.DataFrame, full_cost: float, *, nonzero: bool = False)
 
 
 def mean_fraction(costs: CostArray, full_cost: float) -> float:
-    """Mean of costs as a fraction of the full model's, from their exact sum: rounded once, so that equal is equal."""
+    """Mean of costs over the full model's, from their exact sum: rounded once, so that equal means are equal."""
     return fsum(costs) / (len(costs) * full_cost)
 
 
 def by_sequence(experiment: Experiment) -> pd.DataFrame:
-    """The minimal budgets of a run with what else is known of each sequence.
+    """The minimal budgets of a run with the other columns of each sequence.
 
     Returns:
-        The columns of `budgets` and of the run's sequences; `fraction` and `lower_fraction`, both bounds over the full
+        The columns of `budgets` and of the run's sequences; `fraction` and `lower_fraction`, the bounds over the full
         model's cost.
     """
     minimal = budgets(experiment)
@@ -173,25 +179,25 @@ def by_sequence(experiment: Experiment) -> pd.DataFrame:
 
 
 def savings(experiment: Experiment, by: Sequence[str] = ("task",), *, resamples: int = 1000) -> pd.DataFrame:
-    """How small a fraction of the full model's cost suffices, per group of sequences.
+    """Fraction of the full model's cost that suffices, per group of sequences.
 
-    Where the full model scores no more than the metric's floor everything qualifies: each group has a row with these
-    zero-quality sequences (`counted` is `all`) and one without (`nonzero`).
+    Where the full model scores no more than the metric's floor every allocation qualifies: each group has a row with
+    these zero-quality sequences (`counted` is `all`) and one without (`nonzero`).
 
     Args:
         experiment: the run.
-        by: columns of `by_sequence` that tell the groups apart; none for a single group.
+        by: columns of `by_sequence` that define the groups; none for a single group.
         resamples: B of the bootstrap over the sequences of a group; 0 for no intervals.
 
     Returns:
-        The columns `by`, in the order of each group's first sequence; `counted`; how many `sequences`, and how many of
-        them `zero_quality`; `full_quality`, mean of the full model; of the minimal fraction (best found) `mean`, `q25`,
+        The columns `by`, in the order of each group's first sequence; `counted`; number of `sequences`, and of those
+        with `zero_quality`; `full_quality`, mean of the full model; of the minimal fraction (best found) `mean`, `q25`,
         `median` and `q75`, each with `_low` and `_high`, the ends of its 95 % percentile bootstrap interval (NaN for
         fewer than two sequences); `lower`, mean of the fractions proven necessary; `certified`, share of the sequences
         whose bounds meet. NaN where nothing is counted.
 
     Raises:
-        InputError: there is no such column.
+        InputError: if there is no such column.
     """
     table, rows = by_sequence(experiment), []
     if unknown := set(by).difference(table.columns):
@@ -205,7 +211,7 @@ def savings(experiment: Experiment, by: Sequence[str] = ("task",), *, resamples:
 
 
 def _saving(part: pd.DataFrame, experiment: Experiment, resamples: int) -> dict[str, float]:
-    """One row of `savings`, but for what it is of."""
+    """One row of `savings`, without the group's label."""
     row: dict[str, float] = {
         "sequences": len(part),
         "zero_quality": int(part["zero_quality"].sum()),
@@ -214,7 +220,7 @@ def _saving(part: pd.DataFrame, experiment: Experiment, resamples: int) -> dict[
     fraction, none = part["fraction"].to_numpy(np.float64), np.full(len(STATISTICS), np.nan)
     found = none
     if len(part):
-        # The mean of the summary, to the last digit.
+        # Equal to the summary's mean to the last digit.
         found = _statistics(fraction)
         found[0] = mean_fraction(part["upper"].to_numpy(), experiment.full_cost)
     low, high = intervals(fraction, _statistics, resamples=resamples, seed=experiment.seed) or (none, none)
@@ -231,12 +237,12 @@ def _statistics(fraction: FloatArray, axis: int = -1) -> FloatArray:
 def savings_by_criterion(
     folder: Path | str, metrics: Sequence[str] | None = None, by: Sequence[str] = (), *, resamples: int = 1000
 ) -> pd.DataFrame:
-    """`savings` of one run read by several metrics: its columns behind `criterion` and `tolerance`.
+    """`savings` of one run read by several metrics, with the columns `criterion` and `tolerance` in front.
 
     Args:
         folder: the run.
-        metrics: criteria to read it by, by default all that every evaluation has a value of. The run's own tolerance
-            holds for its own criterion, 0 for the others, whose units differ.
+        metrics: criteria to read it by; None for all of which every evaluation has a value. The run's own tolerance
+            applies to its own criterion, 0 to the others, whose units differ.
         by, resamples: see `savings`.
     """
     own, tables = load(folder), []

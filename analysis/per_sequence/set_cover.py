@@ -1,4 +1,4 @@
-"""How many distinct allocations serve most sequences: if few do, a controller has little to choose between."""
+"""Number of distinct allocations that serve most sequences: if it is small, a controller has little to choose from."""
 
 import numpy as np
 import pandas as pd
@@ -13,13 +13,13 @@ from oracle.metrics import qualifies
 __all__ = ["serving_allocations"]
 
 COST_ROUNDING = 1e-12
-"""Costs are sums of floats: up to this they are equal."""
+"""Costs are sums of floats: within this they are equal."""
 
 EXACT_SECONDS = 5.0
-"""Time after which the search for the fewest allocations is given up, for each share."""
+"""Time limit of the exact search for the fewest allocations, per share."""
 
 EXACT_CELLS = 2_000_000
-"""Sequences times allocations above which it is not tried."""
+"""Maximum number of sequences times allocations for the exact search."""
 
 
 def serving_allocations(
@@ -28,28 +28,26 @@ def serving_allocations(
     """The fewest allocations that serve a share of the sequences.
 
     An allocation serves a sequence if it was tried there, meets the criterion, and costs no more than the minimal
-    budget plus a slack. What was not tried on a sequence does not count, so that the true number may be smaller; with a
-    strategy that tries other masks on each sequence it usually is. Zero-quality sequences are left out: everything
-    serves them.
+    budget plus a slack. Allocations not tried on a sequence do not count, so the true number may be smaller; with a
+    strategy that tries other masks on each sequence it usually is. Zero-quality sequences, served by all, are left out.
 
-    The minimum is a partial set cover. The greedy choice, always the allocation that serves most of those left, needs
-    at most H(d) = 1 + 1/2 + ... + 1/d times as many as necessary, with d the smaller of the sequences to serve and the
-    most that one allocation serves (Slavik 1997, Information Processing Letters 64); scipy's HiGHS proves the minimum
-    where it can within `EXACT_SECONDS`.
+    The minimum is a partial set cover. The greedy choice, always the allocation that serves most of the remaining
+    sequences, needs at most H(d) = 1 + 1/2 + ... + 1/d times the minimum, with d the smaller of the sequences to serve
+    and the most that one allocation serves (Slavik 1997, Information Processing Letters 64); scipy's HiGHS proves the
+    minimum if it can within `EXACT_SECONDS`.
 
     Args:
         experiment: the run.
-        shares: of the sequences that are to be served, above 0 and at most 1.
+        shares: of the sequences to be served, above 0 and at most 1.
         slack: cost above the minimal budget that still counts as serving, in the run's cost.
-        exact: whether to look for the proven minimum.
+        exact: whether to search for the proven minimum.
 
     Returns:
-        One row a share: `share`; `sequences`, how many that is, `of` how many; `allocations`, the fewest found;
-        `lower`, below which it is proven that none suffice; `exact`, whether the two meet; `chosen`, the allocations,
-        those that serve most first.
+        One row per share: `share`; `sequences`, their number, `of` the total; `allocations`, the fewest found; `lower`,
+        the proven lower bound; `exact`, whether the two are equal; `chosen`, the allocations by falling service.
 
     Raises:
-        InputError: a share is not above 0 and at most 1.
+        InputError: if a share is not above 0 and at most 1.
     """
     if not all(0 < share <= 1 for share in shares):
         raise InputError(f"shares above 0 and at most 1 are required, got {shares}")
@@ -76,7 +74,7 @@ def serving_allocations(
 
 
 def _serves(experiment: Experiment, slack: float) -> tuple[BoolArray, list[tuple[int, ...]]]:
-    """Which allocation serves which sequence (A N), and the allocations; of those that serve the same the first."""
+    """Which allocation serves which sequence (A N), and the allocations; the first of those that serve the same."""
     minimal, evaluations = budgets(experiment), experiment.evaluations
     groups = group(evaluations, experiment.metric)
     meets = qualifies(groups.quality, groups.full[groups.code], experiment.tolerance)
@@ -95,7 +93,7 @@ def _serves(experiment: Experiment, slack: float) -> tuple[BoolArray, list[tuple
 
 
 def _greedy(serves_AN: BoolArray, wanted: int) -> tuple[list[int], int]:
-    """The greedy cover, and how many are needed at least: by its guarantee, and by how many each serves."""
+    """The greedy cover, and a lower bound: by its guarantee, and by the number of sequences each allocation serves."""
     left_AN, chosen, served = serves_AN.copy(), [], 0
     while served < wanted:
         place = int(left_AN.sum(axis=1).argmax())
@@ -109,7 +107,7 @@ def _greedy(serves_AN: BoolArray, wanted: int) -> tuple[list[int], int]:
 
 
 def _fewest(serves_AN: BoolArray, wanted: int, chosen: list[int], lower: int) -> tuple[list[int], int]:
-    """Integer program: as few allocations as possible, each sequence served by one chosen, so many served."""
+    """Integer program: the fewest allocations such that enough sequences are served by a chosen one."""
     A, N = serves_AN.shape
     served = LinearConstraint(hstack([csr_array(serves_AN.T.astype(float)), -eye_array(N)]), lb=0.0)
     enough = LinearConstraint(np.append(np.zeros(A), np.ones(N))[None], lb=wanted)

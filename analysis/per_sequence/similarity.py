@@ -1,6 +1,7 @@
-"""How hidden states drift from the full model's as layers are left out: skipping against early exit.
+"""Drift of hidden states from the full model's as layers are left out: skipping against early exit.
 
-Source of the comparison: Glavas et al. 2024 (arXiv 2410.20022), who plot the cosine to the full model's last state.
+Source of the comparison: Glavas et al. 2024 (arXiv 2410.20022), a plot of the cosine to the full model's last state.
+All functions take the table of `analysis.measurements.similarity`.
 """
 
 import pandas as pd
@@ -10,18 +11,11 @@ from analysis.stats import mean_interval
 __all__ = ["VALUES", "similarity_by_budget", "similarity_by_sequence", "similarity_by_token"]
 
 VALUES = ("cosine", "relative_error", "same_token")
-"""What is averaged; of `same_token` the mean is the share of positions that predict the full model's token."""
+"""Averaged values; the mean of `same_token` is the share of positions that predict the full model's token."""
 
 
 def similarity_by_sequence(table: pd.DataFrame) -> pd.DataFrame:
-    """Means over the tokens of each sequence.
-
-    Args:
-        table: as `analysis.measurements.similarity` gives it.
-
-    Returns:
-        `kind`, `budget`, `sequence`, `tokens` (how many) and the values, sorted.
-    """
+    """Means over the tokens per sequence, sorted: `kind`, `budget`, `sequence`, `tokens` (number) and the values."""
     grouped = table.astype({"same_token": float}).groupby(["kind", "budget", "sequence"], sort=True)
     means = grouped[list(VALUES)].mean()
     means.insert(0, "tokens", grouped.size())
@@ -29,16 +23,16 @@ def similarity_by_sequence(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def similarity_by_budget(table: pd.DataFrame, *, bootstrap: int = 1000, seed: int = 0) -> pd.DataFrame:
-    """Means over sequences, each of which counts once however long its output is.
+    """Means over sequences; each counts once, whatever its length.
 
     Args:
-        table: as `analysis.measurements.similarity` gives it.
+        table: see above.
         bootstrap: resamples of the sequences behind the intervals; 0 for none.
         seed: of the resampling.
 
     Returns:
-        `kind`, `budget`, `sequences` (how many), and for each value its mean and the ends `_low` and `_high` of its
-        95 % bootstrap interval over sequences; NaN where there is none.
+        `kind`, `budget`, `sequences` (their number), and for each value its mean and the ends `_low` and `_high` of its
+        95 % bootstrap interval over sequences; NaN without one.
     """
     rows = []
     for (kind, budget), part in similarity_by_sequence(table).groupby(["kind", "budget"], sort=True):
@@ -53,14 +47,11 @@ def similarity_by_budget(table: pd.DataFrame, *, bootstrap: int = 1000, seed: in
 
 
 def similarity_by_token(table: pd.DataFrame) -> pd.DataFrame:
-    """Means at each position of the output, over the sequences that are so long.
-
-    Args:
-        table: as `analysis.measurements.similarity` gives it.
+    """Means at each position of the output, over the sequences of at least that length.
 
     Returns:
-        `kind`, `budget`, `token`, `sequences` (how many) and the values, sorted. Later positions are those of longer
-        outputs only: compare budgets at a position rather than positions.
+        `kind`, `budget`, `token`, `sequences` (their number) and the values, sorted. Later positions are those of
+        longer outputs only: compare budgets at a position rather than positions.
     """
     grouped = table.astype({"same_token": float}).groupby(["kind", "budget", "token"], sort=True)
     means = grouped[list(VALUES)].mean()

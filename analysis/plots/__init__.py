@@ -1,3 +1,3 @@
-"""The figures, one per file, with one style and one way to write them."""
+"""The figures, one per file, with one style and one writer."""
 
 __all__: list[str] = []

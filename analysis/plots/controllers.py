@@ -1,4 +1,4 @@
-"""The figure of controllers: how much of the oracle's headroom those that see no reference capture."""
+"""The figure of controllers: share of the oracle's headroom captured without references."""
 
 from pathlib import Path
 from typing import Any
@@ -16,30 +16,23 @@ from analysis.plots.style import BLUE, GREY, Look, frame, look_of, percent_axis,
 __all__ = ["controllers"]
 
 MEASURES = ("full", "static", "oracle")
-"""What the others are measured by: it captures nothing or all by definition, or has seen the references."""
+"""Reference controllers: they capture nothing or everything by definition, or have seen the references."""
 
 WIDEST = (-1.5, 2.0)
-"""Shares shown; those beyond are written at the edge."""
+"""Range of shares shown; shares beyond it are printed at the edge."""
 
 _MARK: dict[str, Any] = {"markersize": 6, "markeredgecolor": "black", "markeredgewidth": 0.5}
 
 ROWS = 36
-"""Settings named one by one; of more than that each controller shows the one that captures most."""
+"""Maximum number of settings listed; beyond it only each controller's best one is."""
 
-_NUMBERS = (
-    "executed_fraction",
-    "quality",
-    "static_quality",
-    "oracle_quality",
-    "captured",
-    "captured_low",
-    "captured_high",
-)
+_QUALITIES = ("executed_fraction", "quality", "static_quality", "oracle_quality")
+_NUMBERS = (*_QUALITIES, "captured", "captured_low", "captured_high")
 
 
 @styled()
 def controllers(source: Source) -> Drawn:
-    """Quality of controllers against the fraction they run, between static allocations and the oracle at that budget.
+    """Quality of controllers against their executed fraction, between static allocations and the oracle at that budget.
 
     Returns:
         Numbers: the table of `oracle compare`, sorted by controller and fraction.
@@ -65,10 +58,8 @@ def controllers(source: Source) -> Drawn:
     return table, figure
 
 
-_NOTE = "Each interval stands for itself: of forty settings one would seem to beat the static allocation by chance."
-_BEST_ONLY = (
-    " On the right of each controller only the setting that captures most, which flatters it; the numbers have all."
-)
+_NOTE = "Intervals are not corrected: of forty settings one would seem to beat the static allocation by chance."
+_BEST_ONLY = " On the right only each controller's best setting, which is selection; the numbers contain all settings."
 
 
 def _comparison(folder: Path) -> pd.DataFrame | None:

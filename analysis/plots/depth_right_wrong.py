@@ -1,4 +1,7 @@
-"""The figure of right and wrong samples: what depth they need, and how many wrong ones smaller allocations mend."""
+"""The figure of right and wrong samples: depth needed, and number of wrong ones that smaller allocations correct.
+
+In shapes, X is the points of a curve.
+"""
 
 from typing import Any
 
@@ -13,35 +16,35 @@ from analysis.grouping import FloatArray, IntArray
 from analysis.luck.right_and_wrong import BAR, Depth, mended_after, right_and_wrong
 from analysis.plots.source import Drawn, MissingError, Source
 from analysis.plots.style import BLUE, GREY, VERMILLION, frame, log_axis, percent_axis, styled
-from analysis.stats import mean_interval
+from analysis.stats import ends
 
 __all__ = ["depth_right_wrong"]
 
 NULL = "wrong, null"
 
 STEPS = 80
-"""Steps of the curves over depth at most; of a model with fewer layers each is one."""
+"""Maximum number of steps of the curves over depth; one per layer for models with fewer layers."""
 
 _HONEST = (
-    "Wrong samples are mended by choosing with the reference in hand, which no controller has. Null: the same outputs "
-    "against the references of another sample of the same task; what is mended there is luck."
+    "Wrong samples are corrected by choosing with the reference known, which no controller has. Null: the same outputs "
+    "against the references of another sample of the same task; corrections there are luck."
 )
 
 _LOOKS: dict[str, tuple[str, dict[str, Any]]] = {
     "right": ("right samples that stay right", {"color": BLUE, "linewidth": 2.2}),
-    "wrong": ("wrong samples mended", {"color": VERMILLION, "linestyle": (0, (5, 1.5)), "linewidth": 2.0}),
+    "wrong": ("wrong samples corrected", {"color": VERMILLION, "linestyle": (0, (5, 1.5)), "linewidth": 2.0}),
     NULL: ("wrong samples, null", {"color": GREY, "linestyle": (0, (1, 1.2)), "linewidth": 1.8}),
 }
 
 
 @styled()
 def depth_right_wrong(source: Source) -> Drawn:
-    """Share of the right and of the wrong samples that some allocation tried gets right: by depth, and by tries.
+    """Share of right and of wrong samples for which some tried allocation is right: by depth, and by tries.
 
     Returns:
-        Numbers: `panel` (`depth`: x is the most that may be spent, as a fraction of the full model's cost; `tries`: x
-        is how many of the tries, drawn blindly), `samples` (`right`, `wrong`, `wrong, null`), `n`, `x`, `share`; `low`
-        and `high`, its 95 % bootstrap interval over samples (none for the null).
+        Numbers: `panel` (`depth`: x is the maximum cost as a fraction of the full model's; `tries`: x is the number of
+        tries, drawn at random), `samples` (`right`, `wrong`, `wrong, null`), `n`, `x`, `share`; `low` and `high`, its
+        95 % bootstrap interval over samples (none for the null).
     """
     experiment = source.experiment
     try:
@@ -61,7 +64,7 @@ def depth_right_wrong(source: Source) -> Drawn:
     percent_axis(left.xaxis, 0.2)
     left.set_ylim(-0.015, 1.03)
     percent_axis(left.yaxis)
-    log_axis(right, depth.samples["tries"].max(), "tries drawn blindly of those made")
+    log_axis(right, depth.samples["tries"].max(), "tries, drawn at random")
     frame(figure, *_headline(table, experiment), legend=left.get_legend_handles_labels()[0], note=_HONEST)
     return table, figure
 
@@ -81,7 +84,7 @@ def _numbers(depth: Depth, experiment: Experiment) -> pd.DataFrame:
             continue
         spent = rows["least"].fillna(np.inf).to_numpy(np.float64)[:, None] <= fraction_X + 1e-9
         tables.append(_curve("depth", name, rows, fraction_X, spent, experiment.seed))
-        # The full model is right for the first of them, whatever is tried.
+        # For right samples the full model is always right.
         if name != "right":
             tables.append(_curve("tries", name, rows, tries_X, mended_after(rows, tries_X), experiment.seed))
     return pd.concat(tables, ignore_index=True)
@@ -91,10 +94,8 @@ def _curve(
     panel: str, name: str, rows: pd.DataFrame, x: FloatArray | IntArray, right_NX: Any, seed: int
 ) -> pd.DataFrame:
     n = rows["sequence"].nunique()
-    resamples = 0 if name == NULL else 1000
-    ends = [mean_interval(column, resamples=resamples, seed=seed) or (np.nan, np.nan) for column in right_NX.T * 1.0]
-    low, high = np.array(ends).T
-    values = {"n": n, "x": x, "share": right_NX.mean(axis=0), "low": low, "high": high}
+    found = ends(right_NX.T * 1.0, seed=seed, resamples=0 if name == NULL else 1000)
+    values = {"n": n, "x": x, "share": right_NX.mean(axis=0), **found}
     return pd.DataFrame({"panel": panel, "samples": name, **values})
 
 
@@ -117,10 +118,10 @@ def _headline(table: pd.DataFrame, experiment: Experiment) -> tuple[str, str]:
     detail = f"{counted(right + wrong)}, of which the full model gets {right} right ({bar})"
     if not wrong:
         return "The full model gets every sample right", detail
-    finding = f"Smaller allocations mend {percent(last['wrong']['share'])} of the wrong samples"
+    finding = f"Smaller allocations correct {percent(last['wrong']['share'])} of the wrong samples"
     if NULL in last:
         finding += f" (null: {percent(last[NULL]['share'])})"
     interval = (last["wrong"]["low"], last["wrong"]["high"])
     if np.isfinite(interval[0]):
-        detail += f"; mended, 95 % interval {percent_range(interval)}"
+        detail += f"; corrected, 95 % interval {percent_range(interval)}"
     return finding, detail

@@ -1,4 +1,4 @@
-"""Figures and their numbers on disk, with where they come from; equal figures give equal bytes."""
+"""Figures and their numbers on disk, with their provenance; equal figures give equal bytes."""
 
 import csv
 import json
@@ -18,20 +18,20 @@ __all__ = ["save"]
 
 
 def save(table: pd.DataFrame, figure: Figure, path: Path | str, provenance: Mapping[str, Any]) -> list[Path]:
-    """Writes a figure as PNG (150 dpi) and PDF, and the numbers that it draws as CSV.
+    """Writes a figure as PNG (150 dpi) and PDF, and its numbers as CSV.
 
     Args:
         table: the numbers.
-        figure: what shows them.
-        path: without suffix; missing folders are made.
-        provenance: written into each file as JSON: PNG `Description`, PDF `Keywords`, and the CSV's first line after
-            `# `, which `pandas.read_csv(path, comment="#")` passes over.
+        figure: the figure.
+        path: without suffix; missing folders are created.
+        provenance: written into each file as JSON: PNG `Description`, PDF `Keywords`, and the CSV's first line after `#
+            `, which `pandas.read_csv(path, comment="#")` skips.
 
     Returns:
         The three files.
 
     Raises:
-        InputError: if they cannot be written there.
+        InputError: if the files cannot be written.
     """
     target, origin = Path(path), json.dumps(provenance, sort_keys=True, default=str)
     files = [target.with_name(f"{target.name}.{suffix}") for suffix in ("png", "pdf", "csv")]
@@ -54,7 +54,7 @@ def _save_png(figure: Figure, file: Path, origin: str) -> None:
 
 @styled()
 def _save_pdf(figure: Figure, file: Path, origin: str) -> None:
-    # Without a date the same figure gives the same bytes.
+    # Without a date, equal figures give equal bytes.
     about = {"Creator": "layer-oracle", "Producer": "matplotlib", "Keywords": origin, "CreationDate": None}
     figure.savefig(file, format="pdf", metadata=about)
 
@@ -64,7 +64,7 @@ def _save_csv(table: pd.DataFrame, file: Path, origin: str) -> None:
     table = table.assign(**{name: table[name].map(_cell) for name in texts})
     with file.open("w", encoding="utf-8", newline="") as out:
         out.write(f"# {origin}\n")
-        # Texts in quotes: a `#` in a task's name begins no comment.
+        # Quoted, so that a `#` in a task's name starts no comment.
         table.to_csv(out, index=False, quoting=csv.QUOTE_NONNUMERIC, lineterminator="\n")
 
 

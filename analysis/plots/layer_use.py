@@ -1,4 +1,4 @@
-"""The figure of layer use: which layers the minimal allocations run, over all and by task."""
+"""The figure of layer use: layers that the minimal allocations run, over all and by task."""
 
 from typing import Any
 
@@ -25,7 +25,7 @@ PROFILE, ROW = 1.45, 0.28
 
 @styled()
 def layer_use(source: Source) -> Drawn:
-    """Share of the minimal allocations that use each layer: a profile over all, and a heat map with a row per task.
+    """Share of the minimal allocations that use each layer: a profile over all, and a heat map with one row per task.
 
     Returns:
         Numbers: `task` (`all` last), `n` (sequences), `layer`, `share` of the minimal allocations that use it; `low`
@@ -42,7 +42,7 @@ def layer_use(source: Source) -> Drawn:
         _draw_tasks(figure, panels[1], tasks)
     panels[-1].set_xlabel("layer" if experiment.unit == "layer" else "sublayer (even: attention, odd: MLP)")
     panels[-1].xaxis.set_major_locator(MaxNLocator(nbins=16, integer=True))
-    zero, why = summary.zero_quality_sequences, "where the full model scores 0 and any allocation will do"
+    zero, why = summary.zero_quality_sequences, "where the full model scores 0 and every allocation qualifies"
     note = f"Left out: {zero} of {counted(summary.sequences)}, {why}." if zero else ""
     frame(figure, *_headline(table[-experiment.layers :], experiment, summary), note=note)
     return table, figure

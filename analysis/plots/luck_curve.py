@@ -1,4 +1,4 @@
-"""The figure of the luck curve: the fractions found against the number of allocations tried."""
+"""The figure of the luck curve: fractions found against the number of allocations tried."""
 
 from typing import Any
 
@@ -18,21 +18,14 @@ __all__ = ["luck_curve"]
 _PANELS = {"per_sequence": "Minimal budget per sequence", "equal_quality": "Oracle at equal mean quality"}
 
 _ADAPTIVE = (
-    "Where earlier results steered what was tried, the shuffled curve reads the same tries but is not the same search: "
-    "it still tells what picking the best of these tries gives for free."
+    "If earlier results steered the search, the shuffled curve uses the same tries but is not the same search: it "
+    "shows the effect of selecting the best of these tries."
 )
 
 
 @styled()
 def luck_curve(source: Source) -> Drawn:
-    """Fractions found against the allocations tried, real and shuffled references, a panel each.
-
-    Where earlier results steered what was tried, the shuffled curve reads the same tries but is not the same search;
-    it still tells what picking the best of these tries gives for free.
-
-    Returns:
-        Numbers: those of `analysis.luck_curve`.
-    """
+    """Fractions found against the allocations tried, real and shuffled references; numbers of `analysis.luck_curve`."""
     experiment, summary = source.experiment, source.summary
     permutations = len(summary.null.per_sequence_fractions) if summary.null else 0
     bootstrap = 1000 if summary.per_sequence_interval else 0

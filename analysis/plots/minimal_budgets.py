@@ -1,4 +1,4 @@
-"""The figure of the minimal budgets: how many sequences need how much, over all and by task, with what is proven."""
+"""The figure of the minimal budgets: their distribution over all sequences and by task, with proven bounds."""
 
 from typing import Any
 
@@ -19,10 +19,10 @@ from analysis.summary import Summary
 __all__ = ["minimal_budgets"]
 
 HEADER = 0.36
-"""Height of the row that heads the tasks, in inches."""
+"""Height of the header row above the tasks, in inches."""
 
 SINGLE = 60
-"""Sequences of a task up to which each has its mark; more are drawn as a band."""
+"""Maximum number of sequences of a task drawn as single marks; more are drawn as a band."""
 
 _FOUND: dict[str, Any] = {"marker": "o", "color": BLUE}
 _PROVEN: dict[str, Any] = {"marker": "D", "color": "black"}
@@ -31,10 +31,10 @@ _ZERO: dict[str, Any] = {"marker": "o", "color": GREY, "markerfacecolor": "white
 
 @styled()
 def minimal_budgets(source: Source) -> Drawn:
-    """The distribution of the minimal budgets: over all, and every sequence in its task between its bounds.
+    """The distribution of the minimal budgets: over all, and per task every sequence between its bounds.
 
     Returns:
-        Numbers, one row a sequence, by task and budget: `task`, `sequence`, `lower` (proven) and `upper` (found) as
+        Numbers, one row per sequence, by task and budget: `task`, `sequence`, `lower` (proven) and `upper` (found) as
         fractions of the full model's cost, `certified`, `zero_quality`; of the task `scored` (sequences where the full
         model scores), `mean` (of `upper` over these), `mean_low`, `mean_high` (95 % bootstrap interval).
     """
@@ -53,7 +53,7 @@ def minimal_budgets(source: Source) -> Drawn:
     panels[-1].set_xlim(-0.02, 1.02)
     percent_axis(panels[-1].xaxis)
     known = basis(summary.sequences, summary.allocations_per_sequence, summary.per_sequence_interval)
-    finding = f"A sequence gets by with at most {percent(summary.per_sequence_fraction)} of the {experiment.measure}"
+    finding = f"A sequence needs at most {percent(summary.per_sequence_fraction)} of the {experiment.measure}"
     detail = f"{known}; proven minimal: {summary.certified_nonzero}"
     frame(figure, f"{finding} on average", detail, legend=handles, columns=2)
     return table, figure
@@ -71,30 +71,19 @@ def _numbers(experiment: Experiment, summary: Summary) -> pd.DataFrame:
         interval = mean_interval(rows["upper"].to_numpy(), resamples=resamples, seed=experiment.seed)
         values = [len(rows), rows["upper"].mean(), *(interval or (np.nan, np.nan))]
         minimal.loc[minimal["task"] == task, ["scored", "mean", "mean_low", "mean_high"]] = values
-    columns = [
-        "task",
-        "sequence",
-        "lower",
-        "upper",
-        "certified",
-        "zero_quality",
-        "scored",
-        "mean",
-        "mean_low",
-        "mean_high",
-    ]
-    table = minimal.reindex(columns=columns).reset_index(drop=True)
+    columns = ["task", "sequence", "lower", "upper", "certified", "zero_quality"]
+    table = minimal.reindex(columns=[*columns, "scored", "mean", "mean_low", "mean_high"]).reset_index(drop=True)
     return table.assign(scored=table["scored"].fillna(0).astype(int))
 
 
 def _row_heights(table: pd.DataFrame, tasks: list[str]) -> list[float]:
-    """Of each task, in inches."""
+    """Height of each task's row, in inches."""
     counts = table["task"].value_counts()
     return [float(np.clip(0.1 * counts[task], 0.3, 0.8)) for task in tasks]
 
 
 def _steps(values: FloatArray) -> tuple[FloatArray, FloatArray]:
-    """The share of the values that are at most x, from x = 0 to 1, as a curve of steps."""
+    """Share of the values that are at most x, from x = 0 to 1, as a step curve."""
     x = np.concatenate([[0.0], np.sort(values), [1.0]])
     return x, np.append(np.arange(len(values) + 1), len(values)) / len(values)
 
@@ -111,12 +100,12 @@ def _draw_distribution(axes: Axes, table: pd.DataFrame, summary: Summary) -> lis
     axes.fill_between(grid, least, most, step="post", color=BLUE, alpha=0.12, linewidth=0)
     handles: list[Any] = [*found, *bound]
     if zero:
-        label = f"full model scores 0: any allocation will do ({int(table['zero_quality'].sum())})"
+        label = f"full model scores 0: every allocation qualifies ({int(table['zero_quality'].sum())})"
         look: dict[str, Any] = {"facecolor": "white", "edgecolor": GREY, "hatch": "//////", "linewidth": 0.0}
         handles.append(axes.axhspan(0, zero, label=label, zorder=0.6, **look))
     axes.set_ylim(0, 1.02)
     percent_axis(axes.yaxis, 0.2)
-    axes.set_ylabel("sequences that\nget by with it")
+    axes.set_ylabel("sequences for\nwhich it suffices")
     return handles + _draw_means(axes, summary)
 
 
@@ -153,15 +142,15 @@ def _draw_tasks(axes: Axes, table: pd.DataFrame, tasks: list[str], heights: list
 
 
 def _samples(table: pd.DataFrame) -> list[Any]:
-    """What the legend says of single sequences."""
-    handles = [Line2D([], [], linewidth=1.4, label="a sequence: from its lower bound to what was found", **_FOUND)]
+    """Legend entries of single sequences."""
+    handles = [Line2D([], [], linewidth=1.4, label="one sequence: from its lower bound to the best found", **_FOUND)]
     proven = table["certified"] & ~table["zero_quality"]
     for there, label, look in (
         (proven, "proven minimal", _PROVEN),
         (table["zero_quality"], "full model scores 0", _ZERO),
     ):
         if there.any():
-            handles.append(Line2D([], [], linestyle="none", label=f"a sequence: {label}", **look))
+            handles.append(Line2D([], [], linestyle="none", label=f"one sequence: {label}", **look))
     for handle in handles:
         handle.set_markersize(4.5)
     return handles

@@ -1,4 +1,7 @@
-"""The figure of the data-set oracle: mean quality against the mean fraction of layers."""
+"""The figure of the data-set oracle: mean quality against the mean fraction of layers.
+
+In shapes, X is the points of a curve.
+"""
 
 from typing import Any
 
@@ -18,7 +21,7 @@ from analysis.summary import Summary
 __all__ = ["oracle_quality"]
 
 POINTS = 1001
-"""Points of the oracle's curve that are drawn, at most."""
+"""Maximum number of points drawn of the oracle's curve."""
 
 _DASHED: Any = {"linestyle": (0, (6, 3)), "linewidth": 1.1}
 _DOTTED: Any = {"linestyle": (0, (2, 2)), "linewidth": 0.9}
@@ -67,11 +70,11 @@ def oracle_quality(source: Source) -> Drawn:
 
 def _numbers(experiment: Experiment, summary: Summary) -> pd.DataFrame:
     frontier, null, ends = summary.oracle.frontier, summary.null, [0.0, 1.0]
-    fraction_C = np.append(frontier.fraction, 1.0) if len(frontier.fraction) < POINTS else np.linspace(0, 1, POINTS)
+    fraction_X = np.append(frontier.fraction, 1.0) if len(frontier.fraction) < POINTS else np.linspace(0, 1, POINTS)
     curves = policy_curves(experiment.evaluations, full_cost=experiment.full_cost, metric=experiment.metric)
     policies = curves[curves["family"].isin(list(_CURVES))].rename(columns={"family": "series"})
     series: dict[str, tuple[Any, Any]] = {
-        "oracle": (fraction_C, frontier.quality_at(fraction_C)),
+        "oracle": (fraction_X, frontier.quality_at(fraction_X)),
         "full model": (ends, summary.full_quality),
         "equal quality": ([summary.equal_quality_fraction], summary.full_quality - experiment.tolerance),
     }

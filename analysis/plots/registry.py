@@ -1,4 +1,4 @@
-"""The figures of runs, by name, and drawing them into a folder."""
+"""The figures by name, and drawing them into a folder."""
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -33,7 +33,7 @@ FIGURES: dict[str, Callable[[Source], Drawn]] = {
     "throughput": throughput,
     "controllers": controllers,
 }
-"""Figures of one run by file name; each function touches no global state of matplotlib."""
+"""Figures of one run by file name; none changes matplotlib's global state."""
 
 COMPARISONS: dict[str, Callable[[Sequence[Source]], Drawn]] = {"strategies": strategies}
 """Figures of one run or several side by side."""
@@ -43,12 +43,12 @@ NAMES = (*FIGURES, *COMPARISONS)
 
 @dataclass(frozen=True, kw_only=True)
 class Picture:
-    """One figure drawn, or not.
+    """One figure, drawn or skipped.
 
     Attributes:
-        name: of the figure, after that of its run where there are several.
+        name: of the figure, after that of its run if there are several.
         files: PNG, PDF and CSV; none if it was skipped.
-        skipped: why it was.
+        skipped: reason, if it was skipped.
     """
 
     name: str
@@ -60,19 +60,19 @@ def draw_all(sources: Sequence[Source], out: Path | str, *, names: Sequence[str]
     """Draws figures of runs into a folder, one by one, with their numbers and provenance.
 
     Args:
-        sources: the runs. Of several each gets a folder of its own, by its name; comparisons lie beside these.
-        out: folder; made if missing.
-        names: which of `NAMES`.
+        sources: the runs. Each of several gets a folder of its own, by its name; comparisons are written next to these.
+        out: folder; created if missing.
+        names: some of `NAMES`.
 
     Returns:
-        The pictures as they are drawn. One whose table a run lacks is skipped, with the reason.
+        The pictures as they are drawn. A figure whose table is missing in a run is skipped, with the reason.
 
     Raises:
-        InputError: a name is unknown or a file cannot be written.
+        InputError: if a name is unknown or a file cannot be written.
     """
     unknown = sorted(set(names) - set(NAMES))
     if unknown:
-        raise InputError(f"figures are {', '.join(NAMES)}; {unknown[0]!r} is none of them")
+        raise InputError(f"unknown figure {unknown[0]!r}; available: {', '.join(NAMES)}")
     return _draw_all(list(zip(_folders(sources), sources, strict=True)), Path(out), names)
 
 
@@ -100,7 +100,7 @@ def _draw(name: str, draw: Callable[[], Drawn], out: Path, origin: dict[str, Any
 
 
 def _folders(sources: Sequence[Source]) -> list[str]:
-    """A folder for each run, none for a single one; a number tells namesakes apart."""
+    """Folder of each run, empty for a single run; numbers distinguish equal names."""
     if len(sources) == 1:
         return [""]
     folders: list[str] = []

@@ -1,6 +1,5 @@
-"""The figure of skipping against early exit: how close the hidden state and the output stay to the full model's."""
+"""The figure of skipping against early exit: similarity of hidden state and output to the full model's."""
 
-import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -13,7 +12,7 @@ from analysis.per_sequence.policies import policy_qualities
 from analysis.per_sequence.similarity import similarity_by_sequence
 from analysis.plots.source import Drawn, Source
 from analysis.plots.style import LOOKS, Look, frame, percent_axis, styled
-from analysis.stats import mean_interval
+from analysis.stats import ends, mean_interval
 
 __all__ = ["skip_against_exit"]
 
@@ -33,9 +32,9 @@ _WORDS = {"cosine": "cosine", "same_token": "next token", "quality": "quality"}
 
 @styled()
 def skip_against_exit(source: Source) -> Drawn:
-    """Cosine to the full model's last hidden state against the layers kept, and quality where the run tried both.
+    """Cosine to the full model's last hidden state against the layers kept, and quality if both policies were tried.
 
-    Where it did not, the second panel shows how often the next token is the full model's.
+    Otherwise the second panel shows how often the next token is the full model's.
 
     Returns:
         Numbers: `panel` (`cosine`, and `quality` or `same_token`), `series` (`skip`, `exit`), `budget` (layers that
@@ -72,7 +71,7 @@ def _measured_values(measured: pd.DataFrame, panel: str) -> pd.DataFrame:
 
 
 def _qualities(experiment: Experiment) -> pd.DataFrame:
-    """Of both policies and, at all layers, the full model; no rows where the run lacks one of them."""
+    """Qualities of both policies and, at all layers, of the full model; no rows if the run lacks a policy."""
     each = policy_qualities(experiment.evaluations, full_cost=experiment.full_cost, metric=experiment.metric)
     each = each.assign(series=each["family"].map(_FAMILIES)).dropna(subset="series")
     if each["series"].nunique() < len(_FAMILIES):
@@ -85,12 +84,9 @@ def _qualities(experiment: Experiment) -> pd.DataFrame:
 
 
 def _numbers(each: pd.DataFrame, experiment: Experiment) -> pd.DataFrame:
-    table = each.groupby(["panel", "series", "budget"], sort=True)["value"].agg(sequences="size", value="mean")
-    ends = [
-        mean_interval(values.to_numpy(float), resamples=1000, seed=experiment.seed) or (np.nan, np.nan)
-        for _, values in each.groupby(["panel", "series", "budget"], sort=True)["value"]
-    ]
-    return table.assign(low=[low for low, _ in ends], high=[high for _, high in ends]).reset_index()
+    grouped = each.groupby(["panel", "series", "budget"], sort=True)["value"]
+    found = ends((values.to_numpy(float) for _, values in grouped), seed=experiment.seed)
+    return grouped.agg(sequences="size", value="mean").assign(**found).reset_index()
 
 
 def _draw(axes: Axes, table: pd.DataFrame) -> None:
@@ -112,7 +108,7 @@ def _note(second: str, experiment: Experiment) -> str:
 
 
 def _headline(each: pd.DataFrame, second: str, experiment: Experiment) -> tuple[str, str]:
-    """Says which policy is ahead in each panel at about half of the layers, if the paired difference is clear."""
+    """The policy ahead in each panel at about half of the layers, if the paired difference is significant."""
     ahead, said = [], []
     for panel in ("cosine", second):
         values = each[each["panel"] == panel].pivot(index="sequence", columns=["series", "budget"], values="value")

@@ -1,4 +1,4 @@
-"""What figures are drawn from: a run, and what several of them need of it."""
+"""Input of the figures: a run, its summary and its measured tables."""
 
 import shlex
 from collections.abc import Callable
@@ -16,21 +16,21 @@ from analysis.summary import Summary, summarise
 __all__ = ["Drawn", "MissingError", "Source"]
 
 Drawn = tuple[pd.DataFrame, Figure]
-"""The numbers that a figure shows, and the figure."""
+"""A figure's numbers, and the figure."""
 
 
 class MissingError(InputError):
-    """A figure cannot be drawn of this run; the message says what to do."""
+    """A figure cannot be drawn of this run; the message contains the remedy."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Source:
-    """A run as figures see it; what takes time is computed when it is first asked for.
+    """A run as input of figures; expensive results are computed on first use.
 
     Attributes:
         experiment: the run.
-        folder: where it is stored, for what was measured on it afterwards; None if it is nowhere.
-        known: its summary, if there is one already.
+        folder: its folder, for later measurements; None if it is not stored.
+        known: its summary, if already computed.
     """
 
     experiment: Experiment
@@ -49,23 +49,19 @@ class Source:
 
     @property
     def strategy(self) -> str:
-        """What searched."""
+        """Name of the search strategy."""
         return plain(self.experiment.provenance.get("config", {}).get("strategy", "search"))
 
     @property
     def name(self) -> str:
-        """Of its folder."""
+        """Name of the folder."""
         return self.folder.resolve().name if self.folder else "run"
 
     def measured(self, read: Callable[[Path], pd.DataFrame | None], command: str) -> pd.DataFrame:
         """A table that another command adds to a run.
 
-        Args:
-            read: gives it, or None where it is not there.
-            command: which command that is.
-
         Raises:
-            MissingError: it is not there, or holds no rows.
+            MissingError: if it is missing, or has no rows; names the command.
         """
         table = None if self.folder is None else read(self.folder)
         if table is None or not len(table):

@@ -1,7 +1,6 @@
-"""The figure of search strategies: the budgets found against the evaluations spent, a curve for each run."""
+"""The figure of search strategies: budgets found against evaluations spent, one curve per run."""
 
 from collections.abc import Sequence
-from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -9,28 +8,28 @@ from matplotlib.figure import Figure
 
 from analysis.experiment import Experiment
 from analysis.formatting import counted, metric_label, per_token, percent
-from analysis.luck.effort_curve import POINTS, progress_curve
+from analysis.luck.effort_curve import grid, progress_curve
 from analysis.per_sequence.savings import upper_budgets
 from analysis.plots.source import Drawn, MissingError, Source
 from analysis.plots.style import frame, log_axis, look_of, percent_axis, styled
-from analysis.stats import mean_interval
+from analysis.stats import ends, mean_interval
 
 __all__ = ["strategies"]
 
 SHADED = 3
-"""Runs up to which intervals are drawn: more would hide one another, and stand in the numbers only."""
+"""Maximum number of runs with intervals drawn; more would hide one another, and are in the numbers only."""
 
 
 @styled()
 def strategies(sources: Sequence[Source]) -> Drawn:
-    """Mean minimal budget found against the evaluations of each sequence, over the sequences that all runs have.
+    """Mean minimal budget found against the evaluations per sequence, over the sequences that all runs have.
 
     Returns:
-        Numbers: `run`, `strategy`, `sequences`, `evaluations`, `fraction` (mean minimal budget over the full model's
-        cost, after so many), `low`, `high` (95 % bootstrap interval over sequences).
+        Numbers: `run`, `strategy`, `sequences`, `evaluations`, `fraction` (mean minimal budget after that number, over
+        the full model's cost), `low`, `high` (95 % bootstrap interval over sequences).
 
     Raises:
-        MissingError: the runs are not of the same sequences, metric and cost.
+        MissingError: if the runs differ in sequences, metric or cost.
     """
     experiments = _comparable([source.experiment for source in sources])
     labels = _labels(sources)
@@ -54,7 +53,7 @@ def strategies(sources: Sequence[Source]) -> Drawn:
 
 
 def _comparable(experiments: list[Experiment]) -> list[Experiment]:
-    """The runs on the sequences that all of them have."""
+    """The runs, restricted to the sequences that all of them have."""
     for what in ("metric", "tolerance", "measure"):
         found = list(dict.fromkeys(str(getattr(experiment, what)) for experiment in experiments))
         if len(found) > 1:
@@ -65,18 +64,11 @@ def _comparable(experiments: list[Experiment]) -> list[Experiment]:
     shared = {name for name, _ in set(keys[0]).intersection(*keys[1:])}
     if not shared:
         raise MissingError("runs of the same sequences are needed, these share none: give runs of one data set")
-    return [
-        replace(
-            one,
-            sequences=one.sequences[one.sequences["sequence"].isin(shared)].reset_index(drop=True),
-            evaluations=one.evaluations[one.evaluations["sequence"].isin(shared)].reset_index(drop=True),
-        )
-        for one in experiments
-    ]
+    return [one.only(shared) for one in experiments]
 
 
 def _labels(sources: Sequence[Source]) -> list[str]:
-    """The strategies; with the run's name where several used the same one."""
+    """The strategies, with the run's name where several runs share one."""
     names = [source.strategy for source in sources]
     return [
         f"{name} ({source.name})" if names.count(name) > 1 else name
@@ -85,16 +77,11 @@ def _labels(sources: Sequence[Source]) -> list[str]:
 
 
 def _curve(experiment: Experiment) -> pd.DataFrame:
-    """The progress at some numbers of evaluations, evenly spread on a logarithmic axis, with intervals."""
+    """The progress at numbers of evaluations evenly spread on a logarithmic axis, with intervals."""
     curve = progress_curve(experiment)[["evaluations", "fraction"]]
-    most = len(curve)
-    count = np.unique(np.rint(most / 2 ** (np.arange(POINTS * np.log2(most) + 1) / POINTS)).astype(int))
-    curve = curve[curve["evaluations"].isin([1, *count])].reset_index(drop=True)
-    ends = [
-        mean_interval(_after(experiment, n).to_numpy(), resamples=1000, seed=experiment.seed) or (np.nan, np.nan)
-        for n in curve["evaluations"]
-    ]
-    return curve.assign(low=[low for low, _ in ends], high=[high for _, high in ends])
+    curve = curve[curve["evaluations"].isin(grid(len(curve)))].reset_index(drop=True)
+    found = (_after(experiment, n).to_numpy() for n in curve["evaluations"])
+    return curve.assign(**ends(found, seed=experiment.seed))
 
 
 def _numbers(sources: Sequence[Source], curves: list[pd.DataFrame], sequences: int) -> pd.DataFrame:
@@ -108,7 +95,7 @@ def _numbers(sources: Sequence[Source], curves: list[pd.DataFrame], sequences: i
 
 
 def _after(experiment: Experiment, evaluations: int) -> pd.Series:
-    """The fraction that each sequence was found to need after so many evaluations."""
+    """Fraction found to suffice for each sequence after a number of evaluations."""
     rows = experiment.evaluations[experiment.evaluations["number"] < evaluations]
     found = upper_budgets(rows, metric=experiment.metric, tolerance=experiment.tolerance) / experiment.full_cost
     return pd.Series(found, index=rows["sequence"].unique())

@@ -1,4 +1,4 @@
-"""One look for all figures: colours, dashes, markers and hatches, and the words around the axes."""
+"""The common style of all figures: colours, dashes, markers and hatches, and the text around the axes."""
 
 import textwrap
 from collections.abc import Iterator, Sequence
@@ -32,7 +32,7 @@ __all__ = [
     "styled",
 ]
 
-# Okabe and Ito's palette, told apart with any colour vision; dashes, markers and hatches tell apart in grey.
+# Okabe and Ito's palette, distinguishable with any colour vision; dashes, markers and hatches distinguish in grey.
 BLUE, ORANGE, GREEN, VERMILLION = "#0072B2", "#E69F00", "#009E73", "#D55E00"
 PURPLE, SKY, GREY = "#CC79A7", "#56B4E9", "#6E6E6E"
 
@@ -65,25 +65,25 @@ STYLE: Any = {
     "ytick.labelcolor": "black",
     "ytick.labelsize": 9,
 }
-"""Matplotlib settings, in force while a figure is built and while it is saved."""
+"""Matplotlib settings for building and saving a figure."""
 
 EDGE = 7
-"""Points between a figure's edge and its words."""
+"""Distance between a figure's edge and its text, in points."""
 
 HANDLE, SPACE = 3.2, 2.2
-"""Length of a legend's samples and the space between its columns, in sizes of its font."""
+"""Length of a legend's samples and the space between its columns, in multiples of its font size."""
 
 
 @contextmanager
 def styled() -> Iterator[None]:
-    """The style, for a `with` block or as a decorator; the caller's own settings come back after it."""
+    """The style, for a `with` block or as a decorator; the caller's settings are restored afterwards."""
     with rc_context(STYLE):
         yield
 
 
 @dataclass(frozen=True, kw_only=True)
 class Look:
-    """How one series is told from the others, in colour and without."""
+    """Appearance of one series, distinguishable in colour and in grey."""
 
     color: str
     dashes: Any
@@ -115,19 +115,19 @@ LOOKS = (
 
 
 def look_of(series: int) -> Look:
-    """The look of a series by its number; lines differ in grey too up to 56 series, bars up to 8."""
+    """The look of a series by its number; lines are distinct in grey up to 56 series, bars up to 8."""
     first, other = LOOKS[series % len(LOOKS)], LOOKS[(series + series // len(LOOKS)) % len(LOOKS)]
     return replace(first, dashes=other.dashes)
 
 
 def percent_axis(axis: Axis, step: float = 0.1) -> None:
-    """Labels an axis of fractions in per cent, a tick every tenth."""
+    """Labels an axis of fractions in per cent, with a tick per `step`."""
     axis.set_major_formatter(PercentFormatter(1.0, symbol=" %"))
     axis.set_major_locator(MultipleLocator(step))
 
 
 def log_axis(axes: Axes, most: float, label: str) -> None:
-    """Makes the horizontal axis a logarithmic one of counts from 1 to `most`."""
+    """Makes the horizontal axis logarithmic, for counts from 1 to `most`."""
     axes.set_xscale("log")
     axes.set_xlim(0.93, 1.08 * max(2, most))
     axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
@@ -137,12 +137,12 @@ def log_axis(axes: Axes, most: float, label: str) -> None:
 
 
 def _width(text: str, font: FontProperties) -> float:
-    """Of a line of text, in points."""
+    """Width of a line of text, in points."""
     return float(TextToPath().get_text_width_height_descent(text, font, ismath=False)[0]) if text else 0.0
 
 
 def _fitting(legend: Sequence[Any], columns: int, width: float, font: FontProperties) -> int:
-    """As many columns of a legend as have room, at most those wanted."""
+    """Number of legend columns that fit, at most those wanted."""
     sizes = [_width(str(handle.get_label()), font) for handle in legend]
     for count in range(min(columns, len(sizes)), 1, -1):
         rows = -(-len(sizes) // count)
@@ -153,7 +153,7 @@ def _fitting(legend: Sequence[Any], columns: int, width: float, font: FontProper
 
 
 def _wrapped(text: str, width: float, font: FontProperties) -> list[str]:
-    """The text in lines of at most so many points, as far as words allow."""
+    """The text in lines of at most a width in points, as far as words allow."""
     needed = _width(text, font)
     return textwrap.wrap(text, max(20, int(len(text) * min(1.0, 0.96 * width / max(needed, 1.0)))))
 
@@ -161,15 +161,15 @@ def _wrapped(text: str, width: float, font: FontProperties) -> list[str]:
 def frame(
     figure: Figure, finding: str, detail: str, *, legend: Sequence[Any] = (), columns: int = 3, note: str = ""
 ) -> None:
-    """Puts words around the axes of a figure, which grows by their height.
+    """Adds text around the axes of a figure, which grows by its height.
 
     Args:
         figure: a figure whose axes are drawn.
-        finding: the one sentence to take away, above all.
-        detail: what it rests on: numbers of sequences and tries, intervals.
-        legend: what the legend under the axes names, column by column.
+        finding: the main result, in one sentence, at the top.
+        detail: its evidence: numbers of sequences and tries, intervals.
+        legend: entries of the legend below the axes, column by column.
         columns: of the legend.
-        note: what has to be known to read the figure, at the foot.
+        note: information needed to read the figure, at the bottom.
     """
     fonts = [FontProperties(size=11, weight="bold"), FontProperties(size=9), FontProperties(size=8.5)]
     width = 72 * figure.get_figwidth() - 2 * EDGE

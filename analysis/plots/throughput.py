@@ -1,4 +1,4 @@
-"""The figure of throughput: what unified skipping really gains, beside what it would gain if only layers took time."""
+"""The figure of throughput: measured gain of unified skipping, against the ideal gain if only layers took time."""
 
 from typing import Any
 
@@ -21,14 +21,14 @@ TIMES = "\N{MULTIPLICATION SIGN}"
 
 @styled()
 def throughput(source: Source) -> Drawn:
-    """Unified skipping at several speed-ups and batch sizes: measured over ideal gain as bars, and the table.
+    """Unified skipping at several speed-ups and batch sizes: measured and ideal gain as bars, and the table.
 
     Returns:
         Numbers: `policy`, `speedup` (nominal), `batch`, `cost`, `fraction`, `tokens_per_second` (measured), `gain`
         (over the full model at the same batch), `ideal_gain` (1 / fraction), `quality`, `sequences`.
     """
     table = _numbers(source.measured(measured_throughput, "oracle measure"))
-    # Measured by the criterion of the search, whatever the run is read by.
+    # Measured by the criterion of the search, which may differ from the experiment's.
     metric = metric_label(source.experiment.provenance.get("config", {}).get("criterion", source.experiment.metric))
     batches, speeds = sorted(table["batch"].unique()), sorted(set(table["speedup"]) - {1})
     if not speeds:
@@ -43,8 +43,8 @@ def throughput(source: Source) -> Drawn:
 
 
 _NOTE = (
-    "Ideal: time goes down as the layers do. The vocabulary head, the embedding and what a step costs whatever it does "
-    "stay, and weigh more the less is left."
+    "Ideal: time is proportional to the layers run. The vocabulary head, the embedding and the fixed cost of a step "
+    "remain, and weigh more with fewer layers."
 )
 
 

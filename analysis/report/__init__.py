@@ -1,4 +1,4 @@
-"""A run as one HTML file: numbers with what they mean, plots to explore, and every sequence to open."""
+"""A run as one HTML file: explained numbers, interactive plots, and a table of all sequences."""
 
 from analysis.report.write import write_report
 

@@ -1,4 +1,4 @@
-"""The lines of the plots as plain numbers: few enough points to draw, as many as can be seen."""
+"""The curves of the plots as plain numbers, thinned to what is visible."""
 
 from typing import Any
 
@@ -16,13 +16,13 @@ from analysis.summary import Summary
 __all__ = ["lines_of", "use_by_part"]
 
 POINTS = 300
-"""Of a curve."""
+"""Maximum number of points of a curve."""
 
 POLICIES = {"unified": "unified skipping", "random": "random skipping", "early-exit": "early exit"}
 
 
 def lines_of(part: Part) -> dict[str, Any]:
-    """Everything that is drawn as a line for a part of a run, and a sentence under each plot."""
+    """All curves of a part of a run, with one sentence per plot."""
     return {
         "oracle": _oracle(part.summary, part.experiment.tolerance),
         "policies": _policies(part.experiment),
@@ -33,13 +33,7 @@ def lines_of(part: Part) -> dict[str, Any]:
 
 
 def use_by_part(experiment: Experiment, summary: Summary, names: list[str]) -> list[dict[str, Any]]:
-    """How often the minimal allocations use each layer: `n`, those counted, and `share`, one a layer.
-
-    Args:
-        experiment: the run.
-        summary: of all of it.
-        names: of the parts; empty for all sequences.
-    """
+    """How often the minimal allocations of each part use each layer: `n`, number counted, and `share` per layer."""
     tasks = experiment.sequences.assign(task=task_names(experiment.sequences))
     use = layer_use(summary.minimal, tasks, experiment.layers)
     rows = [use.index.get_loc(name) if name else -1 for name in names]
@@ -51,7 +45,7 @@ def _oracle(summary: Summary, tolerance: float) -> dict[str, Any]:
     frontier = summary.oracle.frontier
     fraction, quality = frontier.fraction, frontier.quality
     if len(fraction) > POINTS:
-        # Even steps of quality would hide the flat end, even steps of cost the steep start: every breakpoint of either.
+        # Even steps of quality would hide the flat end, even steps of cost the steep start: both are used.
         steps = np.linspace(0, 1, POINTS // 2)
         by_cost = np.searchsorted(fraction, fraction[0] + steps * (fraction[-1] - fraction[0]))
         by_quality = np.searchsorted(quality, quality[0] + steps * (quality[-1] - quality[0]))
@@ -90,7 +84,7 @@ def _null(summary: Summary, tolerance: float) -> dict[str, Any] | None:
 
 
 def _words(part: Part) -> dict[str, str]:
-    """What each plot shows, in a sentence."""
+    """One sentence per plot."""
     summary, measure = part.summary, part.experiment.measure
     last = part.curve.iloc[-1]
     half = part.curve.iloc[int(np.searchsorted(part.curve["allocations"], round(last["allocations"] / 2)))]
@@ -102,5 +96,5 @@ def _words(part: Part) -> dict[str, str]:
         "budgets": f"{summary.certified_nonzero} of {others} are proven minimal; the others are the best found.",
         "use": "Share of the minimal allocations that run each layer, where the full model scores above zero.",
         "luck": f"From {half['allocations']:.0f} to {last['allocations']:.0f} tries per sequence the mean minimal "
-        f"budget {course}. What still falls was not found out yet.",
+        f"budget {course}. A curve that still falls has not reached the minimum.",
     }

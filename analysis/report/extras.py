@@ -1,4 +1,4 @@
-"""What other commands left in a run's folder: similarity, throughput, controllers. Each is there or is not."""
+"""Results of other commands in a run's folder: similarity, throughput, controllers. Each may be missing."""
 
 from pathlib import Path
 from typing import Any
@@ -18,12 +18,7 @@ CONTROLLERS = "controllers/comparison"
 
 
 def extras_of(folder: Path, layers: int) -> dict[str, Any]:
-    """Whatever there is, by name: `similarity`, `throughput`, `controllers`.
-
-    Args:
-        folder: the run.
-        layers: L.
-    """
+    """The results that exist, by name: `similarity`, `throughput`, `controllers`."""
     run = Run.open(folder)
     found = {
         "similarity": _similarity(similarity(folder), layers),
@@ -34,7 +29,7 @@ def extras_of(folder: Path, layers: int) -> dict[str, Any]:
 
 
 def _similarity(table: pd.DataFrame | None, layers: int) -> list[dict[str, Any]]:
-    """A curve a kind: mean over sequences of their mean over tokens, at each budget."""
+    """One curve per kind: mean over sequences of their mean over tokens, at each budget."""
     if table is None or table.empty:
         return []
     means = similarity_by_budget(table, bootstrap=0)
@@ -52,7 +47,7 @@ def _similarity(table: pd.DataFrame | None, layers: int) -> list[dict[str, Any]]
 
 
 def _throughput(table: pd.DataFrame | None) -> list[dict[str, Any]]:
-    """A row a policy: its speed-up, its quality, tokens per second by batch."""
+    """One row per policy: its speed-up, its quality, tokens per second by batch."""
     if table is None or table.empty:
         return []
     rows = []
@@ -71,7 +66,7 @@ def _throughput(table: pd.DataFrame | None) -> list[dict[str, Any]]:
 
 
 def _controllers(table: pd.DataFrame | None) -> list[dict[str, Any]]:
-    """A row a controller and setting."""
+    """One row per controller and setting."""
     if table is None:
         return []
     qualities = ["executed_fraction", "quality", "static_quality", "oracle_quality"]

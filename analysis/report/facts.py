@@ -1,4 +1,4 @@
-"""Headline numbers in words: each with a sentence that says what it means and what it does not."""
+"""Headline numbers in words: each with a sentence on what it means and what it does not."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -22,10 +22,10 @@ class Fact:
     """A headline number.
 
     Attributes:
-        title: what it is.
+        title: its name.
         value: as text.
-        sentence: what it means.
-        share: the number in 0..1, where it is a share of the full model's cost.
+        sentence: its meaning.
+        share: the number in 0..1, if it is a share of the full model's cost.
         interval: its 95 % interval.
         floor: the same against shuffled references.
     """
@@ -39,7 +39,7 @@ class Fact:
 
     @property
     def details(self) -> list[str]:
-        """Interval and floor as text, as far as there are any."""
+        """Interval and floor as text, if known."""
         interval = [f"95 % interval {percent_range(self.interval)}"] if self.interval else []
         return interval + ([f"shuffled references {percent(self.floor)}"] if self.floor is not None else [])
 
@@ -55,7 +55,7 @@ def cost_text(value: float, measure: str) -> str:
 
 
 def finding(part: Part) -> str:
-    """What a reader should remember, in one line."""
+    """The main result, in one line."""
     enough = cost_text(part.summary.per_sequence_fraction * part.experiment.full_cost, part.experiment.measure)
     if part.experiment.costs is None:
         enough = f"{enough.split()[0]} of {part.summary.layers} {part.experiment.measure}"
@@ -66,9 +66,9 @@ def facts(part: Part, *, adjusted: LuckAdjusted | None = None, verified: tuple[i
     """The headline numbers of a part of a run.
 
     Args:
-        part: all sequences or those of a task.
-        adjusted: the saving that other references confirm.
-        verified: how many of how many reported allocations gave the same output in plain generation.
+        part: all sequences or those of one task.
+        adjusted: the saving confirmed by held-out references.
+        verified: number of reported allocations reproduced by plain generation, and their total.
     """
     found = [_per_sequence(part), *_nonzero(part), _oracle(part), *_end_to_end(part.summary), _proven(part)]
     return [*found, *_shuffled(part.summary), *_adjusted(adjusted, part), *_verified(verified)]
@@ -93,9 +93,8 @@ def _per_sequence(part: Part) -> Fact:
     return Fact(
         title="Minimal budget per sequence",
         value=percent(summary.per_sequence_fraction),
-        sentence=f"With this share of the {measure}, chosen for each sequence alone, its output {kept}. It is {tries}: "
-        "a longer search can only find less, a controller that does not know the references will need more."
-        + _fewer(part),
+        sentence=f"With this share of the {measure}, chosen per sequence, the output {kept}. It is {tries}: a longer "
+        "search can only find less, a controller without access to the references will need more." + _fewer(part),
         share=summary.per_sequence_fraction,
         interval=summary.per_sequence_interval,
         floor=summary.null_per_sequence_fraction,
@@ -108,9 +107,9 @@ def _nonzero(part: Part) -> Iterator[Fact]:
     if not zero:
         return
     rest = summary.sequences - zero
-    why = f"On {zero} of {counted(summary.sequences)} the full model scores zero, so that any allocation is good enough"
+    why = f"On {zero} of {counted(summary.sequences)} the full model scores zero, so that every allocation qualifies"
     yield Fact(
-        title="Where the full model scores at all",
+        title="Where the full model scores above zero",
         value="none" if share is None else percent(share),
         sentence=f"{why} there, even no layer. This is the mean over the other {rest}."
         if rest
@@ -126,9 +125,9 @@ def _oracle(part: Part) -> Fact:
     return Fact(
         title="Oracle at equal mean quality",
         value=percent(summary.equal_quality_fraction),
-        sentence="An oracle that sees the references and hands out layers over all sequences reaches the full model's "
-        f"mean {metric_label(summary.criterion)} of {summary.full_quality:.3f}{less} with this share. It takes outputs "
-        f"that happen to beat the full model and gives up others, which no controller can do.{exact}",
+        sentence="An oracle that sees the references and allocates layers across all sequences reaches the full "
+        f"model's mean {metric_label(summary.criterion)} of {summary.full_quality:.3f}{less} with this share. It "
+        f"selects outputs that happen to beat the full model and sacrifices others, which no controller can do.{exact}",
         share=summary.equal_quality_fraction,
         interval=summary.equal_quality_interval,
         floor=summary.null_equal_quality_fraction,
@@ -141,8 +140,8 @@ def _end_to_end(summary: Summary) -> Iterator[Fact]:
     yield Fact(
         title="The same end to end",
         value=percent(summary.end_to_end_fraction),
-        sentence="What the oracle's choice costs once the pass over the prompt is counted too, for the same number of "
-        "generated tokens. A share of layers is not a speed-up: this is closer to one.",
+        sentence="Cost of the oracle's choice including the prompt pass, for the same number of generated tokens. A "
+        "share of layers is not a speed-up: this is closer to one.",
         share=summary.end_to_end_fraction,
     )
 
@@ -153,12 +152,12 @@ def _proven(part: Part) -> Fact:
     gap = ""
     if summary.mean_gap is not None:
         distance = cost_text(summary.mean_gap, part.experiment.measure)
-        gap = f" For the others what is proven lies {distance} lower on average."
+        gap = f" For the others the proven bound is {distance} lower on average."
     return Fact(
         title="Proven minimal",
         value=f"{summary.certified_nonzero} of {others}",
         sentence="Sequences for which every smaller set was tried and failed, so that no search can find less."
-        f"{gap} Where the full model scores zero nothing needs a proof.",
+        f"{gap} Sequences where the full model scores zero need no proof.",
     )
 
 
@@ -168,8 +167,8 @@ def _shuffled(summary: Summary) -> Iterator[Fact]:
     yield Fact(
         title="Against shuffled references",
         value=percent(summary.null_per_sequence_fraction),
-        sentence="The minimal budget if each output is read against another sequence's references, where quality means "
-        f"nothing: what picking the best and a low bar give for free (there the full model scores zero on "
+        sentence="The minimal budget if each output is scored against another sequence's references, where quality is "
+        "meaningless: the level reached by selection and a low bar alone (there the full model scores zero on "
         f"{percent(summary.null_zero_quality_share)} of the sequences). A floor to compare with, not to subtract.",
         share=summary.null_per_sequence_fraction,
     )
@@ -179,13 +178,13 @@ def _adjusted(adjusted: LuckAdjusted | None, part: Part) -> Iterator[Fact]:
     if adjusted is None:
         return
     lost = adjusted.share_of_luck
-    luck = f"{percent(lost)} of the saving is lost by that" if lost > 0 else "Nothing of the saving is lost by that"
+    luck = f"{percent(lost)} of the saving is lost" if lost > 0 else "Nothing of the saving is lost"
     yield Fact(
-        title="Oracle, judged by other references",
+        title="Oracle, scored by held-out references",
         value=percent(adjusted.fraction),
-        sentence=f"Half of each sequence's references choose the {part.experiment.measure}, the other half judge: with "
+        sentence=f"Half of each sequence's references choose the {part.experiment.measure}, the other half score: with "
         "this share mean quality is still the full model's by references that had no part in the choice. "
-        f"{luck}: an estimate of what was luck, over {counted(adjusted.sequences)} with two references or more.",
+        f"{luck}, an estimate of the luck, over {counted(adjusted.sequences)} with two references or more.",
         share=adjusted.fraction,
         interval=adjusted.interval,
     )
@@ -199,6 +198,6 @@ def _verified(verified: tuple[int, int] | None) -> Iterator[Fact]:
     yield Fact(
         title="Verified",
         value=f"{agree} of {total}",
-        sentence="Reported allocations that gave the very same output when run again, alone, by plain generation on a "
-        f"model that has only those layers.{rest}",
+        sentence="Reported allocations with exactly the same output when run again, alone, by plain generation on a "
+        f"model with only those layers.{rest}",
     )

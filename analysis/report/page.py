@@ -1,4 +1,4 @@
-"""One HTML file that needs nothing else: markup, look, program and data, with a policy that lets nothing else in."""
+"""One self-contained HTML file: markup, style, program and data, with a policy that blocks everything else."""
 
 import base64
 import gzip
@@ -14,23 +14,18 @@ from plotly.offline import get_plotlyjs
 __all__ = ["block", "page"]
 
 PROGRAM = ("kit.js", "diff.js", "strip.js", "plots.js", "extras.js", "table.js", "app.js")
-"""Parts of one script, in order."""
+"""Parts of the script, in order."""
 
 
 def block(data: Any) -> str:
     """Data for the page: JSON, compressed, in an alphabet that can neither end a script nor start a tag."""
     text = data if isinstance(data, str) else json.dumps(data, separators=(",", ":"), allow_nan=False)
-    # Without a date the same data gives the same bytes.
+    # Without a date, equal data gives equal bytes.
     return base64.b64encode(gzip.compress(text.encode("utf-8"), 6, mtime=0)).decode("ascii")
 
 
 def page(blocks: dict[str, Any], **values: Any) -> str:
-    """The whole file.
-
-    Args:
-        blocks: data by name, which the program unpacks when it needs it.
-        values: what the template shows; texts are escaped.
-    """
+    """The whole file, with blocks of data unpacked on demand, and values of the template, which escapes texts."""
     program, plotly = "\n".join(map(_asset, PROGRAM)), get_plotlyjs()
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     return environment.from_string(_asset("page.html")).render(
@@ -43,7 +38,7 @@ def page(blocks: dict[str, Any], **values: Any) -> str:
 
 
 def _policy(*scripts: str) -> str:
-    """Only these scripts may run, and nothing may be loaded: not even what an escaped text would ask for."""
+    """Allows these scripts only, and no loading of resources, not even by injected text."""
     allowed = " ".join(f"'sha256-{_digest(script)}'" for script in scripts)
     return (
         f"default-src 'none'; script-src {allowed}; style-src 'unsafe-inline'; img-src data: blob:; "

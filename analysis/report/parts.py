@@ -1,9 +1,8 @@
-"""A run as a whole and task by task, each part read by itself."""
+"""A run as a whole and per task, each part summarised separately."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
-import numpy as np
 import pandas as pd
 
 from analysis.experiment import Experiment
@@ -13,18 +12,17 @@ from analysis.summary import Summary, summarise
 __all__ = ["MOST_TASKS", "Part", "parts_of", "task_names"]
 
 MOST_TASKS = 40
-"""Tasks that are read by themselves; the smallest of more are read together."""
+"""Maximum number of tasks with a part of their own; beyond it the smallest ones share one."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Part:
-    """All sequences of a run, or those of a task.
+    """All sequences of a run, or those of one task.
 
     Attributes:
         name: of the task; empty for all sequences.
         experiment: their evaluations.
-        summary: their numbers; those against shuffled references only for all sequences, between which the references
-            are shuffled.
+        summary: their numbers; those against shuffled references only for all sequences.
         curve: table of `analysis.luck_curve`, with intervals and shuffled references only for all sequences.
     """
 
@@ -35,7 +33,7 @@ class Part:
 
 
 def task_names(sequences: pd.DataFrame) -> pd.Series:
-    """The task that each sequence is counted under; empty everywhere if there are no two to tell apart."""
+    """The task under which each sequence is counted; empty everywhere with fewer than two tasks."""
     counts = sequences["task"].value_counts()
     if len(counts) < 2:
         return pd.Series("", index=sequences.index)
@@ -53,18 +51,18 @@ def parts_of(
     permutations: int = 10,
     advance: Callable[[int, str], None] = lambda steps, name: None,
 ) -> list[Part]:
-    """Reads all sequences, then each task by itself if there are several.
+    """Summarises all sequences, then each task separately if there are several.
 
     Args:
         experiment: the run.
         bootstrap: resamples behind the intervals.
         permutations: derangements behind the null oracle.
-        advance: called with 1 and the name of each part that has been read.
+        advance: called with 1 and the name of each finished part.
     """
     names = task_names(experiment.sequences)
     found = []
     for name in ["", *filter(None, names.unique())]:
-        own = _only(experiment, names == name) if name else experiment
+        own = experiment.only(experiment.sequences["sequence"][names == name]) if name else experiment
         found.append(
             Part(
                 name=name,
@@ -75,13 +73,3 @@ def parts_of(
         )
         advance(1, name or "all sequences")
     return found
-
-
-def _only(experiment: Experiment, chosen: pd.Series) -> Experiment:
-    sequences = experiment.sequences[chosen.to_numpy()]
-    mine = np.isin(experiment.codes(), np.flatnonzero(chosen.to_numpy()))
-    return replace(
-        experiment,
-        sequences=sequences.reset_index(drop=True),
-        evaluations=experiment.evaluations[mine].reset_index(drop=True),
-    )

@@ -1,4 +1,4 @@
-"""The sequences of a run as compact columns, and what opens below each: its outputs along the frontier."""
+"""The sequences of a run as compact columns, and the detail of each: its outputs along the frontier."""
 
 from typing import Any
 
@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 
 from analysis.experiment import Experiment
+from analysis.per_sequence.frontiers import frontiers
 from analysis.summary import Summary
 from oracle.allocations import compact
 
@@ -15,20 +16,19 @@ Details = list[list[Any]]
 
 
 def rounded(values: Any, digits: int = 5) -> list[float | None]:
-    """Numbers to some significant digits, which is what can be seen; None for what is not a number."""
+    """Numbers to a number of significant digits, enough for display; None for non-finite values."""
     return [
         float(f"{value:.{digits}g}") if np.isfinite(value) else None for value in np.asarray(values, float).tolist()
     ]
 
 
 def table(experiment: Experiment, summary: Summary, part: pd.Series, verified: pd.DataFrame | None) -> dict[str, Any]:
-    """Columns with an entry a sequence, in the order of the run.
+    """Columns with one entry per sequence, in the order of the run.
 
     Args:
-        experiment: the run.
-        summary: of all of it.
-        part: for each sequence the number of its task among the parts.
-        verified: `sequence`, `number` and whether it `agrees` with plain generation; None if nothing is known.
+        experiment, summary: the whole run.
+        part: for each sequence the index of its task among the parts.
+        verified: `sequence`, `number` and whether it `agrees` with plain generation; None if unknown.
     """
     sequences = experiment.sequences.assign(part=part.to_numpy())
     rows = sequences.merge(summary.minimal, on="sequence", validate="one_to_one")
@@ -56,19 +56,15 @@ def table(experiment: Experiment, summary: Summary, part: pd.Series, verified: p
 
 
 def details(experiment: Experiment, summary: Summary) -> Details:
-    """For each sequence what its row opens to.
+    """Detail of each sequence.
 
     Returns:
-        A list a sequence: the full model's output, then a list for each evaluation that beats all cheaper ones, from
-        the cheapest: cost, quality, layers that ran, family, output (None where it equals the full model's), whether
+        One list per sequence: the full model's output, then a list for each evaluation that beats all cheaper ones,
+        from the cheapest: cost, quality, layers that ran, family, output (None if it equals the full model's), whether
         it is the minimal budget (1), the oracle's choice (2), both (3) or neither (0).
     """
     evaluations, metric = experiment.evaluations, experiment.metric
-    code_E = experiment.codes()
-    order = np.lexsort((evaluations["number"], -evaluations[metric], evaluations["cost"], code_E))
-    quality, code = evaluations[metric].iloc[order].reset_index(drop=True), pd.Series(code_E[order])
-    before = quality.groupby(code).cummax().groupby(code).shift(fill_value=-np.inf)
-    chosen = order[(quality > before).to_numpy()]
+    chosen = frontiers(evaluations, metric)
     full = evaluations[evaluations["number"] == 0].set_index("sequence")["text"]
     found: Details = [[full[name]] for name in experiment.sequences["sequence"]]
     minimal, assigned = (
@@ -77,7 +73,7 @@ def details(experiment: Experiment, summary: Summary) -> Details:
     )
     columns = evaluations[["number", "cost", metric, "allocation", "family", "text"]].iloc[chosen]
     for n, (number, cost, value, layers, family, text) in zip(
-        code_E[chosen].tolist(), columns.itertuples(index=False, name=None), strict=True
+        experiment.codes()[chosen].tolist(), columns.itertuples(index=False, name=None), strict=True
     ):
         mark = int(number == minimal[n]) + 2 * int(number == assigned[n])
         output = None if text == found[n][0] else text

@@ -1,4 +1,4 @@
-"""From a run's folder to the file."""
+"""Writing the report of a run."""
 
 import json
 from collections.abc import Callable
@@ -23,7 +23,7 @@ __all__ = ["write_report"]
 SUBJECT = (("model", "id"), ("data", "source"))
 
 CHUNK = 100
-"""Sequences whose outputs are unpacked together when one of them is opened."""
+"""Sequences whose outputs are unpacked together when one of them is expanded."""
 
 
 def write_report(
@@ -34,22 +34,22 @@ def write_report(
     verified: pd.DataFrame | None = None,
     advance: Callable[[int, str], None] = lambda steps, name: None,
 ) -> Path:
-    """Writes one HTML file that shows everything a run says; it loads nothing and needs no network.
+    """Writes one HTML file with all results of a run; it loads nothing and needs no network.
 
     Equal runs give equal bytes.
 
     Args:
         folder: the run.
-        out: the file; `report.html` in the run's folder by default. Missing folders are made.
-        experiment: the run as `analysis.load` reads it, if under another criterion or cost than its own.
+        out: the file; None for `report.html` in the run's folder. Missing folders are created.
+        experiment: the run as read by `analysis.load`, if under another criterion or cost than its own.
         verified: which reported allocations agree with plain generation: `sequence`, `number`, `agrees`.
-        advance: called with 1 and the name of each step that is done.
+        advance: called with 1 and the name of each finished step.
 
     Returns:
         The file.
 
     Raises:
-        InputError: if the run cannot be read or the file not be written.
+        InputError: if the run cannot be read or the file cannot be written.
     """
     folder = Path(folder)
     experiment = experiment or load(folder)
@@ -116,7 +116,7 @@ def _blocks(
 
 
 def _origin(experiment: Experiment) -> list[tuple[str, str]]:
-    """What the numbers come from, as names and values."""
+    """Origin of the numbers, as names and values."""
     known = experiment.provenance
     model, data, config = (known.get(name, {}) for name in ("model", "data", "config"))
     found = {

@@ -11,6 +11,7 @@ from contextlib import nullcontext
 from oracle.cli.cache import add_cache
 from oracle.cli.check import add_check
 from oracle.cli.compare import add_compare
+from oracle.cli.data import add_data
 from oracle.cli.export import add_export
 from oracle.cli.figures import add_figures
 from oracle.cli.interrupts import within_a_second
@@ -21,6 +22,7 @@ from oracle.cli.query import add_query
 from oracle.cli.report import add_report
 from oracle.cli.search import add_demo, add_search
 from oracle.cli.skiplayer import add_skiplayer
+from oracle.cli.static import add_static
 from oracle.errors import InputError, Interrupted
 from oracle.utils.text import printable
 
@@ -29,10 +31,12 @@ __all__ = ["COMMANDS", "main"]
 COMMANDS = {
     "demo": add_demo,
     "search": add_search,
+    "data": add_data,
     "query": add_query,
     "figures": add_figures,
     "report": add_report,
     "measure": add_measure,
+    "static": add_static,
     "compare": add_compare,
     "export": add_export,
     "check": add_check,
@@ -55,7 +59,7 @@ def main(argv: Seq[str] | None = None) -> int:
         # Escape characters that the encoding lacks, as standard error does already.
         sys.stdout.reconfigure(errors="backslashreplace")
     try:
-        arguments = _parser().parse_args(argv)
+        arguments = _parser(sys.argv[1:] if argv is None else argv).parse_args(argv)
         with nullcontext() if arguments.command in SEARCHING else within_a_second():
             _tidy(arguments)
             code = arguments.run(arguments)
@@ -86,9 +90,10 @@ def _tidy(arguments: argparse.Namespace) -> None:
             tidy_tree(folder)
 
 
-def _parser() -> argparse.ArgumentParser:
+def _parser(argv: Seq[str]) -> argparse.ArgumentParser:
+    """The parser, with the options of the command in `argv` only, since adding those of others takes time."""
     parser = Parser(prog="oracle", description="How many layers of a language model does each sequence need?")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND", parser_class=Parser)
-    for add in COMMANDS.values():
-        add(commands)
+    for name in argv[:1] if argv and argv[0] in COMMANDS else COMMANDS:
+        COMMANDS[name](commands)
     return parser

@@ -43,7 +43,7 @@ def _run_check(arguments: argparse.Namespace) -> int:
     if arguments.recompute is not None and arguments.recompute < 1:
         raise InputError(f"--recompute needs at least 1, not {arguments.recompute}")
 
-    from oracle.pipeline.check import check_run, recompute, renew
+    from oracle.pipeline.run_check import check_run, recompute, renew
 
     if arguments.renew:
         renew(arguments.folder)

@@ -100,7 +100,8 @@ def _run_compare(arguments: argparse.Namespace) -> None:
     rows = [{str(name): value for name, value in row.items()} for row in found.rows.to_dict("records")]
     if arguments.json:
         whole = {"metric": found.metric, "sequences": found.sequences, "controllers": rows, "findings": found.findings}
-        print(json.dumps(plain({**whole, "left_out": found.left_out, "path": str(found.path)})))
+        paths = {"path": str(found.path), "fuller": None if found.fuller is None else str(found.fuller)}
+        print(json.dumps(plain({**whole, "left_out": found.left_out, **paths})))
     elif arguments.csv:
         show_csv(list(found.rows.columns), rows)
     else:
@@ -125,3 +126,5 @@ def _show(found: "Comparison") -> None:
             f"equal fraction{interval}."
         )
     show_line(f"Written: {found.path}")
+    if found.fuller is not None:
+        show_line(f"Figures and reports show an earlier comparison of more sequences or controllers: {found.fuller}")

@@ -59,7 +59,8 @@ def add_measure(commands: Any) -> None:
 
 
 def _run_measure(arguments: argparse.Namespace) -> None:
-    from oracle.measure import Sizes, due, measure_run
+    from oracle.measure import Sizes, due, machine_of, measure_run
+    from oracle.measure.tables import FOLDER, TABLES
     from oracle.pipeline.reload import model_of
     from oracle.store import Run
 
@@ -68,17 +69,20 @@ def _run_measure(arguments: argparse.Namespace) -> None:
     values |= {name: tuple(value) for name, value in values.items() if isinstance(value, list)}
     sizes = Sizes(**values)
     run = Run.open(arguments.folder)
-    measured = due(run, only=arguments.only, again=arguments.again, sizes=sizes)
-    model = model_of(run, **how) if measured else None
-    paths = measure_run(
-        arguments.folder,
-        model=model,
-        only=arguments.only,
-        again=arguments.again,
-        sizes=sizes,
-        store=open_store(arguments),
-        watch=progress(arguments),
-    )
+    machine = machine_of(run, how.get("device"))
+    measured = due(run, only=arguments.only, again=arguments.again, sizes=sizes, machine=machine)
+    if measured:
+        measure_run(
+            arguments.folder,
+            model=model_of(run, **how),
+            only=measured,
+            again=arguments.again,
+            sizes=sizes,
+            store=open_store(arguments),
+            watch=progress(arguments),
+        )
+    names = [name for name in TABLES if name in arguments.only or not arguments.only]
+    paths = {name: run.folder / FOLDER / f"{name}.parquet" for name in names}
     if arguments.json:
         print(json.dumps({"tables": {name: str(path) for name, path in paths.items()}, "measured": measured}))
         return

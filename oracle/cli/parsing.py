@@ -16,6 +16,7 @@ __all__ = [
     "Settings",
     "add_device",
     "add_dtype",
+    "add_prompt",
     "add_quiet",
     "add_trust",
     "add_view",
@@ -101,6 +102,27 @@ def loading(arguments: argparse.Namespace) -> dict[str, Any]:
     if "device" in given:
         check_device(given["device"])
     return given
+
+
+def add_prompt(group: Any) -> None:
+    """Adds the options that decide how prompts are rendered."""
+    settings = Settings(group)
+    settings.add("--system", metavar="TEXT", help="system turn of every prompt that has none")
+    settings.add(
+        "--template-arg",
+        dest="template_args",
+        action="append",
+        metavar="NAME=VALUE",
+        help="argument of the chat template, such as enable_thinking=false; true, false, null and numbers as in JSON, "
+        "anything else is text; repeatable",
+    )
+    template = Settings(group.add_mutually_exclusive_group())
+    template.add(
+        "--chat-template",
+        metavar="NAME|FILE",
+        help="one of the tokenizer's templates, or a jinja file (default: the tokenizer's own, if it has one)",
+    )
+    template.add("--no-chat-template", dest="chat_template", action="store_false", help="pass prompts unformatted")
 
 
 def add_quiet(parser: argparse.ArgumentParser) -> None:

@@ -21,7 +21,8 @@ examples:
                                 GROUP BY task"
 
 views for --sql (DuckDB, read-only, without access to files or network):
-  sequences        sequence, task, prompt, "references", choices, answer, prompt_tokens
+  sequences        sequence, task, prompt, "references", choices, answer, prompt_tokens, rendered, prompt_ids,
+                   and messages in runs with conversations
   evaluations      sequence, number (0: the full model), family, allocation, cost, fraction, tokens, text, finished,
                    margin, rerun, dropped, and one column per metric
   frontiers        sequence, cost, fraction, quality, number, family, allocation, text: allocations better than all

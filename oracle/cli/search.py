@@ -3,20 +3,19 @@
 import argparse
 import json
 import shlex
-from dataclasses import fields, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from oracle.cli.cache import add_cache_options, open_store
+from oracle.cli.data_options import DATA, add_columns, add_extract, add_reading, given_settings
 from oracle.cli.interrupts import stoppable
-from oracle.cli.parsing import Settings, add_device, add_dtype, add_quiet, add_trust, command, progress
+from oracle.cli.parsing import Settings, add_device, add_dtype, add_prompt, add_quiet, add_trust, command, progress
 from oracle.utils.text import printable
 
-__all__ = ["add_demo", "add_search"]
+__all__ = ["add_demo", "add_search", "new_folder"]
 
 DEMO_SEQUENCES = 24
-
-COLUMNS = ("prompt", "template", "references", "choices", "answer", "id", "task")
 
 
 def add_demo(commands: Any) -> None:
@@ -55,52 +54,21 @@ def add_search(commands: Any) -> None:
     parser.epilog = "\n".join(["strategies:", *lines])
     defaults = SearchConfig()
     _add_data(Settings(parser.add_argument_group("what to search"), defaults))
-    columns = "columns of the data (nested ones with dots: instances.0.output; default: prompt, references, id, task)"
-    _add_columns(Settings(parser.add_argument_group(columns)))
+    add_columns(parser)
+    add_prompt(parser.add_argument_group("how prompts are rendered (once per run; token ids are stored)"))
     _add_goal(Settings(parser.add_argument_group("criterion and cost"), defaults))
     _add_effort(Settings(parser.add_argument_group("how to search"), defaults))
     _add_machine(Settings(parser.add_argument_group("hardware and precision"), defaults))
     _add_run(parser.add_argument_group("the run"))
+    add_reading(parser)
     add_quiet(parser)
 
 
 def _add_data(what: Settings) -> None:
     what.add("--model", help="hub id, local folder, GGUF file, or the embedded model")
-    what.add(
-        "--data",
-        help="JSONL, CSV, TSV, Parquet or text file, a name for the datasets library, or the bundled 'instruct'",
-    )
+    what.add("--data", help=f"{DATA}; or the bundled 'instruct'")
     what.add("--limit", type=int, help="maximum number of sequences, spread evenly over the tasks")
     what.add("--tasks", nargs="+", metavar="TASK", help="only these tasks")
-
-
-def _add_columns(columns: Settings) -> None:
-    columns.add("--prompt-column", dest="column_prompt", metavar="COLUMN", help="column of the prompt")
-    columns.add(
-        "--template",
-        dest="column_template",
-        metavar="TEMPLATE",
-        help=r"prompt built from several columns, such as '{instruction}\n\n{input}'",
-    )
-    columns.add(
-        "--reference-column",
-        dest="column_references",
-        action="append",
-        metavar="COLUMN",
-        help="column of references; repeatable",
-    )
-    columns.add(
-        "--reference-file",
-        dest="reference_files",
-        action="append",
-        metavar="FILE",
-        help="text file with one reference per line, aligned with a text file of prompts; repeatable",
-    )
-    columns.add("--choices-column", dest="column_choices", metavar="COLUMN", help="column of the list of choices")
-    answer = "column of the right choice: index, letter or text"
-    columns.add("--answer-column", dest="column_answer", metavar="COLUMN", help=answer)
-    columns.add("--id-column", dest="column_id", metavar="COLUMN", help="column of the id")
-    columns.add("--task-column", dest="column_task", metavar="COLUMN", help="column of the task name")
 
 
 def _add_goal(goal: Settings) -> None:
@@ -113,6 +81,7 @@ def _add_goal(goal: Settings) -> None:
     )
     goal.add("--tolerance", type=float, help="allowed loss of quality, in units of the metric")
     goal.add("--metrics", nargs="+", metavar="METRIC", help="also compute log_likelihood, choice_accuracy")
+    add_extract(goal)
     goal.add(
         "--scope",
         help="decode: the prompt runs at full depth (so the first token is the full model's), generated tokens use the "
@@ -125,6 +94,12 @@ def _add_goal(goal: Settings) -> None:
         "--out' (FILE:flops or FILE:ms chooses if it holds both, ms by default)",
     )
     goal.add("--max-new-tokens", type=int, help="maximum length of an output, in tokens")
+    stop = r"end outputs where this text first appears (\n for a new line), and score what precedes it; repeatable"
+    goal.add("--stop", action="append", metavar="TEXT", help=stop)
+    plain = (
+        "plain greedy decoding: leave out the penalties, forced tokens and the like of the model's generation_config"
+    )
+    goal.add("--no-generation-config", dest="generation_config", action="store_false", help=plain)
 
 
 def _add_effort(how: Settings) -> None:
@@ -162,7 +137,6 @@ def _add_machine(machine: Settings) -> None:
         help="tokens that lead by at most this are recomputed alone, as in plain generation (default: 8 times the "
         "rounding measured on this machine)",
     )
-    machine.add("--no-chat-template", dest="chat_template", action="store_false", help="pass prompts unformatted")
     add_dtype(machine)
     add_device(machine)
     add_trust(machine)
@@ -198,8 +172,8 @@ def _run_demo(arguments: argparse.Namespace) -> None:
     from oracle.config import SearchConfig
     from oracle.pipeline.run import run_search
 
-    config = SearchConfig(limit=DEMO_SEQUENCES, **_given(arguments, SearchConfig()))
-    out = arguments.out or _new_folder(Path("runs") / "demo")
+    config = SearchConfig(limit=DEMO_SEQUENCES, **given_settings(arguments, SearchConfig()))
+    out = arguments.out or new_folder(Path("runs") / "demo")
     _show(arguments, lambda **how: run_search(config, out, **how))
 
 
@@ -207,32 +181,38 @@ def _run_search(arguments: argparse.Namespace) -> None:
     from oracle.config import SearchConfig
     from oracle.errors import InputError
     from oracle.executors import Workers
-    from oracle.pipeline.resume import authorised
-    from oracle.pipeline.run import resume_search, run_search
-    from oracle.store import Run
+    from oracle.pipeline.settings_check import check_settings
+    from oracle.search import get_strategy
 
     workers = Workers(kind=arguments.executor, count=arguments.workers, address=arguments.address)
     if arguments.resume and arguments.prior:
         raise InputError("--resume continues a run and --from starts another one: give only one of them")
-    earlier = Run.open(path) if (path := arguments.resume or arguments.prior) else None
-    base = SearchConfig.from_dict(earlier.manifest["config"]) if earlier else SearchConfig()
-    given = _given(arguments, base)
+    base, run = SearchConfig(), None
+    if earlier := arguments.resume or arguments.prior:
+        from oracle.store import Run
+
+        run = Run.open(earlier)
+        base = SearchConfig.from_dict(run.manifest["config"])
+    given = given_settings(arguments, base)
+    if arguments.resume:
+        get_strategy(replace(base, **given).strategy)
+    else:
+        from oracle.pipeline.resume import authorised
+
+        config = authorised(run, given) if run else replace(base, **given)
+        check_settings(config)
+        if arguments.out is not None:
+            from oracle.store import check_free
+
+            check_free(arguments.out)
+
+    from oracle.pipeline.run import resume_search, run_search
+
     if arguments.resume:
         _show(arguments, lambda **how: resume_search(arguments.resume, settings=given, workers=workers, **how))
         return
-    config = authorised(earlier, given) if earlier else replace(base, **given)
-    out = arguments.out or _new_folder(Path("runs") / "search")
+    out = arguments.out or new_folder(Path("runs") / "search")
     _show(arguments, lambda **how: run_search(config, out, prior=arguments.prior, workers=workers, **how))
-
-
-def _given(arguments: argparse.Namespace, base: Any) -> dict[str, Any]:
-    """The settings given on the command line."""
-    found = {name: tuple(value) if isinstance(value, list) else value for name, value in vars(arguments).items()}
-    columns: dict[str, Any] = {name: found[f"column_{name}"] for name in COLUMNS if f"column_{name}" in found}
-    if "template" in columns:
-        columns["template"] = columns["template"].replace("\\n", "\n").replace("\\t", "\t")
-    given = {field.name: found[field.name] for field in fields(base) if field.name in found}
-    return given | ({"columns": replace(base.columns, **columns)} if columns else {})
 
 
 def _show(arguments: argparse.Namespace, search: Any) -> None:
@@ -260,10 +240,14 @@ def _show(arguments: argparse.Namespace, search: Any) -> None:
         from oracle.cli.figures import draw_runs
 
         draw_runs([source], out / "figures", watch=watch)
+    facts = {key: value for key, value in run.manifest.get("data", {}).items() if key in ("decisions", "skipped")}
     if arguments.json:
-        print(json.dumps({**summary, "machine": run.manifest.get("machine"), "run": str(out)}))
+        about = {"data": facts} if facts else {}
+        print(json.dumps({**summary, "machine": run.manifest.get("machine"), **about, "run": str(out)}))
         return
     show_summary(summary, budget_rows(source.experiment, source.summary.minimal))
+    if facts.get("skipped"):
+        print("Rows left out: " + ", ".join(f"{count} ({printable(why)})" for why, count in facts["skipped"].items()))
     first = shlex.quote(printable(run.sequences()["sequence"][0]))
     print()
     print(printable(f"Run: {out}"))
@@ -272,7 +256,7 @@ def _show(arguments: argparse.Namespace, search: Any) -> None:
     print(printable(f"Next: oracle query {shlex.quote(str(out))} --sequence {first}"))
 
 
-def _new_folder(wanted: Path) -> Path:
+def new_folder(wanted: Path) -> Path:
     """The wanted folder, or the first of its numbered siblings that does not exist yet."""
     folder, number = wanted, 1
     while folder.exists():

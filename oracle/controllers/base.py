@@ -1,7 +1,4 @@
-"""Base classes of controllers, which decide at generation time which layers run.
-
-Shapes: T fed tokens, L layers.
-"""
+"""Base classes of controllers, which decide at generation time which layers run."""
 
 import copy
 from abc import ABC, abstractmethod
@@ -55,7 +52,7 @@ class Output:
         family: name of the controller.
         allocation: the layers that ran; None for token controllers.
         tokens: generated token ids, including the stop token if it was reached.
-        text: the decoded tokens without special tokens.
+        text: the decoded tokens without special tokens, up to the first stop text.
         finished: whether the output ended with a stop token.
         margin: smallest difference between the two highest logits over all steps.
         rerun: whether a near-tie made the engine evaluate the output again in a batch of one.
@@ -164,7 +161,7 @@ class Controller(ABC):
         return Output(
             family=self.name,
             tokens=generation.tokens,
-            text=self.engine.model.text(generation.tokens),
+            text=self.engine.text(generation.tokens),
             finished=generation.finished,
             margin=generation.margin,
             rerun=rerun,

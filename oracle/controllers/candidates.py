@@ -1,7 +1,4 @@
-"""Candidate masks for all sequences, and a small code book of them.
-
-Shapes: N sequences, M masks.
-"""
+"""Candidate masks for all sequences, and a small code book of them."""
 
 from collections.abc import Sequence as Seq
 

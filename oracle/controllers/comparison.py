@@ -32,6 +32,8 @@ __all__ = ["SCHEMA", "Comparison", "Curves", "compare_run"]
 
 FOLDER = "controllers"
 
+NAME = "comparison"
+
 VERSION = 2
 """Increment when the same settings give different results; results of other versions are recomputed."""
 
@@ -74,6 +76,8 @@ class Comparison:
         metric: name of the quality metric.
         sequences: number of sequences.
         path: the table's file; it also holds the controllers of earlier comparisons of the same sequences.
+        fuller: file of an earlier comparison of more sequences or controllers, which figures and reports go on to show;
+            None if they show this one.
     """
 
     rows: pd.DataFrame
@@ -82,12 +86,14 @@ class Comparison:
     metric: str
     sequences: int
     path: Path
+    fuller: Path | None = None
 
 
 def derived_tables(context: RunContext) -> DerivedTables:
-    """Tables of `RUN/controllers`, from which an interrupted comparison continues."""
+    """Tables of one selection of sequences, from which an interrupted comparison of them continues."""
     origin = origin_of(context.run.manifest)
-    return DerivedTables(context.run.folder / FOLDER, key=key_of(VERSION, origin, context.ids), origin=origin)
+    key = key_of(VERSION, origin, context.ids)
+    return DerivedTables(context.run.folder / FOLDER / key, key=key, origin=origin)
 
 
 def compare_run(
@@ -101,10 +107,11 @@ def compare_run(
     trust_remote_code: bool = False,
     watch: Watch = silent,
 ) -> Comparison:
-    """Compares controllers on the sequences of a run, and writes `RUN/controllers/comparison.parquet`.
+    """Compares controllers on the sequences of a run, and writes `RUN/controllers/KEY/comparison.parquet`.
 
     Controllers that learn are cross-validated. Finished controllers are stored next to the table, and an interrupted
-    comparison continues from them.
+    comparison continues from them. KEY is a digest of the run and the selected sequences. The table is copied to
+    `RUN/controllers/comparison.parquet`, which figures and reports show, unless that holds a fuller comparison.
 
     Args:
         folder: the run.
@@ -146,13 +153,15 @@ def compare_run(
     ]
     table = pa.Table.from_pylist(rows, schema=SCHEMA)
     findings = curves.findings(context.experiment.seed)
+    path, fuller = _keep(tables, table, findings, len(context.ids))
     return Comparison(
         rows=table.to_pandas(),
         findings=findings,
         left_out=left_out,
         metric=context.metric,
         sequences=len(context.ids),
-        path=_keep(tables, table, findings),
+        path=path,
+        fuller=fuller,
     )
 
 
@@ -173,15 +182,38 @@ def _suitable(names: list[str], unit: str) -> tuple[list[str], list[str]]:
     return suitable, unable
 
 
-def _keep(tables: DerivedTables, table: pa.Table, findings: list[dict[str, Any]]) -> Path:
-    """Writes a comparison, and keeps rows of an earlier one for the controllers not compared now."""
+def _keep(
+    tables: DerivedTables, table: pa.Table, findings: list[dict[str, Any]], sequences: int
+) -> tuple[Path, Path | None]:
+    """Writes a comparison, with the rows of earlier ones of the same sequences for controllers not compared now.
+
+    Returns:
+        The path of the table that figures show, and None; or the table's own path, and that of a fuller one.
+    """
     rows, now = table.to_pylist(), set(table.column("controller").to_pylist())
-    if earlier := tables.read("comparison", SCHEMA):
+    if earlier := tables.read(NAME, SCHEMA):
         rows += [row for row in earlier[0].to_pylist() if row["controller"] not in now]
         findings = findings or earlier[1].get("findings", [])
     places = {name: place for place, name in enumerate(CONTROLLERS)}
     rows.sort(key=lambda row: places[row["controller"]])
-    return tables.write("comparison", pa.Table.from_pylist(rows, schema=SCHEMA), {"findings": findings})
+    about = {"findings": findings, "sequences": sequences, "version": VERSION}
+    path = tables.write(NAME, pa.Table.from_pylist(rows, schema=SCHEMA), about)
+    shown = tables.in_folder(tables.folder.parent)
+    if _is_fuller(shown, sequences, {row["controller"] for row in rows}):
+        return path, shown.path(NAME)
+    return shown.write(NAME, pa.Table.from_pylist(rows, schema=SCHEMA), about), None
+
+
+def _is_fuller(shown: DerivedTables, sequences: int, controllers: set[str]) -> bool:
+    """Whether the comparison shown is another one of the same run, and has sequences or controllers that ours lacks."""
+    found = shown.read(NAME, SCHEMA, any_key=True)
+    if found is None or found[1]["key"] == shown.key or found[1].get("version", VERSION) != VERSION:
+        return False
+    if any(found[1].get(name) != value for name, value in shown.origin.items()):
+        return False
+    # Earlier versions did not record the number of sequences.
+    more = found[1].get("sequences", math.inf) > sequences
+    return more or not set(found[0].column("controller").to_pylist()) <= controllers
 
 
 def _within(advance: Advance) -> Watch:

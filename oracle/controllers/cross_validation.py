@@ -22,6 +22,7 @@ from oracle.controllers.timing import Speed, Stopwatch
 from oracle.controllers.training_set import TrainingSet
 from oracle.controllers.weights import load_learned, save_learned
 from oracle.store.derived import DerivedTables
+from oracle.store.files import delete
 from oracle.utils.progress import Watch, silent
 
 __all__ = ["CrossValidation", "Result", "parts"]
@@ -85,15 +86,16 @@ class CrossValidation:
     def result(self, name: str, settings: dict[str, Any]) -> Result:
         """Result of one controller and setting, read from the tables if stored there."""
         stem = _stem(name, settings)
-        kept = self._tables.read(stem, SCHEMA)
-        if kept and (kept[1]["speeds"] or self._stopwatch is None):
-            speeds = [Speed(**values) for values in kept[1]["speeds"]]
+        kept, machine = self._tables.read(stem, SCHEMA), self._context.engine.model.machine.to_dict()
+        # Speeds are those of one machine; the other results are not.
+        speeds = [Speed(**values) for values in kept[1]["speeds"]] if kept and kept[1].get("machine") == machine else []
+        if kept and (speeds or self._stopwatch is None):
             return self._result(name, settings, kept[0], speeds)
         rows, controller = self._run(name, settings)
         speeds = self._stopwatch.measure(controller) if self._stopwatch else []
         table = pa.Table.from_pylist(rows, schema=SCHEMA)
         about = {"controller": name, "settings": settings, "speeds": [asdict(speed) for speed in speeds]}
-        self._tables.write(stem, table, about)
+        self._tables.write(stem, table, {**about, "machine": machine})
         return self._result(name, settings, table, speeds)
 
     def _result(self, name: str, settings: dict[str, Any], table: pa.Table, speeds: Seq[Speed]) -> Result:
@@ -144,7 +146,7 @@ class CrossValidation:
             )
         )
         save_learned(path, controller, about)
-        checkpoint.unlink(missing_ok=True)
+        delete(checkpoint)
 
 
 def parts(ids: Seq[str], count: int, seed: int) -> list[list[str]]:

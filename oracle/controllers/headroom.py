@@ -1,6 +1,6 @@
 """Share of the oracle's headroom over the best static mask that a controller captures, at equal fraction.
 
-Shapes: N sequences, P points of the static curve, B resamples.
+In shapes, X is the points of the static curve.
 """
 
 from dataclasses import dataclass
@@ -10,13 +10,13 @@ from numpy.typing import NDArray
 
 import analysis
 from analysis.luck.null_oracle import GRID
+from analysis.stats import CONFIDENCE, percentile_interval
 
 __all__ = ["RESAMPLES", "Baselines", "Frontiers", "captured"]
 
 FloatArray = NDArray[np.float64]
 
 RESAMPLES = 2000
-CONFIDENCE = 0.95
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,13 +59,13 @@ class Frontiers:
         null = analysis.null_oracle(experiment)
         self._null = None if null is None else null.curve
         curve = sorted(static, key=lambda point: point[0])
-        self._at_P = np.array([fraction for fraction, _ in curve])
-        self._static_PN = np.stack([quality_N for _, quality_N in curve])
+        self._at_X = np.array([fraction for fraction, _ in curve])
+        self._static_XN = np.stack([quality_N for _, quality_N in curve])
 
     def at(self, fraction: float) -> Baselines:
         """Baselines at a mean fraction; fractions above 1 count as 1."""
         at = min(fraction, 1.0)
-        static_N = np.array([np.interp(at, self._at_P, column) for column in self._static_PN.T])
+        static_N = np.array([np.interp(at, self._at_X, column) for column in self._static_XN.T])
         return Baselines(
             static_N=static_N,
             oracle_N=self._oracle(at),
@@ -77,17 +77,17 @@ class Frontiers:
         """Quality per sequence of the oracle's choice under a mean budget."""
         least = float(self._frontier.fraction[0])
         cost_N = self._frontier.costs(max(fraction, least))
-        column_N = (self._items.cost_NK == cost_N[:, None]).argmax(1)
+        column_N = (self._items.cost_NC == cost_N[:, None]).argmax(1)
         return self._items.qualities(column_N)[self._order]
 
     def _mixed(self, fraction: float) -> float:
         """Upper concave hull of the static curve's means."""
-        mean_P, best = self._static_PN.mean(1), -np.inf
-        for low, x in enumerate(self._at_P):
-            for high, y in enumerate(self._at_P):
+        mean_X, best = self._static_XN.mean(1), -np.inf
+        for low, x in enumerate(self._at_X):
+            for high, y in enumerate(self._at_X):
                 if x <= fraction <= y:
                     share = 0.0 if x == y else (fraction - x) / (y - x)
-                    best = max(best, (1 - share) * mean_P[low] + share * mean_P[high])
+                    best = max(best, (1 - share) * mean_X[low] + share * mean_X[high])
         return float(best)
 
 
@@ -121,6 +121,4 @@ def captured(
     sound_B = room_B > 1e-9
     if sound_B.mean() < (1 + CONFIDENCE) / 2:
         return share, None, None
-    tail = (1 - CONFIDENCE) / 2
-    low, high = np.quantile(gained_B[sound_B] / room_B[sound_B], [tail, 1 - tail])
-    return share, float(low), float(high)
+    return share, *(percentile_interval(gained_B[sound_B] / room_B[sound_B]) or (None, None))

@@ -1,7 +1,4 @@
-"""Prompts after their full-depth pass, and training examples.
-
-Shapes: P prompt tokens, D hidden width, W windows.
-"""
+"""Prompts after their full-depth pass, and training examples."""
 
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass, field, replace
@@ -11,6 +8,7 @@ import torch
 from torch import Tensor
 
 from oracle.engine import Engine, PromptState
+from oracle.types import Sequence
 
 __all__ = ["Example", "Prompt"]
 
@@ -22,7 +20,7 @@ class Prompt:
     """A prompt after one pass at full depth.
 
     Attributes:
-        text: the prompt.
+        text: the user's text.
         state: keys, values and last logits of the pass.
     """
 
@@ -31,14 +29,19 @@ class Prompt:
     _cache: dict[Hashable, Any] = field(default_factory=dict, repr=False)
 
     @classmethod
-    def of(cls, engine: Engine, text: str) -> Self:
-        """Runs a prompt."""
-        return cls(text=text, state=engine.open(text))
+    def of(cls, engine: Engine, prompt: str | Sequence) -> Self:
+        """Runs a prompt; that of a stored sequence as it was rendered for its run."""
+        return cls(text=prompt if isinstance(prompt, str) else prompt.prompt, state=engine.open(prompt))
+
+    @property
+    def ids(self) -> tuple[int, ...]:
+        """Token ids."""
+        return tuple(self.state.tokens.tolist())
 
     @property
     def first(self) -> int:
         """First token of the full model's output, from the prompt's pass."""
-        return int(self.state.logits_V.argmax())
+        return int(self.state.logits_V.argmax()) if self.state.first is None else self.state.first
 
     def cached(self, key: Hashable, compute: Callable[[], Result]) -> Result:
         """The cached result under this key, shared between controllers and settings."""
@@ -59,8 +62,8 @@ class Prompt:
 
         A prompt of fewer than `count` tokens has windows of one token.
         """
-        middle_PD = self.cached("middle", lambda: self._middle(engine))
-        return torch.stack([part.mean(0) for part in middle_PD.tensor_split(min(count, len(middle_PD)))])
+        middle_TD = self.cached("middle", lambda: self._middle(engine))
+        return torch.stack([part.mean(0) for part in middle_TD.tensor_split(min(count, len(middle_TD)))])
 
     def _middle(self, engine: Engine) -> Tensor:
         units = engine.units.count

@@ -1,7 +1,4 @@
-"""Quality per (sequence, mask): from the run, or evaluated on demand and stored.
-
-Shapes: N sequences, M masks, L layers.
-"""
+"""Quality per (sequence, mask): from the run, or evaluated on demand and stored."""
 
 from collections.abc import Sequence as Seq
 

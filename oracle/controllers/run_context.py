@@ -1,7 +1,7 @@
 """Input of a controller comparison: a run, its model, and its sequences with the full model's outputs."""
 
 from collections.abc import Sequence as Seq
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
@@ -11,7 +11,8 @@ from oracle.controllers.prompts import Example, Prompt
 from oracle.engine import Engine
 from oracle.errors import InputError
 from oracle.models import LanguageModel
-from oracle.pipeline.reload import model_of, searched_sequences, spread
+from oracle.pipeline.prompts import rendered_anew
+from oracle.pipeline.reload import model_of, require_same_decoding, searched_sequences, spread
 from oracle.store import Run
 from oracle.types import Sequence
 from oracle.utils.progress import Watch, note, silent
@@ -54,7 +55,8 @@ class RunContext:
         """
         run = Run.open(folder)
         run.summary()  # raises if the search has not ended
-        found = searched_sequences(run)
+        experiment = analysis.load(folder, costs="layers")
+        found = searched_sequences(run, experiment.evaluations)
         chosen = spread(found, limit) if limit is not None else found
         if len(chosen) < 2:
             raise InputError(
@@ -62,17 +64,20 @@ class RunContext:
                 "give a larger --limit or search more sequences"
             )
         engine = Engine(model_of(run, model), SearchConfig.from_dict(run.manifest["config"]))
+        require_same_decoding(engine, run.manifest)
         note(watch, engine.model.headline())
+        if line := rendered_anew(run):
+            note(watch, line)
         examples = {}
         with watch("prompts", len(chosen)) as advance:
             for one in chosen:
-                prompt = Prompt.of(engine, one.sequence.prompt)
+                prompt = Prompt.of(engine, one.sequence)
                 examples[one.sequence.id] = Example(id=one.sequence.id, prompt=prompt, tokens=one.tokens)
                 advance(1, "")
         return cls(
             run=run,
             engine=engine,
-            experiment=_only(analysis.load(folder, costs="layers"), list(examples)),
+            experiment=experiment.only(examples),
             sequences=[one.sequence for one in chosen],
             examples=examples,
         )
@@ -91,13 +96,3 @@ class RunContext:
     def ids(self) -> list[str]:
         """Ids of the sequences."""
         return [sequence.id for sequence in self.sequences]
-
-
-def _only(experiment: analysis.Experiment, ids: list[str]) -> analysis.Experiment:
-    if len(ids) == len(experiment.sequences):
-        return experiment
-    rows = {
-        name: table[table["sequence"].isin(ids)].reset_index(drop=True)
-        for name, table in (("sequences", experiment.sequences), ("evaluations", experiment.evaluations))
-    }
-    return replace(experiment, sequences=rows["sequences"], evaluations=rows["evaluations"])

@@ -6,7 +6,7 @@ import numpy as np
 
 from oracle.controllers.base import Controller, Output, Scored
 from oracle.controllers.run_context import RunContext
-from oracle.metrics import agreement, get_metric, score_text
+from oracle.metrics import agreement, answer_in, choice_score, get_metric, score_text
 from oracle.types import Sequence
 
 __all__ = ["quality_of"]
@@ -26,14 +26,17 @@ def quality_of(
     kind = get_metric(context.metric).kind
     pairs = list(zip(sequences, outputs, strict=True))
     if kind == "text":
-        return [Scored(score_text(context.metric, output.text, one.references)) for one, output in pairs]
+        extract = context.engine.config.extract
+        return [
+            Scored(score_text(context.metric, answer_in(output.text, extract), one.references)) for one, output in pairs
+        ]
     if kind == "tokens":
         return [Scored(agreement(output.tokens, context.examples[one.id].tokens)) for one, output in pairs]
     if kind == "likelihood":
         return [
             max(_scores(context, controller, one, one.references), key=lambda score: score.value) for one in sequences
         ]
-    return [_answered(_scores(context, controller, one, one.choices), one.answer) for one in sequences]
+    return [_answered(context, _scores(context, controller, one, one.choices), one) for one in sequences]
 
 
 def _scores(context: RunContext, controller: Controller, sequence: Sequence, texts: Seq[str]) -> list[Scored]:
@@ -42,11 +45,16 @@ def _scores(context: RunContext, controller: Controller, sequence: Sequence, tex
     return controller.score([prompt] * len(ids), ids)
 
 
-def _answered(scores: Seq[Scored], answer: int | None) -> Scored:
+def _answered(context: RunContext, scores: Seq[Scored], sequence: Sequence) -> Scored:
     """1 if the likeliest choice is the right one, else 0; costs are means over the scored choices."""
-    chosen = int(np.argmax([score.value for score in scores]))
+    tokenizer, kind = context.engine.model.tokenizer, context.engine.config.choice_score
+    values = [
+        choice_score(kind, score.value, len(tokenizer(choice, add_special_tokens=False)["input_ids"]), choice)
+        for choice, score in zip(sequence.choices, scores, strict=True)
+    ]
+    chosen = int(np.argmax(values))
     cost, flops = (_mean([getattr(score, name) for score in scores]) for name in ("cost", "flops"))
-    return Scored(float(chosen == answer), cost, flops)
+    return Scored(float(chosen == sequence.answer), cost, flops)
 
 
 def _mean(values: Seq[float | None]) -> float | None:

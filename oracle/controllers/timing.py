@@ -8,11 +8,10 @@ from oracle.config import SearchConfig
 from oracle.controllers.base import Controller
 from oracle.controllers.methods.fixed import Full
 from oracle.controllers.prompts import Prompt
-from oracle.engine import Engine
-from oracle.engine.decode import Settings
+from oracle.engine import FixedLengthEngine
 from oracle.models import LanguageModel
 
-__all__ = ["BATCHES", "FixedLengthEngine", "Speed", "Stopwatch"]
+__all__ = ["BATCHES", "Speed", "Stopwatch"]
 
 ROUNDS = {1: 2, 8: 1, 32: 1}
 """Batch size to number of timed rounds; the fastest round counts, because other load on the machine only slows it."""
@@ -38,13 +37,6 @@ class Speed:
     tokens_per_second: float
     full: float
     fraction: float
-
-
-class FixedLengthEngine(Engine):
-    """An engine without stop tokens, so that batches stay whole, and without reruns for near-ties."""
-
-    def _settings(self, rows: int) -> Settings:
-        return replace(super()._settings(rows), stop=frozenset(), tie=-1.0)
 
 
 class Stopwatch:

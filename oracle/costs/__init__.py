@@ -1,7 +1,7 @@
 """Costs other than layers: FLOPs from the shapes of a model, milliseconds measured on this machine.
 
-Values and files are here; `oracle.costs.flops` counts, `oracle.costs.latency` measures, `oracle.costs.resolve` chooses
-for a search, and all three need a model.
+Values and files are here; `oracle.costs.flops`, `oracle.costs.latency` and `oracle.costs.resolve` (for a search) need a
+model.
 """
 
 from oracle.costs.costs import MEASURES, Conditions, Costs, Measure

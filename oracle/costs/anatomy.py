@@ -1,4 +1,4 @@
-"""What a model's layers are made of: which weights a token multiplies, which layers are alike.
+"""Composition of a model's layers: the weights that a token multiplies, and layers of equal kind.
 
 Works on the unmodified modules of the library; the only names relied on are those of its configurations.
 """
@@ -18,15 +18,13 @@ __all__ = ["Experts", "Kind", "attention_of", "decoder_layers", "kinds", "multip
 
 EXPERTS = ("num_local_experts", "num_experts", "n_routed_experts")
 ACTIVE_EXPERTS = ("num_experts_per_tok", "num_experts_per_token", "top_k_experts")
-"""How the library's configurations name the experts of a layer, and those of them that a token runs through."""
+"""Configuration entries for a layer's number of experts, and for those that a token runs through."""
 
 
 class Kind(NamedTuple):
-    """A kind of attention, as the configuration names it.
+    """A kind of attention: its name in the configuration, such as `full_attention`, and its window.
 
-    Attributes:
-        name: such as `full_attention`; empty where the model has only one.
-        window: tokens that are attended to at most; None for all.
+    The name is empty if the model has only one kind; the window is the maximum number of tokens attended to, or None.
     """
 
     name: str
@@ -35,14 +33,14 @@ class Kind(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True)
 class Experts:
-    """How many experts a layer has, and through how many of them a token runs."""
+    """Number of experts per layer, and of those that a token runs through."""
 
     count: int
     active: int
 
     @classmethod
     def of(cls, config: Any) -> Self | None:
-        """As a configuration says; None for a dense model."""
+        """From a configuration; None for a dense model."""
         count, active = (
             next((value for name in names if (value := getattr(config, name, None))), None)
             for names in (EXPERTS, ACTIVE_EXPERTS)
@@ -59,23 +57,22 @@ def decoder_layers(decoder: Decoder) -> tuple[nn.Module, nn.ModuleList]:
 
 
 def attention_of(layer: nn.Module) -> dict[str, nn.Module]:
-    """The children that make up a layer's attention: those that know their place in the cache."""
+    """The children that form a layer's attention: those with a cache index."""
     return {name: child for name, child in layer.named_children() if has_cache_index(child)}
 
 
 def multiplied(module: nn.Module, experts: Experts | None) -> int:
-    """Weights of all matrices that one token multiplies: look-ups, norms and biases aside, active experts only.
+    """Weights of all matrices that one token multiplies: without look-ups, norms and biases; active experts only.
 
     Raises:
-        InputError: if there are experts and it cannot be told how many of them a token runs through, or if weights are
-            packed.
+        InputError: if the number of active experts is unknown, or if weights are packed.
     """
     if isinstance(module, nn.Embedding) or "Norm" in type(module).__name__:
         return 0
     weights = {name: weight for name, weight in module.named_parameters(recurse=False) if weight.dim() > 1}
     if not all(weight.is_floating_point() for weight in weights.values()):
         raise InputError(
-            f"{type(module).__name__} holds packed (quantised) weights, whose shapes do not say what is multiplied; "
+            f"{type(module).__name__} holds packed (quantised) weights, whose shapes are not those multiplied; "
             "choose the model without quantisation"
         )
     if any(weight.dim() > 2 for weight in weights.values()):
@@ -85,9 +82,12 @@ def multiplied(module: nn.Module, experts: Experts | None) -> int:
     for name, child in module.named_children():
         if "experts" in name and experts is None:
             raise _unknown_experts(type(module).__name__)
-        inside += multiplied(child, experts)
-    if isinstance(module, nn.ModuleList) and experts is not None and len(module) == experts.count:
-        inside = inside * experts.active // experts.count
+        weights_of_child = multiplied(child, experts)
+        if "experts" in name and isinstance(child, nn.ModuleList) and experts is not None:
+            if len(child) != experts.count:
+                raise _unknown_experts(type(module).__name__)
+            weights_of_child = weights_of_child * experts.active // experts.count
+        inside += weights_of_child
     return inside + sum(weight.numel() for weight in weights.values())
 
 
@@ -101,7 +101,7 @@ def _of_active(weight: Tensor, experts: Experts | None, name: str) -> int:
 
 def _unknown_experts(name: str) -> InputError:
     return InputError(
-        f"{name} holds experts, but the configuration does not say how many of them a token runs through (looked for "
+        f"{name} holds experts, but the configuration lacks the number that a token runs through (looked for "
         f"{', '.join(ACTIVE_EXPERTS)}); FLOPs cannot be counted, choose another model"
     )
 
@@ -126,7 +126,7 @@ def shapes(layer: nn.Module, part: Part) -> tuple[tuple[str, tuple[int, ...], st
 
 
 def provenance(model: LanguageModel, conditions: Conditions) -> dict[str, Any]:
-    """The entries of `Costs` that say so."""
+    """The entries of `Costs` that describe model, machine and conditions."""
     machine = model.machine
     return {
         "unit": conditions.unit,

@@ -1,7 +1,4 @@
-"""One token, decoded again and again behind the same context: whole, in parts, or only its keys and values.
-
-Shapes: B batch, T tokens, C context, D hidden width.
-"""
+"""One token, decoded repeatedly after the same context: whole, in parts, or only its keys and values."""
 
 import time
 from collections.abc import Sequence as Seq
@@ -20,18 +17,18 @@ from oracle.models.layer_call import Call
 __all__ = ["Bench"]
 
 TOKENS_AT_ONCE = 2048
-"""Of the context, when it is read: bounds the activations."""
+"""Tokens of the context per pass: bounds the activations."""
 
 
 class Bench:
-    """One token behind a context, to be decoded as often as wanted.
+    """One token after a context, to be decoded repeatedly.
 
     The cache is not advanced, so that each repetition writes the same slot. For use in inference mode.
 
     Args:
         decoder: the model.
         calls: the units' executions, in order.
-        conditions: context and batch; the tokens are random, since experts are chosen by them.
+        conditions: context and batch; the tokens are random, since they select experts.
     """
 
     def __init__(self, decoder: Decoder, calls: Seq[Call], conditions: Conditions) -> None:
@@ -39,45 +36,45 @@ class Bench:
         self._cache = _TokenCache(decoder.layers, conditions.context)
         vocabulary = decoder.model.config.get_text_config().vocab_size
         size = (conditions.batch, conditions.context)
-        tokens_BC = torch.randint(vocabulary, size, generator=torch.Generator().manual_seed(0)).to(decoder.device)
-        self._token_B1 = tokens_BC[:, -1:]
-        for tokens_BT in tokens_BC[:, :-1].split(max(1, TOKENS_AT_ONCE // conditions.batch), dim=1):
-            if tokens_BT.shape[1]:
-                self._read(tokens_BT)
+        context_RT = torch.randint(vocabulary, size, generator=torch.Generator().manual_seed(0)).to(decoder.device)
+        self._token_R1 = context_RT[:, -1:]
+        for tokens_RT in context_RT[:, :-1].split(max(1, TOKENS_AT_ONCE // conditions.batch), dim=1):
+            if tokens_RT.shape[1]:
+                self._read(tokens_RT)
 
-    def _read(self, tokens_BT: Tensor) -> None:
+    def _read(self, tokens_RT: Tensor) -> None:
         """Appends tokens of the context at full depth."""
-        start, count = self._cache.length, tokens_BT.shape[1]
-        positions = torch.arange(start, start + count, device=tokens_BT.device)[None]
-        step = self._decoder.begin(tokens_BT, cache=self._cache, positions_RT=positions)
-        hidden_BTD = step.hidden_RTD
+        start, count = self._cache.length, tokens_RT.shape[1]
+        positions = torch.arange(start, start + count, device=tokens_RT.device)[None]
+        step = self._decoder.begin(tokens_RT, cache=self._cache, positions_RT=positions)
+        hidden_RTD = step.hidden_RTD
         for layer in range(self._decoder.layers):
-            hidden_BTD = self._decoder.run(Call(layer), hidden_BTD, step)
+            hidden_RTD = self._decoder.run(Call(layer), hidden_RTD, step)
         self._cache.advance(count)
 
     def whole(self) -> list[float]:
         """The untouched model's own forward, in ms."""
         clock = _Clock(self._decoder.device)
-        self._decoder.model(input_ids=self._token_B1, cache=self._cache, use_cache=True)
+        self._decoder.model(input_ids=self._token_R1, cache=self._cache, use_cache=True)
         return clock.lap().laps()
 
     def parts(self) -> list[float]:
         """The start, each unit, the end, in ms."""
         position = torch.full((1, 1), self._cache.length, device=self._decoder.device)
         clock = _Clock(self._decoder.device)
-        step = self._decoder.begin(self._token_B1, cache=self._cache, positions_RT=position)
+        step = self._decoder.begin(self._token_R1, cache=self._cache, positions_RT=position)
         clock.lap()
-        hidden_B1D = step.hidden_RTD
+        hidden_R1D = step.hidden_RTD
         for call in self._calls:
-            hidden_B1D = self._decoder.run(call, hidden_B1D, step)
+            hidden_R1D = self._decoder.run(call, hidden_R1D, step)
             clock.lap()
-        self._decoder.finish(hidden_B1D)
+        self._decoder.finish(hidden_R1D)
         return clock.lap().laps()
 
     def states(self) -> list[float]:
-        """Keys and values of each layer, in ms: the layer runs up to them, as it does for tokens that skip it."""
+        """Keys and values of each layer, in ms: the layer runs up to them, as for tokens that skip it."""
         position = torch.full((1, 1), self._cache.length, device=self._decoder.device)
-        step = self._decoder.begin(self._token_B1, cache=self._cache, positions_RT=position)
+        step = self._decoder.begin(self._token_R1, cache=self._cache, positions_RT=position)
         self._cache.states_only = True
         clock = _Clock(self._decoder.device)
         for layer in range(self._decoder.layers):
@@ -90,11 +87,7 @@ class Bench:
 
 
 class _TokenCache(RowCache):
-    """A cache whose steps are the layers, whoever runs them.
-
-    Attributes:
-        states_only: whether a layer is to stop once its keys and values are known.
-    """
+    """A cache whose steps are the layers; with `states_only` a layer stops once its keys and values are known."""
 
     states_only = False
 
@@ -110,11 +103,7 @@ class _TokenCache(RowCache):
 
 
 class _Clock:
-    """Times of laps; on a GPU by its own clock, so that nothing waits between laps.
-
-    Args:
-        device: that works.
-    """
+    """Lap times; on a GPU by its own clock, so that nothing waits between laps."""
 
     def __init__(self, device: torch.device) -> None:
         self._device = device

@@ -1,15 +1,15 @@
-"""What a generated token costs: each unit of an allocation, and what every allocation pays."""
+"""Cost of a generated token: each unit of an allocation, and the overhead of every allocation."""
 
 import math
 from collections.abc import Iterable
 from collections.abc import Sequence as Seq
 from dataclasses import asdict, dataclass
-from itertools import chain
 from typing import Any, Literal, Self, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
+from oracle.allocations import cost_of_each
 from oracle.config import Unit
 from oracle.errors import InputError
 from oracle.types import Allocation
@@ -21,24 +21,24 @@ Measure = Literal["FLOPs/token", "ms/token"]
 MEASURES: tuple[Measure, ...] = get_args(Measure)
 
 FINE = 2**20
-"""Grid of relative costs: one part in a million is far below what can be measured."""
+"""Grid of relative costs: one part in a million is far below measurement error."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Costs:
-    """The costs of one generated token, all in one unit of measure.
+    """The costs of one generated token, in one unit of measure.
 
     Attributes:
-        units: of each layer or sublayer that an allocation may run.
-        states: of the keys and values alone, for each unit: what a skipped layer still costs where a policy keeps
-            projecting them (`propagate`); 0 for an MLP.
-        overhead: of what every allocation pays: embedding, final norm, vocabulary head.
+        units: cost of each layer or sublayer.
+        states: cost of the keys and values alone, per unit: of a skipped layer under a policy that still projects them
+            (`propagate`); 0 for an MLP.
+        overhead: cost under every allocation: embedding, final norm, vocabulary head.
         unit_of_measure: `FLOPs/token` or `ms/token` (of a batch's step, an equal share for each of its tokens).
-        unit: what allocations are made of: `layer` or `sublayer`.
+        unit: `layer` or `sublayer`.
         context: tokens that the generated token attends to, itself included.
         batch: sequences decoded together; FLOPs per token do not depend on it.
         dtype: of the weights.
-        device: which computed, in words.
+        device: device that computed, in words.
         model: its name.
         fingerprint: of the model's configuration, weights and vocabulary.
     """
@@ -70,7 +70,7 @@ class Costs:
 
     @property
     def total(self) -> float:
-        """Of a token at full depth."""
+        """Cost of a token at full depth."""
         return self.of(tuple(range(len(self.units))))
 
     @property
@@ -78,70 +78,47 @@ class Costs:
         """Costs of the units over their mean, for a search: on a grid of binary fractions, so that sums are exact.
 
         Raises:
-            InputError: if no unit costs anything.
+            InputError: if all units cost 0.
         """
         mean = math.fsum(self.units) / len(self.units)
         if not mean:
-            raise InputError("a search needs units that cost something, but all of these cost 0; measure them again")
+            raise InputError("a search needs units with costs above 0, but all of these cost 0; measure them again")
         return tuple(round(cost / mean * FINE) / FINE for cost in self.units)
 
     @property
     def step(self) -> float | None:
-        """What the cost of any allocation, overhead aside, is a whole multiple of; None if nothing is."""
+        """Step of which the cost of any allocation, without overhead, is a whole multiple; None if there is none."""
         prices = set(self.units)
         if len(prices) == 1:
             return max(prices) or None
         return float(math.gcd(*map(int, prices))) if all(price.is_integer() for price in prices) else None
 
     def of(self, allocation: Allocation, *, propagate: bool = False) -> float:
-        """Of a token under an allocation; a unit that runs twice counts twice.
+        """Cost of a token under an allocation; a unit that runs twice counts twice.
 
-        Args:
-            allocation: the units that run.
-            propagate: whether skipped layers still compute their keys and values (SkipLayer, Zeng et al. 2023, arXiv
-                2311.15436, counts them so).
+        With `propagate`, skipped layers still compute their keys and values (SkipLayer, Zeng et al. 2023, arXiv
+        2311.15436, counts them so).
 
         Raises:
-            InputError: if there is no such unit.
+            InputError: if an allocation runs an unknown unit.
         """
         ran = set(allocation)
         skipped = sum(cost for unit, cost in enumerate(self.states) if unit not in ran) if propagate else 0.0
         return float(self.of_each([allocation])[0]) + skipped
 
     def of_each(self, allocations: Iterable[Seq[int]]) -> NDArray[np.float64]:
-        """Of a token under each of many allocations; the same units of each price cost the same to the last bit.
-
-        Raises:
-            InputError: if there is no such unit.
-        """
-        rows = list(allocations)
-        count_E = np.fromiter(map(len, rows), np.int64, count=len(rows))
-        flat = np.fromiter(chain.from_iterable(rows), np.int64, count=int(count_E.sum()))
-        row = np.repeat(np.arange(len(rows)), count_E)
-        unknown = (flat < 0) | (flat >= len(self.units))
-        if unknown.any():
-            wrong = tuple(map(int, rows[row[unknown][0]]))
-            raise InputError(f"an allocation of units 0 to {len(self.units) - 1} is required, not {wrong}")
-        cost_E = np.full(len(rows), self.overhead)
-        prices, kind = np.unique(self.units, return_inverse=True)
-        for number, price in enumerate(prices):
-            cost_E += price * np.bincount(row[kind[flat] == number], minlength=len(rows))
-        return cost_E
+        """Cost of a token under each of many allocations; see `oracle.allocations.cost_of_each`."""
+        return cost_of_each(allocations, self.units, self.overhead)
 
     def fraction(self, allocation: Allocation, *, propagate: bool = False) -> float:
-        """The same as a share of a token at full depth, what every allocation pays included in both."""
+        """The same as a share of a token at full depth, with the overhead included in both."""
         return self.of(allocation, propagate=propagate) / self.total
 
     def check_meant_for(self, *, fingerprint: str, unit: str, dtype: str | None) -> None:
-        """Makes sure that these are the costs of a model's units.
-
-        Args:
-            fingerprint: of the model.
-            unit: what allocations are made of.
-            dtype: of the weights; None where it is not known.
+        """Checks that these are the costs of a model's units; None for an unknown dtype of the weights.
 
         Raises:
-            InputError: if they are another's.
+            InputError: if they are of another model, unit or dtype.
         """
         wanted = {"fingerprint": fingerprint, "unit": unit, "dtype": dtype or self.dtype}
         for name, value in wanted.items():
@@ -157,10 +134,10 @@ class Costs:
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> Self:
-        """The costs that `to_dict` gave, after a way through JSON.
+        """The costs from `to_dict`, also after JSON.
 
         Raises:
-            InputError: if they are no costs.
+            InputError: if the values are not valid costs.
         """
         try:
             numbers = {name: tuple(float(value) for value in values[name]) for name in ("units", "states")}
@@ -168,18 +145,18 @@ class Costs:
         except InputError:
             raise
         except (KeyError, TypeError, ValueError) as error:
-            raise InputError(f"these are no costs ({error}); write them with 'oracle profile --out FILE'") from error
+            raise InputError(f"invalid costs ({error}); write them with 'oracle profile --out FILE'") from error
 
 
 @dataclass(frozen=True, kw_only=True)
 class Conditions:
-    """What a generated token finds, and how often its time is taken.
+    """Conditions of a measurement: context and batch of the token, and number of rounds.
 
     Attributes:
-        unit: what allocations are made of: `layer`, or `sublayer` (attention and MLP apart).
+        unit: `layer`, or `sublayer` (attention and MLP separately).
         context: tokens that a generated token attends to, itself included.
-        batch: sequences that are decoded together.
-        rounds: how often everything is timed.
+        batch: sequences decoded together.
+        rounds: number of repetitions.
     """
 
     unit: Unit = "layer"
@@ -195,13 +172,10 @@ class Conditions:
                 raise InputError(f"--{name} needs at least 1, not {getattr(self, name)}")
 
     def check_fits(self, longest: int | None) -> None:
-        """Makes sure that a model takes inputs of this length.
-
-        Args:
-            longest: the model's context in tokens; None where it names none.
+        """Checks that the context is within a model's, in tokens; None if that is unlimited.
 
         Raises:
-            InputError: if it does not.
+            InputError: if it is longer.
         """
         if longest is not None and self.context > longest:
             raise InputError(f"--context needs at most the model's {longest} tokens, not {self.context}")

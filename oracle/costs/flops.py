@@ -1,10 +1,8 @@
 """FLOPs of one generated token, from the shapes of the unmodified modules.
 
-Two for each weight of a matrix that the token multiplies; in attention, for each token attended to, two for each
-element of the key and of the value of every query head. Biases, norms, activations, softmax and rotations are no matrix
-products and not counted; the embedding is a look-up of 0 FLOPs.
-
-Shapes: H query heads, K key/value heads, S slots, D head width of keys, E head width of values.
+Two per weight of a matrix that the token multiplies; in attention, per token attended to, two per element of the key
+and of the value of every query head. Biases, norms, activations, softmax and rotations are no matrix products and not
+counted; the embedding is a look-up of 0 FLOPs.
 """
 
 import re
@@ -21,25 +19,20 @@ from oracle.models import LanguageModel
 __all__ = ["count_flops"]
 
 STATES_ALONE = re.compile(r"(k|v|kv|key|value)(_\w+)?")
-"""Names of the modules that give keys or values and no queries."""
+"""Names of modules that compute keys or values and no queries."""
 
 PER_WEIGHT = 2
 """FLOPs: a product and a sum."""
 
 
 def count_flops(model: LanguageModel, conditions: Conditions) -> Costs:
-    """FLOPs of each unit, and of what every allocation pays, per generated token.
+    """FLOPs of each unit, and the overhead, per generated token; the batch has no effect.
 
-    A layer with a sliding window attends to no more than that, however long the context. Of a mixture of experts only
-    those count that a token runs through.
-
-    Args:
-        model: the language model.
-        conditions: the unit and the context; the batch makes no difference.
+    A layer with a sliding window attends to no more than that, for any context. Only active experts of a mixture count.
 
     Raises:
-        InputError: if the context is too long, attention and MLP cannot be skipped apart, or the model is built in a
-            way that cannot be counted.
+        InputError: if the context is too long, attention and MLP cannot be skipped separately, or the architecture is
+            unknown.
     """
     conditions.check_fits(model.context)
     Units(model.decoder, conditions.unit)  # refuses what cannot be taken apart
@@ -47,7 +40,7 @@ def count_flops(model: LanguageModel, conditions: Conditions) -> Costs:
     if getattr(config, "kv_lora_rank", None):
         raise InputError(
             f"{type(model.network).__name__} caches keys and values compressed, so that its FLOPs depend on when they "
-            "are unpacked and cannot be told from its shapes; choose another model"
+            "are unpacked, which its shapes do not determine; choose another model"
         )
     experts = Experts.of(config)
     owner, layers = decoder_layers(model.decoder)
@@ -55,9 +48,9 @@ def count_flops(model: LanguageModel, conditions: Conditions) -> Costs:
     units: list[int] = []
     states: list[int] = []
     one_token = prompt_pass(model.decoder, [0]).cache
-    for layer, kind, (keys_1K1D, values_1K1E) in zip(layers, kinds(config, len(layers)), one_token, strict=True):
+    for layer, kind, (keys_1K1W, values_1K1W) in zip(layers, kinds(config, len(layers)), one_token, strict=True):
         seen = min(conditions.context, kind.window or conditions.context)
-        widths = config.num_attention_heads * (keys_1K1D.shape[-1] + values_1K1E.shape[-1])
+        widths = config.num_attention_heads * (keys_1K1W.shape[-1] + values_1K1W.shape[-1])
         projected = sum(multiplied(child, experts) for child in attention_of(layer).values())
         attention = PER_WEIGHT * (projected + seen * widths)
         mlp = PER_WEIGHT * (multiplied(layer, experts) - projected)
@@ -75,19 +68,16 @@ def count_flops(model: LanguageModel, conditions: Conditions) -> Costs:
 
 
 def _states_weights(layer: nn.Module, experts: Experts | None, others: int) -> int:
-    """Weights of the projections that give a layer's keys and values.
+    """Weights of the projections to a layer's keys and values.
 
-    Args:
-        layer: the decoder layer.
-        experts: of the model.
-        others: weights of the projections to queries and from the heads' outputs.
+    `others` are those of the projections to queries and from the heads' outputs.
     """
     alone = sum(
         multiplied(module, experts)
         for name, module in layer.named_modules()
         if STATES_ALONE.fullmatch(name.split(".")[-1])
     )
-    # Where one matrix gives queries, keys and values, the last two are what is left of attention.
+    # If one matrix computes queries, keys and values, the last two are the rest of attention.
     rest = alone or sum(multiplied(child, experts) for child in attention_of(layer).values()) - others
     if rest <= 0:
         raise InputError(f"the key and value projections of {type(layer).__name__} are unknown; choose another model")

@@ -1,9 +1,9 @@
 """Milliseconds per generated token, measured on this machine through the calls that the engine makes.
 
-A token is decoded whole, by the untouched model's own forward; in parts, one execution after another; and only its
-keys and values, layer by layer. The three take turns, so that a machine that gets slower or faster does so for all
-alike, and in each the weights stream through the processor's caches as they do when text is generated. Attention and
-MLP apart add up to more than their layer: the norm of the absent branch runs too, as it does in the engine.
+A token is decoded whole, by the untouched model's own forward; in parts, one execution after another; and only its keys
+and values, layer by layer. The three take turns, so that changes of the machine's speed affect all alike, and in each
+the weights stream through the processor's caches as in text generation. Separate attention and MLP add up to more than
+their layer: the norm of the absent branch runs too, as in the engine.
 """
 
 from dataclasses import dataclass
@@ -25,10 +25,10 @@ from oracle.utils.progress import Watch, silent
 __all__ = ["Group", "Latency", "Spread", "group_units", "measure_latency"]
 
 WARM_UP = 3
-"""Rounds that do not count: memory is allocated, kernels are chosen."""
+"""Uncounted rounds, in which memory is allocated and kernels are chosen."""
 
 Times = NDArray[np.float64]
-"""Milliseconds per token: a row a round, a column a lap."""
+"""Milliseconds per token: one row per round, one column per lap."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,43 +41,38 @@ class Spread:
 
     @classmethod
     def of(cls, times: Times) -> Self:
-        """Of any number of measurements."""
+        """Quartiles of any number of measurements."""
         low, median, high = np.percentile(times, [25, 50, 75]).tolist()
         return cls(low=low, median=median, high=high)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Group:
-    """Units whose parameters have the same names, shapes and dtypes, and whose attention is of the same kind.
-
-    Attributes:
-        units: their indices, rising.
-        calls: the layer execution of each.
-    """
+    """Units, rising, with equal names, shapes and dtypes of parameters and kind of attention, and their calls."""
 
     units: Allocation
     calls: tuple[Call, ...]
 
     @property
     def part(self) -> Part:
-        """What of its layer a unit is."""
+        """Part of its layer that each unit is."""
         return self.calls[0].part
 
     @property
     def layers(self) -> tuple[int, ...]:
-        """The layers that they belong to."""
+        """Layers of the units."""
         return tuple(call.layer for call in self.calls)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Latency:
-    """What was measured.
+    """Measured times.
 
     Attributes:
-        costs: for each unit the median of its group, over all of its units and rounds: units of equal shapes do not
+        costs: per unit the median of its group, over all of its units and rounds, so that units of equal shapes do not
             differ by noise.
         groups: the units that share a median.
-        spreads: of each group.
+        spreads: per group.
         overhead: embedding, final norm and vocabulary head.
         whole: a token at full depth, by one forward of the untouched model.
         rounds: repetitions.
@@ -92,21 +87,16 @@ class Latency:
 
     @property
     def parts_to_whole(self) -> float:
-        """What the parts add up to, as a share of the whole token: 1 if taking the model apart costs nothing."""
+        """Sum of the parts as a share of the whole token: 1 if calling the parts separately costs nothing."""
         return self.costs.total / self.whole.median
 
 
 @torch.inference_mode()
 def measure_latency(model: LanguageModel, conditions: Conditions, *, watch: Watch = silent) -> Latency:
-    """Times every unit, what every allocation pays, and a whole token.
-
-    Args:
-        model: the language model.
-        conditions: unit, context, batch and rounds.
-        watch: shows progress.
+    """Times every unit, the overhead, and a whole token.
 
     Raises:
-        InputError: if the context is too long, or attention and MLP cannot be skipped apart.
+        InputError: if the context is too long, or attention and MLP cannot be skipped separately.
     """
     conditions.check_fits(model.context)
     groups = group_units(model, conditions)
@@ -127,7 +117,7 @@ def measure_latency(model: LanguageModel, conditions: Conditions, *, watch: Watc
 def _pooled(
     model: LanguageModel, conditions: Conditions, groups: tuple[Group, ...], times: tuple[Times, Times, Times]
 ) -> Latency:
-    """Medians of what is alike."""
+    """Medians per group."""
     whole, parts, states = times
     begin, runs, finish = parts[:, 0], parts[:, 1:-1], parts[:, -1]
     spreads = tuple(Spread.of(runs[:, group.units]) for group in groups)
@@ -155,10 +145,10 @@ def _pooled(
 
 
 def group_units(model: LanguageModel, conditions: Conditions) -> list[Group]:
-    """The groups of a model's units, in order of their first.
+    """Groups of a model's units, in order of their first units.
 
     Raises:
-        InputError: if attention and MLP cannot be skipped apart and the unit is `sublayer`.
+        InputError: if the unit is `sublayer` and attention and MLP cannot be skipped separately.
     """
     units = Units(model.decoder, conditions.unit)
     layers = decoder_layers(model.decoder)[1]

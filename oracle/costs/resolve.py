@@ -1,4 +1,4 @@
-"""The setting `cost`: what a search minimises."""
+"""The setting `cost`: the cost that a search minimises."""
 
 from collections.abc import Mapping
 from collections.abc import Sequence as Seq
@@ -18,23 +18,20 @@ __all__ = ["search_costs"]
 def search_costs(
     config: SearchConfig, model: LanguageModel, prompt_tokens: Seq[int], *, expected: Mapping[str, Any] | None = None
 ) -> Costs | None:
-    """The costs that a search minimises.
+    """The costs that a search minimises; None for `layers`, where each execution costs 1, without overhead.
 
     FLOPs and times are those of a token halfway through an output: it attends to the mean prompt and to half of the
-    most tokens that may be generated (or to all that the model's context holds). One sequence is decoded at a time.
+    maximum number of generated tokens (or to the model's whole context). One sequence is decoded at a time.
 
     Args:
-        config: `cost` is `layers`, `flops`, `latency` (measured now, on this machine) or a file of
-            `oracle profile --out`; unit and `max_new_tokens` count too.
+        config: `cost` is `layers`, `flops`, `latency` (measured now, on this machine) or a file of `oracle profile
+            --out`; unit and `max_new_tokens` are used too.
         model: the language model.
         prompt_tokens: lengths of the prompts.
-        expected: manifest of the run that goes on: what was counted or measured for it still holds.
-
-    Returns:
-        None for `layers`: an execution of each costs 1, and nothing else does.
+        expected: manifest of a resumed run, whose costs remain valid.
 
     Raises:
-        InputError: if they cannot be had, or the file's are of another model, unit or dtype.
+        InputError: if they cannot be determined, or the file's are of another model, unit or dtype.
     """
     if config.cost == "layers":
         return None

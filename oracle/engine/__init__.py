@@ -3,6 +3,7 @@
 from oracle.engine.decode import Generation
 from oracle.engine.engine import Engine
 from oracle.engine.evaluate import Evaluator
+from oracle.engine.fixed_length import FixedLengthEngine
 from oracle.engine.gated import GatedGeneration, GatedScore
 from oracle.engine.gates import Fed, Gate, TableGate
 from oracle.engine.prompts import PromptState
@@ -13,6 +14,7 @@ __all__ = [
     "Engine",
     "Evaluator",
     "Fed",
+    "FixedLengthEngine",
     "Gate",
     "GatedGeneration",
     "GatedScore",

@@ -1,7 +1,4 @@
-"""Greedy decoding of many allocations as one batch, refilled as its rows end.
-
-Shapes: R rows, P prompts, V vocabulary.
-"""
+"""Greedy decoding of many allocations as one batch, refilled as its rows end."""
 
 from collections import deque
 from collections.abc import Callable
@@ -16,8 +13,9 @@ from oracle.engine.prompts import PromptState
 from oracle.engine.row_batch import RowBatch, group_ids
 from oracle.engine.schedule import Schedule
 from oracle.models.decoder import Decoder
+from oracle.models.greedy import Processors, Row, StopTexts, best
 
-__all__ = ["Generation", "Settings", "best", "greedy_decode"]
+__all__ = ["Generation", "Settings", "greedy_decode"]
 
 MOVE = 0.01
 """What it costs to move one slot of one row's cache, in steps of a row: finished rows leave the batch once they have
@@ -30,19 +28,17 @@ rows that join late leave empty slots in the others' caches."""
 Unreachable = Callable[[int, Seq[int]], bool]
 """Whether a request (by index) with these tokens so far cannot reach its threshold any more."""
 
-BLOCK = 64
-"""Vocabulary entries per block when the two best logits are looked for."""
-
 
 @dataclass(frozen=True, kw_only=True)
 class Generation:
     """A greedy output.
 
     Attributes:
-        tokens: generated ids, the stop token included if it was reached.
-        finished: whether a stop token ended it.
-        margin: smallest difference between the two best logits over all steps.
-        ties: the steps whose two best logits are within rounding of each other.
+        tokens: generated ids, the stop token or the tokens of the stop text included if one was reached.
+        finished: whether a stop token or a stop text ended it.
+        margin: smallest difference between the two best scores over all steps: logits, or what the processors of
+            `generation_config` make of them.
+        ties: the steps whose two best scores are within rounding of each other.
         dropped: whether it was given up unfinished because it could not reach its threshold any more.
     """
 
@@ -65,6 +61,8 @@ class Settings:
         tie: leads, in logits, that rounding may turn round.
         rows: rows that may be decoded at once.
         join: whether waiting rows may join others that have begun.
+        processors: what `generation_config` makes of the logits; None for nothing.
+        stop_texts: texts that end an output; None for none.
     """
 
     max_new_tokens: int
@@ -73,6 +71,42 @@ class Settings:
     tie: float
     rows: int
     join: bool = True
+    processors: Processors | None = None
+    stop_texts: StopTexts | None = None
+
+    def choose(self, logits_RV: Tensor, rows: Seq[Row | None]) -> tuple[Tensor, list[float], list[bool]]:
+        """The next token of each row, its lead over the second, and whether that is a near-tie."""
+        if self.processors is not None:
+            return self.processors.choose(logits_RV, rows, self.tie)
+        tokens_R, lead_R = best(logits_RV)
+        leads = lead_R.tolist()
+        return tokens_R, leads, [lead <= self.tie for lead in leads]
+
+    def one(self, logits_V: Tensor, row: Row) -> int:
+        """The next token of one row, as plain generation chooses it."""
+        scores_RV = logits_V[None] if self.processors is None else self.processors.scores(logits_V[None], [row])
+        return int(scores_RV[0].argmax())
+
+    def forced(self, logits_TV: Tensor, prompt_T: Tensor, tokens: Seq[int], first: int = 0) -> Tensor:
+        """The token that greedy decoding chooses at each place of a given text (T).
+
+        Args:
+            logits_TV: logits at the places that predict its tokens, from token `first` on.
+            prompt_T: the prompt's token ids.
+            tokens: the text.
+            first: place of the first token that is predicted.
+        """
+        if self.processors is None:
+            return logits_TV.argmax(-1)
+        rows = [(prompt_T, tokens[: first + place]) for place in range(len(logits_TV))]
+        return self.processors.scores(logits_TV, rows).argmax(-1)
+
+    def ended(self, rows: Seq[Row]) -> list[bool]:
+        """Whether each row's last token ends its output, the token limit aside."""
+        ends = [tokens[-1] in self.stop for _, tokens in rows]
+        if self.stop_texts is None or not rows:
+            return ends
+        return [end or reached for end, reached in zip(ends, self.stop_texts.reached(rows), strict=True)]
 
 
 @dataclass(kw_only=True)
@@ -82,11 +116,12 @@ class _Output:
     tokens: list[int] = field(default_factory=list)
     margin: float = float("inf")
     ties: list[int] = field(default_factory=list)
+    finished: bool = False
     dropped: bool = False
 
-    def take(self, token: int, margin: float, tie: float) -> None:
+    def take(self, token: int, margin: float, near: bool) -> None:
         """Appends a token."""
-        if margin <= tie:
+        if near:
             self.ties.append(len(self.tokens))
         self.tokens.append(token)
         self.margin = min(self.margin, margin)
@@ -160,12 +195,13 @@ class _Decoding:
                 self.alive, self.tokens_R = [self.alive[row] for row in rows], self.tokens_R[rows]
                 self.idle = 0
             ids = self.tokens_R.tolist()
-            self.tokens_R, margin_R = best(self.decoder.finish(self.batch.forward(self.tokens_R, ids))[:, 0])
-            self._take(self.tokens_R, margin_R, self.alive)
+            logits_RV = self.decoder.finish(self.batch.forward(self.tokens_R, ids))[:, 0]
+            self.tokens_R, margins, near = self.settings.choose(logits_RV, self._rows(self.alive))
+            self._take(self.tokens_R.tolist(), margins, near, self.alive)
         return [
             Generation(
                 tokens=tuple(output.tokens),
-                finished=output.tokens[-1] in self.settings.stop,
+                finished=output.finished,
                 margin=output.margin,
                 ties=tuple(output.ties),
                 dropped=output.dropped,
@@ -189,10 +225,13 @@ class _Decoding:
             place_R = group_ids([id(prompt) for prompt in prompts])
             _, first = np.unique(place_R, return_index=True)
             logits_GV = torch.stack([prompts[row].logits_V for row in first])
-            tokens_R, margin_R = (part[place_R] for part in best(logits_GV))
+            tokens_G, margins_G, near_G = self.settings.choose(logits_GV, self._rows([requests[row] for row in first]))
+            tokens_R = tokens_G[place_R]
+            margins, near = [margins_G[place] for place in place_R], [near_G[place] for place in place_R]
         else:
-            tokens_R, margin_R = best(self.decoder.finish(others.run_prompts())[:, 0])
-        self._take(tokens_R, margin_R, requests)
+            logits_RV = self.decoder.finish(others.run_prompts())[:, 0]
+            tokens_R, margins, near = self.settings.choose(logits_RV, self._rows(requests))
+        self._take(tokens_R.tolist(), margins, near, requests)
         self.idle = 0
         stay = [row for row, request in enumerate(requests) if request >= 0]
         if self.batch is None or not rows:
@@ -206,36 +245,25 @@ class _Decoding:
             self.alive = [alive[row] for row in order]
             self.tokens_R = torch.cat([self.tokens_R[rows], tokens_R[stay]])[order]
 
-    def _take(self, tokens_R: Tensor, margin_R: Tensor, requests: list[int]) -> None:
+    def _rows(self, requests: Seq[int]) -> list[Row | None]:
+        """What the scores of each request depend on; None for rows that have stopped."""
+        return [
+            (self.prompts[request].tokens, self.outputs[request].tokens) if request >= 0 else None
+            for request in requests
+        ]
+
+    def _take(self, tokens: Seq[int], margins: Seq[float], near: Seq[bool], requests: list[int]) -> None:
         """Appends the next token of every row; requests that stop are struck out of the list."""
-        for row, (token, margin) in enumerate(zip(tokens_R.tolist(), margin_R.tolist(), strict=True)):
+        live = [row for row, request in enumerate(requests) if request >= 0]
+        for row in live:
+            self.outputs[requests[row]].take(tokens[row], margins[row], near[row])
+        ended = self.settings.ended([row for row in self._rows([requests[row] for row in live]) if row is not None])
+        for row, end in zip(live, ended, strict=True):
             request = requests[row]
-            if request < 0:
-                continue
             output = self.outputs[request]
-            output.take(token, margin, self.settings.tie)
-            if token in self.settings.stop or len(output.tokens) == self.settings.max_new_tokens:
+            output.finished = end
+            if end or len(output.tokens) == self.settings.max_new_tokens:
                 requests[row] = -1
             elif self.unreachable(request, output.tokens):
                 output.dropped = True
                 requests[row] = -1
-
-
-def best(logits_RV: Tensor) -> tuple[Tensor, Tensor]:
-    """The most likely token of each row and its lead over the second, in logits.
-
-    A maximum per block of the vocabulary first: several times faster than the two largest of a whole row.
-    """
-    rows, vocabulary = logits_RV.shape
-    blocks = vocabulary // BLOCK
-    head_RBX = logits_RV[:, : blocks * BLOCK].view(rows, blocks, BLOCK)
-    tail_RX = logits_RV[:, blocks * BLOCK :]
-    peaks_RB = head_RBX.amax(-1)
-    # The two best tokens stand in the two best blocks, or in the rest that fills no block.
-    best_blocks = peaks_RB.topk(min(2, blocks), dim=-1).indices
-    chosen = head_RBX.gather(1, best_blocks[:, :, None].expand(-1, -1, BLOCK)).flatten(1)
-    ids = (best_blocks[:, :, None] * BLOCK + torch.arange(BLOCK, device=logits_RV.device)).flatten(1)
-    tail_ids = torch.arange(blocks * BLOCK, vocabulary, device=logits_RV.device).expand(rows, -1)
-    values, where = torch.cat([chosen, tail_RX], dim=-1).topk(2, dim=-1)
-    tokens_R = torch.cat([ids, tail_ids], dim=-1).gather(1, where[:, :1])[:, 0]
-    return tokens_R, values[:, 0] - values[:, 1]

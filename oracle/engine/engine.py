@@ -1,8 +1,9 @@
 """From (sequence, allocations) to outcomes: the one door to the engine."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from collections.abc import Sequence as Seq
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -12,6 +13,7 @@ from torch import Tensor
 
 from oracle.config import SearchConfig
 from oracle.engine.decode import Generation, Settings, greedy_decode
+from oracle.engine.divergence import divergences
 from oracle.engine.gated import GatedGeneration, GatedScore, gated_decode, gated_score
 from oracle.engine.gates import Gate
 from oracle.engine.hidden_states import Hidden
@@ -25,11 +27,15 @@ from oracle.engine.score import log_likelihoods
 from oracle.engine.tie_break import run_alone, same_as_plain
 from oracle.errors import InputError
 from oracle.metrics import Bound
+from oracle.models.greedy import Processors, StopTexts
 from oracle.models.loading import LanguageModel
 from oracle.store.hidden import HiddenStore
-from oracle.types import Allocation
+from oracle.types import Allocation, Asked, Sequence
 
 __all__ = ["Engine", "Request"]
+
+PROCESSED_COPIES = 2
+"""Factor on the memory of a row's logits where processors make scores of them, in float32."""
 
 COMPARED = 4
 """Tokens of plain generation that are compared, bit for bit, before near-ties are settled without it."""
@@ -46,12 +52,16 @@ class Engine:
 
     Args:
         model: the language model.
-        config: scope, token limit, batch size, memory limit, chat template.
+        config: scope, token limit, batch size, memory limit, chat template, stop texts, generation_config.
         store: keeps hidden states; None to compute them whenever they are asked for.
 
     Attributes:
         units: what allocations are made of.
         hidden: states of any sequence under any allocation, with what was found in the store and what was not.
+        stop: token ids that end an output.
+        stop_texts: texts that end an output; None for none.
+        processors: what the model's `generation_config` makes of logits; None for nothing. Likelihoods are those of
+            the model itself.
         executions: layer x token units executed so far, as every kind of evaluation counts them.
         tie: leads, in logits, up to which a token is a near-tie and settled alone.
         notes: what the run's log should say; for the reader to clear.
@@ -62,7 +72,23 @@ class Engine:
         self.config = config
         self.shared_prompt = config.scope == "decode"
         self.tie = model.decoder.rounding.near_tie if config.near_tie is None else config.near_tie
+        self.stop, texts, self.processors = model.stop, config.stop, None
+        if config.generation_config:
+            settings = model.generation.honoured
+            named = settings.get("stop_strings", ())
+            texts = tuple(dict.fromkeys([*([named] if isinstance(named, str) else named), *texts]))
+            self.processors = Processors.of(
+                model.network,
+                settings,
+                stop=model.generation.end_tokens,
+                max_new_tokens=config.max_new_tokens,
+            )
+        elif self.stop and model.tokenizer.eos_token_id is not None:
+            self.stop |= {model.tokenizer.eos_token_id}
+        self.stop_texts = StopTexts(model.tokenizer, texts) if texts else None
         self.footprint = Footprint.of(model.decoder, config.memory)
+        if self.processors is not None:
+            self.footprint = replace(self.footprint, logits=PROCESSED_COPIES * self.footprint.logits)
         self.units = Units(model.decoder, config.unit)
         self.hidden = Hidden(model, self.units, config, store)
         self.executions = 0
@@ -75,15 +101,63 @@ class Engine:
         """The measured rounding and the near-tie rule that is in force, for a manifest."""
         return self.model.decoder.rounding.to_dict() | ({} if math.isinf(self.tie) else {"near_tie": self.tie})
 
-    def encode(self, prompt: str) -> list[int]:
-        """Token ids of a prompt; see `oracle.engine.prompts.encode`."""
-        config = self.config
-        return encode(self.model, prompt, chat_template=config.chat_template, new_tokens=config.max_new_tokens)
+    def generation(self) -> dict[str, Any]:
+        """How greedy decoding is set up, for a manifest."""
+        settings = self.model.generation.to_dict()
+        if not self.config.generation_config:
+            settings |= {"honoured": {}, "left_out": settings["honoured"]}
+        return settings | {
+            "end_tokens": sorted(self.stop),
+            "stop_texts": list(self.stop_texts.texts) if self.stop_texts else [],
+            "text": "ends before the first stop text; tokens include it",
+            "likelihoods": "of the model itself, before any processor",
+        }
+
+    def remarks(self) -> list[str]:
+        """What a user should know of how outputs are decoded, a line each; empty for plain greedy decoding."""
+        lines = self.model.generation.lines(honour=self.config.generation_config)
+        least = self.model.generation.honoured.get("min_new_tokens", 0) if self.processors else 0
+        if least >= self.config.max_new_tokens:
+            lines.append(
+                f"No output ends before --max-new-tokens {self.config.max_new_tokens}: min_new_tokens is {least}"
+            )
+        if self.config.stop:
+            lines.append(f"Outputs end at {', '.join(map(repr, self.config.stop))}; the scored text ends before it")
+        if self.config.prune and self._hides_stops:
+            lines.append(f"--prune is off: the stop text {self._hides_stops[0]!r} has tokens that texts do not show")
+        return lines
+
+    @property
+    def _hides_stops(self) -> list[str]:
+        """Stop texts with which the final text of an output has no bound."""
+        return self.stop_texts.hidden if self.stop_texts else []
+
+    def text(self, tokens: Seq[int]) -> str:
+        """Decoded tokens without special ones, up to the first stop text."""
+        text = self.model.text(tokens)
+        if self.stop_texts is None:
+            return text
+        if (end := self.stop_texts.cut(text)) >= 0:
+            return text[:end]
+        # A stop text with special tokens shows only among them.
+        tokenizer = self.model.tokenizer
+        if not self.stop_texts.hidden or (end := self.stop_texts.cut(str(tokenizer.decode(list(tokens))))) < 0:
+            return text
+        for count in range(len(tokens), -1, -1):
+            before = str(tokenizer.decode(list(tokens[:count])))
+            if len(before) <= end:
+                return self.model.text(tokens[:count]) + str(tokenizer.decode(list(tokens)))[len(before) : end]
+        return ""
+
+    def encode(self, prompt: Asked | Sequence) -> list[int]:
+        """Token ids of a prompt; a sequence of a run is not rendered again. See `oracle.engine.prompts.encode`."""
+        return encode(self.model, prompt, self.config)
 
     @no_backoff()
-    def open(self, prompt: str) -> PromptState:
+    def open(self, prompt: Asked | Sequence) -> PromptState:
         """Runs a prompt once at full depth, for all of its allocations."""
-        return prompt_pass(self.model.decoder, self.encode(prompt))
+        opened = prompt_pass(self.model.decoder, self.encode(prompt))
+        return replace(opened, first=self._settings(1).one(opened.logits_V, (opened.tokens, ())))
 
     def generate(
         self, requests: Seq[Request], thresholds: Seq[tuple[Bound, float]] | None = None
@@ -110,11 +184,13 @@ class Engine:
         self, requests: Seq[Request], schedule: Schedule, thresholds: Seq[tuple[Bound, float]] | None = None
     ) -> list[Generation]:
         def unreachable(index: int, tokens: Seq[int]) -> bool:
-            if thresholds is None:
+            if thresholds is None or self._hides_stops:
                 return False
             bound, least = thresholds[index]
-            remaining = self.config.max_new_tokens - len(tokens)
-            return bound.upper(tokens, self.model.text(tokens), remaining) < least
+            remaining, text = self.config.max_new_tokens - len(tokens), self.model.text(tokens)
+            # The end of the text may turn out to begin a stop text, and is then cut off.
+            texts = [text, *(self.stop_texts.beginnings(text) if self.stop_texts else [])]
+            return all(bound.upper(tokens, one, remaining) < least for one in texts)
 
         def decode(some: list[int], rows: int) -> list[Generation]:
             return greedy_decode(
@@ -142,11 +218,13 @@ class Engine:
         gaps = self.shared_prompt and decoder.shares_prompts and decoder.positions.windowed
         return Settings(
             max_new_tokens=self.config.max_new_tokens,
-            stop=self.model.stop,
+            stop=self.stop,
             shared_prompt=self.shared_prompt,
             tie=self.tie,
             rows=rows,
             join=decoder.positions.mix and not gaps,
+            processors=self.processors,
+            stop_texts=self.stop_texts,
         )
 
     @no_backoff()
@@ -161,13 +239,14 @@ class Engine:
         tokens = self.alone(prompt, allocation)
         if generation.dropped and tokens[: len(generation.tokens)] == generation.tokens:
             return generation, True
-        finished = tokens[-1] in self.model.stop
+        [finished] = self._settings(1).ended([(prompt.tokens, tokens)])
         return Generation(tokens=tokens, finished=finished, margin=generation.margin), True
 
     def _compare_alone(self, request: Request, schedule: Schedule) -> bool:
         """Whether near-ties may be settled by `run_alone`: its logits are those of plain generation, bit for bit."""
         prompt, _ = request
-        plain = self._plain_logits(request, min(COMPARED, self.config.max_new_tokens))
+        settings = replace(self._settings(1), max_new_tokens=min(COMPARED, self.config.max_new_tokens))
+        plain = plain_logits(self.model, prompt.tokens, self.units.calls(request[1]), settings)
         same = same_as_plain(self.model.decoder, prompt, schedule, plain, shared_prompt=self.shared_prompt)
         if not same:
             self.notes.append({"event": "near-ties are settled by plain generation", "reason": "other bits alone"})
@@ -183,74 +262,92 @@ class Engine:
         by_reference = self.shared_prompt and self.model.decoder.shares_prompts
         longest = max(prompt.length for prompt, _ in requests)
         read = 1 if self.shared_prompt else longest
-        slots, costs = 0 if by_reference else longest, schedule.runs_NE.sum(1)
+        slots, costs = 0 if by_reference else longest, schedule.runs_AI.sum(1)
         rows = min(self.config.batch_rows, footprint.rows(costs, slots + self.config.max_new_tokens, read))
         if rows >= len(requests):
             return rows
         # Rows that join late begin where the others stand: their caches have room for two outputs.
         slots += 2 * self.config.max_new_tokens
         if footprint.row(int(costs.max()), slots, read) > footprint.limit:
-            return 1  # one after the other: nobody joins late
+            return 1  # one after the other: no row joins late
         return min(self.config.batch_rows, footprint.rows(costs, slots, read))
 
     @no_backoff()
     def alone(self, prompt: PromptState, allocation: Allocation) -> tuple[int, ...]:
         """The output of plain generation on a model cut to the allocation."""
         self.units.check(allocation, rising=self.shared_prompt)
-        return plain_generate(
-            self.model,
-            prompt.tokens,
-            self.units.calls(allocation),
-            max_new_tokens=self.config.max_new_tokens,
-            shared_prompt=self.shared_prompt,
-        )
+        return plain_generate(self.model, prompt.tokens, self.units.calls(allocation), self._settings(1))
 
     @no_backoff()
     def difference(self, prompt: PromptState, allocation: Allocation, recorded: Seq[int]) -> Difference | None:
         """Where a recorded output leaves plain generation on the cut model, and by how much; None if it does not."""
-        return first_difference(self._plain_logits((prompt, allocation), self.config.max_new_tokens), recorded)
+        calls = self.units.calls(allocation)
+        plain = plain_logits(self.model, prompt.tokens, calls, self._settings(1), wanted="scores")
+        return first_difference(plain, recorded)
 
-    def _plain_logits(self, request: Request, new_tokens: int) -> tuple[tuple[int, ...], Tensor]:
-        prompt, allocation = request
-        return plain_logits(
-            self.model,
-            prompt.tokens,
-            self.units.calls(allocation),
-            max_new_tokens=new_tokens,
-            shared_prompt=self.shared_prompt,
-        )
+    def best_tokens(self, logits_TV: Tensor, prompt_T: Tensor, tokens: Seq[int], first: int = 0) -> Tensor:
+        """The token that greedy decoding chooses at each place of a given text (T); see `Settings.forced`."""
+        return self._settings(1).forced(logits_TV, prompt_T, tokens, first)
 
     def log_likelihoods(self, prompt: PromptState, allocations: Seq[Allocation], continuation: Seq[int]) -> list[float]:
-        """Mean log-likelihood of one continuation under many allocations, in nats per token."""
+        """Mean log-likelihood of one continuation under many allocations, in nats per token.
+
+        By the model's own probabilities: what `generation_config` makes of logits is no part of them.
+        """
         for allocation in allocations:
             self.units.check(allocation, rising=self.shared_prompt)
-        schedule = self.units.steps(allocations)
-        count, piece, head_rows = self._remaining([prompt]).pieces(self._fed(prompt, len(continuation)))
+        return self._scored(log_likelihoods, prompt, self.units.steps(allocations), continuation)
 
-        def score(rows: NDArray[np.int64]) -> tuple[list[float], int]:
-            return log_likelihoods(
+    def divergences(self, prompt: PromptState, allocations: Seq[Allocation], continuation: Seq[int]) -> list[float]:
+        """Mean KL divergence of many allocations from the full model over a continuation, in nats per token.
+
+        Of the model's own probabilities, as in `log_likelihoods`.
+        """
+        for allocation in allocations:
+            self.units.check(allocation, rising=self.shared_prompt)
+        schedule = self.units.steps([*allocations, tuple(range(self.units.count))])
+        return self._scored(divergences, prompt, schedule, continuation, references=1)
+
+    def _scored(
+        self,
+        score: Callable[..., tuple[list[float], int]],
+        prompt: PromptState,
+        schedule: Schedule,
+        tokens: Seq[int],
+        *,
+        references: int = 0,
+    ) -> list[float]:
+        """One value per allocation of a schedule, piece by piece as memory allows.
+
+        The last `references` rows of the schedule take part in every piece and have no value of their own.
+        """
+        total = len(schedule.runs_AI) - references
+        count, piece, head_rows = self._remaining([prompt]).pieces(self._fed(prompt, len(tokens)))
+
+        def work(rows: NDArray[np.int64]) -> tuple[list[float], int]:
+            return score(
                 self.model.decoder,
                 prompt,
-                schedule.of_rows(rows),
-                continuation,
+                schedule.of_rows(np.concatenate([rows, np.arange(total, total + references)])),
+                tokens,
                 shared_prompt=self.shared_prompt,
                 piece=self._scoring.limited(piece),
                 head_rows=self._scoring.limited(head_rows),
             )
 
-        values = np.empty(len(allocations))
+        values = np.empty(total)
         # Neighbours in lexicographic order share their beginnings.
-        order = np.lexsort(schedule.runs_NE.T[::-1])
-        for rows, (found, executions) in self._scoring.run_pieces(order, count, score):
-            values[rows] = found
+        order = np.lexsort(schedule.runs_AI[:total].T[::-1])
+        for rows, (found, executions) in self._scoring.run_pieces(order, count, work):
+            values[rows] = found[: len(rows)]
             self.executions += executions
         return values.tolist()
 
     def generate_gated(self, prompts: Seq[PromptState], gate: Gate) -> list[GatedGeneration]:
-        """Greedy outputs under a per-token gate, which knows each prompt by its place in the list.
+        """Greedy outputs under a per-token gate, which gets each prompt's position in the list.
 
         A near-tie between tokens is decided by running the prompt again alone, under the same gate; near-ties of the
-        gate's own decisions are the gate's affair.
+        gate's own decisions are left to the gate.
         """
 
         def decode(requests: NDArray[np.int64]) -> list[GatedGeneration]:
@@ -283,7 +380,7 @@ class Engine:
                 gate,
                 [continuations[request] for request in requests],
                 requests.tolist(),
-                shared_prompt=self.shared_prompt,
+                self._settings(len(requests)),
             )
 
         rows = self._gated_rows(prompts, max(map(len, continuations)))
@@ -297,12 +394,12 @@ class Engine:
         rows = self._remaining(prompts).rows([self.model.layers] * len(prompts), slots, slots)
         return min(self.config.batch_rows, rows) if self.model.decoder.positions.mix else 1
 
-    def reproduces(self, prompt: PromptState, runs_NU: Mask, tokens: Seq[int]) -> Iterator[tuple[slice, list[bool]]]:
+    def reproduces(self, prompt: PromptState, runs_AU: Mask, tokens: Seq[int]) -> Iterator[tuple[slice, list[bool]]]:
         """Which allocations give exactly this output, piece by piece; nothing is decoded.
 
         Args:
             prompt: the prompt.
-            runs_NU: skip masks as booleans (N units). Neighbours share most if the rows are in lexicographic order.
+            runs_AU: skip masks as booleans (A U). Neighbours share most if the rows are in lexicographic order.
             tokens: the output, with its stop token or at the token limit.
         """
         count, piece, head_rows = self._remaining([prompt]).pieces(self._fed(prompt, 2))
@@ -314,16 +411,17 @@ class Engine:
             tie=self.tie,
             piece=piece,
             head_rows=head_rows,
+            processors=self.processors,
         )
 
         def test(rows: NDArray[np.int64]) -> NDArray[np.int8]:
             refuter.piece, refuter.head_rows = self._scoring.limited(piece), self._scoring.limited(head_rows)
-            return refuter.test(self.units.schedule(runs_NU[rows]))
+            return refuter.test(self.units.schedule(runs_AU[rows]))
 
-        for rows, verdicts in self._scoring.run_pieces(np.arange(len(runs_NU)), count, test):
+        for rows, verdicts in self._scoring.run_pieces(np.arange(len(runs_AU)), count, test):
             self.executions += refuter.executions
             refuter.executions = 0
-            answers = zip(runs_NU[rows], verdicts, strict=True)
+            answers = zip(runs_AU[rows], verdicts, strict=True)
             yield (
                 slice(int(rows[0]), int(rows[-1]) + 1),
                 [self._settle(prompt, runs, tokens, int(verdict)) for runs, verdict in answers],
@@ -340,5 +438,5 @@ class Engine:
         return self.footprint.after_prompts(tokens, self.model.layers)
 
     def _fed(self, prompt: PromptState, known: int) -> int:
-        """Tokens of a pass that scores a continuation of so many tokens."""
+        """Tokens of a pass that scores a continuation of `known` tokens."""
         return max(1, known - 1) + (0 if self.shared_prompt else prompt.length)

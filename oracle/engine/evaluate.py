@@ -13,7 +13,7 @@ from oracle.engine.layer_importance import HiddenStates
 from oracle.engine.prompts import PromptState
 from oracle.engine.schedule import Mask
 from oracle.errors import InputError
-from oracle.metrics import Bound, agreement, bound_for, score_texts
+from oracle.metrics import Bound, agreement, answer_in, bound_for, choice_score, score_texts
 from oracle.types import Allocation, Outcome, Proposal, Sequence
 
 __all__ = ["Evaluator"]
@@ -93,18 +93,18 @@ class Evaluator:
         tokens = self._full_tokens(current, (), ())
         return HiddenStates(self.engine, current.prompt, tokens)
 
-    def reproduces(self, sequence: Sequence, runs_NU: Mask) -> list[Outcome]:
+    def reproduces(self, sequence: Sequence, runs_AU: Mask) -> list[Outcome]:
         """Of some skip masks those that give the full model's output, evaluated; the others are not decoded.
 
         Args:
             sequence: must have been evaluated.
-            runs_NU: the masks (N units), neighbours in lexicographic order.
+            runs_AU: the masks (A U), neighbours in lexicographic order.
         """
         current = self._open(sequence)
         tokens = self._full_tokens(current, (), ())
         proposals = [
-            Proposal(allocation=tuple(np.flatnonzero(runs_NU[rows.start + row]).tolist()), family="proof")
-            for rows, answers in self.engine.reproduces(current.prompt, runs_NU, tokens)
+            Proposal(allocation=tuple(np.flatnonzero(runs_AU[rows.start + row]).tolist()), family="proof")
+            for rows, answers in self.engine.reproduces(current.prompt, runs_AU, tokens)
             for row in np.flatnonzero(answers).tolist()
         ]
         return self.evaluate([(sequence, proposals)])[0] if proposals else []
@@ -114,7 +114,7 @@ class Evaluator:
         self._full[sequence.id] = tokens
 
     def close(self, sequence: Sequence) -> None:
-        """Lets go of what was kept of a sequence."""
+        """Releases the state kept for a sequence."""
         self._full.pop(sequence.id, None)
         self._opened.pop(sequence.id, None)
 
@@ -122,7 +122,7 @@ class Evaluator:
         if sequence.id not in self._opened:
             self._opened[sequence.id] = _Open(
                 sequence=sequence,
-                prompt=self.engine.open(sequence.prompt),
+                prompt=self.engine.open(sequence),
                 full_tokens=self._full.get(sequence.id),
             )
         return self._opened[sequence.id]
@@ -135,10 +135,12 @@ class Evaluator:
         full_tokens = self._full_tokens(current, proposals, results)
         outcomes = []
         for proposal, (generation, rerun) in zip(proposals, results, strict=True):
-            text = self.engine.model.text(generation.tokens)
+            text = self.engine.text(generation.tokens)
             quality: dict[str, float] = {}
             if not generation.dropped:
-                quality |= score_texts(text, current.sequence.references) if current.sequence.references else {}
+                if current.sequence.references:
+                    answer = answer_in(text, self.engine.config.extract)
+                    quality |= score_texts(answer, current.sequence.references)
                 quality["agreement"] = agreement(generation.tokens, full_tokens)
                 quality |= {name: next(values) for name, values in passes.items()}
             outcomes.append(
@@ -175,7 +177,7 @@ class Evaluator:
             columns["log_likelihood"] = self._best(current, allocations, current.sequence.references)
             columns["null_log_likelihood"] = self._best(current, allocations, other)
         if "choice_accuracy" in self.metrics:
-            scores = [self._score(current, allocations, choice) for choice in current.sequence.choices]
+            scores = [self._choice(current, allocations, choice) for choice in current.sequence.choices]
             chosen = np.argmax(scores, axis=0)
             columns["choice"] = chosen.astype(float).tolist()
             columns["choice_accuracy"] = (chosen == current.sequence.answer).astype(float).tolist()
@@ -185,8 +187,17 @@ class Evaluator:
         """Per allocation the highest likelihood over the given texts."""
         return np.max([self._score(current, allocations, text) for text in texts], axis=0).tolist()
 
-    def _score(self, current: _Open, allocations: Seq[Allocation], text: str) -> list[float]:
+    def _choice(self, current: _Open, allocations: Seq[Allocation], choice: str) -> list[float]:
+        """Per allocation the score by which a choice is compared with the others."""
+        kind, tokens = self.engine.config.choice_score, len(self._ids(current, choice))
+        return [choice_score(kind, value, tokens, choice) for value in self._score(current, allocations, choice)]
+
+    def _ids(self, current: _Open, text: str) -> list[int]:
         ids = self.engine.model.tokenizer(text, add_special_tokens=False)["input_ids"]
         if not ids:
             raise InputError(f"a reference of sequence '{current.sequence.id}' has no tokens; remove it")
+        return list(ids)
+
+    def _score(self, current: _Open, allocations: Seq[Allocation], text: str) -> list[float]:
+        ids = self._ids(current, text)
         return self.engine.log_likelihoods(current.prompt, allocations, ids)

@@ -1,7 +1,4 @@
-"""Decoding and scoring under a per-token gate, in batches; what is skipped is not computed.
-
-Shapes: R rows, T new tokens, S slots, D hidden width, L layers, V vocabulary.
-"""
+"""Decoding and scoring under a per-token gate, in batches; what is skipped is not computed."""
 
 from collections.abc import Sequence as Seq
 from dataclasses import dataclass
@@ -11,11 +8,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from oracle.engine.decode import Generation, Settings, best
+from oracle.engine.decode import Generation, Settings
 from oracle.engine.gates import Fed, Gate
 from oracle.engine.prompts import PromptState
 from oracle.models.decoder import Decoder, Step
 from oracle.models.gated_kv_cache import GatedCache, Stored
+from oracle.models.greedy import Row
 from oracle.models.layer_call import Call
 
 __all__ = ["GatedGeneration", "GatedScore", "gated_decode", "gated_score"]
@@ -40,8 +38,9 @@ class GatedScore:
     """A continuation under a gate, teacher-forced.
 
     Attributes:
-        log_likelihoods_T: of each token of the continuation, in nats.
-        best_T: the likeliest token at each place; the continuation is the greedy output if they agree.
+        log_likelihoods_T: of each token of the continuation, in nats, by the model's own probabilities.
+        best_T: the token that greedy decoding chooses at each place, `generation_config` included; the continuation is
+            the greedy output if they agree.
         ran_TL: which layers each fed token ran: as in `GatedGeneration`.
     """
 
@@ -60,7 +59,7 @@ class GatedBatch:
         decoder: the model.
         prompts: the prompt of each row.
         gate: decides.
-        requests: the number by which the gate knows each row.
+        requests: number of each row's request, as passed to the gate.
         new_tokens: how many tokens may be appended.
         shared_prompt: whether the prompts ran at full depth before (scope `decode`).
     """
@@ -183,7 +182,7 @@ def _prompt_tokens(prompts: Seq[PromptState], extra: Seq[Seq[int]]) -> Tensor:
 def gated_decode(
     decoder: Decoder, prompts: Seq[PromptState], gate: Gate, settings: Settings, requests: Seq[int]
 ) -> list[GatedGeneration]:
-    """Greedy outputs of some prompts under a gate, which knows them by the numbers of the requests."""
+    """Greedy outputs of some prompts under a gate, which gets the numbers of the requests."""
     batch = GatedBatch(
         decoder, prompts, gate, requests, new_tokens=settings.max_new_tokens, shared_prompt=settings.shared_prompt
     )
@@ -194,17 +193,21 @@ def gated_decode(
     tokens: dict[int, list[int]] = {request: [] for request in requests}
     margins = dict.fromkeys(requests, float("inf"))
     ties: dict[int, list[int]] = {request: [] for request in requests}
+    prompt_of = {request: prompt.tokens for request, prompt in zip(requests, prompts, strict=True)}
+    finished = dict.fromkeys(requests, False)
     while True:
-        best_R, margin_R = best(logits_RV)
-        for request, token, margin in zip(batch.requests, best_R.tolist(), margin_R.tolist(), strict=True):
-            if margin <= settings.tie:
+        rows: list[Row] = [(prompt_of[request], tokens[request]) for request in batch.requests]
+        best_R, leads, near = settings.choose(logits_RV, rows)
+        for request, token, lead, tie in zip(batch.requests, best_R.tolist(), leads, near, strict=True):
+            if tie:
                 ties[request].append(len(tokens[request]))
             tokens[request].append(token)
-            margins[request] = min(margins[request], margin)
+            margins[request] = min(margins[request], lead)
+        finished |= zip(batch.requests, settings.ended(rows), strict=True)
         keep = [
             row
             for row, request in enumerate(batch.requests)
-            if tokens[request][-1] not in settings.stop and len(tokens[request]) < settings.max_new_tokens
+            if not finished[request] and len(tokens[request]) < settings.max_new_tokens
         ]
         if not keep:
             break
@@ -216,7 +219,7 @@ def gated_decode(
         GatedGeneration(
             generation=Generation(
                 tokens=tuple(tokens[request]),
-                finished=tokens[request][-1] in settings.stop,
+                finished=finished[request],
                 margin=margins[request],
                 ties=tuple(ties[request]),
             ),
@@ -233,10 +236,10 @@ def gated_score(
     gate: Gate,
     continuations: Seq[Seq[int]],
     requests: Seq[int],
-    *,
-    shared_prompt: bool,
+    settings: Settings,
 ) -> list[GatedScore]:
     """Teacher-forced log-likelihoods of one continuation a prompt under a gate."""
+    shared_prompt = settings.shared_prompt
     longest = max(len(ids) for ids in continuations)
     batch = GatedBatch(decoder, prompts, gate, requests, new_tokens=longest, shared_prompt=shared_prompt)
     fed = [list(ids[:-1]) for ids in continuations]
@@ -251,13 +254,14 @@ def gated_score(
         logits = [prompt.logits_V[None]] if shared_prompt else []
         if count := len(ids) - shared_prompt:
             logits.append(decoder.finish(hidden_RTD[row : row + 1, :count])[0])
-        logits_TV = torch.cat(logits).double()
+        raw_TV = torch.cat(logits)
+        logits_TV = raw_TV.double()
         gold_T = logits_TV.log_softmax(-1).gather(1, prompt.tokens.new_tensor(list(ids))[:, None])[:, 0]
         length = len(fed[row]) + (0 if shared_prompt else prompt.length)
         scores.append(
             GatedScore(
                 log_likelihoods_T=gold_T.cpu().numpy(),
-                best_T=logits_TV.argmax(-1).cpu().numpy(),
+                best_T=settings.forced(raw_TV, prompt.tokens, ids).cpu().numpy(),
                 ran_TL=_stack(batch.ran[requests[row]][:length], decoder.layers),
             )
         )

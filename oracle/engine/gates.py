@@ -1,7 +1,4 @@
-"""Per-token gates: every token decides at every layer whether it runs it.
-
-Shapes: R rows, T tokens, D hidden width, L layers.
-"""
+"""Per-token gates: every token decides at every layer whether it runs it."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence as Seq

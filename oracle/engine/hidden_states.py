@@ -1,11 +1,9 @@
 """Hidden states of any sequence under any allocation: read from the store, or computed by one teacher-forced pass.
 
-States are what stands between the units: the embeddings as they enter the first one, and what each unit leaves behind,
-before the final norm (the library's `output_hidden_states` ends behind it; apply `Decoder.normed`). They are computed
-the same way whoever asks: the prompt in one pass, then all given tokens in one more, by the model's own attention at
-batch 1. So a state that was read is the state that would have been computed.
-
-Shapes: S states (before the first execution and after each), T tokens, D hidden width.
+States are the embeddings that enter the first unit, and the output of each unit before the final norm (the library's
+`output_hidden_states` ends behind it; apply `Decoder.normed`). They are computed in the same way for every caller: the
+prompt in one pass, then all given tokens in one more, by the model's own attention at batch 1. So a stored state equals
+the one that would be computed.
 """
 
 from bisect import bisect_left
@@ -42,7 +40,7 @@ class _Pass:
 
     ids: tuple[int, ...]
     allocation: Allocation
-    states_ETD: Tensor
+    states_ITD: Tensor
     cache: RowCache
 
 
@@ -60,11 +58,11 @@ class Trace:
         self._read = read
 
     def executed(self) -> Tensor:
-        """The states before the first execution and after each (S T D)."""
+        """The states before the first execution and after each (I T D)."""
         return self._read(slice(None))
 
     def after(self, depth: int) -> Tensor:
-        """The state after so many of the model's units, skipped ones included (T D); 0 is that of the embeddings.
+        """The state after `depth` units, skipped ones included (T D); 0 is that of the embeddings.
 
         One read of just that state, if it is stored.
         """
@@ -140,7 +138,7 @@ class Hidden:
         self._check(ids, fed, allocation)
         ran = self._full if self._config.scope == "decode" else allocation
         return States(
-            prompt=self._trace(ids, (), ran, lambda: self._prompt(ids, ran).states_ETD),
+            prompt=self._trace(ids, (), ran, lambda: self._prompt(ids, ran).states_ITD),
             generated=self._trace(ids, fed, allocation, lambda: self._generated(ids, fed, allocation, ran, opened)),
         )
 
@@ -231,22 +229,22 @@ class Hidden:
 
     @torch.inference_mode()
     def _run(self, ids: tuple[int, ...], calls: tuple[Call, ...], cache: RowCache) -> Tensor:
-        """Runs tokens through some layers, one row; returns the states, on the CPU (S T D)."""
+        """Runs tokens through some layers, one row; returns the states, on the CPU (I T D)."""
         decoder = self._model.decoder
         tokens_1T = torch.tensor([ids], device=decoder.device)
         positions_1T = torch.arange(cache.length, cache.length + len(ids), device=decoder.device)[None]
         step = decoder.begin(tokens_1T, cache=cache, positions_RT=positions_1T)
         hidden_1TD = step.hidden_RTD
-        with torch.inference_mode(False):  # whoever learns from the states needs ordinary tensors
-            states_ETD = torch.empty((len(calls) + 1, *hidden_1TD.shape[1:]), dtype=hidden_1TD.dtype)
-        states_ETD[0] = hidden_1TD[0]
+        with torch.inference_mode(False):  # training on the states needs ordinary tensors
+            states_ITD = torch.empty((len(calls) + 1, *hidden_1TD.shape[1:]), dtype=hidden_1TD.dtype)
+        states_ITD[0] = hidden_1TD[0]
         for place, (call, number) in enumerate(zip(calls, _numbers(calls, decoder.layers), strict=True), 1):
             cache.step = number
             hidden_1TD = decoder.run(call, hidden_1TD, step)
-            states_ETD[place] = hidden_1TD[0]
+            states_ITD[place] = hidden_1TD[0]
         cache.advance(len(ids))
         self.executions += len(calls) * len(ids)
-        return states_ETD
+        return states_ITD
 
 
 def _numbers(calls: Seq[Call], layers: int) -> list[int]:
@@ -264,11 +262,11 @@ def _steps(calls: Seq[Call], layers: int) -> int:
     return layers * max([1, *Counter(calls).values()])
 
 
-def _array(states_ETD: Tensor) -> np.ndarray:
+def _array(states_ITD: Tensor) -> np.ndarray:
     """The states for the store, which takes bfloat16 as bits."""
-    return (states_ETD.view(torch.uint16) if states_ETD.dtype == torch.bfloat16 else states_ETD).numpy()
+    return (states_ITD.view(torch.uint16) if states_ITD.dtype == torch.bfloat16 else states_ITD).numpy()
 
 
-def _tensor(states_ETD: np.ndarray) -> Tensor:
-    states = torch.from_numpy(states_ETD)
+def _tensor(states_ITD: np.ndarray) -> Tensor:
+    states = torch.from_numpy(states_ITD)
     return states.view(torch.bfloat16) if states.dtype == torch.uint16 else states

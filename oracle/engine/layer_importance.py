@@ -1,8 +1,6 @@
 """What the full model's hidden states say about its units: block influence, and dynamic programming over skips.
 
 Both look at one text, teacher-forced: the prompt at full depth, then the tokens that the full model generated.
-
-Shapes: T tokens, D hidden width, B budgets.
 """
 
 from collections.abc import Sequence as Seq
@@ -48,7 +46,7 @@ class HiddenStates:
         self._decoder, self._units = engine.model.decoder, engine.units
         before, every = engine.hidden.executions, tuple(range(engine.units.count))
         fed = len(tokens[:-1]) or len(tokens)
-        # All tokens, the last one too: whoever else wants states of this output finds the same ones.
+        # All tokens, the last one too, so that other readers of this output's states find the same ones.
         self._full_UTD = engine.hidden.states(prompt, tokens, every).generated.every()[:, :fed]
         self.executions = engine.hidden.executions - before
         self._tokens_1T = prompt.tokens.new_tensor([list(tokens[:fed])])

@@ -62,7 +62,7 @@ class Footprint:
         )
 
     def after_prompts(self, prompt_tokens: int, layers: int) -> "Footprint":
-        """The same, less what the states of open prompts of so many tokens take."""
+        """The same, less the states of open prompts of this number of tokens."""
         held = prompt_tokens * layers * self.states
         return replace(self, limit=self.limit - held, held=self.held + held)
 
@@ -96,7 +96,7 @@ class Footprint:
         return int((needed_R.cumsum() <= self.limit).sum())
 
     def pieces(self, tokens: int) -> tuple[int, int, int]:
-        """How to cut a shared pass over so many tokens: allocations, nodes per layer call, rows per head call.
+        """Pieces of a shared pass over `tokens` tokens: allocations, nodes per layer call, rows per head call.
 
         Raises:
             InputError: if not even one allocation fits; the message names the least limit that works.

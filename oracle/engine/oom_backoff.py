@@ -66,23 +66,23 @@ class Backoff:
                 torch.cuda.empty_cache()
 
     def run_pieces(
-        self, rows_N: NDArray[np.int64], count: int, work: Callable[[NDArray[np.int64]], Result]
+        self, rows_R: NDArray[np.int64], count: int, work: Callable[[NDArray[np.int64]], Result]
     ) -> Iterator[tuple[NDArray[np.int64], Result]]:
         """Runs work piece by piece; yields each piece with its result.
 
         Args:
-            rows_N: the rows, in order.
+            rows_R: the rows, in order.
             count: maximum rows per piece.
             work: called with a piece; must be restartable.
         """
         start = 0
-        while start < len(rows_N):
+        while start < len(rows_R):
 
             def on_some(most: int, start: int = start) -> tuple[NDArray[np.int64], Result]:
-                piece = rows_N[start : start + most]
+                piece = rows_R[start : start + most]
                 return piece, work(piece)
 
-            piece, found = self.run(min(count, len(rows_N) - start), on_some)
+            piece, found = self.run(min(count, len(rows_R) - start), on_some)
             yield piece, found
             start += len(piece)
 

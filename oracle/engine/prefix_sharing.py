@@ -3,8 +3,6 @@
 Allocations that agree up to a layer, with the same token history, have the same hidden state there. They share one
 node; a layer runs once for each node that some allocation leaves through it. All masks of at most k layers then cost
 one layer execution a mask, not k.
-
-Shapes: N allocations, S steps, M nodes, T tokens, D hidden width, G nodes that run one step.
 """
 
 from collections.abc import Iterator
@@ -29,13 +27,13 @@ class SharedPass:
     """What a pass ends with.
 
     Attributes:
-        hidden_MTD: hidden states after the last layer, one entry a distinct allocation; unused entries may follow.
-        node_N: the entry of each allocation.
+        hidden_OTD: hidden states after the last layer, one entry a distinct allocation; unused entries may follow.
+        node_A: the entry of each allocation.
         executions: layers run, counted once per node: layer x token units are this times T.
     """
 
-    hidden_MTD: Tensor
-    node_N: Tensor
+    hidden_OTD: Tensor
+    node_A: Tensor
     executions: int
 
 
@@ -52,47 +50,47 @@ def shared_pass(
         prompt: whose full-depth states precede the tokens (scope `decode`); None if nothing precedes them.
         piece: how many nodes pass through a layer at once: bounds the activations.
     """
-    runs_NE = schedule.runs_NE
+    runs_AI = schedule.runs_AI
     cache = PassCache(decoder.layers, prompt.cache if prompt else None, shared=decoder.shares_prompts)
     start = cache.length
     positions = torch.arange(start, start + len(tokens_T), device=decoder.device)[None]
     with decoder.sharing(cache) if prompt and decoder.shares_prompts else nullcontext():
         steps = _Steps(decoder, cache, tokens_T[None], positions)
-        hidden_MTD = steps.of(1).hidden_RTD.new_empty(
-            (len(runs_NE) + 1, len(tokens_T), steps.of(1).hidden_RTD.shape[2])
+        hidden_OTD = steps.of(1).hidden_RTD.new_empty(
+            (len(runs_AI) + 1, len(tokens_T), steps.of(1).hidden_RTD.shape[2])
         )
-        hidden_MTD[0] = steps.of(1).hidden_RTD[0]
-        node_N = np.zeros(len(runs_NE), dtype=np.int64)
+        hidden_OTD[0] = steps.of(1).hidden_RTD[0]
+        node_A = np.zeros(len(runs_AI), dtype=np.int64)
         executions = 0
-        for index, source_G, target_G in _plan(runs_NE, node_N):
+        for index, source_G, target_G in _plan(runs_AI, node_A):
             executions += len(source_G)
             source, target = (torch.from_numpy(index).to(decoder.device) for index in (source_G, target_G))
             for here, there in zip(source.split(piece), target.split(piece), strict=True):
                 step = steps.of(len(here))
-                hidden_MTD[there] = decoder.run(schedule.calls[index], hidden_MTD.index_select(0, here), step)
-    return SharedPass(hidden_MTD=hidden_MTD, node_N=torch.from_numpy(node_N).to(decoder.device), executions=executions)
+                hidden_OTD[there] = decoder.run(schedule.calls[index], hidden_OTD.index_select(0, here), step)
+    return SharedPass(hidden_OTD=hidden_OTD, node_A=torch.from_numpy(node_A).to(decoder.device), executions=executions)
 
 
-def _plan(runs_NE: Mask, node_N: NDArray[np.int64]) -> Iterator[tuple[int, NDArray[np.int64], NDArray[np.int64]]]:
-    """For each step the nodes that run it and where their results go; keeps `node_N` up to date.
+def _plan(runs_AI: Mask, node_A: NDArray[np.int64]) -> Iterator[tuple[int, NDArray[np.int64], NDArray[np.int64]]]:
+    """For each step the nodes that run it and where their results go; keeps `node_A` up to date.
 
     A result takes its source's place unless some allocation stays there, so that there are never more nodes than
     distinct allocations.
     """
     nodes = 1
-    for step in range(runs_NE.shape[1]):
-        runs_N = runs_NE[:, step]
-        if not runs_N.any():
+    for step in range(runs_AI.shape[1]):
+        runs_A = runs_AI[:, step]
+        if not runs_A.any():
             continue
-        source_G, inverse = np.unique(node_N[runs_N], return_inverse=True)
-        stays_M = np.zeros(nodes, dtype=np.bool_)
-        stays_M[node_N[~runs_N]] = True
+        source_G, inverse = np.unique(node_A[runs_A], return_inverse=True)
+        stays_O = np.zeros(nodes, dtype=np.bool_)
+        stays_O[node_A[~runs_A]] = True
         target_G = source_G.copy()
-        new = stays_M[source_G]
+        new = stays_O[source_G]
         target_G[new] = np.arange(nodes, nodes + new.sum())
         nodes += int(new.sum())
         yield step, source_G, target_G
-        node_N[runs_N] = target_G[inverse]
+        node_A[runs_A] = target_G[inverse]
 
 
 class _Steps:
@@ -107,7 +105,7 @@ class _Steps:
         self._made: dict[int, Step] = {}
 
     def of(self, rows: int) -> Step:
-        """The step for a batch of so many rows."""
+        """The step for a batch of `rows` rows."""
         key = 1 if self._broadcasts else rows
         if key not in self._made:
             self._made[key] = self._begin(key)

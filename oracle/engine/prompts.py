@@ -1,4 +1,4 @@
-"""Prompts as the model sees them: token ids, and what one full-depth pass over them leaves behind."""
+"""Prompts of the engine: token ids, and what one full-depth pass over them leaves behind."""
 
 from collections.abc import Sequence as Seq
 from dataclasses import dataclass
@@ -6,13 +6,16 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from oracle.config import SearchConfig
 from oracle.errors import InputError
 from oracle.models.decoder import Decoder
 from oracle.models.kv_cache import PromptCache, RowCache
 from oracle.models.layer_call import Call
 from oracle.models.loading import LanguageModel
+from oracle.models.rendering import render
+from oracle.types import Asked, Sequence
 
-__all__ = ["PromptState", "batchable", "encode", "prompt_pass"]
+__all__ = ["PromptState", "batchable", "check_cache_switch", "encode", "prompt_pass"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -20,14 +23,16 @@ class PromptState:
     """One prompt after one pass of the full model; shared by all allocations of its sequence.
 
     Attributes:
-        tokens: the prompt's token ids (P).
+        tokens: the prompt's token ids (T).
         cache: its keys and values per layer (each 1 H P D).
         logits_V: the full model's logits for the token that follows.
+        first: the full model's first token, what `generation_config` asks for included; None if not chosen yet.
     """
 
     tokens: Tensor
     cache: PromptCache
     logits_V: Tensor
+    first: int | None = None
 
     @property
     def length(self) -> int:
@@ -35,27 +40,47 @@ class PromptState:
         return len(self.tokens)
 
 
-def encode(model: LanguageModel, prompt: str, *, chat_template: bool, new_tokens: int) -> list[int]:
-    """Token ids of a prompt, through the tokenizer's chat template if it has one and it is wanted.
+def encode(model: LanguageModel, prompt: Asked | Sequence, config: SearchConfig) -> list[int]:
+    """Token ids of a prompt: those of a sequence whose prompt is rendered, otherwise rendered now.
 
     Raises:
-        InputError: if the prompt and the new tokens do not fit the model's context.
+        InputError: if it cannot be rendered, or the prompt and the new tokens do not fit the model's context.
     """
-    tokenizer = model.tokenizer
-    if chat_template and tokenizer.chat_template:
-        message = [{"role": "user", "content": prompt}]
-        text = tokenizer.apply_chat_template(message, add_generation_prompt=True, tokenize=False)
-        ids = tokenizer(text, add_special_tokens=False)["input_ids"]
+    if isinstance(prompt, Sequence):
+        rendered = prompt.rendered or render(model.tokenizer, prompt.asked, config)
     else:
-        ids = tokenizer(prompt)["input_ids"]
-    if not ids:
-        raise InputError("a prompt of at least one token is required, but this one is empty; remove it")
-    if model.context is not None and len(ids) + new_tokens > model.context:
+        rendered = render(model.tokenizer, prompt, config)
+    count, new_tokens = len(rendered.ids), config.max_new_tokens
+    if model.context is not None and count + new_tokens > model.context:
         raise InputError(
-            f"a prompt of {len(ids)} tokens and {new_tokens} new ones do not fit the model's context of "
+            f"a prompt of {count} tokens and {new_tokens} new ones do not fit the model's context of "
             f"{model.context} tokens; shorten it, leave it out, or lower --max-new-tokens"
         )
-    return ids
+    # The last new token is not fed.
+    check_cache_switch(model.decoder, len(rendered.ids), config.max_new_tokens - 1, "new tokens that are fed")
+    return list(rendered.ids)
+
+
+def check_cache_switch(decoder: Decoder, prompt_tokens: int, following: int, what: str) -> None:
+    """Makes sure that what follows a prompt does not cross a length at which the model's own code drops its cache.
+
+    Args:
+        decoder: the model.
+        prompt_tokens: length of the prompt.
+        following: tokens that are fed after it.
+        what: name of those, for the message.
+
+    Raises:
+        InputError: if it does.
+    """
+    length = decoder.cache_switch
+    if length is not None and prompt_tokens <= length < prompt_tokens + following:
+        raise InputError(
+            f"a prompt of {prompt_tokens} tokens and {following} {what} cross {length} tokens, where "
+            f"{type(decoder.model).__name__} drops its cache and computes every key and value again, under longrope "
+            "with other factors (original_max_position_embeddings): that is not supported; shorten the prompt or lower "
+            f"--max-new-tokens to stay within {length} tokens, or use prompts of more than {length}"
+        )
 
 
 @torch.inference_mode()

@@ -2,8 +2,7 @@
 
 Rows whose prompt, tokens so far and executed steps agree have the same hidden state: up to there they are one entry,
 which is run once and keeps one set of keys and values. Where their tokens or their allocations part, the entry splits.
-
-Shapes: R rows, S steps, T new tokens, D hidden width, G entries of one step, X rows of one step.
+In shapes, X is the rows of one step, G its entries.
 """
 
 from collections.abc import Sequence as Seq
@@ -76,7 +75,7 @@ class RowBatch:
     ) -> None:
         self._decoder = decoder
         self._calls: tuple[Call, ...] = schedule.calls
-        self._runs_RE: Mask = schedule.runs_NE
+        self._runs_RI: Mask = schedule.runs_AI
         self._prompts = list(prompts)
         self._by_reference = shared_prompt and by_reference and decoder.shares_prompts
         lengths_R = np.array([prompt.length for prompt in prompts])
@@ -113,7 +112,7 @@ class RowBatch:
         node_R, nodes = self._history_R.copy(), int(self._history_R.max()) + 1
         device = self._decoder.device
         steps: list[_Step | None] = []
-        for runs_R in self._runs_RE.T:
+        for runs_R in self._runs_RI.T:
             rows = np.flatnonzero(runs_R)
             if not len(rows):
                 steps.append(None)
@@ -227,7 +226,7 @@ class RowBatch:
         return torch.where(own_S < 0, slot_S >= virtual, own_S >= stored).long()
 
     def select(self, keep: Seq[int]) -> None:
-        """Keeps only these rows, in this order; the cache lets go of the others."""
+        """Keeps only these rows, in this order; the cache drops the others."""
         self._rebuild([(self, np.asarray(keep, dtype=np.int64))])
 
     def join(self, keep: Seq[int], others: "RowBatch", keep_others: Seq[int]) -> list[int]:
@@ -253,7 +252,7 @@ class RowBatch:
             return np.concatenate([getattr(batch, name)[rows] for batch, rows in parts])[order]
 
         histories = zip(source_R.tolist(), gathered("_history_R").tolist(), strict=True)
-        self._runs_RE, self._virtual_R = gathered("_runs_RE"), gathered("_virtual_R")
+        self._runs_RI, self._virtual_R = gathered("_runs_RI"), gathered("_virtual_R")
         self._stored_R = gathered("_stored_R")
         self._prompts = [prompts[index] for index in order]
         self._history_R = group_ids(list(histories))

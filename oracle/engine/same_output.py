@@ -4,7 +4,10 @@ Fed the output, an allocation reproduces it if and only if its best token is the
 that it does not, one logit above the right token's is enough, so a few hundred likely rows of the vocabulary head are
 tried before the whole head, and the first position before the others. Exact.
 
-Shapes: N allocations, R rows, C candidate tokens, D hidden width, V vocabulary.
+Where `generation_config` processes scores, every position is processed with the prompt and the output before it. The
+few hundred rows are then those of tokens whose scores are their logits, and are only tried where the right token's
+score is at most its logit.
+In shapes, X is the candidate tokens.
 """
 
 from collections.abc import Sequence as Seq
@@ -20,6 +23,7 @@ from oracle.engine.prompts import PromptState
 from oracle.engine.schedule import Schedule
 from oracle.engine.score import continuation_pass
 from oracle.models.decoder import Decoder
+from oracle.models.greedy import Processors, arithmetic
 
 __all__ = ["Refuter", "Verdict"]
 
@@ -49,6 +53,7 @@ class Refuter:
         tie: logits that differ by less may be swapped by rounding.
         piece: nodes that pass through a layer at once.
         head_rows: positions that pass through the vocabulary head at once.
+        processors: what `generation_config` makes of the logits; None for nothing.
 
     Attributes:
         piece: as given; may be lowered.
@@ -66,10 +71,12 @@ class Refuter:
         tie: float,
         piece: int,
         head_rows: int,
+        processors: Processors | None = None,
     ) -> None:
         self._decoder, self._prompt, self._tokens = decoder, prompt, tuple(tokens)
         self._shared_prompt, self._tie = shared_prompt, tie
-        self._candidates: dict[int, Tensor] = {}
+        self._processors = processors
+        self._candidates: dict[int, Tensor | None] = {}
         self.piece, self.head_rows = piece, head_rows
         self.executions = 0
 
@@ -77,21 +84,21 @@ class Refuter:
     def test(self, schedule: Schedule) -> NDArray[np.int8]:
         """A `Verdict` for each allocation."""
         if self._shared_prompt:
-            first = self._verdicts(self._prompt.logits_V[None], self._tokens[0])
+            first = self._verdicts(self._prompt.logits_V[None], 0)
             if first[0] == Verdict.NO or len(self._tokens) == 1:
-                return np.full(len(schedule.runs_NE), int(first[0]), dtype=np.int8)
-            verdict_N = np.full(len(schedule.runs_NE), int(first[0]), dtype=np.int8)
+                return np.full(len(schedule.runs_AI), int(first[0]), dtype=np.int8)
+            verdict_A = np.full(len(schedule.runs_AI), int(first[0]), dtype=np.int8)
         else:
-            verdict_N = np.full(len(schedule.runs_NE), Verdict.YES, dtype=np.int8)
+            verdict_A = np.full(len(schedule.runs_AI), Verdict.YES, dtype=np.int8)
         begun = 2 if self._shared_prompt else 1
-        self._stage(schedule, verdict_N, begun)
+        self._stage(schedule, verdict_A, begun)
         if len(self._tokens) > begun:
-            self._stage(schedule, verdict_N, len(self._tokens))
-        return verdict_N
+            self._stage(schedule, verdict_A, len(self._tokens))
+        return verdict_A
 
-    def _stage(self, schedule: Schedule, verdict_N: NDArray[np.int8], known: int) -> None:
+    def _stage(self, schedule: Schedule, verdict_A: NDArray[np.int8], known: int) -> None:
         """Tests what is not refuted yet on the first `known` tokens of the output, in place."""
-        alive = np.flatnonzero(verdict_N != Verdict.NO)
+        alive = np.flatnonzero(verdict_A != Verdict.NO)
         if not len(alive):
             return
         done, start = continuation_pass(
@@ -102,48 +109,82 @@ class Refuter:
             shared_prompt=self._shared_prompt,
             piece=self.piece,
         )
-        self.executions += done.executions * done.hidden_MTD.shape[1]
-        targets = self._tokens[1 if self._shared_prompt else 0 : known]
-        for offset, target in enumerate(targets):
-            rows = np.flatnonzero(verdict_N[alive] != Verdict.NO)
-            nodes, node_R = torch.unique(done.node_N[torch.from_numpy(rows)], return_inverse=True)
-            found = self._verdicts_at(done.hidden_MTD[nodes, start + offset], target)[node_R.cpu().numpy()]
+        self.executions += done.executions * done.hidden_OTD.shape[1]
+        begun = 1 if self._shared_prompt else 0
+        for offset, place in enumerate(range(begun, known)):
+            rows = np.flatnonzero(verdict_A[alive] != Verdict.NO)
+            nodes, node_R = torch.unique(done.node_A[torch.from_numpy(rows)], return_inverse=True)
+            found = self._verdicts_at(done.hidden_OTD[nodes, start + offset], place)[node_R.cpu().numpy()]
             where = alive[rows]
-            verdict_N[where] = np.where(found == Verdict.YES, verdict_N[where], found)
+            verdict_A[where] = np.where(found == Verdict.YES, verdict_A[where], found)
 
-    def _verdicts_at(self, hidden_RD: Tensor, target: int) -> NDArray[np.int8]:
-        """Verdicts of rows at one position."""
+    def _verdicts_at(self, hidden_RD: Tensor, place: int) -> NDArray[np.int8]:
+        """Verdicts of rows on the token at one place of the output."""
         verdict_R = np.full(len(hidden_RD), Verdict.NO, dtype=np.int8)
-        survivors = self._survivors(hidden_RD, target)
+        survivors = self._survivors(hidden_RD, place)
         for rows in survivors.split(self.head_rows):
             logits_RV = self._decoder.finish(hidden_RD[rows][:, None])[:, 0]
-            verdict_R[rows.cpu().numpy()] = self._verdicts(logits_RV, target)
+            verdict_R[rows.cpu().numpy()] = self._verdicts(logits_RV, place)
         return verdict_R
 
-    def _survivors(self, hidden_RD: Tensor, target: int) -> Tensor:
-        """Rows for which no candidate beats the target."""
+    def _survivors(self, hidden_RD: Tensor, place: int) -> Tensor:
+        """Rows for which no candidate beats the output's token."""
         every = torch.arange(len(hidden_RD), device=hidden_RD.device)
         if not self._decoder.plain_head or len(hidden_RD) < CANDIDATES:
             return every
         head = self._decoder.head
         weight, bias = cast(Tensor, head.weight), cast(Tensor | None, getattr(head, "bias", None))
         normed_RD = self._decoder.normed(hidden_RD[:, None])[:, 0]
-        if target not in self._candidates:
+        # Without processors the candidates for a token serve wherever it stands.
+        key = self._tokens[place] if self._processors is None else place
+        if key not in self._candidates:
             sample = torch.linspace(0, len(normed_RD) - 1, SAMPLE, device=normed_RD.device).long()
-            best = head(normed_RD[sample]).topk(8, dim=-1).indices.flatten()
-            tokens, counts = best[best != target].unique(return_counts=True)
-            likely = tokens[counts.argsort(descending=True)[: CANDIDATES - 1]]
-            self._candidates[target] = torch.cat([likely.new_tensor([target]), likely])
-        chosen = self._candidates[target]
-        logits_RC = torch.nn.functional.linear(normed_RD, weight[chosen], None if bias is None else bias[chosen])
-        beaten = logits_RC[:, 1:].amax(1) - logits_RC[:, 0] > self._tie
+            self._candidates[key] = self._chosen(head(normed_RD[sample]), place)
+        chosen = self._candidates[key]
+        if chosen is None:
+            return every
+        logits_RX = torch.nn.functional.linear(normed_RD, weight[chosen], None if bias is None else bias[chosen])
+        best_R = logits_RX[:, 1:].amax(1)
+        beaten = best_R - logits_RX[:, 0] > self._threshold(place, best_R, logits_RX[:, 0])
         return every[~beaten]
 
-    def _verdicts(self, logits_RV: Tensor, target: int) -> NDArray[np.int8]:
+    def _chosen(self, logits_RV: Tensor, place: int) -> Tensor | None:
+        """The output's token and the likeliest others of a sample; None if they cannot refute by their logits."""
+        target = self._tokens[place]
+        if self._processors is not None:
+            row = (self._prompt.tokens, self._tokens[:place])
+            untouched_V = self._processors.untouched(row, logits_RV.shape[1])
+            if not (self._processors.lowers or bool(untouched_V[target])):
+                return None
+            logits_RV = logits_RV.masked_fill(~untouched_V, -torch.inf)
+        best = logits_RV.topk(min(8, logits_RV.shape[1]), dim=-1)
+        ids = best.indices[best.values > -torch.inf]
+        tokens, counts = ids[ids != target].unique(return_counts=True)
+        if not len(tokens):
+            return None
+        likely = tokens[counts.argsort(descending=True)[: CANDIDATES - 1]]
+        return torch.cat([likely.new_tensor([target]), likely])
+
+    def _threshold(self, place: int, *scores_R: Tensor) -> float | Tensor:
+        """The lead between these scores up to which a token is a near-tie."""
+        if self._processors is None:
+            return self._tie
+        return sum(map(arithmetic, scores_R), start=self._processors.threshold(self._tie, place))
+
+    def _verdicts(self, logits_RV: Tensor, place: int) -> NDArray[np.int8]:
         """Verdicts by whole logits."""
+        target = self._tokens[place]
+        if self._processors is not None:
+            row = (self._prompt.tokens, self._tokens[:place])
+            logits_RV = self._processors.scores(logits_RV, [row] * len(logits_RV))
         right_R = logits_RV[:, target].clone()
         logits_RV[:, target] = -torch.inf
-        lead_R = (right_R - logits_RV.amax(1)).float()
+        best_R = logits_RV.amax(1)
+        lead_R = (right_R - best_R).float().nan_to_num(nan=0.0, posinf=torch.inf, neginf=-torch.inf)
         logits_RV[:, target] = right_R
-        verdict = torch.where(lead_R.abs() <= self._tie, int(Verdict.TIE), (lead_R > 0).long() * int(Verdict.YES))
+        verdict = torch.where(
+            lead_R.abs() <= self._threshold(place, right_R, best_R),
+            int(Verdict.TIE),
+            (lead_R > 0).long() * int(Verdict.YES),
+        )
         return verdict.cpu().numpy().astype(np.int8)

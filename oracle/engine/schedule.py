@@ -1,7 +1,4 @@
-"""Which layer executions a batch of allocations needs, in one order that suits them all.
-
-Shapes: N allocations, S steps.
-"""
+"""Which layer executions a batch of allocations needs, in one order that suits them all."""
 
 from collections.abc import Sequence as Seq
 from dataclasses import dataclass
@@ -16,10 +13,10 @@ from oracle.models.decoder import Decoder
 from oracle.models.layer_call import Call, Part
 from oracle.types import Allocation
 
-__all__ = ["Mask", "Schedule", "Units", "as_masks"]
+__all__ = ["Mask", "Schedule", "Units", "as_masks", "check_allocation"]
 
 Mask = NDArray[np.bool_]
-"""Allocations as rows of booleans (N units): whether a unit runs."""
+"""Allocations as rows of booleans (A U): whether a unit runs."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,11 +25,11 @@ class Schedule:
 
     Attributes:
         calls: the layer execution of each step; a layer may stand in several.
-        runs_NE: whether an allocation runs a step.
+        runs_AI: whether an allocation runs a step.
     """
 
     calls: tuple[Call, ...]
-    runs_NE: Mask
+    runs_AI: Mask
 
     @classmethod
     def of(cls, calls: Seq[tuple[Call, ...]]) -> "Schedule":
@@ -43,25 +40,25 @@ class Schedule:
         """
         places = [0] * len(calls)
         steps: list[Call] = []
-        runs_EN: list[list[int]] = []
+        runs_IA: list[list[int]] = []
         waiting = {index for index, mine in enumerate(calls) if mine}
         while waiting:
             call = min(calls[index][places[index]] for index in waiting)
             rows = [index for index in waiting if calls[index][places[index]] == call]
             steps.append(call)
-            runs_EN.append(rows)
+            runs_IA.append(rows)
             for index in rows:
                 places[index] += 1
                 if places[index] == len(calls[index]):
                     waiting.discard(index)
-        runs_NE = np.zeros((len(calls), len(steps)), dtype=np.bool_)
-        for step, rows in enumerate(runs_EN):
-            runs_NE[rows, step] = True
-        return cls(calls=tuple(steps), runs_NE=runs_NE)
+        runs_AI = np.zeros((len(calls), len(steps)), dtype=np.bool_)
+        for step, rows in enumerate(runs_IA):
+            runs_AI[rows, step] = True
+        return cls(calls=tuple(steps), runs_AI=runs_AI)
 
     def of_rows(self, rows: NDArray[np.int64]) -> "Schedule":
         """The same steps for some of the allocations."""
-        return Schedule(calls=self.calls, runs_NE=self.runs_NE[rows])
+        return Schedule(calls=self.calls, runs_AI=self.runs_AI[rows])
 
 
 class Units:
@@ -106,19 +103,19 @@ class Units:
                 merged.append(call)
         return tuple(merged)
 
-    def schedule(self, runs_NU: Mask) -> Schedule:
-        """The steps of skip masks given as booleans (N units), any number of them."""
+    def schedule(self, runs_AU: Mask) -> Schedule:
+        """The steps of skip masks given as booleans (A U), any number of them."""
         if not self._apart:
-            return Schedule(calls=tuple(Call(layer) for layer in range(self.count)), runs_NE=runs_NU)
+            return Schedule(calls=tuple(Call(layer) for layer in range(self.count)), runs_AI=runs_AU)
         layers = range(self.count // 2)
-        attention_NL, mlp_NL = runs_NU[:, ::2], runs_NU[:, 1::2]
+        attention_AL, mlp_AL = runs_AU[:, ::2], runs_AU[:, 1::2]
         if self._serial:
-            parts = {Part.ATTENTION: attention_NL, Part.MLP: mlp_NL}
+            parts = {Part.ATTENTION: attention_AL, Part.MLP: mlp_AL}
         else:
-            both_NL = attention_NL & mlp_NL
-            parts = {Part.WHOLE: both_NL, Part.ATTENTION: attention_NL & ~both_NL, Part.MLP: mlp_NL & ~both_NL}
-        runs_NE = np.stack(list(parts.values()), axis=2).reshape(len(runs_NU), -1)
-        return Schedule(calls=tuple(Call(layer, part) for layer in layers for part in parts), runs_NE=runs_NE)
+            both_AL = attention_AL & mlp_AL
+            parts = {Part.WHOLE: both_AL, Part.ATTENTION: attention_AL & ~both_AL, Part.MLP: mlp_AL & ~both_AL}
+        runs_AI = np.stack(list(parts.values()), axis=2).reshape(len(runs_AU), -1)
+        return Schedule(calls=tuple(Call(layer, part) for layer in layers for part in parts), runs_AI=runs_AI)
 
     def steps(self, allocations: Seq[Allocation]) -> Schedule:
         """The steps of any allocations, layer paths included."""
@@ -132,21 +129,30 @@ class Units:
         Raises:
             InputError: if a unit does not exist, or if the allocation must rise and does not.
         """
-        if any(not 0 <= unit < self.count for unit in allocation):
-            raise InputError(f"an allocation of units 0 to {self.count - 1} is required, not {allocation}")
-        if rising and not _rises(allocation):
-            raise InputError(
-                "in scope 'decode' an allocation must be a rising subset of the layers, since the prompt has run each "
-                f"layer once, in order; {allocation} repeats or reorders them: use scope 'sequence'"
-            )
+        check_allocation(allocation, self.count, rising=rising)
+
+
+def check_allocation(allocation: Allocation, count: int, *, rising: bool) -> None:
+    """Checks that an allocation can run on `count` units.
+
+    Raises:
+        InputError: if a unit does not exist, or if the allocation must rise and does not.
+    """
+    if any(not 0 <= unit < count for unit in allocation):
+        raise InputError(f"an allocation of units 0 to {count - 1} is required, not {allocation}")
+    if rising and not _rises(allocation):
+        raise InputError(
+            "in scope 'decode' an allocation must be a rising subset of the layers, since the prompt has run each "
+            f"layer once, in order; {allocation} repeats or reorders them: use scope 'sequence'"
+        )
 
 
 def as_masks(allocations: Seq[Allocation], units: int) -> Mask:
-    """Rising allocations as booleans (N units)."""
-    runs_NU = np.zeros((len(allocations), units), dtype=np.bool_)
+    """Rising allocations as booleans (A U)."""
+    runs_AU = np.zeros((len(allocations), units), dtype=np.bool_)
     for row, allocation in enumerate(allocations):
-        runs_NU[row, list(allocation)] = True
-    return runs_NU
+        runs_AU[row, list(allocation)] = True
+    return runs_AU
 
 
 def _rises(allocation: Allocation) -> bool:

@@ -1,6 +1,6 @@
 """Teacher-forced scoring of given texts under many allocations: one pass each, shared where they agree.
 
-Shapes: N allocations, M nodes, T tokens, D hidden width, V vocabulary.
+In shapes, X is the positions of all nodes.
 """
 
 from collections.abc import Sequence as Seq
@@ -60,12 +60,12 @@ def log_likelihoods(
     first = _gold(prompt.logits_V[None], targets_T[:1]).sum() if shared_prompt else targets_T.new_zeros(()).double()
     targets_T = targets_T[1:] if shared_prompt else targets_T
     if len(targets_T) == 0:
-        return [float(first)] * len(schedule.runs_NE), 0
+        return [float(first)] * len(schedule.runs_AI), 0
     done, start = continuation_pass(
         decoder, prompt, schedule, continuation[:-1], shared_prompt=shared_prompt, piece=piece
     )
-    nodes, node_N = torch.unique(done.node_N, return_inverse=True)
-    hidden_XD = done.hidden_MTD[nodes, start:].flatten(0, 1)
+    nodes, node_A = torch.unique(done.node_A, return_inverse=True)
+    hidden_XD = done.hidden_OTD[nodes, start:].flatten(0, 1)
     targets_X = targets_T.repeat(len(nodes))
     gold_X = torch.cat(
         [
@@ -73,9 +73,9 @@ def log_likelihoods(
             for hidden, target in zip(hidden_XD.split(head_rows), targets_X.split(head_rows), strict=True)
         ]
     )
-    totals_M = gold_X.view(len(nodes), -1).sum(1) + first
-    values = (totals_M[node_N] / len(continuation)).tolist()
-    return values, done.executions * done.hidden_MTD.shape[1]
+    totals_O = gold_X.view(len(nodes), -1).sum(1) + first
+    values = (totals_O[node_A] / len(continuation)).tolist()
+    return values, done.executions * done.hidden_OTD.shape[1]
 
 
 def _gold(logits_RV: Tensor, targets_R: Tensor) -> Tensor:

@@ -7,6 +7,8 @@ vocabulary head is applied to the near-ties only, and nothing is run after the l
 otherwise.
 """
 
+from collections.abc import Sequence as Seq
+
 import torch
 from torch import Tensor
 
@@ -44,7 +46,7 @@ def run_alone(
     hidden: Tensor | None = None if settings.shared_prompt else batch.run_prompts()
     for step, token in enumerate(known.tokens):
         if step in known.ties:
-            chosen = _best(decoder, prompt, hidden)
+            chosen = _best(decoder, prompt, hidden, settings, tokens)
             if chosen != token:
                 return _continue_alone(decoder, batch, settings, [*tokens, chosen], known.margin)
             if step == known.ties[-1]:
@@ -58,14 +60,16 @@ def _continue_alone(
     decoder: Decoder, batch: RowBatch, settings: Settings, tokens: list[int], margin: float
 ) -> Generation:
     """Goes on alone where the batch's output was not right."""
-    while tokens[-1] not in settings.stop and len(tokens) < settings.max_new_tokens:
-        tokens.append(_best(decoder, batch.prompts[0], _feed(batch, tokens[-1], decoder)))
-    return Generation(tokens=tuple(tokens), finished=tokens[-1] in settings.stop, margin=margin)
+    [prompt] = batch.prompts
+    while not settings.ended([(prompt.tokens, tokens)])[0] and len(tokens) < settings.max_new_tokens:
+        hidden = _feed(batch, tokens[-1], decoder)
+        tokens.append(_best(decoder, prompt, hidden, settings, tokens))
+    return Generation(tokens=tuple(tokens), finished=settings.ended([(prompt.tokens, tokens)])[0], margin=margin)
 
 
-def _best(decoder: Decoder, prompt: PromptState, hidden: Tensor | None) -> int:
+def _best(decoder: Decoder, prompt: PromptState, hidden: Tensor | None, settings: Settings, tokens: Seq[int]) -> int:
     logits_V = prompt.logits_V if hidden is None else decoder.finish(hidden)[0, 0]
-    return int(logits_V.argmax())
+    return settings.one(logits_V, (prompt.tokens, tokens))
 
 
 def _feed(batch: RowBatch, token: int, decoder: Decoder) -> Tensor:

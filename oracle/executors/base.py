@@ -24,6 +24,7 @@ class Item:
         prior: outcomes of an earlier run, from which this search starts; not counted against its limits.
         exhausted: all numbers of free units below this one are exhausted by that run.
         known: numbered outcomes of this search before it was interrupted, reused instead of evaluated again.
+        study: name of its study in the storage of optuna's studies; None without storage.
     """
 
     sequence: Sequence
@@ -33,6 +34,7 @@ class Item:
     prior: tuple[Outcome, ...] = ()
     exhausted: int = 0
     known: tuple[tuple[int, Outcome], ...] = ()
+    study: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -67,6 +67,7 @@ class SequenceSearch:
         problem: the search space and the archive of outcomes.
         limits: maximum evaluations, seconds and layer executions.
         prompt_tokens: number of prompt tokens that allocations run; 0 except in scope `sequence`.
+        study: name of its study in the storage of optuna's studies; None without storage.
         first: number of its first outcome.
         known: outcomes of this search before it was interrupted, by allocation; reused instead of evaluated again.
         taken: their numbers.
@@ -80,6 +81,7 @@ class SequenceSearch:
     problem: Problem
     limits: Limits
     prompt_tokens: int
+    study: str | None = None
     first: int = 0
     known: Mapping[Allocation, Outcome] = field(default_factory=dict)
     taken: set[int] = field(default_factory=set)
@@ -128,7 +130,14 @@ class SequenceSearch:
 
 
 def open_search(
-    sequence: Sequence, space: Space, config: SearchConfig, *, seed: int, memory: Memory, prompt_tokens: int = 0
+    sequence: Sequence,
+    space: Space,
+    config: SearchConfig,
+    *,
+    seed: int,
+    memory: Memory,
+    prompt_tokens: int = 0,
+    study: str | None = None,
 ) -> SequenceSearch:
     """A new search of one sequence."""
     archive = Archive(space, config.criterion, config.tolerance)
@@ -138,6 +147,7 @@ def open_search(
         problem=problem,
         limits=Limits.of(config),
         prompt_tokens=prompt_tokens if config.scope == "sequence" else 0,
+        study=study,
     )
 
 
@@ -197,7 +207,7 @@ def _begin(evaluator: EvaluatorProtocol, search: SequenceSearch, config: SearchC
     if config.strategy in GUIDED:
         influence, masks = evaluator.structure(search.sequence, problem.space)
         problem.hints = Hints(influence=influence, masks=masks)
-    stored = {"storage": config.study, "study": search.sequence.id} if config.study else {}
+    stored = {"storage": config.study, "study": search.study} if config.study else {}
     search.strategy = make(config.strategy, problem, **stored)
 
 

@@ -67,6 +67,7 @@ class Searcher:
             seed=item.seed,
             memory=memory,
             prompt_tokens=item.prompt_tokens,
+            study=item.study,
         )
         search.archive.add(item.prior)
         search.archive.exhaust_below(item.exhausted)
@@ -99,10 +100,10 @@ class SearchEvaluator(Evaluator):
     def exhaust(self, sequence: Sequence, count: int, space: Space) -> list[Outcome]:
         """See `EvaluatorProtocol.exhaust`."""
         masks = comb(len(space.free), count)
-        runs_NU = np.zeros((masks, space.units), dtype=np.bool_)
-        runs_NU[:, sorted(space.fixed)] = True
+        runs_AU = np.zeros((masks, space.units), dtype=np.bool_)
+        runs_AU[:, sorted(space.fixed)] = True
         chosen = np.array(list(combinations(space.free, count)), dtype=np.int64).reshape(masks, count)
-        np.put_along_axis(runs_NU, chosen, True, axis=1)
+        np.put_along_axis(runs_AU, chosen, True, axis=1)
         # Sorted neighbours share most of the computation.
-        runs_NU = runs_NU[np.lexsort(runs_NU.T[::-1])]
-        return self.reproduces(sequence, runs_NU)
+        runs_AU = runs_AU[np.lexsort(runs_AU.T[::-1])]
+        return self.reproduces(sequence, runs_AU)

@@ -41,6 +41,10 @@ _COMMON = "\n".join(
     for names, meaning in (
         ("sequence, task, prompt, references, choices, answer", "the sequence; `answer` is an index into `choices`"),
         ("prompt_tokens", "length of the prompt"),
+        (
+            "rendered, prompt_ids",
+            "the prompt as the model reads it and its token ids; null in runs of schema version 3",
+        ),
         ("allocation", "layers that run, in order: the cheapest that meets the criterion"),
         ("upper, lower", "its cost, and what no allocation can be cheaper than; equal where `certified`, see `proof`"),
         ("family", "where the search found it"),
@@ -71,11 +75,24 @@ _DRLLM_CARD = """# Labels for training layer routers
 `labels.jsonl` has one object a sequence, in the form that Dr.LLM (arXiv 2510.12773) publishes:
 
 - `id`, `question`, `answer`: the sequence; `answer` is its first reference
+- `prompt_ids`: token ids of the prompt as the model reads it; null in runs of schema version 3
 - `optimal_layer_config`: for each layer 0 (skip), 1 (run) or 2 (run twice in a row)
 - `references`, `task`: as in the run
 - `output`, `quality`, `full_quality`, `zero_quality`: what these layers give, and how good the full model is
 - `minimal`: false where the cheapest allocation found is none that labels can say (another order, a layer three times),
-  so that the cheapest of the others stands here; the manifest counts them"""
+  so that the cheapest of the others stands here; the manifest counts them
+
+`train/layer_oracle.json` is what Dr.LLM's trainer reads from its data folder: parallel lists `questions`, `best_path`,
+`best_response`, `original_correct` (full quality above 0.5), for sequences whose full quality is above zero."""
+
+_POLAR_CARD = """# Valid and invalid layer paths per sequence
+
+`samples.json` holds `samples`, in the form that PoLar (arXiv 2606.06574) reads:
+
+- `question_id`, `question`, `gt_ans`: the sequence; `gt_ans` is its first reference or the right choice
+- `initial_score`: quality of the full model, by the run's criterion
+- `final_valid_transitions`: evaluated allocations that meet the criterion with a quality above zero, cheapest first
+- `final_invalid_transitions`: all other evaluated allocations, those dropped unfinished included"""
 
 _JSONL_CARD = f"""# Minimal layer budgets per sequence
 
@@ -86,5 +103,5 @@ _JSONL_CARD = f"""# Minimal layer budgets per sequence
   `allocation`, `output`"""
 
 
-CARDS = {"hf": _HF_CARD, "drllm": _DRLLM_CARD, "jsonl": _JSONL_CARD}
+CARDS = {"hf": _HF_CARD, "drllm": _DRLLM_CARD, "polar": _POLAR_CARD, "jsonl": _JSONL_CARD}
 """By format."""

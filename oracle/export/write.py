@@ -6,6 +6,7 @@ Prompts, references and outputs are untrusted text: they stand in data files onl
 
 import json
 import math
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
@@ -18,7 +19,7 @@ import pyarrow.parquet as pq
 
 from oracle.errors import InputError
 from oracle.export.cards import readme
-from oracle.export.labels import labels_of
+from oracle.export.labels import labels_of, path_of
 from oracle.metrics import least_quality
 from oracle.store import Run, check_free, versions
 from oracle.store.files import digest, write_folder
@@ -26,12 +27,15 @@ from oracle.store.index import json_text
 
 __all__ = ["FORMATS", "Format", "export"]
 
-Format = Literal["hf", "drllm", "jsonl"]
+Format = Literal["hf", "drllm", "polar", "jsonl"]
 
 FORMATS = get_args(Format)
 
-CARRIED = ("config", "model", "data", "versions", "commit", "seed", "costs")
+CARRIED = ("config", "model", "data", "prompts", "versions", "commit", "seed", "costs")
 """What of the run's manifest goes along."""
+
+RIGHT = 0.5
+"""Quality above which Dr.LLM's code counts an answer as right."""
 
 Row = dict[str, Any]
 
@@ -41,7 +45,7 @@ def export(run: Run, form: Format, out: Path) -> dict[str, Any]:
 
     Args:
         run: the run; its model is not needed.
-        form: `hf`, `drllm` or `jsonl`.
+        form: `hf`, `drllm`, `polar` or `jsonl`.
         out: folder, which must not exist yet or be empty.
 
     Returns:
@@ -52,10 +56,8 @@ def export(run: Run, form: Format, out: Path) -> dict[str, Any]:
     """
     if form not in FORMATS:
         raise InputError(f"--format needs one of {', '.join(FORMATS)}, not '{form}'")
-    if form == "drllm" and run.unit != "layer":
-        raise InputError(
-            "drllm labels say what becomes of whole layers, but the run is over sublayers; use hf or jsonl"
-        )
+    if form in ("drllm", "polar") and run.unit != "layer":
+        raise InputError(f"{form} labels are of whole layers, but the run is over sublayers; use hf or jsonl")
     check_free(out)
     results = _Results(run)
     tables, notes = _WRITERS[form](results)
@@ -70,15 +72,13 @@ def export(run: Run, form: Format, out: Path) -> dict[str, Any]:
 
     def fill(folder: Path) -> None:
         for name, write in tables.items():
+            (folder / name).parent.mkdir(exist_ok=True)
             write(folder / name)
         manifest["digests"] = {name: digest(folder / name) for name in tables}
         (folder / "manifest.json").write_text(json_text(manifest), encoding="utf-8")
         (folder / "README.md").write_text(readme(manifest), encoding="utf-8")
 
-    try:
-        write_folder(out, fill)
-    except OSError as error:
-        raise InputError(f"cannot write to '{out}' ({error.strerror}); give another --out") from error
+    write_folder(out, fill)
     return manifest
 
 
@@ -92,7 +92,7 @@ class _Results:
     def rows(self) -> list[Row]:
         """One a sequence: the sequence, its minimal allocation and what that gave, the full model's output."""
         columns = ["sequence", "number", "text", "tokens"]
-        evaluations = self.run.evaluations()[columns]
+        evaluations = self._evaluations[columns]
         full = evaluations[evaluations["number"] == 0].rename(columns={"text": "full_output"})
         found = self.run.table("minimal_budgets").merge(evaluations.rename(columns={"text": "output"}))
         # Where some sequences have no choices pandas makes the answers' indices floats.
@@ -119,16 +119,19 @@ class _Results:
             return row, labels
         config = self.run.manifest["config"]
         metric, least = config["criterion"], least_quality(row["full_quality"], config["tolerance"])
-        tried = self._evaluations[row["sequence"]]
+        tried = self._tried[row["sequence"]]
         for other in _plain(tried[tried[metric] >= least].sort_values(["cost", "number"])):
             if (labels := labels_of(other["allocation"], layers)) is not None:
                 return {**other, "output": other["text"], "quality": other[metric]}, labels
         raise InputError(f"the run has no evaluation of the full model on '{row['sequence']}'")
 
     @cached_property
-    def _evaluations(self) -> dict[Any, pd.DataFrame]:
-        evaluations = self.run.evaluations()
-        return dict(iter(evaluations[~evaluations["dropped"]].groupby("sequence")))
+    def _evaluations(self) -> pd.DataFrame:
+        return self.run.evaluations()
+
+    @cached_property
+    def _tried(self) -> dict[Any, pd.DataFrame]:
+        return dict(iter(self._evaluations[~self._evaluations["dropped"]].groupby("sequence")))
 
 
 _Written = tuple[dict[str, Callable[[Path], Any]], Row]
@@ -149,12 +152,12 @@ def _drllm(results: _Results) -> _Written:
     for row in results.rows:
         chosen, labels = results.labelled(row)
         replaced += chosen is not row
-        right = row["choices"][row["answer"]] if row["answer"] is not None and row["choices"] else ""
         rows.append(
             {
                 "id": row["sequence"],
                 "question": row["prompt"],
-                "answer": next(iter(row["references"] or []), right),
+                "prompt_ids": row["prompt_ids"],
+                "answer": _answer(row),
                 "optimal_layer_config": labels,
                 "references": row["references"],
                 "task": row["task"],
@@ -165,7 +168,45 @@ def _drllm(results: _Results) -> _Written:
                 "minimal": chosen is row,
             }
         )
-    return {"labels.jsonl": _lines(rows)}, {"not_minimal": replaced}
+    told = [row for row in rows if not row["zero_quality"]]
+    data = results.run.manifest.get("data", {}).get("source") or "layer-oracle"
+    # The released trainer reads parallel lists, and expects other responses where a name contains `squadv2`.
+    training = {
+        "model_name": results.run.manifest["model"].get("id"),
+        "dataset": re.sub("squadv2", "squad-v2", Path(data).stem, flags=re.IGNORECASE),
+        "questions": [row["question"] for row in told],
+        "best_path": [path_of(row["optimal_layer_config"]) for row in told],
+        "best_response": [row["output"] for row in told],
+        "original_correct": [int(row["full_quality"] > RIGHT) for row in told],
+    }
+    written = {"labels.jsonl": _lines(rows), "train/layer_oracle.json": _object(training)}
+    return written, {"not_minimal": replaced, "not_in_training": len(rows) - len(told)}
+
+
+def _polar(results: _Results) -> _Written:
+    """Per sequence the allocations that qualify with a quality above zero, and all others."""
+    samples = []
+    metric = results.run.manifest["config"]["criterion"]
+    tolerance = results.run.manifest["config"]["tolerance"]
+    by_sequence = dict(iter(results.run.evaluations().groupby("sequence")))
+    for row in results.rows:
+        least = least_quality(row["full_quality"], tolerance)
+        valid: list[list[int]] = []
+        invalid: list[list[int]] = []
+        for one in _plain(by_sequence[row["sequence"]].sort_values(["cost", "number"])):
+            right = not one["dropped"] and one[metric] > 0 and one[metric] >= least
+            (valid if right else invalid).append(one["allocation"])
+        samples.append(
+            {
+                "question_id": row["sequence"],
+                "question": row["prompt"],
+                "gt_ans": _answer(row),
+                "initial_score": row["full_quality"],
+                "final_valid_transitions": valid,
+                "final_invalid_transitions": invalid,
+            }
+        )
+    return {"samples.json": _object({"samples": samples})}, {}
 
 
 def _jsonl(results: _Results) -> _Written:
@@ -176,7 +217,23 @@ def _jsonl(results: _Results) -> _Written:
     return {"sequences.jsonl": _lines(rows)}, {}
 
 
-_WRITERS: dict[str, Callable[[_Results], _Written]] = {"hf": _hf, "drllm": _drllm, "jsonl": _jsonl}
+_WRITERS: dict[str, Callable[[_Results], _Written]] = {
+    "hf": _hf,
+    "drllm": _drllm,
+    "polar": _polar,
+    "jsonl": _jsonl,
+}
+
+
+def _answer(row: Row) -> str:
+    """The first reference, or the right choice."""
+    right = row["choices"][row["answer"]] if row["answer"] is not None and row["choices"] else ""
+    return next(iter(row["references"] or []), right)
+
+
+def _object(value: Row) -> Callable[[Path], Any]:
+    text = json.dumps(value, allow_nan=False, indent=1) + "\n"
+    return lambda scratch: scratch.write_text(text, encoding="ascii")
 
 
 def _lines(rows: list[Row]) -> Callable[[Path], Any]:

@@ -1,20 +1,6 @@
-"""What a stored run leaves open and its model answers once: hidden-state similarity, features, measured throughput."""
+"""Measurements on a stored run that need its model once: hidden-state similarity, features, throughput."""
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+import lazy_loader
 
-from oracle.measure.sizes import Sizes
-
-if TYPE_CHECKING:
-    from oracle.measure.measure import due, measure_run
-
-__all__ = ["Sizes", "due", "measure_run"]
-
-_HOME = {"due": "measure", "measure_run": "measure"}
-
-
-def __getattr__(name: str) -> Any:
-    """Imports on first use: help must not wait for torch."""
-    if name not in _HOME:
-        raise AttributeError(f"module 'oracle.measure' has no attribute '{name}'")
-    return getattr(import_module(f"oracle.measure.{_HOME[name]}"), name)
+# Names, listed in the stub file, are imported on first use: help texts must not import torch.
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -1,7 +1,4 @@
-"""What the full model shows of a sequence: how long, how sure, and what it makes of the prompt.
-
-Shapes: T tokens, V vocabulary, D hidden width.
-"""
+"""Features of a sequence under the full model: lengths, confidence, and the prompt's hidden state."""
 
 from collections.abc import Sequence as Seq
 from typing import Any
@@ -22,13 +19,7 @@ __all__ = ["measure_features"]
 
 @torch.inference_mode()
 def measure_features(engine: Engine, originals: Seq[SearchedSequence], advance: Advance) -> pa.Table:
-    """One row a sequence; see `oracle.measure.tables`.
-
-    Args:
-        engine: runs the model under the run's settings.
-        originals: the sequences.
-        advance: told of each sequence.
-    """
+    """One row per sequence; see `oracle.measure.tables`."""
     rows = []
     for original in originals:
         rows.append(_of_one(engine, original))
@@ -42,21 +33,21 @@ def _of_one(engine: Engine, original: SearchedSequence) -> dict[str, Any]:
     hidden_TD = predicting(states, units, from_prompt=True)
     gold_T, entropy_T, first_V = _distributions(engine, hidden_TD, original.tokens)
     first, second = first_V.exp().topk(2).values.tolist()
-    prompt_PD = states.prompt.after(units // 2)
+    prompt_TD = states.prompt.after(units // 2)
     return {
         "sequence": original.sequence.id,
-        "prompt_tokens": len(prompt_PD),
+        "prompt_tokens": len(prompt_TD),
         "output_tokens": len(original.tokens),
         "log_likelihood": float(gold_T.mean()),
         "entropy": float(entropy_T.mean()),
         "first_entropy": float(entropy_T[0]),
         "first_gap": first - second,
-        "prompt_state": prompt_PD.double().mean(0).float().tolist(),
+        "prompt_state": prompt_TD.double().mean(0).float().tolist(),
     }
 
 
 def _distributions(engine: Engine, hidden_TD: Tensor, tokens: Seq[int]) -> tuple[Tensor, Tensor, Tensor]:
-    """Log-probability of each token and entropy of each distribution, in nats, and the first distribution's logs."""
+    """Log-probability per token and entropy per distribution, in nats; log-probabilities of the first distribution."""
     gold: list[Tensor] = []
     entropy: list[Tensor] = []
     first_V: Tensor | None = None

@@ -1,10 +1,8 @@
-"""How close the last hidden state comes to the full model's with fewer layers, for skipping and for early exit.
+"""Similarity of the last hidden state to the full model's with fewer layers, for skipping and for early exit.
 
-Teacher-forced: whatever runs is fed the full model's own output, so that the states at a position are of the same text
+Teacher-forced: all passes are fed the full model's own output, so that the states at a position are of the same text
 and differ by the layers alone. Early exit after k layers leaves the full model's own state at that depth, since no
-layer sees what later ones make of a token: one pass of the full model has them all.
-
-Shapes: T tokens, D hidden width, B budgets.
+layer depends on later ones: one pass of the full model computes them all.
 """
 
 from collections.abc import Sequence as Seq
@@ -35,16 +33,10 @@ def measure_similarity(
 ) -> pa.Table:
     """Cosine and relative error of the final hidden state, after the final norm, against the full model's.
 
-    In scope `decode` the first token comes from the prompt's full-depth pass whatever the allocation and has no row.
-
-    Args:
-        engine: runs the model under the run's settings.
-        originals: the sequences.
-        budgets: units that run.
-        advance: told of each sequence.
+    In scope `decode` the first token comes from the prompt's full-depth pass under any allocation and has no row.
 
     Returns:
-        A row for each sequence, kind, budget and token; see `oracle.measure.tables`.
+        One row per sequence, kind, budget (units that run) and token; see `oracle.measure.tables`.
     """
     tables = []
     for original in originals:
@@ -59,7 +51,7 @@ def _of_one(engine: Engine, original: SearchedSequence, budgets: Seq[int]) -> pa
     full_TD = predicting(whole, units, from_prompt=from_prompt)
     if not len(full_TD):
         return SIMILARITY.empty_table()
-    full_tokens_T = best_tokens(engine, full_TD)
+    full_tokens_T = best_tokens(engine, original, full_TD, from_prompt=from_prompt)
     tables = []
     for budget in budgets:
         skipped = states_of(engine, original, unified(units, budget))
@@ -68,6 +60,7 @@ def _of_one(engine: Engine, original: SearchedSequence, budgets: Seq[int]) -> pa
             ("exit", predicting(whole, budget, from_prompt=from_prompt)),
         ):
             cosine_T, error_T = _compare(engine, hidden_TD, full_TD)
+            tokens_T = best_tokens(engine, original, hidden_TD, from_prompt=from_prompt)
             columns = {
                 "sequence": [original.sequence.id] * len(full_TD),
                 "kind": [kind] * len(full_TD),
@@ -75,7 +68,7 @@ def _of_one(engine: Engine, original: SearchedSequence, budgets: Seq[int]) -> pa
                 "token": np.arange(len(full_TD)) + (not from_prompt),
                 "cosine": cosine_T.cpu().numpy(),
                 "relative_error": error_T.cpu().numpy(),
-                "same_token": (best_tokens(engine, hidden_TD) == full_tokens_T).cpu().numpy(),
+                "same_token": (tokens_T == full_tokens_T).cpu().numpy(),
             }
             tables.append(pa.table(columns, schema=SIMILARITY))
     return pa.concat_tables(tables)

@@ -1,4 +1,4 @@
-"""How much is measured."""
+"""Sizes of the measurements."""
 
 from dataclasses import dataclass
 
@@ -10,15 +10,15 @@ __all__ = ["Sizes"]
 
 @dataclass(frozen=True, kw_only=True)
 class Sizes:
-    """How much is measured; the defaults take less than a minute for 24 sequences on the embedded model.
+    """Sizes of the measurements; with the defaults 24 sequences of the embedded model take less than a minute.
 
     Attributes:
-        budgets: budgets at which similarity is taken, evenly spread from no unit to all of them.
-        sequences: sequences that similarity and throughput look at, at most, evenly spread over the run.
-        new_tokens: tokens that every row of a timed batch generates, whatever they are.
-        rounds: how often each batch is timed; the median counts.
-        batches: rows that are decoded together.
-        speedups: nominal ones of unified skipping: L / speedup layers are kept.
+        budgets: number of budgets of the similarity, evenly spread from no unit to all of them.
+        sequences: maximum number of sequences for similarity and throughput, evenly spread over the run.
+        new_tokens: tokens generated per row of a timed batch.
+        rounds: number of timings per batch; the median counts.
+        batches: numbers of rows decoded together.
+        speedups: nominal speed-ups of unified skipping: L / speedup layers are kept.
     """
 
     budgets: int = 9

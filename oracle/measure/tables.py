@@ -1,6 +1,6 @@
-"""The tables that measuring writes into a run, each with what it came from in its metadata.
+"""The tables that measuring writes into a run, each with its provenance in its metadata.
 
-They lie in `RUN/measures/`, and are read without the model: by `analysis.measurements`.
+They are in `RUN/measures/`; `analysis.measurements` reads them without the model and documents their columns.
 """
 
 from collections.abc import Mapping
@@ -12,7 +12,7 @@ __all__ = ["FEATURES", "FOLDER", "SIMILARITY", "TABLES", "THROUGHPUT", "VERSION"
 FOLDER = "measures"
 
 VERSION = 1
-"""Moves when the meaning of a column does; tables of another version are measured again."""
+"""Changes when the meaning of a column does; tables of another version are measured again."""
 
 SIMILARITY = pa.schema(
     [
@@ -25,8 +25,6 @@ SIMILARITY = pa.schema(
         ("same_token", pa.bool_()),
     ]
 )
-"""`kind`: `skip` (unified skipping) or `exit` (the first layers); `budget`: units that ran; `token`: which token of the
-full model's output the state predicts, from 0; `same_token`: whether it predicts what the full model does."""
 
 FEATURES = pa.schema(
     [
@@ -40,9 +38,6 @@ FEATURES = pa.schema(
         ("prompt_state", pa.list_(pa.float32())),
     ]
 )
-"""Of the full model on its own output: `log_likelihood` (nats/token) and `entropy` (nats), means over its tokens;
-`first_entropy` and `first_gap` (difference of the two highest probabilities) at the first one; `prompt_state`: the
-hidden state after the middle unit, mean over the prompt's tokens (D)."""
 
 THROUGHPUT = pa.schema(
     [
@@ -56,7 +51,5 @@ THROUGHPUT = pa.schema(
         ("sequences", pa.int32()),
     ]
 )
-"""`policy`: `full` or `unified`; `speedup`: the nominal one; `cost` and `fraction`: as in the run; `quality`: mean of
-the run's criterion over so many `sequences`, which does not depend on the batch."""
 
 TABLES: Mapping[str, pa.Schema] = {"similarity": SIMILARITY, "features": FEATURES, "throughput": THROUGHPUT}

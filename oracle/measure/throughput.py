@@ -1,67 +1,48 @@
-"""What unified skipping gains in tokens a second, and what it loses in quality: measured, not computed.
+"""Measured gain in tokens per second of unified skipping, and its loss of quality.
 
-The table of Liu et al. 2024 (arXiv 2404.06954), for one's own model and data.
+The table of Liu et al. 2024 (arXiv 2404.06954), for any model and data.
 """
 
 import statistics
 import time
 from collections.abc import Sequence as Seq
-from dataclasses import dataclass, replace
-from functools import cached_property
+from dataclasses import replace
 from itertools import cycle, islice
 
 import pyarrow as pa
 
 from oracle.allocations import full, unified
 from oracle.costs import Costs
-from oracle.engine import Engine, Evaluator, PromptState
+from oracle.engine import Engine, Evaluator, FixedLengthEngine, PromptState
 from oracle.measure.sizes import Sizes
 from oracle.measure.tables import THROUGHPUT
-from oracle.models import LanguageModel
 from oracle.pipeline.reload import SearchedSequence
 from oracle.types import Allocation, Proposal
 from oracle.utils.progress import Advance
 
 __all__ = ["measure_throughput", "steps"]
 
-TOGETHER = 32
-"""Sequences whose outputs are generated as one batch where quality is measured."""
+BATCH = 32
+"""Sequences generated as one batch where quality is measured."""
 
 Policy = tuple[str, int, Allocation]
 """Its name, its nominal speed-up, the units that run."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class _Endless(LanguageModel):
-    """A model whose outputs no token ends: all rows of a batch are equally long under every allocation."""
-
-    @cached_property
-    def stop(self) -> frozenset[int]:
-        """No token."""
-        return frozenset()
-
-
 def steps(sizes: Sizes) -> int:
-    """How much `measure_throughput` reports to `advance`."""
+    """Number of steps that `measure_throughput` reports to `advance`."""
     return (1 + len(sizes.speedups)) * (sizes.rounds * len(sizes.batches) + 1)
 
 
 def measure_throughput(
     engine: Engine, originals: Seq[SearchedSequence], sizes: Sizes, costs: Costs | None, advance: Advance
 ) -> pa.Table:
-    """Tokens a second and quality of the full model and of unified skipping; see `oracle.measure.tables`.
+    """Tokens per second and quality of the full model and of unified skipping; see `oracle.measure.tables`.
 
-    Every row of a batch has a prompt of its own (again from the first where there are too few, and run as if it were
-    another) and generates the same number of tokens. Prompts are run beforehand in scope `decode`, whose first token
-    comes with them and is not counted; in scope `sequence` they are part of what is timed. Every round times all
-    policies in turn, and the median of the rounds counts, so that a first one that is slow does not.
-
-    Args:
-        engine: runs the model under the run's settings.
-        originals: the sequences.
-        sizes: batches, speed-ups, rounds, tokens.
-        costs: what the run minimised; None for units.
-        advance: told of each step.
+    Every row of a batch has a prompt of its own (repeated if there are too few, and run as if distinct) and generates
+    the same number of tokens. Prompts are run beforehand in scope `decode`, whose first token comes with them and is
+    not counted; in scope `sequence` they are part of the timing. Every round times all policies in turn, and the median
+    of the rounds counts, so that a slow first round has no effect. `costs` are the run's; None for units.
     """
     units = engine.units.count
     policies: list[Policy] = [("full", 1, full(units))]
@@ -91,13 +72,9 @@ def measure_throughput(
 def _rates(
     engine: Engine, originals: Seq[SearchedSequence], policies: Seq[Policy], sizes: Sizes, advance: Advance
 ) -> dict[tuple[int, int], float]:
-    """Tokens a second by policy (its place) and batch, the median of the rounds."""
-    endless = _Endless(name=engine.model.name, network=engine.model.network, tokenizer=engine.model.tokenizer)
-    endless.__dict__["decoder"] = engine.model.decoder  # probed already
-    timed = Engine(endless, replace(engine.config, max_new_tokens=sizes.new_tokens))
-    # Near-ties are run again alone to be exact: that is checking, and no part of the decoding that is timed.
-    timed.tie = -1.0
-    prompts = [timed.open(original.sequence.prompt) for original in originals[: max(sizes.batches)]]
+    """Tokens per second by policy (its index) and batch, the median of the rounds."""
+    timed = FixedLengthEngine(engine.model, replace(engine.config, max_new_tokens=sizes.new_tokens))
+    prompts = [timed.open(original.sequence) for original in originals[: max(sizes.batches)]]
     counted = sizes.new_tokens - (1 if timed.shared_prompt else 0)
     found: dict[tuple[int, int], list[float]] = {}
     for _ in range(sizes.rounds):
@@ -110,8 +87,8 @@ def _rates(
 
 
 def _seconds(engine: Engine, prompts: Seq[PromptState], batch: int, allocation: Allocation) -> float:
-    """Time of one batch. What it computes ends up in Python, so that nothing is left to wait for."""
-    # A copy is another prompt: the engine would run equal rows as one.
+    """Time of one batch. Its results are Python values, so no computation is pending."""
+    # A copy is a distinct prompt: the engine runs equal rows as one.
     rows = [replace(prompt) for prompt in islice(cycle(prompts), batch)]
     began = time.perf_counter()
     generations = engine.generate([(prompt, allocation) for prompt in rows])
@@ -125,13 +102,13 @@ def _quality(engine: Engine, originals: Seq[SearchedSequence], allocation: Alloc
     if allocation == full(engine.units.count):
         return statistics.fmean(original.quality for original in originals)
     config = engine.config
-    # The likelihood of another sequence's references, which comes with that metric, is of no use here.
+    # The likelihood of another sequence's references, computed with that metric, is not used here.
     same = {original.sequence.id: original.sequence for original in originals}
     metrics = [config.criterion] if config.criterion in config.model_metrics else []
     evaluator = Evaluator(engine, metrics=metrics, shuffled=same)
     values: list[float] = []
-    for first in range(0, len(originals), TOGETHER):
-        some = originals[first : first + TOGETHER]
+    for first in range(0, len(originals), BATCH):
+        some = originals[first : first + BATCH]
         for original in some:
             evaluator.set_full_output(original.sequence, original.tokens)
         proposal = Proposal(allocation=allocation, family="unified")

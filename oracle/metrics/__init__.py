@@ -1,18 +1,27 @@
 """Quality: metrics of an output against the references, higher is better."""
 
 from oracle.metrics.bounds import Bound, bound_for
+from oracle.metrics.choices import CHOICE_SCORES, ChoiceScore, check_choice_score, choice_score
 from oracle.metrics.criterion import SLACK, least_quality, qualifies
+from oracle.metrics.extraction import EXTRACTIONS, Extraction, answer_in
 from oracle.metrics.registry import METRICS, Kind, Metric, get_metric
 from oracle.metrics.text import agreement, score_text, score_texts
 
 __all__ = [
+    "CHOICE_SCORES",
+    "EXTRACTIONS",
     "METRICS",
     "SLACK",
     "Bound",
+    "ChoiceScore",
+    "Extraction",
     "Kind",
     "Metric",
     "agreement",
+    "answer_in",
     "bound_for",
+    "check_choice_score",
+    "choice_score",
     "get_metric",
     "least_quality",
     "qualifies",

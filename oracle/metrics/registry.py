@@ -43,7 +43,7 @@ _METRICS: tuple[tuple[str, Kind, str], ...] = (
     ("exact_match", "text", "1 if equal to a reference up to case, white space and final punctuation, else 0"),
     ("agreement", "tokens", "share of positions with the full model's token, over the longer output; 0 to 1"),
     ("log_likelihood", "likelihood", "mean log probability of the reference after the prompt, nats/token"),
-    ("choice_accuracy", "choice", "1 if the right choice is the likeliest of the choices, else 0"),
+    ("choice_accuracy", "choice", "1 if the right choice is the likeliest of the choices (by --choice-score), else 0"),
 )
 
 METRICS = {

@@ -2,8 +2,6 @@
 
 The model's own forward builds embeddings, positions and masks, and applies the final norm and the head; only the loop
 over layers is replaced. Nothing here depends on a model family.
-
-Shapes: see `oracle.engine`.
 """
 
 import inspect
@@ -20,9 +18,9 @@ from transformers import PreTrainedModel
 
 from oracle.errors import InputError
 from oracle.models.attention import attending
-from oracle.models.causal import is_causal
+from oracle.models.causal import is_causal, rows_interact
 from oracle.models.introspection import ExpertChoices, Positions, find_layers, refuse_running_states
-from oracle.models.kv_cache import PassCache, RowCache
+from oracle.models.kv_cache import FilledCache, PassCache, RowCache
 from oracle.models.layer_call import Call, Part
 from oracle.models.layer_stubs import Stub, for_rows, tensors
 from oracle.models.rounding import MULTIPLE, measure_rounding
@@ -191,6 +189,29 @@ class Decoder:
         """The vocabulary head; its output equals the logits if `plain_head`."""
         return self.model.get_output_embeddings()
 
+    @cached_property
+    def cache_switch(self) -> int | None:
+        """Length in tokens beyond which the model's own code goes on without the cache it has; None if it never does.
+
+        Found by asking that code (`prepare_inputs_for_generation`) at the lengths that the configuration names.
+        """
+        config = self.model.config.get_text_config()
+        rope = getattr(config, "rope_parameters", None) or getattr(config, "rope_scaling", None) or {}
+        places = [vars(config), rope, *(value for value in rope.values() if isinstance(value, dict))]
+        lengths = {place.get("original_max_position_embeddings") for place in places}
+        return next((length for length in sorted(filter(None, lengths)) if self._drops_cache(length)), None)
+
+    def _drops_cache(self, length: int) -> bool:
+        prepare: Any = self.model.prepare_inputs_for_generation
+        name = "cache" if "cache" in inspect.signature(prepare).parameters else "past_key_values"
+        cache = FilledCache(length)
+        ids = torch.zeros((1, length + 1), dtype=torch.long, device=self.device)
+        asked: dict[str, Any] = {name: cache, "attention_mask": torch.ones_like(ids), "use_cache": True}
+        try:
+            return prepare(ids, **asked).get(name) is not cache
+        except (TypeError, AttributeError, ValueError, IndexError, KeyError, RuntimeError):
+            return True  # code of its own that cannot be asked is not trusted to keep its cache
+
     def sharing(self, cache: RowCache) -> AbstractContextManager[None]:
         """Context in which layers attend to the cache's shared prompts (requires `shares_prompts`)."""
         return attending(self.model.config.get_text_config(), cache)
@@ -245,6 +266,13 @@ class Decoder:
         if not is_causal(self.model, tokens_RT, plain_RTV):
             raise InputError(
                 f"a decoder-only model is required, but tokens of {name} see later ones; choose a causal model"
+            )
+        rows = torch.arange(12, device=self.device).reshape(4, 3) % self.model.config.get_text_config().vocab_size
+        if rows_interact(self.model, rows, chooses=choices.seen):
+            raise InputError(
+                f"rows of one batch influence each other in {name} (as with 8-bit matrices that treat outlier columns "
+                "apart, or experts of limited capacity), so outputs would depend on their batch; load the model in "
+                "another precision, or choose another model"
             )
         cache = RowCache(self.layers, 3)
         try:

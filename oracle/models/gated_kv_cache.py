@@ -1,4 +1,4 @@
-"""KV cache for per-token gates: each token runs its own subset of layers. Shapes: see `oracle.engine`."""
+"""KV cache for per-token gates: each token runs its own subset of layers."""
 
 from typing import Literal
 

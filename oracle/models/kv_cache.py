@@ -1,7 +1,7 @@
 """KV cache for batches in which every row runs its own layers.
 
 A batch runs steps: layer executions, in order. Each step has its own buffers, so a layer that a row runs twice keeps
-two histories. Shapes: see `oracle.engine`.
+two histories.
 """
 
 from collections.abc import Sequence as Seq
@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from transformers.cache_utils import Cache
 
-__all__ = ["PassCache", "PromptCache", "RowCache", "States"]
+__all__ = ["FilledCache", "PassCache", "PromptCache", "RowCache", "States"]
 
 States = tuple[Tensor, Tensor]
 """Keys and values (each G K S W)."""
@@ -174,6 +174,13 @@ class RowCache(Cache):
 
     def __len__(self) -> int:
         return self.steps
+
+
+class FilledCache(RowCache):
+    """A cache that counts as filled up to a length and holds nothing."""
+
+    def __init__(self, length: int) -> None:
+        super().__init__(1, 0, prompt_slots=length)
 
 
 class PassCache(RowCache):

@@ -2,10 +2,12 @@
 
 import hashlib
 import json
+from collections.abc import Mapping
 from collections.abc import Sequence as Seq
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import SafetensorError
@@ -19,14 +21,23 @@ from transformers import (
 from transformers.utils import logging as transformers_logging
 
 from oracle.config import EMBEDDED
-from oracle.errors import InputError
+from oracle.errors import ForeignError, InputError, door
 from oracle.metrics.rouge import words
 from oracle.models.decoder import Decoder
 from oracle.models.embedded import embedded_folder
+from oracle.models.generation import GenerationSettings
+from oracle.models.introspection import config_context, context_of
 from oracle.utils.devices import AUTO
+from oracle.utils.hub import quick_hub
 from oracle.utils.machine import Machine, resolve_device, resolve_dtype
 
-__all__ = ["LanguageModel", "load_model"]
+__all__ = ["LanguageModel", "check_vocabulary", "load_model", "load_tokenizer"]
+
+WRAPPERS = ("_orig_mod.", "module.", "base_model.model.", "model._orig_mod.")
+"""Prefixes that torch.compile, DataParallel and adapters put before the names of weights."""
+
+SHOWN = 5
+"""Number of weight names shown in an error."""
 
 SAMPLE = 65_536
 """Number of elements per weight in the fingerprint, evenly spaced."""
@@ -58,16 +69,18 @@ class LanguageModel:
 
     @property
     def context(self) -> int | None:
-        """Longest input in tokens, or None if the configuration sets no limit."""
-        config = self.network.config.get_text_config()
-        return getattr(config, "max_position_embeddings", None)
+        """Longest input in tokens, or None if the model sets no limit; see `Positions`."""
+        return context_of(self.network)
 
     @cached_property
     def stop(self) -> frozenset[int]:
-        """Token ids that end an output."""
-        named = [self.network.generation_config.eos_token_id, self.tokenizer.eos_token_id]
-        ids = [item for entry in named for item in (entry if isinstance(entry, list) else [entry])]
-        return frozenset(item for item in ids if item is not None)
+        """Token ids that end an output: the `generation_config`'s, or the tokenizer's if that has none."""
+        return self.generation.end_tokens
+
+    @property
+    def generation(self) -> GenerationSettings:
+        """What the model's `generation_config` asks of greedy decoding."""
+        return GenerationSettings.of(self.network, self.tokenizer)
 
     @cached_property
     def fingerprint(self) -> str:
@@ -148,16 +161,95 @@ def load_model(
                 "choose a causal language model"
             )
         transformers_logging.disable_progress_bar()
-        network = AutoModelForCausalLM.from_pretrained(source, dtype=precision, use_safetensors=True, **options)
+        load: Any = AutoModelForCausalLM.from_pretrained
+        # Weights of other shapes are reported with the missing ones, by name, instead of the library's own error.
+        how = {"output_loading_info": True, "ignore_mismatched_sizes": True}
+        network, report = load(source, dtype=precision, use_safetensors=True, **how, **options)
         tokenizer = AutoTokenizer.from_pretrained(source, **options)
     except InputError:
         raise
-    except (OSError, ValueError, KeyError, ImportError, RuntimeError, SafetensorError) as error:
-        raise InputError(_explain(name, error)) from error
-    network = network.eval().to(place)
+    except Exception as error:  # a door: configurations, weights, tokenizers and code of others
+        raise _explained(name, error) from error
+    _check_weights(name, report)
+    check_vocabulary(name, network, tokenizer)
+    with door(f"moving the model '{name}' to {place}", "choose another --device or a smaller --dtype"):
+        network = network.eval().to(place)
     model = LanguageModel(name=name, network=network, tokenizer=tokenizer)
-    assert model.layers > 0
+    with door(f"probing the model '{name}'", "choose another model, or load it without code of its own"):
+        assert model.layers > 0
     return model
+
+
+def _check_weights(name: str, report: Mapping[str, Any]) -> None:
+    """Refuses a checkpoint that lacks weights, has other ones, or has them in other shapes.
+
+    Args:
+        name: the model.
+        report: the library's load report; it leaves out tied weights and those that the model's class declares
+            optional.
+    """
+    missing = sorted(map(str, report["missing_keys"]))
+    unexpected = sorted(map(str, report["unexpected_keys"]))
+    mismatched = sorted(
+        f"{key[0]} {tuple(key[1])} instead of {tuple(key[2])}" if isinstance(key, tuple) else str(key)
+        for key in report["mismatched_keys"]
+    )
+    errors = [str(error) for error in report.get("error_msgs") or []]
+    kinds = {"missing": missing, "of other shapes": mismatched, "unexpected": unexpected, "not converted": errors}
+    found = [f"{len(names)} {kind} ({_some(names)})" for kind, names in kinds.items() if names]
+    if not found:
+        return
+    wrapped = next((prefix for prefix in WRAPPERS if any(key.startswith(prefix) for key in unexpected)), None)
+    remedy = (
+        f"the names begin with '{wrapped}' because a wrapped module was saved: save its inner module with "
+        "save_pretrained"
+        if wrapped
+        else "give a complete checkpoint of this configuration"
+    )
+    raise InputError(f"the weights of '{name}' do not fit its configuration: {'; '.join(found)}; {remedy}")
+
+
+def _some(names: Seq[str]) -> str:
+    """The first names, and the number of the others."""
+    return ", ".join(names[:SHOWN]) + (f" and {len(names) - SHOWN} more" if len(names) > SHOWN else "")
+
+
+def check_vocabulary(name: str, network: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:
+    """Checks that every token id of a tokenizer has a row in the model's embedding.
+
+    Raises:
+        InputError: if one has none; names the token.
+    """
+    weight = network.get_input_embeddings().weight
+    assert isinstance(weight, torch.Tensor)
+    with door(f"reading the vocabulary of '{name}'", "give a model with a complete tokenizer"):
+        token, last = max(tokenizer.get_vocab().items(), key=lambda entry: entry[1], default=("", -1))
+    if last >= len(weight):
+        raise InputError(
+            f"the tokenizer of '{name}' has token ids up to {last} ({token!r}), but the model's embedding has only "
+            f"{len(weight)} rows; give the model's own tokenizer, or resize the embedding and train it"
+        )
+
+
+def load_tokenizer(
+    name: str = EMBEDDED, *, trust_remote_code: bool = False
+) -> tuple[PreTrainedTokenizerBase, int | None]:
+    """The tokenizer of a model, and its longest input in tokens (None without a limit); loads no weights.
+
+    Args:
+        name, trust_remote_code: as for `load_model`.
+
+    Raises:
+        InputError: if the model or its tokenizer cannot be loaded.
+    """
+    source, options = _locate(name)
+    options["trust_remote_code"] = trust_remote_code
+    try:
+        with quick_hub(source, "model"):
+            config = AutoConfig.from_pretrained(source, **options)
+            return AutoTokenizer.from_pretrained(source, **options), config_context(config)
+    except (OSError, ValueError, KeyError, ImportError, RuntimeError) as error:
+        raise InputError(_explain(name, error)) from error
 
 
 def _locate(name: str) -> tuple[str, dict[str, object]]:
@@ -174,8 +266,13 @@ def _locate(name: str) -> tuple[str, dict[str, object]]:
     return (str(path) if path.is_dir() else name), {}
 
 
+def _explained(name: str, error: Exception) -> InputError:
+    """A loading error in one line."""
+    expected = isinstance(error, (OSError, ValueError, KeyError, ImportError, RuntimeError, SafetensorError))
+    return InputError(_explain(name, error)) if expected else ForeignError(_explain(name, error))
+
+
 def _explain(name: str, error: Exception) -> str:
-    """One-line message for a loading error."""
     reason = str(error).strip().splitlines()[0].rstrip(".") if str(error).strip() else type(error).__name__
     if "trust_remote_code" in str(error):
         return f"'{name}' ships its own code; review it, then allow it with --trust-remote-code"

@@ -2,7 +2,7 @@
 
 Matrix products round differently by processor, thread count, batch height and even row within a batch, and the layers
 amplify the difference. Only passes of identical shape, row and position can be compared bit for bit; everything else is
-compared within the rounding measured here, once, when a model is loaded. Shapes: see `oracle.engine`.
+compared within the rounding measured here, once, when a model is loaded.
 """
 
 import math

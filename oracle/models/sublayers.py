@@ -1,8 +1,8 @@
 """Runs attention or MLP of a layer alone: a stand-in that adds nothing replaces the other.
 
-Works on unmodified layers whose attention and MLP are branches of a residual stream, which is tested, not assumed. If
-a norm follows the residual sum, a layer without its branches still changes the stream, so skipping one branch is
-undefined; such models are rejected. Shapes: see `oracle.engine`.
+Works on unmodified layers whose attention and MLP are branches of a residual stream, which is tested, not assumed. If a
+norm follows the residual sum, a layer without its branches still changes the stream, so skipping one branch is
+undefined; such models are rejected.
 """
 
 import inspect

@@ -2,15 +2,16 @@
 
 import copy
 from collections.abc import Sequence as Seq
+from typing import Any
 
 from torch import nn
 from transformers import PreTrainedModel
 
-from oracle.models.introspection import INDICES, find_layers
+from oracle.models.introspection import find_layers, index_names
 from oracle.models.layer_call import Call, Part, merged
 from oracle.models.sublayers import Shapes, stand_ins
 
-__all__ = ["truncated"]
+__all__ = ["shortened", "truncated"]
 
 
 def truncated(model: PreTrainedModel, calls: Seq[Call | int], shapes: Shapes | None = None) -> PreTrainedModel:
@@ -28,7 +29,7 @@ def truncated(model: PreTrainedModel, calls: Seq[Call | int], shapes: Shapes | N
     memo = {id(tensor): tensor for tensor in shared}
     owner, name = find_layers(model)
     originals: nn.ModuleList = getattr(owner, name)
-    kept, states = nn.ModuleList(), 0
+    kept, states, indices = nn.ModuleList(), 0, index_names(originals)
     # The memo replaces the original layer list by the kept layers everywhere.
     copied = copy.deepcopy(model, {**memo, id(originals): kept})
     wanted = merged(Call(call) if isinstance(call, int) else call for call in calls)
@@ -39,19 +40,18 @@ def truncated(model: PreTrainedModel, calls: Seq[Call | int], shapes: Shapes | N
             absent = Part.MLP if call.part == Part.ATTENTION else Part.ATTENTION
             layer._modules.update(stand_ins(layer, shapes, absent))
         for module in layer.modules():
-            for index in INDICES:
+            for index in indices:
                 if hasattr(module, index):
                     setattr(module, index, states)
         kept.append(layer)
         states += call.part != Part.MLP
-    _shorten(copied.config.get_text_config(), [call.layer for call in wanted])
+    for name, value in shortened(model.config.get_text_config(), [call.layer for call in wanted]).items():
+        setattr(copied.config.get_text_config(), name, value)
     return copied
 
 
-def _shorten(config: object, layers: Seq[int]) -> None:
-    """Updates a configuration to the kept layers, including its per-layer lists."""
-    for name in ("layer_types", "attention_layers"):
-        types = getattr(config, name, None)
-        if types is not None:
-            setattr(config, name, [types[layer] for layer in layers])
-    config.num_hidden_layers = len(layers)  # type: ignore[attr-defined]
+def shortened(config: Any, layers: Seq[int]) -> dict[str, Any]:
+    """Settings of a configuration for the kept layers only: their number and the per-layer lists."""
+    lists = {name: getattr(config, name, None) for name in ("layer_types", "attention_layers")}
+    kept = {name: [kinds[layer] for layer in layers] for name, kinds in lists.items() if kinds is not None}
+    return {**kept, "num_hidden_layers": len(layers)}

@@ -1,18 +1,23 @@
 """The sequences of a stored run with the full model's outputs, and the run's model."""
 
+from collections.abc import Mapping
 from collections.abc import Sequence as Seq
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+import pandas as pd
 
 from oracle.config import SearchConfig
+from oracle.engine import Engine
 from oracle.errors import InputError
 from oracle.models import LanguageModel, load_model
+from oracle.pipeline.prompts import check_tokenizer
 from oracle.store import Run
 from oracle.store.schema import sequence_of
 from oracle.types import Sequence
 
-__all__ = ["SearchedSequence", "model_of", "searched_sequences", "spread"]
+__all__ = ["SearchedSequence", "model_of", "require_same_decoding", "searched_sequences", "spread"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,8 +47,8 @@ def model_of(
         trust_remote_code: whether to run code shipped with the model, which must then be named: a run cannot do that.
 
     Raises:
-        InputError: if the model differs from the run's, it is not named although its code may run, or the device is
-            not available.
+        InputError: if the model or its tokenizer differs from the run's, it is not named although its code may run, or
+            the device is not available.
     """
     config, wanted = SearchConfig.from_dict(run.manifest["config"]), run.manifest["model"]["fingerprint"]
     if model is None and trust_remote_code:
@@ -59,12 +64,33 @@ def model_of(
             f"the run needs a model of fingerprint {wanted}, but '{model.name}' has {model.fingerprint}; "
             "restore the run's model, or search again with this one"
         )
+    check_tokenizer(model.tokenizer, config, map(sequence_of, run.sequences().to_dict("records")))
     return model
 
 
-def searched_sequences(run: Run) -> list[SearchedSequence]:
-    """The sequences with an output of the full model, in the order of the run."""
-    evaluations = run.evaluations()
+def require_same_decoding(engine: Engine, manifest: Mapping[str, Any]) -> None:
+    """Makes sure that an engine decodes as a run's did: under the same settings of the model's `generation_config`.
+
+    Raises:
+        InputError: if a setting that is honoured, or the end tokens, have changed since the run.
+    """
+    stored, now = manifest.get("generation"), engine.generation()
+    for name in ("honoured", "end_tokens"):
+        if stored is not None and stored.get(name) != now[name]:
+            raise InputError(
+                f"the run was decoded under a generation_config with {name.replace('_', ' ')} {stored.get(name)}, but the "
+                f"model's now has {now[name]}; restore the model's generation_config, or start a new run"
+            )
+
+
+def searched_sequences(run: Run, evaluations: pd.DataFrame | None = None) -> list[SearchedSequence]:
+    """The sequences with an output of the full model, in the order of the run, with their stored prompts.
+
+    Args:
+        run: the run.
+        evaluations: its evaluations, if already read.
+    """
+    evaluations = run.evaluations() if evaluations is None else evaluations
     full = evaluations[evaluations["number"] == 0]
     values = zip(full["tokens"], full[run.manifest["config"]["criterion"]], strict=True)
     known = dict(zip(full["sequence"], values, strict=True))

@@ -1,6 +1,6 @@
 """The stored outcomes of a run, from which its own search resumes or a later run starts."""
 
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping
 from collections.abc import Sequence as Seq
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -12,17 +12,32 @@ import pandas as pd
 from oracle.config import SearchConfig
 from oracle.errors import InputError
 from oracle.store import Run, outcomes_of
+from oracle.store.schema import sequence_of
 from oracle.types import Outcome, Sequence
 from oracle.utils.devices import AUTO
 
-__all__ = ["KnownOutcomes", "authorised", "differences", "with_dtype_of"]
+__all__ = ["FREE_TO_CHANGE", "KnownOutcomes", "authorised", "differences", "with_dtype_of"]
 
 FREE_TO_CHANGE = ("batch_rows", "memory", "device", "study", "trust_remote_code")
 """Settings that do not change the outcomes, apart from rounding."""
 
 FILE_STORAGE = "sqlite:///"
 
-SHARED = ("scope", "unit", "max_new_tokens", "chat_template", "paths", "metrics", "seed")
+SHARED = (
+    "scope",
+    "unit",
+    "max_new_tokens",
+    "chat_template",
+    "system",
+    "template_args",
+    "stop",
+    "generation_config",
+    "paths",
+    "metrics",
+    "extract",
+    "choice_score",
+    "seed",
+)
 """Settings, besides the dtype, that a run must share with the run it starts from, so that outcomes are comparable."""
 
 
@@ -91,25 +106,43 @@ class KnownOutcomes:
         self._require("model", mine["model"]["fingerprint"], manifest["model"]["fingerprint"])
         if theirs.model_metrics:
             # The null's likelihoods depend on the other sequences.
-            self._require("data", mine["data"]["hash"], manifest["data"]["hash"])
+            self._require("data", (mine.get("data") or {}).get("hash"), manifest["data"]["hash"])
         for name in SHARED:
             self._require(name.replace("_", " "), getattr(stored, name), getattr(theirs, name))
+        if "generation" in mine:
+            for name in ("honoured", "end_tokens"):
+                kind = f"generation settings ({name.replace('_', ' ')})"
+                self._require(kind, mine["generation"].get(name), manifest["generation"][name])
         if lacking := [name for name in theirs.quality_columns if name not in self.evaluations.columns]:
             raise InputError(
                 f"'{self.run.folder}' has no values of {lacking[0]}, which this search needs; start a new run"
             )
-        rows = self.run.sequences()[["sequence", "prompt", "references"]].itertuples(index=False)
-        stored_sequences = {(name, prompt, tuple(references)) for name, prompt, references in rows}
-        same = {one.id for one in sequences if (one.id, one.prompt, one.references) in stored_sequences}
+        template = "template_digest"
+        if (digest := (mine.get("prompts") or {}).get(template)) is not None:
+            self._require("chat template digest", digest, manifest["prompts"][template])
+        known = {row["sequence"]: row for row in self.run.sequences().to_dict("records")}
+        same = {one.id for one in sequences if one.id in known and _comparable(known[one.id], one)}
         proofs = (stored.criterion, stored.tolerance) == (theirs.criterion, theirs.tolerance)
         certificates = self.certificates[self.certificates["sequence"].isin(same) & proofs]
-        return KnownOutcomes(self.run, self.evaluations[self.evaluations["sequence"].isin(same)], certificates)
+        # What was dropped as hopeless under one criterion may qualify under another.
+        counts = self.evaluations["sequence"].isin(same) & (proofs | ~self.evaluations["dropped"])
+        return KnownOutcomes(self.run, self.evaluations[counts], certificates)
 
     def _require(self, what: str, found: object, expected: object) -> None:
         if found != expected:
             raise InputError(
                 f"'{self.run.folder}' has the {what} {found}: a search that starts from it needs that, not {expected}"
             )
+
+
+def _comparable(row: Mapping[Hashable, Any], other: Sequence) -> bool:
+    """Whether the outcomes of a stored sequence hold for another: same prompt as the model reads it and references."""
+    stored = sequence_of(row)
+    if (stored.asked, stored.references) != (other.asked, other.references):
+        return False
+    if stored.rendered is None or other.rendered is None:
+        return other.rendered is None or row["prompt_tokens"] == len(other.rendered.ids)
+    return stored.rendered.ids == other.rendered.ids
 
 
 def authorised(run: Run, given: Mapping[str, Any]) -> SearchConfig:

@@ -17,6 +17,7 @@ from oracle.errors import InputError, Interrupted
 from oracle.executors import DEFAULT_WORKERS, Workers, create_executor
 from oracle.pipeline.resume import KnownOutcomes, authorised, differences, with_dtype_of
 from oracle.pipeline.scheduler import Scheduler, Stop, never
+from oracle.pipeline.settings_check import check_settings
 from oracle.pipeline.setup import Setup
 from oracle.pipeline.verify import explain, verify
 from oracle.store import Run, RunWriter, check_free, versions
@@ -60,13 +61,20 @@ def run_search(
         Interrupted: if it was stopped; `resume_search` continues it.
     """
     session, out = _Session(workers, watch, stop, summarised), Path(out)
+    check_settings(config)
     check_free(out)
     before = None if prior is None else KnownOutcomes.read(Run.open(prior))
-    setup = Setup.load(with_dtype_of(before.run, config) if before else config, store)
+    config = with_dtype_of(before.run, config) if before else config
+    setup = Setup.load(config, store, before.run if before else None)
     manifest = setup.manifest()
     if before:
         before = before.begin(manifest, setup.sequences)
-        manifest["continues"] = {"run": str(prior), **{name: before.run.manifest[name] for name in ("seed", "commit")}}
+        if (begun := before.evaluations["sequence"].nunique()) < len(setup.sequences):
+            note(watch, f"'{prior}' has outcomes of {begun} of the {len(setup.sequences)} sequences; others start anew")
+        manifest["continues"] = {
+            "run": str(prior),
+            **{name: before.run.manifest.get(name) for name in ("seed", "commit")},
+        }
     items = setup.items(before)
     with RunWriter(out, manifest) as writer:
         writer.write_sequences(setup.sequences, setup.prompt_tokens)
@@ -113,7 +121,7 @@ def resume_search(
     with RunWriter.reopen(run.folder) as writer:
         if KnownOutcomes.read(run).complete:
             return run
-        setup = Setup.load(wanted, store, run.manifest)
+        setup = Setup.load(wanted, store, run, same=True)
         writer.begin_again()
         writer.write_sequences(setup.sequences, setup.prompt_tokens)
         prior, known = KnownOutcomes.read(run).split()
@@ -132,9 +140,17 @@ class _Session:
 
     def search(self, setup: Setup, scheduler: Scheduler, writer: RunWriter) -> Run:
         """Searches the outstanding sequences, then summarises and verifies."""
-        note(self._watch, setup.model.headline())
+        for line in setup.data.lines():
+            note(self._watch, f"Data: {line}")
+        for line in [setup.model.headline(), *setup.engine.remarks()]:
+            note(self._watch, line)
+        for line in setup.prompts.notes:
+            note(self._watch, line)
+            writer.log.warning("prompts", note=line)
         model_mib = psutil.Process().memory_info().rss / MIB
         about = {"versions": versions(), "machine": setup.model.machine.to_dict()}
+        if remarks := setup.engine.remarks():
+            writer.log.info("generation", remarks=remarks)
         writer.log.info("began", process=os.getpid(), ended=len(scheduler.ended), **about)
         executor = create_executor(self._workers, setup.engine, scheduler.config, scheduler.space)
         search_began = time.monotonic()

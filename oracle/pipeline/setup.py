@@ -12,19 +12,36 @@ from oracle.config import SearchConfig
 from oracle.costs import Costs
 from oracle.costs.resolve import search_costs
 from oracle.engine import Engine
+from oracle.engine.prompts import check_cache_switch
 from oracle.errors import InputError
 from oracle.executors import Item
 from oracle.metrics import get_metric
 from oracle.models import LanguageModel, load_model
-from oracle.pipeline.resume import KnownOutcomes
+from oracle.pipeline.data import read_sequences
+from oracle.pipeline.prompts import FixedPrompts, fix_prompts, prompt_ids
+from oracle.pipeline.reload import require_same_decoding
+from oracle.pipeline.resume import FREE_TO_CHANGE, KnownOutcomes
 from oracle.search import Space
-from oracle.sequences import check_sequences, data_hash, load_sequences
-from oracle.store import git_commit, versions
+from oracle.sequences import LoadedData, check_sequences, data_hash
+from oracle.store import Run, git_commit, versions
+from oracle.store.derived import key_of, origin_of
 from oracle.store.hidden import HiddenStore
 from oracle.types import Sequence
 from oracle.utils.machine import resolve_device
 
 __all__ = ["Setup"]
+
+
+EFFORT = (
+    *FREE_TO_CHANGE,
+    *("model", "data", "reference_files", "columns", "layout", "skip_unusable", "tasks", "limit", "trust_remote_code"),
+    *("chat_template", "system", "template_args"),
+    *("study", "evaluations", "seconds", "layer_executions", "prove", "seed"),
+)
+"""Settings that change the value of an allocation not at all, or only through what a study names itself."""
+
+OF_ALL = ("model", "data", "prompts", "config", "seed")
+"""Entries of a manifest that a study names in another way."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,34 +50,39 @@ class Setup:
 
     Attributes:
         config: settings; the dtype is the model's, never `auto`.
-        sequences: in order.
+        data: how the sequences were read.
+        prompts: the sequences, in order, with their prompts rendered.
         engine: engine of the loaded model.
-        prompt_tokens: length of each prompt, in tokens.
         costs: costs of the units; None where each costs 1.
     """
 
     config: SearchConfig
-    sequences: Seq[Sequence]
+    data: LoadedData
+    prompts: FixedPrompts
     engine: Engine
-    prompt_tokens: Seq[int]
     costs: Costs | None
 
     @classmethod
     def load(
-        cls, config: SearchConfig, store: HiddenStore | None = None, expected: Mapping[str, Any] | None = None
+        cls, config: SearchConfig, store: HiddenStore | None = None, earlier: Run | None = None, *, same: bool = False
     ) -> "Setup":
         """Loads the model and data of a config, and runs every check that needs no computation.
 
         Args:
             config: settings.
             store: hidden states shared between searches.
-            expected: manifest of the run whose model and data are required; None for any.
+            earlier: run whose prompts are taken over, as they were rendered for it; None to render all.
+            same: whether it is the run to continue, whose model, data and prompts are required.
 
         Raises:
-            InputError: for bad input, or if the model or data differ from `expected`.
+            InputError: for bad input, or if the model, data or prompts differ from the run to continue.
         """
+        expected = earlier.manifest if earlier and same else None
         resolve_device(config.device)  # raises before anything is loaded
-        sequences = _sequences(config)
+        data = read_sequences(config)
+        sequences = data.sequences
+        for name in dict.fromkeys((config.criterion, *config.metrics)):
+            check_sequences(sequences, get_metric(name))
         if expected:
             _require_same("data", data_hash(sequences), (expected.get("data") or {}).get("hash"))
         model = load_model(
@@ -70,16 +92,29 @@ class Setup:
             _require_same("model", model.describe()["fingerprint"], expected["model"]["fingerprint"])
         config = replace(config, dtype=model.machine.dtype)
         engine = Engine(model, config, store)
-        prompt_tokens = _check_prompts(engine, sequences)
-        costs = search_costs(config, model, prompt_tokens, expected=expected)
-        setup = cls(config=config, sequences=sequences, engine=engine, prompt_tokens=prompt_tokens, costs=costs)
-        _check_continuations(engine, sequences, prompt_tokens, setup.partners)
+        if expected:
+            require_same_decoding(engine, expected)
+        prompts = fix_prompts(engine, sequences, earlier, same=same)
+        lengths = [len(prompt_ids(sequence)) for sequence in prompts.sequences]
+        costs = search_costs(config, model, lengths, expected=expected)
+        setup = cls(config=config, data=data, prompts=prompts, engine=engine, costs=costs)
+        _check_continuations(engine, setup.sequences, setup.prompt_tokens, setup.partners)
         return setup
+
+    @property
+    def sequences(self) -> Seq[Sequence]:
+        """The sequences, in order."""
+        return self.prompts.sequences
 
     @property
     def model(self) -> LanguageModel:
         """The language model."""
         return self.engine.model
+
+    @cached_property
+    def prompt_tokens(self) -> list[int]:
+        """Length of each prompt, in tokens."""
+        return [len(prompt_ids(sequence)) for sequence in self.sequences]
 
     @cached_property
     def space(self) -> Space:
@@ -104,8 +139,11 @@ class Setup:
                 "source": self.config.data,
                 "hash": data_hash(self.sequences),
                 "sequences": len(self.sequences),
+                **self.data.facts(),
             },
+            "prompts": dict(self.prompts.manifest),
             "rounding": self.engine.rounding(),
+            "generation": self.engine.generation(),
             "versions": versions(),
             "commit": git_commit(),
             "seed": self.config.seed,
@@ -119,6 +157,7 @@ class Setup:
             prior: outcomes of the earlier run that this one starts from.
             known: outcomes of this run so far, including those of the earlier one.
         """
+        study = self._study_key() if self.config.study else ""
         seeds = np.random.SeedSequence(self.config.seed).generate_state(len(self.sequences)).tolist()
         return [
             Item(
@@ -129,9 +168,23 @@ class Setup:
                 prior=tuple(outcome for _, outcome in prior.outcomes(sequence.id)) if prior else (),
                 exhausted=prior.exhausted.get(sequence.id, 0) if prior else 0,
                 known=tuple(known.outcomes(sequence.id)) if known else (),
+                study=_study(sequence, study) if study else None,
             )
             for sequence, length, seed in zip(self.sequences, self.prompt_tokens, seeds, strict=True)
         ]
+
+    def _study_key(self) -> str:
+        """Digest of everything but the sequence that the value of a trial depends on."""
+        manifest = self.manifest()
+        settings = {name: value for name, value in manifest["config"].items() if name not in EFFORT}
+        rest = {name: value for name, value in origin_of(manifest).items() if name not in OF_ALL}
+        return key_of(manifest["model"]["fingerprint"], settings, rest)
+
+
+def _study(sequence: Sequence, key: str) -> str:
+    """Name of a sequence's study: its id, and a digest of the sequence and of what all sequences share."""
+    content = [prompt_ids(sequence), sequence.references, sequence.choices, sequence.answer]
+    return f"{sequence.id} {key_of(key, *content)}"
 
 
 def _require_same(what: str, found: Any, expected: Any) -> None:
@@ -140,30 +193,6 @@ def _require_same(what: str, found: Any, expected: Any) -> None:
             f"the run's {what} (fingerprint {str(expected)[:12]}) is required, but the current {what} has fingerprint "
             f"{str(found)[:12]}; restore the run's own {what}, or start a new run"
         )
-
-
-def _sequences(config: SearchConfig) -> list[Sequence]:
-    sequences = load_sequences(
-        config.data,
-        columns=config.columns,
-        reference_files=config.reference_files,
-        tasks=config.tasks,
-        limit=config.limit,
-    )
-    for name in dict.fromkeys((config.criterion, *config.metrics)):
-        check_sequences(sequences, get_metric(name))
-    return sequences
-
-
-def _check_prompts(engine: Engine, sequences: Seq[Sequence]) -> list[int]:
-    """Lengths of the prompts in tokens; raises `InputError` if one does not fit the model."""
-    lengths = []
-    for sequence in sequences:
-        try:
-            lengths.append(len(engine.encode(sequence.prompt)))
-        except InputError as error:
-            raise InputError(f"sequence '{sequence.id}': {error}") from error
-    return lengths
 
 
 def _check_continuations(
@@ -182,6 +211,11 @@ def _check_continuations(
             count = len(model.tokenizer(text, add_special_tokens=False)["input_ids"])
             if not count:
                 raise InputError(f"sequence '{sequence.id}': a {kind} of at least one token is required; remove it")
+            if config.scope == "decode":
+                try:
+                    check_cache_switch(model.decoder, length, count - 1, f"tokens of a {kind}")
+                except InputError as error:
+                    raise InputError(f"sequence '{sequence.id}': {error}") from error
             if model.context is not None and length + count > model.context:
                 raise InputError(
                     f"sequence '{sequence.id}': a prompt of {length} tokens and a {kind} of {count} do not fit the "

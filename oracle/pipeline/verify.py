@@ -8,6 +8,8 @@ import pandas as pd
 
 import analysis
 from oracle.engine import Difference, Engine
+from oracle.store.schema import sequence_of
+from oracle.types import Sequence
 from oracle.utils.progress import Watch
 
 __all__ = ["explain", "verify"]
@@ -33,11 +35,11 @@ def verify(engine: Engine, experiment: analysis.Experiment, summary: analysis.Su
         ]
     ).drop_duplicates()
     recorded = reported.merge(evaluations, on=["sequence", "number"], validate="one_to_one")
-    prompts = experiment.sequences.set_index("sequence")["prompt"]
+    sequences = _sequences(experiment)
     agrees = []
     with watch("Verifying", len(recorded)) as advance:
         for name, group in recorded.groupby("sequence", sort=False):
-            prompt = engine.open(prompts[name])
+            prompt = engine.open(sequences[str(name)])
             for allocation, tokens in zip(group["allocation"], group["tokens"], strict=True):
                 agrees.append(engine.alone(prompt, tuple(allocation.tolist())) == tuple(tokens.tolist()))
                 advance(1, str(name))
@@ -49,10 +51,10 @@ def explain(engine: Engine, experiment: analysis.Experiment, verification: pd.Da
     """Per allocation that failed verification: the token, the margin, the rounding threshold and a remedy."""
     failed = verification.loc[~verification["agrees"], ["sequence", "number"]]
     recorded = failed.merge(experiment.evaluations, on=["sequence", "number"], validate="one_to_one")
-    prompts = experiment.sequences.set_index("sequence")["prompt"]
+    sequences = _sequences(experiment)
     entries = []
     for row in recorded.to_dict("records"):
-        prompt = engine.open(prompts[row["sequence"]])
+        prompt = engine.open(sequences[row["sequence"]])
         found = engine.difference(prompt, tuple(row["allocation"].tolist()), row["tokens"].tolist())
         tokens = {"recorded": found.recorded, "plain": found.plain} if found else {}
         texts = {f"{name}_text": None if one is None else engine.model.text([one]) for name, one in tokens.items()}
@@ -69,6 +71,10 @@ def explain(engine: Engine, experiment: analysis.Experiment, verification: pd.Da
             }
         )
     return entries
+
+
+def _sequences(experiment: analysis.Experiment) -> dict[str, Sequence]:
+    return {row["sequence"]: sequence_of(row) for row in experiment.sequences.to_dict("records")}
 
 
 def _remedy(engine: Engine, found: Difference | None) -> str:

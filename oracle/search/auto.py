@@ -1,4 +1,4 @@
-"""The default search: a little of everything, then whatever a model of the quality expects most of."""
+"""The default search: an opening of varied masks, then candidates of a model of the quality."""
 
 import math
 from collections.abc import Iterable, Iterator
@@ -16,33 +16,34 @@ from oracle.types import Allocation
 __all__ = ["Auto"]
 
 OPENING = 13
-"""Masks, spread over the budgets, that are evaluated before the model is asked."""
+"""Number of masks, spread over the budgets, evaluated before the model is used."""
 
 SUGGESTIONS = 32
-"""Masks of other sequences that are tried first."""
+"""Number of masks from other sequences that are tried first."""
 
 LEAST_BATCH = 8
-"""A batch is at least this many, and at most a quarter of what is known: so the model learns as it goes."""
+"""Minimum batch size; otherwise at most a quarter of the known outcomes, so that the model is refitted often."""
 
 COVER = 3.5
-"""The chance to test the smallest masks next is the square of so many times the evaluations there have been, over the
-masks that may still be cheaper: next to nothing where these are countless, and 1 once they are at most 3.5 times as
-many. Squared, for coverage pays where it gets to the end."""
+"""Factor in the probability of testing the smallest masks next: the square of 3.5 times the number of evaluations over
+the number of masks that may still be cheaper, at most 1. It is negligible while these are countless. Squared, because
+coverage pays only if it is completed."""
 
 NEAR, FULL, STEEP = 0.25, 0.5, 10
-"""Of the other evaluations, the share that goes to neighbours of the best masks: `NEAR` where the incumbent is small,
-`FULL` where it is the full allocation, and between them by that power of the incumbent's share of the free units. Where
-hardly any layer can be spared, what can be is found one layer at a time, and a model has nothing to learn from."""
+"""Share of the other evaluations spent on neighbours of the best masks: `NEAR` for a small incumbent, `FULL` for the
+full allocation, in between by that power of the incumbent's share of the free units. If hardly any layer can be
+skipped, those that can are found one at a time, and a model has nothing to learn from."""
 
 
 class Auto(Strategy):
-    """Opens with masks of every kind, then evaluates what a Gaussian process expects most of.
+    """Opens with varied masks, then evaluates the best candidates of a Gaussian process.
 
-    The opening: no free unit at all, what worked on other sequences, what hidden states propose, and random masks and
-    unified skipping spread over the budgets. Then every mask comes from one of three sources, drawn by lot: what the
-    model expects to qualify and to save most; neighbours of the best masks, whatever the model thinks of them; and
-    all that costs less than the incumbent, from the smallest up, which finds what no model can foresee and raises the
-    lower bound. The more of the latter the evaluations so far could have covered, the likelier it is drawn.
+    Opening: the mask without free units, masks that worked on other sequences, masks proposed by hidden states, and
+    random masks and unified skipping spread over the budgets. Then every mask comes from one of three sources, drawn at
+    random: those expected to qualify and to save most under the model; neighbours of the best masks, regardless of the
+    model; and all masks cheaper than the incumbent, from the smallest up, which finds what no model predicts and raises
+    the lower bound. The last source is drawn the more often, the larger its share that the evaluations could have
+    covered.
     """
 
     name = "auto"
@@ -65,7 +66,7 @@ class Auto(Strategy):
             yield from islice(self._mixed(count), count)
 
     def _guided(self) -> Iterator[Allocation]:
-        """No free unit, and what memory and hints propose."""
+        """The mask without free units, and the proposals of memory and hints."""
         space, memory, hints = self.problem.space, self.problem.memory, self.problem.hints
         yield space.mask(frozenset())
         if memory is not None:
@@ -75,7 +76,7 @@ class Auto(Strategy):
             yield from (masks[index] for index in evenly(len(masks))[:8])
 
     def _spread(self) -> Iterator[Allocation]:
-        """Random masks, and unified skipping, at budgets that are spread evenly."""
+        """Random masks and unified skipping, at evenly spread budgets."""
         space, F = self.problem.space, len(self._free)
         for turn, count in enumerate(evenly(F + 1)[1:OPENING]):
             chosen = self._rng.choice(self._free, size=count, replace=False)
@@ -83,7 +84,7 @@ class Auto(Strategy):
             yield space.mask(frozenset((even if turn % 3 == 2 else chosen).tolist()))
 
     def _mixed(self, count: int) -> Iterator[Allocation]:
-        """Each from a source drawn by lot, or, where that has nothing new, from another; none if nothing is cheaper."""
+        """Masks from sources drawn at random, or from another if that has nothing new; none if nothing is cheaper."""
         if next(self._cheaper(), None) is None:
             return
         known = len(self.problem.archive)
@@ -99,7 +100,7 @@ class Auto(Strategy):
             yield from islice(new, 1)
 
     def _near(self) -> float:
-        """The share of neighbours: the closer the incumbent is to the full allocation, the more."""
+        """Share of neighbours: higher, the closer the incumbent is to the full allocation."""
         upper = self.problem.archive.upper
         assert upper is not None, "the full allocation qualifies"
         kept = len(set(upper.allocation) & set(self.problem.space.free)) / len(self._free)

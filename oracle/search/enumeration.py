@@ -1,4 +1,4 @@
-"""Strategies that learn nothing from outcomes: enumeration, named families, random masks."""
+"""Strategies that do not use outcomes: enumeration, named families, random masks."""
 
 import math
 from collections.abc import Iterable, Iterator
@@ -14,10 +14,10 @@ __all__ = ["ByBudget", "Exhaustive", "Families", "Random", "Spread", "evenly"]
 
 
 class Exhaustive(Rounds):
-    """Every skip mask, in rising number of units: the whole truth of a small space."""
+    """Every skip mask, in rising number of units: the ground truth of a small space."""
 
     name = "exhaustive"
-    hint = "every mask of a small space, up to about 16 units: the whole truth"
+    hint = "every mask of a small space, up to about 16 units: the ground truth"
 
     def _rounds(self) -> Iterator[Iterable[Allocation]]:
         yield chain.from_iterable(self._masks(count) for count in range(len(self.problem.space.free) + 1))
@@ -41,7 +41,7 @@ class ByBudget(Exhaustive):
 
 
 class Families(Rounds):
-    """Unified skipping and early exit at every budget, in an order whose every beginning covers them evenly."""
+    """Unified skipping and early exit at every budget, in an order of which every prefix is evenly spread."""
 
     name = "families"
     hint = "unified skipping and early exit at every budget: the baselines"
@@ -62,7 +62,7 @@ class Families(Rounds):
 
 
 class Random(Rounds):
-    """Random masks, one a budget in each round: an unbiased sample at every budget."""
+    """Random masks, one per budget in each round: an unbiased sample at every budget."""
 
     name = "random"
     hint = "an unbiased sample, the same number of masks at every budget"
@@ -87,9 +87,9 @@ class Random(Rounds):
         yield masks()
 
     def _at(self, count: int) -> Iterator[Allocation]:
-        """Masks that run so many free units, uniformly, each once: drawn, and enumerated once there were enough draws.
+        """Masks of `count` free units, uniform and distinct: drawn, and after enough draws enumerated.
 
-        What the archive holds makes no difference, so that the order does not depend on how many are asked at a time.
+        Independent of the archive, so that the order does not depend on the number asked for at a time.
         """
         free = np.array(self.problem.space.free, dtype=int)
         total, seen = math.comb(len(free), count), set[Allocation]()
@@ -104,19 +104,19 @@ class Random(Rounds):
 
 
 def evenly(count: int) -> list[int]:
-    """0..count-1 in bit-reversed order, whose every beginning is spread over the range."""
+    """0..count-1 in bit-reversed order: every prefix is spread over the range."""
     bits = max(1, (count - 1).bit_length())
     return [r for i in range(2**bits) if (r := int(f"{i:0{bits}b}"[::-1], 2)) < count]
 
 
 class Spread(Rounds):
-    """Unified skipping and early exit at every budget, then random masks, the same number a budget.
+    """Unified skipping and early exit at every budget, then random masks, the same number per budget.
 
-    Learns nothing from outcomes: what it finds is what trying so many allocations finds by itself.
+    Does not use outcomes: its results are those of the number of tries alone.
     """
 
     name = "spread"
-    hint = "families, then random masks: learns nothing, so that luck can be measured fairly"
+    hint = "families, then random masks: does not use outcomes, so that luck can be measured fairly"
 
     def __init__(self, problem: Problem) -> None:
         super().__init__(problem)

@@ -1,4 +1,4 @@
-"""What may guide a search besides its own outcomes: the model's hidden states, and other sequences."""
+"""Guidance of a search besides its own outcomes: the model's hidden states, and other sequences."""
 
 import math
 from collections.abc import Mapping
@@ -14,31 +14,31 @@ from oracle.types import Allocation
 __all__ = ["Hints", "Memory"]
 
 REMEMBERED = 64
-"""The cheapest masks that qualify are remembered of each sequence, so many at most."""
+"""Maximum number of qualifying masks stored per sequence, the cheapest ones."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Hints:
-    """Structure that one full pass over a sequence reveals.
+    """Structure derived from one full pass over a sequence.
 
     Attributes:
         influence: block influence of each unit, 1 - cos(hidden state before it, after it), averaged over tokens
-            (ShortGPT, arXiv 2403.03853): the least influential are the first to skip. Empty if it is not known.
-        masks: by budget, the mask that dynamic programming over hidden states proposes (CLaSp, arXiv 2505.24196).
+            (ShortGPT, arXiv 2403.03853): the least influential are the first to skip. Empty if unknown.
+        masks: by budget, the mask proposed by dynamic programming over hidden states (CLaSp, arXiv 2505.24196).
     """
 
     influence: tuple[float, ...] = ()
     masks: Mapping[float, Allocation] = field(default_factory=dict)
 
     def keep(self, space: Space, count: int) -> Allocation:
-        """The mask of the `count` free units of the highest influence; of equal ones the first."""
+        """The mask of the `count` free units of the highest influence; the first among equals."""
         return _highest(space, self.influence, count)
 
 
 class Memory:
-    """What worked on the sequences of a run that are finished: it tells later searches where to begin.
+    """Masks that worked on the finished sequences of a run, as starting points of later searches.
 
-    The order in which sequences are learned makes no difference.
+    Independent of the order of the sequences.
     """
 
     def __init__(self) -> None:
@@ -48,7 +48,7 @@ class Memory:
         self._suggested: dict[tuple[Space, int], list[Allocation]] = {}
 
     def learn(self, archive: Archive) -> None:
-        """Takes in the archive of a finished search: its cheapest qualifying masks, and what each unit did for it."""
+        """Adds the archive of a finished search: its cheapest qualifying masks, and each unit's effect on quality."""
         self._suggested.clear()
         space = archive.space
         masks = [one for one in archive.outcomes.values() if archive.free_count(one.allocation) is not None]
@@ -63,19 +63,15 @@ class Memory:
 
     @property
     def usefulness(self) -> tuple[float, ...]:
-        """How much each unit contributes to quality, averaged over sequences, each scaled to a sum of 1.
-
-        Empty before anything was learned.
-        """
-        # `fsum` does not depend on the order in which the sequences came.
+        """Each unit's contribution to quality, scaled to a sum of 1 per sequence and averaged; empty before `learn`."""
+        # `fsum` does not depend on the order of the sequences.
         return tuple(math.fsum(column) / len(self._useful) for column in zip(*self._useful, strict=True))
 
     def suggest(self, space: Space, count: int) -> list[Allocation]:
         """At most `count` masks of the space to try first, the cheapest first.
 
-        Half of them are the ones that, together, would have saved most on the sequences so far: a greedy cover, in
-        which a mask counts for what it saves over those before it. The others keep the most useful units, at budgets
-        that are spread evenly.
+        Half of them would together have saved most on the sequences so far: a greedy cover, in which a mask counts for
+        its saving over those before it. The others keep the most useful units, at evenly spread budgets.
         """
         if (space, count) not in self._suggested:
             self._suggested[space, count] = self._suggest(space, count)
@@ -101,7 +97,7 @@ class Memory:
         cover: list[Allocation] = []
         while heap and len(cover) < count:
             saving, cost, mask = heappop(heap)
-            # What a mask saves only shrinks as others are taken, so the heap's values are bounds.
+            # A mask's saving only shrinks as others are taken, so the heap's values are bounds.
             if entry(mask) != (saving, cost, mask):
                 heappush(heap, entry(mask))
             elif saving < 0:
@@ -116,7 +112,7 @@ def _highest(space: Space, worth: tuple[float, ...], count: int) -> Allocation:
 
 
 def _effects(space: Space, masks: list[Allocation], qualities: list[float]) -> tuple[float, ...] | None:
-    """What each unit adds to the quality, by ridge regression, negative effects left out; None if nothing does."""
+    """Effect of each unit on the quality, by ridge regression, negative effects set to 0; None if all are 0."""
     kept = np.array([np.isin(np.arange(space.units), mask) for mask in masks], dtype=float).reshape(-1, space.units)
     if len(kept) < 2:
         return None

@@ -1,4 +1,4 @@
-"""Strategies that follow what is known before the first outcome: hidden states, and other sequences."""
+"""Strategies guided before the first outcome: by hidden states, and by other sequences."""
 
 from collections.abc import Iterable, Iterator
 
@@ -12,18 +12,18 @@ from oracle.types import Allocation
 __all__ = ["Dp", "Influence", "Transfer"]
 
 SUGGESTIONS = 32
-"""Masks of other sequences that are tried before the local search."""
+"""Number of masks from other sequences tried before the local search."""
 
 
 class Influence(Rounds):
     """At every budget the mask without the units of least block influence (ShortGPT, arXiv 2403.03853).
 
     Raises:
-        InputError: if the problem has no influence of each unit.
+        InputError: if the problem lacks the influence of each unit.
     """
 
     name = "influence"
-    hint = "drops the units that change the hidden state least: one mask a budget"
+    hint = "drops the units that change the hidden state least: one mask per budget"
 
     def __init__(self, problem: Problem) -> None:
         super().__init__(problem)
@@ -37,14 +37,14 @@ class Influence(Rounds):
 
 
 class Dp(Rounds):
-    """The masks that dynamic programming over hidden states proposes, one a budget (CLaSp, arXiv 2505.24196).
+    """The masks proposed by dynamic programming over hidden states, one per budget (CLaSp, arXiv 2505.24196).
 
     Raises:
-        InputError: if the problem has no such masks.
+        InputError: if the problem lacks such masks.
     """
 
     name = "dp"
-    hint = "keeps the hidden states nearest to the full model's: one mask a budget"
+    hint = "keeps the hidden states nearest to the full model's: one mask per budget"
 
     def __init__(self, problem: Problem) -> None:
         super().__init__(problem)
@@ -58,9 +58,9 @@ class Dp(Rounds):
 
 
 class Transfer(Local):
-    """What worked on other sequences, cheapest first, then a local search around the best of it.
+    """Masks that worked on other sequences, cheapest first, then a local search around the best of them.
 
-    The first sequence of a run has nobody to learn from: there it is a local search.
+    On the first sequence of a run it is a local search.
     """
 
     name = "transfer"

@@ -1,4 +1,4 @@
-"""Strategies that climb: from the full allocation downwards, from nothing upwards, around the incumbent."""
+"""Local search strategies: from the full allocation downwards, from nothing upwards, around the incumbent."""
 
 from collections.abc import Iterable, Iterator
 from itertools import chain, combinations, cycle, product
@@ -18,7 +18,7 @@ Kept = frozenset[int]
 class Beam(Rounds):
     """Drops one unit after the other while masks qualify, then adds one after the other until one does.
 
-    Of every number of units it follows the few masks of the highest quality: downwards, among those that qualify.
+    Per number of units it continues with the few masks of the highest quality; downwards, those that qualify.
     """
 
     name = "beam"
@@ -51,7 +51,7 @@ class Beam(Rounds):
         return upper is None or space.cost(space.mask(kept)) < space.cost(upper.allocation)
 
     def _best(self, options: Iterable[Kept], *, qualifying: bool) -> list[Kept]:
-        """The best of some masks that were evaluated; of equal ones the first."""
+        """The best of the evaluated masks among some; the first among equals."""
         archive = self.problem.archive
         known = [
             (-archive.quality(outcome), sorted(kept), kept)
@@ -63,19 +63,19 @@ class Beam(Rounds):
 
 
 class Greedy(Beam):
-    """Drops the unit whose loss costs least while that qualifies, then adds the unit that gains most until it does."""
+    """Drops the unit of the least loss while the mask qualifies, then adds that of the largest gain until it does."""
 
     name = "greedy"
-    hint = "one unit at a time, dropped while quality holds, then added until it does: few evaluations, no luck"
+    hint = "one unit at a time, dropped while quality holds, then added until it does: few evaluations, deterministic"
     width = 1
 
 
 class Local(Strategy):
-    """Searches around the best masks found so far that cost no more than the incumbent, highest quality first.
+    """Searches around the best masks found that cost no more than the incumbent, highest quality first.
 
-    Neighbours of a mask: one unit less, two less, one exchanged, one more; those that cost less than the incumbent come
-    before its equals, which are worth trying because quality has plateaus. Every fourth proposal restarts from a random
-    point of the frontier instead, for the best masks may surround a dead end.
+    Neighbours of a mask: one unit less, two less, one exchanged, one more; those cheaper than the incumbent come before
+    its equals, which are worth trying because quality has plateaus. Every fourth proposal restarts from a random point
+    of the frontier instead, as the best masks may surround a dead end.
     """
 
     name = "local"
@@ -105,7 +105,7 @@ class Local(Strategy):
                 yield following
 
     def _around(self, mask: Allocation, bound: float) -> list[Allocation]:
-        """New neighbours of a mask, the cheaper ones than `bound` first, then its equals; dearer ones are left out."""
+        """New neighbours of a mask, first those cheaper than `bound`, then its equals; dearer ones are left out."""
         space = self.problem.space
         kept = frozenset(mask) & frozenset(space.free)
         lost = frozenset(space.free) - kept

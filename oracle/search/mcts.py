@@ -18,19 +18,19 @@ __all__ = ["COLA", "DRLLM", "Cola", "DrLlm", "Mcts", "MctsSettings"]
 
 @dataclass(frozen=True, kw_only=True)
 class MctsSettings:
-    """What one published tree search differs in from another.
+    """Settings of a published tree search.
 
     Attributes:
-        simulations: how many simulations a search has.
-        skip: length of the longest block that one edit skips.
-        block: length of the longest block that one edit repeats.
-        repeats: how many more times, at most, one edit runs a block.
+        simulations: number of simulations.
+        skip: maximum length of a block skipped by one edit.
+        block: maximum length of a block repeated by one edit.
+        repeats: maximum number of additional runs of a block in one edit.
         exploration: c, weight of the exploration term.
         penalty: lambda, weight of the relative path length.
-        random: chance that a step down the tree goes to a random child.
+        random: probability that a step down the tree goes to a random child.
         widening: a node of v visits may have v ** widening children, rounded up: 1 tries every edit of a node before
-            it looks deeper, 0 follows a single chain of edits.
-        longest: length of the longest path, in multiples of the model's.
+            descending, 0 follows a single chain of edits.
+        longest: maximum length of a path, in multiples of the model's.
     """
 
     simulations: int
@@ -45,9 +45,9 @@ class MctsSettings:
 
     def __post_init__(self) -> None:
         if min(self.simulations, self.skip, self.block, self.repeats) < 1:
-            raise InputError(f"simulations, skip, block and repeats have to be 1 or more, but {self} was given")
+            raise InputError(f"simulations, skip, block and repeats must be 1 or more, but {self} was given")
         if not (0 <= self.random <= 1 and 0 <= self.widening <= 1 and self.longest >= 1):
-            raise InputError(f"random and widening have to be within 0..1 and longest 1 or more, but {self} was given")
+            raise InputError(f"random and widening must be within 0..1 and longest 1 or more, but {self} was given")
 
 
 COLA = MctsSettings(simulations=200, skip=4, block=4, repeats=4, exploration=1.8, penalty=5.0)
@@ -57,7 +57,7 @@ DRLLM = MctsSettings(simulations=50, skip=2, block=1, repeats=1, exploration=1.8
 
 
 class Edit(NamedTuple):
-    """Runs the block [start, start + length) of a path so many times: not at all, or more than once."""
+    """Runs the block [start, start + length) of a path `times` times: not at all, or more than once."""
 
     start: int
     length: int
@@ -70,7 +70,7 @@ class Edit(NamedTuple):
 
 @dataclass(eq=False, kw_only=True, slots=True)
 class Node:
-    """A path in the tree, with what is known of the simulations that went through it."""
+    """A path in the tree, with the statistics of the simulations through it."""
 
     path: Allocation
     untried: list[Edit]
@@ -79,12 +79,9 @@ class Node:
     reward: float = 0.0
 
     def ucb(self, total: int, length: float, settings: MctsSettings) -> float:
-        """Upper confidence bound: Q / v + c sqrt(ln V / v) - lambda |P| / L.
+        """Upper confidence bound: Q / v + c sqrt(ln V / v) - lambda |P| / L, with V = `total` and |P| / L = `length`.
 
-        Args:
-            total: V, simulations of the whole search so far.
-            length: |P| / L.
-            settings: c and lambda.
+        V counts the simulations of the whole search so far; c and lambda are settings.
         """
         exploration = settings.exploration * math.sqrt(math.log(total) / self.visits)
         return self.reward / self.visits + exploration - settings.penalty * length
@@ -96,28 +93,29 @@ class Mcts(Strategy):
     One simulation
     1. descends from the root to the child of the highest upper confidence bound, or to a random one (`random`);
     2. stops at the first node that may have one more child (`widening`), adds one by a random untried edit, and goes
-       there; the very first simulation stops at the root, and one that comes to a path without edits stops there;
+       there; the first simulation stops at the root, and one at a path without edits stops there;
     3. has the path of its last node evaluated: the reward is 1 if that meets the criterion, otherwise 0;
-    4. adds one visit and the reward to all nodes it came through.
+    4. adds one visit and the reward to all nodes on its way.
 
-    A path that the archive holds counts as a simulation but is not evaluated again. Simulations may be open at the same
-    time: their visits count from the start and their reward when it is known (a virtual loss), so that the others turn
-    elsewhere. Asked for one at a time, it is the sequential algorithm. It ends with the last simulation, whatever was
-    found before.
+    A path in the archive counts as a simulation but is not evaluated again. Several simulations may be open: their
+    visits count from the start and their reward when it is known (a virtual loss), so that the others take other
+    branches. Asked for one at a time, it is the sequential algorithm. It ends with the last simulation.
 
-    The published settings do not say when a node gets another child. Every edit first (`widening` 1) spends the
+    The published settings leave open when a node gets another child. Every edit first (`widening` 1) spends the
     simulations on paths of one edit; children for leaves only (0) make a chain that never chooses among siblings. The
-    square root lies between; on synthetic landscapes of 6 to 30 layers it did well on all, the two ends did not.
+    square root lies between; on synthetic landscapes of 6 to 30 layers it did well on all, the two extremes did not.
 
-    Of siblings whose lengths differ by more than L / lambda the shorter one is preferred even if it never qualified: it
-    is the published bound, and on models of a dozen layers it draws the search to paths that are too short.
+    Among siblings whose lengths differ by more than L / lambda the shorter one is preferred even if it never qualified:
+    this is the published bound, and on models of a dozen layers it draws the search to paths that are too short.
 
     Without `Space.paths` the edits that repeat are left out. Fixed units are never skipped.
 
     Args:
         problem: what to search.
-        settings: those of the class, unless others are given.
+        settings: None for those of the class.
     """
+
+    paths = True
 
     settings: ClassVar[MctsSettings]
 
@@ -172,7 +170,7 @@ class Mcts(Strategy):
         return max(node.children, key=lambda one: one.ucb(self._started, len(one.path) / length, self._settings))
 
     def _expand(self, node: Node) -> Node | None:
-        """A new child, unless every edit was tried; edits that come to the same path are one."""
+        """A new child, unless every edit was tried; edits with equal paths are one."""
         siblings = {node.path} | {child.path for child in node.children}
         while node.untried:
             path = node.untried.pop()(node.path)

@@ -27,30 +27,30 @@ COST: Directions = ("minimize",)
 COST_AND_QUALITY: Directions = ("minimize", "maximize")
 
 REPEATS = 20
-"""How many known masks in a row a sampler may propose."""
+"""Maximum number of consecutive proposals of known masks."""
 OPEN = 16
-"""How many masks may be under evaluation at a time until as many are known; from then on, as many as are known."""
-HEARD = 500
-"""How many outcomes that it did not ask for a sampler is told at a time, the best first: with 4000 TPE takes 75 ms."""
+"""Minimum of the limit on masks under evaluation; the limit is the number of known ones if that is larger."""
+TOLD = 500
+"""Maximum number of outcomes of other origin told at a time, the best first: with 4000 TPE takes 75 ms."""
 
 
 class Sampler(Random):
-    """Asks a sampler of optuna for skip masks: one yes-or-no variable for each free unit.
+    """Skip masks proposed by a sampler of optuna: one yes-or-no variable per free unit.
 
-    The sampler's study lives in memory and is told what the archive holds, whoever had it evaluated. One objective is
-    the cost of a mask that qualifies, and of any other the full cost and what its quality falls short by; two are cost
-    and quality. A mask of unknown quality, which cannot qualify, gets the worst quality so far.
+    The sampler's study is in memory and holds all outcomes of the archive, including those of other origin. One
+    objective is the cost of a mask that qualifies, and for any other the full cost plus the shortfall of its quality;
+    two are cost and quality. A mask of unknown quality, which cannot qualify, gets the worst quality so far.
 
-    Samplers repeat themselves. A mask that the archive settles is told again at once, one under evaluation is failed;
-    after `REPEATS` of them in a row comes a random new mask, and once there is none the search is done.
+    Samplers repeat themselves. A mask settled by the archive is told again at once, one under evaluation is failed;
+    `REPEATS` consecutive repetitions are followed by a random new mask, and without any the search is done.
 
     With a storage, finished trials are copied into a study there, each mask once, for optuna's dashboard, and not read
-    back: a search goes on from its archive. (To ask for and tell a trial in SQLite took 240 ms, to add one 30 ms.)
+    back: a search continues from its archive. (Asking for and telling a trial in SQLite took 240 ms, adding one 30 ms.)
 
     Args:
         problem: what to search.
-        storage: as `optuna.create_study` takes it: a URL such as sqlite:///trials.db, or a storage; None for none.
-        study: name of the study in the storage, continued if it is there; None for a new one of any name.
+        storage: as for `optuna.create_study`: a URL such as sqlite:///trials.db, or a storage; None for none.
+        study: name of the study in the storage, continued if it exists; None for a new one with a generated name.
 
     Raises:
         InputError: if the storage cannot be opened, or has a study of that name with other objectives.
@@ -58,7 +58,7 @@ class Sampler(Random):
 
     directions: ClassVar[Directions]
     generations: ClassVar[bool] = False
-    """Whether the sampler learns only from trials that were asked for, because it numbers generations in them."""
+    """Whether the sampler learns only from trials it was asked for, because it numbers generations in them."""
 
     def __init__(
         self, problem: Problem, *, storage: "str | BaseStorage | None" = None, study: str | None = None
@@ -68,7 +68,7 @@ class Sampler(Random):
         from optuna.distributions import CategoricalDistribution
 
         self._units = {f"unit {unit:02}": unit for unit in problem.space.free}
-        # Not integers: TPE would estimate densities, which collapse on single masks.
+        # Not integers: TPE's density estimates collapse on single masks.
         variable: BaseDistribution = CategoricalDistribution((False, True))
         self._variables = dict.fromkeys(self._units, variable)
         with _quiet():
@@ -77,16 +77,16 @@ class Sampler(Random):
         self._copy = None if storage is None else _stored(storage, study, self.directions)
         self._copied = {self._mask(trial.params) for trial in self._copy.trials} if self._copy else set()
         self._open: dict[Allocation, Trial] = {}
-        self._heard: set[Allocation] = set()
+        self._told: set[Allocation] = set()
         self._worst = math.inf
 
     def _sampler(self, seed: int) -> "BaseSampler":
         raise NotImplementedError
 
     def _candidates(self, count: int) -> Iterable[Allocation]:
-        self._hear()
+        self._tell_new()
         repeats = 0
-        while len(self._open) < max(OPEN, len(self._heard)):
+        while len(self._open) < max(OPEN, len(self._told)):
             if repeats < REPEATS:
                 trial = self._study.ask(self._variables)
             else:
@@ -112,19 +112,19 @@ class Sampler(Random):
             self._study.tell(trial, state=TrialState.FAIL)
 
     def _learn(self, outcomes: Seq[Outcome]) -> None:
-        self._hear()
+        self._tell_new()
 
-    def _hear(self) -> None:
-        """Tells the study what is new in the archive, whatever the order it came in."""
+    def _tell_new(self) -> None:
+        """Tells the study the new outcomes of the archive, in an order that does not depend on their arrival."""
         archive = self.problem.archive
         if archive.full is None:
             return
-        new = {mask: one for mask, one in archive.outcomes.items() if mask not in self._heard}
-        self._heard.update(new)
+        new = {mask: one for mask, one in archive.outcomes.items() if mask not in self._told}
+        self._told.update(new)
         self._worst = min([self._worst, *(archive.quality(one) for one in new.values() if not one.dropped)])
         masks = [mask for mask in new if archive.free_count(mask) is not None]
         masks.sort(key=lambda mask: (self._loss(mask), mask))
-        others = [mask for mask in masks if mask not in self._open][:HEARD]
+        others = [mask for mask in masks if mask not in self._open][:TOLD]
         for mask in [mask for mask in masks if mask in self._open] + others:
             finished = self._finished(mask)
             if self.generations and mask not in self._open:
@@ -138,10 +138,10 @@ class Sampler(Random):
                 self._copy.add_trial(finished)
 
     def _trial(self, mask: Allocation) -> "Trial":
-        """A trial of this very mask, as if the sampler had chosen it."""
+        """A trial of this mask, as if the sampler had chosen it."""
         self._study.enqueue_trial(self._params(mask))
         trial = self._study.ask(self._variables)
-        # What is given is not drawn, and only a trial that draws enters a generation.
+        # Given parameters are not drawn, and only a trial that draws enters a generation.
         _ = trial.relative_params
         return trial
 
@@ -158,7 +158,7 @@ class Sampler(Random):
         return create_trial(params=params, distributions=self._variables, values=values, user_attrs=notes)
 
     def _values(self, mask: Allocation) -> list[float]:
-        """What the study is told of a mask that the archive settles."""
+        """Objectives of a mask that the archive settles."""
         if self.directions == COST:
             return [self._loss(mask)]
         return [self.problem.space.cost(mask), self._quality(mask)]
@@ -185,7 +185,7 @@ class Tpe(Sampler):
     """Bayesian optimisation of the cost by a tree-structured Parzen estimator over all units together."""
 
     name = "tpe"
-    hint = "optuna's Bayesian optimisation (TPE) of the cost: few evaluations, 5-20 ms of its own for each"
+    hint = "optuna's Bayesian optimisation (TPE) of the cost: few evaluations, each with 5-20 ms overhead"
     directions = COST
 
     def _sampler(self, seed: int) -> "BaseSampler":
@@ -199,7 +199,7 @@ class MultiTpe(Tpe):
     """The same with two objectives, cost and quality.
 
     On synthetic landscapes of 30 units it was as good after 200 masks as CMA-ES, which needs one more package and
-    stalls on masks that it proposed before, and after 50 as a Gaussian process, which takes 250-400 ms for each.
+    stalls on masks that it proposed before, and after 50 as a Gaussian process, which takes 250-400 ms per mask.
     """
 
     name = "motpe"
@@ -211,20 +211,20 @@ class Nsga2(Sampler):
     """Evolution of a population towards the frontier of cost and quality."""
 
     name = "nsga2"
-    hint = "optuna's NSGA-II: evolves the whole frontier of cost and quality, 1-5 ms of its own for each evaluation"
+    hint = "optuna's NSGA-II: evolves the whole frontier of cost and quality, 1-5 ms overhead per evaluation"
     directions = COST_AND_QUALITY
     generations = True
 
     def _sampler(self, seed: int) -> "BaseSampler":
         from optuna.samplers import NSGAIISampler
 
-        # Optuna's default of 50 leaves too few generations in the few hundred evaluations that a sequence gets.
+        # Optuna's default of 50 leaves too few generations in the few hundred evaluations per sequence.
         return NSGAIISampler(seed=seed, population_size=20)
 
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Optuna without its notices; its settings are left as they were."""
+    """Suppresses optuna's notices; its settings are restored."""
     from optuna import logging
     from optuna.exceptions import ExperimentalWarning
 

@@ -12,39 +12,25 @@ from oracle.search.optuna_samplers import MultiTpe, Nsga2, Tpe
 from oracle.search.strategy import Problem, Strategy
 from oracle.utils.text import nearest_hint
 
-__all__ = ["STRATEGIES", "get_strategy", "make"]
+__all__ = ["PATH_STRATEGIES", "STRATEGIES", "get_strategy", "make"]
 
 
-def _table(*strategies: type[Strategy]) -> dict[str, type[Strategy]]:
-    return {strategy.name: strategy for strategy in strategies}
+_FIRST: tuple[type[Strategy], ...] = (Auto, ByBudget, Exhaustive, Families, Random, Spread, Greedy, Beam, Local)
+_THEN: tuple[type[Strategy], ...] = (Influence, Dp, Transfer, Tpe, MultiTpe, Nsga2, Cola, DrLlm)
+
+STRATEGIES = {strategy.name: strategy for strategy in (*_FIRST, *_THEN)}
+"""The strategies by name, in the order of the help."""
 
 
-STRATEGIES: dict[str, type[Strategy]] = _table(
-    Auto,
-    ByBudget,
-    Exhaustive,
-    Families,
-    Random,
-    Spread,
-    Greedy,
-    Beam,
-    Local,
-    Influence,
-    Dp,
-    Transfer,
-    Tpe,
-    MultiTpe,
-    Nsga2,
-    Cola,
-    DrLlm,
-)
+PATH_STRATEGIES = tuple(name for name, strategy in STRATEGIES.items() if strategy.paths)
+"""Names of the strategies that may repeat layers."""
 
 
 def get_strategy(name: str) -> type[Strategy]:
-    """The strategy of that name.
+    """The strategy of a name.
 
     Raises:
-        InputError: no strategy has that name; lists the known ones and the nearest.
+        InputError: if no strategy has that name; lists the known ones and the nearest.
     """
     if name in STRATEGIES:
         return STRATEGIES[name]
@@ -53,9 +39,9 @@ def get_strategy(name: str) -> type[Strategy]:
 
 
 def make(name: str, problem: Problem, **settings: Any) -> Strategy:
-    """A search of that name for a problem, with settings of its own such as the samplers' `storage`.
+    """Creates a search for a problem, with settings of its own such as the samplers' `storage`.
 
     Raises:
-        InputError: no strategy has that name, or the problem lacks what it needs.
+        InputError: if no strategy has that name, or the problem lacks its required input.
     """
     return get_strategy(name)(problem, **settings)

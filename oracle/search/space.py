@@ -1,4 +1,4 @@
-"""What a search may allocate."""
+"""The search space."""
 
 from dataclasses import dataclass
 from itertools import combinations
@@ -12,12 +12,12 @@ __all__ = ["Space"]
 
 @dataclass(frozen=True, kw_only=True)
 class Space:
-    """The skip masks (and layer paths, where allowed) of one model.
+    """The skip masks (and layer paths, if allowed) of one model.
 
     Attributes:
-        units: how many units the model has: L layers, or 2L sublayers.
+        units: number of units of the model: L layers, or 2L sublayers.
         free: units that may be skipped, rising; the others run in every allocation.
-        costs: cost of each unit per generated token (layers, FLOPs or milliseconds), as many as there are units.
+        costs: cost of each unit per generated token (layers, FLOPs or milliseconds).
         paths: whether units may repeat or change their order.
     """
 
@@ -34,7 +34,7 @@ class Space:
 
     @classmethod
     def of(cls, units: int, *, paths: bool = False) -> Self:
-        """Every unit free, and a cost of one each."""
+        """The space with every unit free, at a cost of one each."""
         return cls(units=units, free=tuple(range(units)), costs=(1.0,) * units, paths=paths)
 
     @property
@@ -52,9 +52,9 @@ class Space:
         return sum(self.costs[unit] for unit in allocation)
 
     def mask(self, chosen: set[int] | frozenset[int]) -> Allocation:
-        """The skip mask of some free units, the fixed ones added."""
+        """The skip mask of some free units, with the fixed ones added."""
         return tuple(sorted(self.fixed | chosen))
 
     def masks(self, count: int) -> list[Allocation]:
-        """All skip masks that run so many of the free units, in lexicographic order."""
+        """All skip masks of `count` free units, in lexicographic order."""
         return [self.mask(frozenset(chosen)) for chosen in combinations(self.free, count)]

@@ -17,14 +17,14 @@ __all__ = ["Problem", "Rounds", "Strategy"]
 
 @dataclass(kw_only=True)
 class Problem:
-    """One sequence's search: what may be allocated, what is known, and what may guide it.
+    """The search of one sequence: space, known outcomes and guidance.
 
     Attributes:
-        space: what may be allocated.
-        archive: what was evaluated; empty or not.
-        seed: seeds every random choice.
-        memory: what worked on other sequences.
-        hints: structure read off the model's hidden states.
+        space: the search space.
+        archive: the outcomes so far, possibly none.
+        seed: of every random choice.
+        memory: masks that worked on other sequences.
+        hints: structure derived from the model's hidden states.
     """
 
     space: Space
@@ -37,30 +37,33 @@ class Problem:
 class Strategy(ABC):
     """Searches the allocations of one sequence.
 
-    The runner calls `ask` until `done`, evaluates what it returns, and hands the outcomes to `tell`, in any order and
-    any number at a time. A strategy knows no model and no files. It never proposes what the archive holds or what it
-    proposed before, so it may go on where another one stopped. The full allocation comes first, alone, if the archive
-    lacks it: from then on the threshold is known. Equal seeds, archives and calls give equal proposals.
+    The runner calls `ask` until `done`, evaluates the proposals, and passes the outcomes to `tell`, in any order and
+    any number at a time. A strategy has access to no model and no files. It never proposes allocations that are in the
+    archive or that it proposed before, so it may continue where another one stopped. The full allocation comes first,
+    alone, unless the archive holds it: from then on the threshold is known. Proposals depend on seed, archive and calls
+    alone.
 
-    A subclass names its next candidates in `_candidates`; this class passes over those that are known already.
+    A subclass yields its next candidates in `_candidates`; this class skips those already known.
     """
 
     name: ClassVar[str]
-    """As the command line knows it."""
+    """Name on the command line."""
     hint: ClassVar[str]
     """When to use it, in one line."""
+    paths: ClassVar[bool] = False
+    """Whether it proposes layer paths where the space allows them."""
 
     def __init__(self, problem: Problem) -> None:
         self.problem = problem
         self._proposed: set[Allocation] = set()
         self._pending: set[Allocation] = set()
-        """Proposed, or about to be, and not told yet."""
+        """Proposed, or about to be, and without an outcome yet."""
         self._ready: list[Allocation] = []
-        """Drawn by `done`, and not proposed yet."""
+        """Drawn by `done` and not proposed yet."""
         self._wanted = 1
 
     def ask(self, count: int) -> list[Proposal]:
-        """At most `count` allocations to evaluate next; empty only if it waits for outcomes or is done."""
+        """At most `count` allocations to evaluate next; empty only while waiting for outcomes or when done."""
         full = self.problem.space.full
         self._wanted = max(1, count)
         if self.problem.archive.full is None:
@@ -79,27 +82,27 @@ class Strategy(ABC):
 
     @property
     def done(self) -> bool:
-        """Whether there is nothing left to ask, and nothing to wait for."""
+        """Whether there is nothing left to ask or to wait for."""
         if self.problem.archive.full is None or self._pending:
             return False
-        # Whether anything comes next shows when it is looked for, and often a batch takes no longer than one.
+        # Only drawing shows whether anything is left, and a batch often takes no longer than one.
         self._ready = self._draw(self._wanted)
         return not self._ready
 
     def known(self, allocation: Allocation) -> bool:
-        """Whether evaluating the allocation would tell nothing new: the archive settles it, or it was proposed."""
+        """Whether evaluating the allocation would add nothing: the archive settles it, or it was proposed."""
         return allocation in self._proposed or self.problem.archive.settled(allocation)
 
     @abstractmethod
     def _candidates(self, count: int) -> Iterable[Allocation]:
-        """What to evaluate next, best first; read until `count` new ones came or it ends.
+        """Next candidates, best first; read until `count` new ones came or it ends.
 
-        Called only when the full model's quality is known. May name known allocations, which are passed over, and more
-        than `count`, but has to end. If nothing new comes and nothing is pending, the search is done.
+        Called only when the full model's quality is known. May yield known allocations, which are skipped, and more
+        than `count`, but must end. If nothing new comes and nothing is pending, the search is done.
         """
 
-    def _learn(self, outcomes: Seq[Outcome]) -> None:  # noqa: B027 - most learn from the archive alone
-        """Takes in outcomes that were just added to the archive, in whatever order they came."""
+    def _learn(self, outcomes: Seq[Outcome]) -> None:  # noqa: B027 - most use the archive alone
+        """Processes outcomes just added to the archive, in any order."""
 
     def _family(self, allocation: Allocation) -> str:
         """Family of a proposal other than the full allocation."""
@@ -122,7 +125,7 @@ class Strategy(ABC):
 
 
 class Rounds(Strategy):
-    """A strategy that evaluates round after round: the next one is decided when all of the last are told."""
+    """A strategy that evaluates round after round: the next one is decided when all outcomes of the last are told."""
 
     def __init__(self, problem: Problem) -> None:
         super().__init__(problem)
@@ -134,7 +137,7 @@ class Rounds(Strategy):
 
     @abstractmethod
     def _rounds(self) -> Iterator[Iterable[Allocation]]:
-        """The rounds: when the next one is taken, the archive settles all that the ones before named."""
+        """The rounds: when the next one is taken, the archive settles all candidates of those before."""
 
     def _candidates(self, count: int) -> Iterable[Allocation]:
         while True:

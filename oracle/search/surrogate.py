@@ -1,6 +1,6 @@
-"""A Gaussian process over skip masks: which of the untested ones are likely to qualify.
+"""A Gaussian process over skip masks: predicts which untested ones qualify.
 
-Shapes: N masks evaluated, M masks asked about, B masks of a batch, F free units, T ways to weigh the units.
+In shapes, A is the evaluated masks, M the considered ones, X the estimates of the units' worth, Y the masks of a batch.
 """
 
 import math
@@ -9,9 +9,8 @@ from functools import cached_property
 from itertools import product
 
 import numpy as np
+import scipy  # imports its modules on first use
 from numpy.typing import NDArray
-from scipy.linalg import cho_solve, cholesky, solve_triangular
-from scipy.special import log_ndtr
 
 __all__ = ["Floats", "Masks", "Surrogate"]
 
@@ -19,62 +18,62 @@ Floats = NDArray[np.float64]
 Masks = NDArray[np.bool_]
 
 REACHES = (0.15, 0.4, 1.0, 2.5)
-"""Distances, in shares of F, over which qualities are alike: the longer, the nearer the model is to an additive one."""
+"""Correlation lengths, in multiples of F: the longer, the closer the model is to an additive one."""
 
 NOISES = (1e-4, 0.05)
-"""Share of the variance that no mask nearby explains: smooth qualities, or ones that come in steps."""
+"""Shares of the variance not explained by nearby masks: smooth qualities, or stepwise ones."""
 
 BAND = 0.1
-"""Width, in shares of all that the units are worth, over which mean and spread are averaged."""
+"""Bandwidth, as a share of the total worth of the units, over which mean and spread are averaged."""
 
-DOUBT = 2.0
-"""How many masks' worth of the overall spread is mixed into the spread at each level."""
+PRIOR_MASKS = 2.0
+"""Weight, in masks, of the overall spread in the spread at each level."""
 
-GUESSES = 12
-"""Times that the qualities of dropped masks are estimated from one another; more change little."""
+ITERATIONS = 12
+"""Number of iterations that estimate the qualities of dropped masks; more change little."""
 
 
 @dataclass(frozen=True)
 class _Level:
     """Mean and spread of the quality against the share of the units' worth that a mask keeps.
 
-    Outputs of a few units are all alike, and bad; those of almost all units differ. A process of one variance for both
-    would expect miracles of the former.
+    Outputs of a few units are all alike, and bad; those of almost all units differ. A process with one variance for
+    both would overestimate the former.
     """
 
-    share_N: Floats
-    quality_N: Floats
+    share_A: Floats
+    quality_A: Floats
 
     def __call__(self, share_M: Floats) -> tuple[Floats, Floats]:
-        near_MN = self._near(share_M)
-        total_M = near_MN.sum(axis=1)
-        square_M = (near_MN @ self._squares + DOUBT * self._squares.mean()) / (total_M + DOUBT)
-        return near_MN @ self.quality_N / total_M, np.sqrt(square_M + 1e-12)
+        near_MA = self._near(share_M)
+        total_M = near_MA.sum(axis=1)
+        square_M = (near_MA @ self._squares + PRIOR_MASKS * self._squares.mean()) / (total_M + PRIOR_MASKS)
+        return near_MA @ self.quality_A / total_M, np.sqrt(square_M + 1e-12)
 
     @cached_property
     def known(self) -> tuple[Floats, Floats]:
         """Mean and spread at the masks themselves."""
-        return self(self.share_N)
+        return self(self.share_A)
 
     @cached_property
     def _squares(self) -> Floats:
-        near_NN = self._near(self.share_N)
-        return (self.quality_N - near_NN @ self.quality_N / near_NN.sum(axis=1)) ** 2
+        near_AA = self._near(self.share_A)
+        return (self.quality_A - near_AA @ self.quality_A / near_AA.sum(axis=1)) ** 2
 
     def _near(self, share_M: Floats) -> Floats:
-        return np.exp(-0.5 * ((share_M[:, None] - self.share_N) / BAND) ** 2) + 1e-12
+        return np.exp(-0.5 * ((share_M[:, None] - self.share_A) / BAND) ** 2) + 1e-12
 
 
 @dataclass(frozen=True)
 class _Fit:
-    """What explains the qualities: a level, and around it a process of a reach, a noise and a scale."""
+    """A fitted model: a level, and around it a process with a correlation length, a noise and a scale."""
 
     worth_F: Floats
     level: _Level
     reach: float
     noise: float
-    chol_NN: Floats
-    weight_N: Floats
+    chol_AA: Floats
+    weight_A: Floats
     scale: float
     likelihood: float
 
@@ -83,48 +82,45 @@ class Surrogate:
     """Quality as a level plus a process whose correlation falls with the number of units that differ.
 
     exp(-distance / reach) is a product over units, so it contains interactions of every order, with weights that fall
-    with the order. Reach, noise and the weighing of units are those of the highest marginal likelihood (Rasmussen &
-    Williams 2006, ch. 5). Of a dropped mask it is known only that its quality is below the threshold; what the others
-    let expect of it under that condition stands in for it (mean of the truncated normal distribution around the
-    leave-one-out prediction, their ch. 5.4.2).
+    with the order. Reach, noise and the worth of units are those of the highest marginal likelihood (Rasmussen &
+    Williams 2006, ch. 5). A dropped mask's quality is only known to be below the threshold; it is replaced by its
+    conditional expectation given the others (mean of the truncated normal distribution around the leave-one-out
+    prediction, their ch. 5.4.2).
 
     Args:
-        kept_NF: masks that were evaluated.
-        quality_N: their qualities, minus infinity where one was dropped.
-        threshold: the quality that has to be reached.
-        worth_TF: how much each unit may be worth, one row an opinion; each sums to 1.
+        kept_AF: masks that were evaluated.
+        quality_A: their qualities, minus infinity where one was dropped.
+        threshold: the quality required.
+        worth_XF: estimates of each unit's worth, one per row; each sums to 1.
     """
 
-    def __init__(self, kept_NF: Masks, quality_N: Floats, threshold: float, worth_TF: Floats) -> None:
-        self._kept_NF = kept_NF.astype(float)
+    def __init__(self, kept_AF: Masks, quality_A: Floats, threshold: float, worth_XF: Floats) -> None:
+        self._kept_AF = kept_AF.astype(float)
         self._threshold = threshold
-        self._worth_TF = worth_TF
-        dropped_N = ~np.isfinite(quality_N)
-        if dropped_N.any():
-            quality_N = self._estimate(quality_N, dropped_N)
-        self._fit = self._best(quality_N)
+        self._worth_XF = worth_XF
+        dropped_A = ~np.isfinite(quality_A)
+        if dropped_A.any():
+            quality_A = self._estimate(quality_A, dropped_A)
+        self._fit = self._best(quality_A)
 
     def log_chance(self, kept_MF: Masks) -> Floats:
         """Logarithm of the probability that each mask reaches the threshold."""
-        mean_M, spread_M, white_NM = self._predict(kept_MF.astype(float))
-        left_M = np.clip(1 - np.einsum("nm,nm->m", white_NM, white_NM), 1e-9, None)
+        mean_M, spread_M, white_AM = self._predict(kept_MF.astype(float))
+        left_M = np.clip(1 - np.einsum("nm,nm->m", white_AM, white_AM), 1e-9, None)
         return self._log_chance(mean_M, spread_M * np.sqrt(self._fit.scale * left_M))
 
-    def choose(self, kept_MF: Masks, bonus_BM: Floats) -> list[int]:
-        """B different rows, each of the highest log chance + bonus once those chosen before are evaluated.
+    def choose(self, kept_MF: Masks, bonus_YM: Floats) -> list[int]:
+        """Distinct masks, one per row of bonuses, each of the highest log chance + bonus once those before it are
+        known.
 
-        What a chosen one will turn out to be is taken to be its mean, which leaves the means but lowers the deviations
-        near it (Desautels et al. 2014): so the masks of a batch do not all test the same guess.
-
-        Args:
-            kept_MF: the masks to choose from, at least B.
-            bonus_BM: what is added to the log chance of each, for each choice.
+        A chosen mask's outcome is taken to be its mean, which leaves the means but lowers the deviations near it
+        (Desautels et al. 2014): so the masks of a batch do not all test the same guess.
         """
         kept = kept_MF.astype(float)
-        mean_M, spread_M, white_NM = self._predict(kept)
-        covariance_MM = self._fit.scale * (np.exp(-_distance(kept, kept) / self._fit.reach) - white_NM.T @ white_NM)
+        mean_M, spread_M, white_AM = self._predict(kept)
+        covariance_MM = self._fit.scale * (np.exp(-_distance(kept, kept) / self._fit.reach) - white_AM.T @ white_AM)
         chosen: list[int] = []
-        for bonus_M in bonus_BM:
+        for bonus_M in bonus_YM:
             deviation_M = spread_M * np.sqrt(np.clip(np.diag(covariance_MM), 1e-9, None))
             score_M = bonus_M + self._log_chance(mean_M, deviation_M)
             score_M[chosen] = -np.inf
@@ -138,51 +134,51 @@ class Surrogate:
         """Mean of each mask's quality, spread of its level, and its whitened correlations with the evaluated ones."""
         fit = self._fit
         mean_M, spread_M = fit.level(kept @ fit.worth_F)
-        near_MN = np.exp(-_distance(kept, self._kept_NF) / fit.reach)
-        white_NM = solve_triangular(fit.chol_NN, near_MN.T, lower=True, check_finite=False)
-        return mean_M + spread_M * (near_MN @ fit.weight_N), spread_M, white_NM
+        near_MA = np.exp(-_distance(kept, self._kept_AF) / fit.reach)
+        white_AM = scipy.linalg.solve_triangular(fit.chol_AA, near_MA.T, lower=True, check_finite=False)
+        return mean_M + spread_M * (near_MA @ fit.weight_A), spread_M, white_AM
 
     def _log_chance(self, mean_M: Floats, deviation_M: Floats) -> Floats:
-        return log_ndtr((mean_M - self._threshold) / deviation_M)
+        return scipy.special.log_ndtr((mean_M - self._threshold) / deviation_M)
 
-    def _best(self, quality_N: Floats) -> _Fit:
-        levels = [_Level(self._kept_NF @ worth_F, quality_N) for worth_F in self._worth_TF]
-        distance_NN = _distance(self._kept_NF, self._kept_NF)
+    def _best(self, quality_A: Floats) -> _Fit:
+        levels = [_Level(self._kept_AF @ worth_F, quality_A) for worth_F in self._worth_XF]
+        distance_AA = _distance(self._kept_AF, self._kept_AF)
         fits = []
         for share, noise in product(REACHES, NOISES):
-            reach = share * self._kept_NF.shape[1]
-            near_NN = np.exp(-distance_NN / reach) + noise * np.eye(len(distance_NN))
-            chol_NN = cholesky(near_NN, lower=True, overwrite_a=True, check_finite=False)
-            fits += [_fit(*pair, reach, noise, chol_NN) for pair in zip(self._worth_TF, levels, strict=True)]
+            reach = share * self._kept_AF.shape[1]
+            near_AA = np.exp(-distance_AA / reach) + noise * np.eye(len(distance_AA))
+            chol_AA = scipy.linalg.cholesky(near_AA, lower=True, overwrite_a=True, check_finite=False)
+            fits += [_fit(*pair, reach, noise, chol_AA) for pair in zip(self._worth_XF, levels, strict=True)]
         return max(fits, key=lambda fit: fit.likelihood)
 
-    def _estimate(self, quality_N: Floats, dropped_N: Masks) -> Floats:
-        """The qualities, with what is to be expected in the place of the dropped ones."""
-        known = quality_N[~dropped_N]
+    def _estimate(self, quality_A: Floats, dropped_A: Masks) -> Floats:
+        """The qualities, with expectations in place of the dropped ones."""
+        known = quality_A[~dropped_A]
         below = known[known < self._threshold]
         start = below.mean() if len(below) else self._threshold - max(known.std(), 1e-3)
-        quality_N = np.where(dropped_N, start, quality_N)
-        fit = self._best(quality_N)
-        precision_N = np.diag(cho_solve((fit.chol_NN, True), np.eye(len(quality_N)), check_finite=False))
-        # The deviations stay: estimates that hang together would lower them, until all drift to the threshold.
-        _, spread_N = fit.level.known
-        deviation_N = spread_N * np.sqrt(fit.scale / precision_N)
-        for _ in range(GUESSES):
-            mean_N = quality_N - spread_N * fit.weight_N / precision_N
-            room_N = (self._threshold - mean_N) / deviation_N
-            hazard_N = np.exp(-0.5 * room_N**2 - log_ndtr(room_N)) / math.sqrt(2 * math.pi)
-            quality_N = np.where(dropped_N, mean_N - deviation_N * hazard_N, quality_N)
-            fit = _fit(fit.worth_F, _Level(fit.level.share_N, quality_N), fit.reach, fit.noise, fit.chol_NN)
-        return quality_N
+        quality_A = np.where(dropped_A, start, quality_A)
+        fit = self._best(quality_A)
+        precision_A = np.diag(scipy.linalg.cho_solve((fit.chol_AA, True), np.eye(len(quality_A)), check_finite=False))
+        # The deviations stay fixed: correlated estimates would lower them, until all drift to the threshold.
+        _, spread_A = fit.level.known
+        deviation_A = spread_A * np.sqrt(fit.scale / precision_A)
+        for _ in range(ITERATIONS):
+            mean_A = quality_A - spread_A * fit.weight_A / precision_A
+            room_A = (self._threshold - mean_A) / deviation_A
+            hazard_A = np.exp(-0.5 * room_A**2 - scipy.special.log_ndtr(room_A)) / math.sqrt(2 * math.pi)
+            quality_A = np.where(dropped_A, mean_A - deviation_A * hazard_A, quality_A)
+            fit = _fit(fit.worth_F, _Level(fit.level.share_A, quality_A), fit.reach, fit.noise, fit.chol_AA)
+        return quality_A
 
 
-def _fit(worth_F: Floats, level: _Level, reach: float, noise: float, chol_NN: Floats) -> _Fit:
-    mean_N, spread_N = level.known
-    rest_N = (level.quality_N - mean_N) / spread_N
-    weight_N = cho_solve((chol_NN, True), rest_N, check_finite=False)
-    scale = max(float(rest_N @ weight_N) / len(rest_N), 1e-12)
-    volume = 0.5 * len(rest_N) * math.log(scale) + float(np.log(np.diag(chol_NN)).sum() + np.log(spread_N).sum())
-    return _Fit(worth_F, level, reach, noise, chol_NN, weight_N, scale, -volume)
+def _fit(worth_F: Floats, level: _Level, reach: float, noise: float, chol_AA: Floats) -> _Fit:
+    mean_A, spread_A = level.known
+    rest_A = (level.quality_A - mean_A) / spread_A
+    weight_A = scipy.linalg.cho_solve((chol_AA, True), rest_A, check_finite=False)
+    scale = max(float(rest_A @ weight_A) / len(rest_A), 1e-12)
+    volume = 0.5 * len(rest_A) * math.log(scale) + float(np.log(np.diag(chol_AA)).sum() + np.log(spread_A).sum())
+    return _Fit(worth_F, level, reach, noise, chol_AA, weight_A, scale, -volume)
 
 
 def _distance(one: Floats, other: Floats) -> Floats:

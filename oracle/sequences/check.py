@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import asdict
 
@@ -9,7 +10,7 @@ from oracle.errors import InputError
 from oracle.metrics import Kind, Metric
 from oracle.types import Sequence
 
-__all__ = ["check_sequences", "data_hash"]
+__all__ = ["check_sequences", "data_hash", "usable"]
 
 _REFERENCE = ("a reference that is not empty", "name their column with --reference-column")
 
@@ -46,14 +47,31 @@ def check_sequences(sequences: Iterable[Sequence], metric: Metric) -> None:
     others = f", or select tasks that have them with --tasks {' '.join(suited)}" if suited else ""
     raise InputError(
         f"metric {metric.name!r} needs {needed} for every sequence, {len(lacking)} of {len(sequences)} have "
-        f"none, the first with id {lacking[0].id!r}: {remedy}{others}"
+        f"none, the first with id {lacking[0].id!r}: {remedy}, leave such rows out with --skip-unusable{others}"
     )
 
 
+def usable(sequences: Iterable[Sequence], metrics: Iterable[Metric], skipped: Counter[str]) -> list[Sequence]:
+    """The sequences for which all metrics can be computed; the others are counted in `skipped`, by what they lack."""
+    kept = []
+    metrics = list(metrics)
+    for sequence in sequences:
+        lacking = [metric for metric in metrics if metric.kind in _NEEDS and not _suits(sequence, metric.kind)]
+        if lacking:
+            skipped[f"{lacking[0].name} needs {_NEEDS[lacking[0].kind][0]}"] += 1
+        else:
+            kept.append(sequence)
+    return kept
+
+
 def data_hash(sequences: Iterable[Sequence]) -> str:
-    """SHA-256 (64 hexadecimal digits) over all fields of the sequences in order, as canonical JSON."""
+    """SHA-256 (64 hexadecimal digits) over the data of the sequences in order, as canonical JSON."""
     digest = hashlib.sha256()
     for sequence in sequences:
-        line = json.dumps(asdict(sequence), sort_keys=True, separators=(",", ":"), ensure_ascii=True)
+        fields = asdict(sequence)
+        del fields["rendered"]
+        if not sequence.messages:
+            del fields["messages"]
+        line = json.dumps(fields, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
         digest.update(line.encode("ascii") + b"\n")
     return digest.hexdigest()

@@ -7,7 +7,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from oracle.errors import InputError
-from oracle.sequences.records import Record
+from oracle.sequences.labels import named_labels
+from oracle.sequences.records import Decisions, Record
+from oracle.utils.hub import quick_hub
 from oracle.utils.text import nearest_hint
 
 if TYPE_CHECKING:
@@ -64,20 +66,24 @@ def looks_like_hub_name(text: str) -> bool:
     return match is not None and len(match[1]) <= _LONGEST_NAME and not Path(match[1]).suffix
 
 
-def read_hub(text: str) -> Iterator[Record]:
+def read_hub(text: str, decisions: Decisions) -> Iterator[Record]:
     """The records of a data set that `datasets` can load, downloaded if necessary. Runs no code of the data set.
+
+    Class labels are read by name.
 
     Args:
         text: `name`, `name:config` or `name:config:split`, with or without `hf://`; the name is a hub name, a folder
             written by `save_to_disk`, or a folder of data files.
+        decisions: what was decided by rule.
 
     Raises:
         InputError: if it cannot be loaded, or has several splits and none is named.
     """
     wanted = HubName.parse(text)
     rows = _one_split(_load(wanted), wanted)
+    rename = named_labels(rows.features.to_dict(), text, decisions)
     for number, fields in enumerate(rows.with_format(None)):
-        yield Record(where=f"{text} row {number}", fields=fields)
+        yield Record(where=f"{text} row {number}", fields=rename(fields))
 
 
 def _is_saved(folder: Path) -> bool:
@@ -102,7 +108,8 @@ def _load(wanted: HubName) -> "Dataset | DatasetDict":
     try:
         if saved:
             return datasets.load_from_disk(wanted.name)
-        return datasets.load_dataset(wanted.name, wanted.config, streaming=False)
+        with quick_hub(wanted.name, "dataset"):
+            return datasets.load_dataset(wanted.name, wanted.config, streaming=False)
     except (DatasetsError, OSError, RuntimeError, ValueError) as error:
         if isinstance(error, DatasetNotFoundError):
             remedy = "check the name, or log in with `hf auth login` if it is private or gated"

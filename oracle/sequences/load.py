@@ -1,20 +1,67 @@
 """The sequences of a run from a data source named by the user."""
 
+from collections import Counter
 from collections.abc import Iterable, Iterator
+from collections.abc import Sequence as Seq
+from dataclasses import dataclass, field, replace
 from itertools import chain, islice, zip_longest
 from pathlib import Path
+from typing import Any
 
-from oracle.errors import InputError
-from oracle.sequences.columns import Columns, to_sequences
-from oracle.sequences.files import READERS, read_aligned, read_file
+from oracle.errors import InputError, reason_of
+from oracle.metrics import Extraction, Metric
+from oracle.sequences.check import usable
+from oracle.sequences.columns import Columns
+from oracle.sequences.conversion import to_sequences
+from oracle.sequences.files import Source, format_of, read_aligned, read_file
 from oracle.sequences.hub import looks_like_hub_name, read_hub
-from oracle.sequences.records import Record
+from oracle.sequences.layout import Layout
+from oracle.sequences.records import Decisions, Record
 from oracle.types import Sequence
 from oracle.utils.text import nearest_hint
 
-__all__ = ["BUNDLED", "bundled_path", "load_sequences", "select"]
+__all__ = ["BUNDLED", "LoadedData", "bundled_path", "fact_lines", "load_sequences", "read_data", "select"]
 
 _DEFAULT_COLUMNS = Columns()
+_DEFAULT_LAYOUT = Layout()
+
+
+@dataclass(frozen=True, kw_only=True)
+class LoadedData:
+    """Sequences, and how they were read.
+
+    Attributes:
+        sequences: one or more, with unique ids, in the order of the data.
+        decisions: what was decided by rule: entries of `rule`, `rows` (0 if it concerns the whole file) and `first`.
+        skipped: number of unusable rows that were left out, by reason; before tasks and limit.
+    """
+
+    sequences: Seq[Sequence]
+    decisions: Seq[dict[str, Any]] = ()
+    skipped: dict[str, int] = field(default_factory=dict)
+
+    def facts(self) -> dict[str, Any]:
+        """Decisions and skipped rows as JSON values; without those there are none of."""
+        found = {"decisions": list(self.decisions), "skipped": self.skipped}
+        return {name: value for name, value in found.items() if value}
+
+    def lines(self) -> list[str]:
+        """The same, one line each, for the terminal."""
+        return fact_lines(self.facts())
+
+
+def fact_lines(facts: dict[str, Any]) -> list[str]:
+    """Lines for the terminal of what `LoadedData.facts` returns, or of the entry `data` of a manifest."""
+    lines = []
+    for entry in facts.get("decisions", ()):
+        count = f"{_rows(entry['rows'])}, first " if entry["rows"] else ""
+        lines.append(f"{entry['rule']}" + (f" ({count}{entry['first']})" if entry["first"] else ""))
+    lines += [f"left out {_rows(count)}: {reason}" for reason, count in facts.get("skipped", {}).items()]
+    return lines
+
+
+def _rows(count: int) -> str:
+    return f"{count} row" if count == 1 else f"{count} rows"
 
 
 def load_sequences(
@@ -24,28 +71,91 @@ def load_sequences(
     reference_files: tuple[str, ...] = (),
     tasks: tuple[str, ...] = (),
     limit: int | None = None,
+    layout: Layout = _DEFAULT_LAYOUT,
 ) -> list[Sequence]:
-    """Sequences from a file, a `datasets` name, or the bundled set.
-
-    Args:
-        data: `instruct` (the bundled sequences); a JSONL, CSV, TSV, Parquet or text file, by its suffix; a folder that
-            `datasets` can load; or a `datasets` name (`name`, `name:config`, `name:config:split`, prefixed with `hf://`
-            if it has a dot or a file has the same name).
-        columns: the columns that form a sequence.
-        reference_files: for a text file with one prompt per line, files aligned with it line by line.
-        tasks: names of the tasks to keep; empty for all.
-        limit: maximum number of sequences, spread over the tasks (see `select`).
-
-    Returns:
-        One or more sequences with unique ids, in the order of the data.
+    """Sequences from a file, a `datasets` name, or the bundled set; see `read_data`.
 
     Raises:
         InputError: if the data cannot be found or read, lacks a column, or is empty.
     """
-    sequences = to_sequences(_records(data, reference_files), columns)
+    read = read_data(data, columns=columns, reference_files=reference_files, tasks=tasks, limit=limit, layout=layout)
+    return list(read.sequences)
+
+
+def read_data(
+    data: str,
+    *,
+    columns: Columns = _DEFAULT_COLUMNS,
+    reference_files: tuple[str, ...] = (),
+    tasks: tuple[str, ...] = (),
+    limit: int | None = None,
+    layout: Layout = _DEFAULT_LAYOUT,
+    extract: str | None = None,
+    skip_unusable: bool = False,
+    metrics: Iterable[Metric] = (),
+) -> LoadedData:
+    """Sequences from a file, a `datasets` name, or the bundled set, with what was decided while they were read.
+
+    Args:
+        data: `instruct` (the bundled sequences); a JSON lines, JSON, CSV, TSV, Parquet, Arrow or text file, by its
+            suffix, also compressed (`.gz`, `.bz2`, `.xz`, `.zst`); a folder that `datasets` can load; or a `datasets`
+            name (`name`, `name:config`, `name:config:split`, prefixed with `hf://` if it has a dot or a file has the
+            same name).
+        columns: the columns that form a sequence.
+        reference_files: for a text file with one prompt per line, files aligned with it line by line.
+        tasks: names of the tasks to keep; empty for all.
+        limit: maximum number of sequences, spread over the tasks (see `select`).
+        layout: how a file is read where its suffix does not say.
+        extract: what is extracted from references before they are compared; see `oracle.metrics.Extraction`.
+        skip_unusable: whether to leave out rows that lack what a sequence or a metric needs, instead of raising.
+        metrics: the metrics that must be computable for every sequence, if unusable ones are left out.
+
+    Raises:
+        InputError: if the data cannot be found or read, lacks a column, or is empty.
+    """
+    decisions, skipped = Decisions(), Counter[str]()
+    extraction = None if extract is None else Extraction.parse(extract)
+    records = _guarded(_records(data, reference_files, columns, layout, decisions), data)
+    sequences = to_sequences(
+        records, columns, cells=layout.cells, decisions=decisions, skipped=skipped if skip_unusable else None
+    )
     if not sequences:
         raise InputError(f"{data} must have at least one sequence, not none: give data with rows")
-    return select(sequences, tasks, limit)
+    if extraction is not None:
+        sequences = _extracted(sequences, extraction, skipped if skip_unusable else None)
+    if skip_unusable:
+        sequences = usable(sequences, metrics, skipped)
+        if not sequences:
+            reasons = "; ".join(f"{_rows(count)}: {reason}" for reason, count in skipped.items())
+            raise InputError(f"{data} must have at least one usable sequence, not none ({reasons}): name its columns")
+    return LoadedData(sequences=select(sequences, tasks, limit), decisions=decisions.to_list(), skipped=dict(skipped))
+
+
+def _guarded(records: Iterator[Record], data: str) -> Iterator[Record]:
+    """The records; whatever goes wrong in a library while they are read becomes one line."""
+    try:
+        yield from records
+    except InputError:
+        raise
+    except Exception as error:  # any library may be reading, and any of its errors means the same to the user
+        raise InputError(f"cannot read {data}: {reason_of(error)}: check the file, or name its --format") from error
+
+
+def _extracted(sequences: list[Sequence], extraction: Extraction, skipped: Counter[str] | None) -> list[Sequence]:
+    """The sequences with what is extracted from their references."""
+    kept = []
+    for sequence in sequences:
+        found = tuple(dict.fromkeys(filter(None, map(extraction.apply, sequence.references))))
+        if sequence.references and not found:
+            if skipped is None:
+                raise InputError(
+                    f"sequence {sequence.id!r}: --extract {extraction.name} finds nothing in the reference "
+                    f"{sequence.references[0]!r:.120}: correct the pattern, or leave such rows out with --skip-unusable"
+                )
+            skipped[f"--extract {extraction.name} finds nothing in the references"] += 1
+            continue
+        kept.append(replace(sequence, references=found))
+    return kept
 
 
 def select(sequences: Iterable[Sequence], tasks: tuple[str, ...] = (), limit: int | None = None) -> list[Sequence]:
@@ -77,16 +187,32 @@ def _round_robin(sequences: list[Sequence], limit: int) -> list[Sequence]:
     return [sequences[position] for position in sorted(taken)]
 
 
-def _records(data: str, reference_files: tuple[str, ...]) -> Iterator[Record]:
+def _records(
+    data: str, reference_files: tuple[str, ...], columns: Columns, layout: Layout, decisions: Decisions
+) -> Iterator[Record]:
     if reference_files:
-        return _aligned_records(data, reference_files)
+        return _aligned_records(data, reference_files, layout, decisions)
     if data in BUNDLED:
-        return read_file(bundled_path(data))
-    if _is_file(data):
-        return read_file(Path(data))
-    if looks_like_hub_name(data) or _is_folder(data):
-        return read_hub(data)
-    raise _no_such_file(data)
+        if given := _file_options(layout):
+            raise InputError(f"{given[0]} is for files of your own, not for the bundled {data!r}: leave it out")
+        path = bundled_path(data)
+    elif _is_file(data):
+        path = Path(data)
+    elif looks_like_hub_name(data) or _is_folder(data):
+        if given := _file_options(layout):
+            raise InputError(f"{given[0]} is for files, not for the data set {data!r}: leave it out")
+        return read_hub(data, decisions)
+    else:
+        raise _no_such_file(data)
+    return read_file(
+        Source(path=path, layout=layout, wanted=columns.needed, is_record=columns.fit, decisions=decisions)
+    )
+
+
+def _file_options(layout: Layout) -> list[str]:
+    """The options given that concern the content of a file."""
+    given = {"--format": layout.format != "auto", "--separator": layout.separator, "--records": layout.records}
+    return [option for option, value in given.items() if value]
 
 
 def _is_file(data: str) -> bool:
@@ -105,15 +231,18 @@ def _is_folder(data: str) -> bool:
         return False
 
 
-def _aligned_records(data: str, reference_files: tuple[str, ...]) -> Iterator[Record]:
-    if data in BUNDLED or Path(data).suffix.lower() in READERS:
+def _aligned_records(
+    data: str, reference_files: tuple[str, ...], layout: Layout, decisions: Decisions
+) -> Iterator[Record]:
+    if data in BUNDLED or format_of(Path(data), layout) != "text":
         raise InputError(
-            f"reference files need a text file with one prompt per line, not {data}: name its reference column instead"
+            f"reference files need a text file with one prompt per line, not {data}: name its --reference-column "
+            "instead"
         )
     for file in (data, *reference_files):
         if not _is_file(file):
             raise _no_such_file(file)
-    return read_aligned(Path(data), tuple(Path(file) for file in reference_files))
+    return read_aligned(Path(data), tuple(Path(file) for file in reference_files), decisions)
 
 
 def _no_such_file(data: str) -> InputError:
@@ -123,7 +252,7 @@ def _no_such_file(data: str) -> InputError:
     except OSError:  # the folder does not exist either
         names = []
     return InputError(
-        f"no such file {data!r}{nearest_hint(path.name, names)}; give a JSONL, CSV, Parquet or text file, "
+        f"no such file {data!r}{nearest_hint(path.name, names)}; give a JSONL, JSON, CSV, Parquet or text file, "
         f"a datasets name, or {', '.join(repr(name) for name in BUNDLED)}"
     )
 

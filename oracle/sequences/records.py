@@ -1,17 +1,61 @@
-"""Rows of a data set, and lookup of their values by path."""
+"""Rows of a data set, lookup of their values by path, and the decisions made while rows are read."""
 
+import datetime
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from decimal import Decimal
 
 from oracle.errors import InputError
 from oracle.utils.text import nearest_hint
 
-__all__ = ["Record", "as_text", "is_missing"]
+__all__ = ["Decisions", "LabelName", "Record", "UnusableRow", "as_text", "is_missing"]
 
 _LISTED_COLUMNS = 20
 _LISTED_DEPTH = 4
 _ABSENT = object()
+_EXACT_INTEGERS = 2**53
+
+
+class UnusableRow(InputError):  # noqa: N818 - named for what it is about
+    """A row that lacks what a sequence needs; `--skip-unusable` leaves it out and counts it by reason."""
+
+    def __init__(self, message: str, reason: str) -> None:
+        super().__init__(message)
+        self.reason = reason
+
+
+class Decisions:
+    """What was decided by rule while data was read: each rule with its number of rows and the first place."""
+
+    def __init__(self) -> None:
+        self._rows: dict[str, int] = {}
+        self._first: dict[str, str] = {}
+
+    def add(self, rule: str, first: str = "", rows: int = 1) -> None:
+        """Counts a rule for some rows; `first` names the place, and what was read there."""
+        self._rows[rule] = self._rows.get(rule, 0) + rows
+        self._first.setdefault(rule, first)
+
+    def to_list(self) -> list[dict[str, object]]:
+        """One entry per rule: `rule`, `rows` (0 if it concerns the whole file) and `first`."""
+        return [{"rule": rule, "rows": rows, "first": self._first[rule]} for rule, rows in self._rows.items()]
+
+
+class LabelName(str):
+    """Name of a class label, where the data stores a number.
+
+    Attributes:
+        number: the stored number, from 0.
+    """
+
+    number: int
+
+    def __new__(cls, name: str, number: int) -> "LabelName":
+        """The name as a text, with its number."""
+        self = super().__new__(cls, name)
+        self.number = number
+        return self
 
 
 def _resolve(value: object, path: str) -> Iterator[object]:
@@ -54,7 +98,7 @@ class Record:
     Attributes:
         where: file and line, or data set and row, for error messages.
         fields: values by column.
-        cells: whether every field is a text cell (CSV), where lists are JSON text.
+        cells: whether every field is a text cell (CSV, TSV), where lists can only be written out as text.
     """
 
     where: str
@@ -65,19 +109,28 @@ class Record:
         """The value at a path; None if there is none."""
         return next(_resolve(self.fields, path), None)
 
-    def require(self, path: str) -> object:
+    def has(self, path: str) -> bool:
+        """Whether there is a value, perhaps null, at a path."""
+        return next(_resolve(self.fields, path), _ABSENT) is not _ABSENT
+
+    def require(self, path: str, option: str) -> object:
         """The value at a path.
 
+        Args:
+            path: keys and indices, joined by dots.
+            option: command line option that names another column.
+
         Raises:
-            InputError: if the row has no such column; lists the available ones and the nearest.
+            UnusableRow: if the row has no such column; lists the available ones and the nearest.
         """
         found = next(_resolve(self.fields, path), _ABSENT)
         if found is _ABSENT:
             known = list(_paths(self.fields))
             listed = ", ".join(known[:_LISTED_COLUMNS]) + (", ..." if len(known) > _LISTED_COLUMNS else "")
-            raise InputError(
-                f"{self.where} has no column {path!r}; available columns: "
-                f"{listed or '(none)'}{nearest_hint(path, known)}"
+            raise UnusableRow(
+                f"{self.where} has no column {path!r}: name another with {option}; available columns: "
+                f"{listed or '(none)'}{nearest_hint(path, known)}",
+                f"no column {path!r}",
             )
         return found
 
@@ -87,24 +140,46 @@ def is_missing(value: object) -> bool:
     return value is None or (isinstance(value, float) and math.isnan(value))
 
 
-def as_text(value: object, what: str, where: str) -> str:
-    """A string unchanged, a number or Boolean as in JSON.
+def is_whole(value: float) -> bool:
+    """Whether a number in floating point is a whole one that floating point represents exactly."""
+    return math.isfinite(value) and value == int(value) and abs(value) < _EXACT_INTEGERS
+
+
+def as_text(value: object, what: str, where: str, option: str, *, whole: bool = False) -> str:
+    """A text unchanged; a number or Boolean as in JSON, a date or time in ISO 8601.
+
+    Args:
+        value: the value.
+        what: what it is, for the error message.
+        where: its row.
+        option: command line option that names another column.
+        whole: whether to write 18.0 as 18, and a time stamp at midnight as a date.
 
     Raises:
-        InputError: if it is of another type, or text that no encoding can write.
+        UnusableRow: if it is null, of another type, or text that no encoding can write.
     """
     if isinstance(value, bool):
         return "true" if value else "false"
-    if isinstance(value, int | float):
+    if isinstance(value, float) and whole and is_whole(value):
+        return str(int(value))
+    if isinstance(value, int | float | Decimal) and not is_missing(value):
         return str(value)
+    if isinstance(value, datetime.datetime):
+        return value.date().isoformat() if whole else value.isoformat(sep=" ")
+    if isinstance(value, datetime.date | datetime.time):
+        return value.isoformat()
     if not isinstance(value, str):
-        kind = "null" if value is None else type(value).__name__
-        raise InputError(f"{where}: {what} must be text, not {kind}: name the column that holds the text")
+        kind = "null" if is_missing(value) else type(value).__name__
+        raise UnusableRow(
+            f"{where}: {what} must be text, not {kind}: name the column that holds the text with {option}",
+            f"{what} is {kind}",
+        )
     try:
         value.encode("utf-8")
     except UnicodeEncodeError as error:
-        raise InputError(
+        raise UnusableRow(
             f"{where}: {what} has half a surrogate pair at character {error.start}, which is not text: "
-            "correct or remove the row"
+            "correct or remove the row",
+            f"{what} is not text",
         ) from None
-    return value
+    return str(value)

@@ -4,42 +4,7 @@
 to a pretrained model.
 """
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+import lazy_loader
 
-if TYPE_CHECKING:
-    from oracle.skiplayer.benchmark import benchmark_study
-    from oracle.skiplayer.config import PRESETS, SkipConfig
-    from oracle.skiplayer.retrofitting import RetrofitConfig, RoutedGate, retrofit
-    from oracle.skiplayer.study import resume_study, run_study
-
-__all__ = [
-    "PRESETS",
-    "RetrofitConfig",
-    "RoutedGate",
-    "SkipConfig",
-    "benchmark_study",
-    "resume_study",
-    "retrofit",
-    "run_study",
-]
-
-_HOME = {
-    "PRESETS": "config",
-    "RetrofitConfig": "retrofitting",
-    "RoutedGate": "retrofitting",
-    "SkipConfig": "config",
-    "resume_study": "study",
-    "retrofit": "retrofitting",
-    "run_study": "study",
-    "benchmark_study": "benchmark",
-}
-
-
-def __getattr__(name: str) -> Any:
-    """Imports on first use, so that the command line's help does not load torch."""
-    if name not in _HOME:
-        raise AttributeError(f"module 'oracle.skiplayer' has no attribute '{name}'")
-    value = getattr(import_module(f"oracle.skiplayer.{_HOME[name]}"), name)
-    globals()[name] = value
-    return value
+# Names, listed in the stub file, are imported on first use: help texts must not import torch.
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -1,6 +1,6 @@
 """Early exit by confidence: a baseline in which a token skips all layers after its exit.
 
-Shapes: B rows, T tokens, D width, N tokens that have not exited, V vocabulary.
+In shapes, X is the tokens that have not exited.
 """
 
 import torch
@@ -34,22 +34,22 @@ class Confidence:
         self._exits = exit_layers(len(model.layers))
         self._stays: Tensor | None = None
 
-    def __call__(self, unit: int, hidden_BTD: Tensor, normed_BTD: Tensor) -> Routing:
+    def __call__(self, unit: int, hidden_RTD: Tensor, normed_RTD: Tensor) -> Routing:
         """Routes the tokens that have not exited."""
         per_layer = self._model.units // len(self._model.layers)
         if unit == 0:
-            self._stays = torch.ones(hidden_BTD.shape[:2], dtype=torch.bool, device=hidden_BTD.device)
+            self._stays = torch.ones(hidden_RTD.shape[:2], dtype=torch.bool, device=hidden_RTD.device)
         assert self._stays is not None, "units must be routed in order, from the first"
         if unit % per_layer == 0 and unit // per_layer in self._exits:
-            stays_BT = self._stays.clone()
-            best_N2 = self._model.logits(hidden_BTD[stays_BT]).softmax(-1).topk(2).values
-            stays_BT[self._stays] = best_N2[:, 0] - best_N2[:, 1] < self._threshold
-            self._stays = stays_BT
+            stays_RT = self._stays.clone()
+            best_X2 = self._model.logits(hidden_RTD[stays_RT]).softmax(-1).topk(2).values
+            stays_RT[self._stays] = best_X2[:, 0] - best_X2[:, 1] < self._threshold
+            self._stays = stays_RT
         return Routing(self._stays, rate=self._stays.float().mean())
 
 
-def exit_loss(model: Model, done: Pass, gold_BT: Tensor) -> Tensor:
+def exit_loss(model: Model, done: Pass, gold_RT: Tensor) -> Tensor:
     """Mean cross-entropy (nats/token) over all exits and the last layer."""
-    states = [*(done.after[layers - 1] for layers in exit_layers(len(model.layers))), done.hidden_BTD]
-    losses = [functional.cross_entropy(model.logits(one).flatten(0, 1), gold_BT.flatten()) for one in states]
+    states = [*(done.after[layers - 1] for layers in exit_layers(len(model.layers))), done.hidden_RTD]
+    losses = [functional.cross_entropy(model.logits(one).flatten(0, 1), gold_RT.flatten()) for one in states]
     return torch.stack(losses).mean()

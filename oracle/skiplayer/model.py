@@ -2,10 +2,7 @@
 
 RMS norms, rotary positions, SwiGLU, untied embedding and head. A skipping token passes through unchanged. Its keys and
 values are always computed, its query, attention and feed-forward part are not: running tokens are gathered and their
-results scattered back.
-
-Shapes: B rows, T tokens, D width, H heads, E head width, V vocabulary, N running tokens over all rows, Q maximum number
-of running tokens per row.
+results scattered back. In shapes, X is the running tokens over all rows, Q the maximum number of them per row.
 """
 
 import math
@@ -26,12 +23,12 @@ class Pass:
     """Result of one forward pass.
 
     Attributes:
-        hidden_BTD: hidden states after the last layer, before the final norm.
+        hidden_RTD: hidden states after the last layer, before the final norm.
         picks: routing per unit.
         after: hidden states after each layer; empty unless requested.
     """
 
-    hidden_BTD: Tensor
+    hidden_RTD: Tensor
     picks: tuple[Routing, ...]
     after: tuple[Tensor, ...]
 
@@ -48,37 +45,37 @@ class Layer(nn.Module):
         self.states = nn.Linear(width, 2 * width, bias=False)
         self.up, self.down = nn.Linear(width, 2 * wide, bias=False), nn.Linear(wide, width, bias=False)
 
-    def keys_and_values(self, normed_BTD: Tensor, rotation_TE: Tensor) -> tuple[Tensor, Tensor]:
+    def keys_and_values(self, normed_RTD: Tensor, rotation_TW: Tensor) -> tuple[Tensor, Tensor]:
         """Rotated keys, and values, of all tokens (B H T E each)."""
-        keys, values = self.states(normed_BTD).unflatten(-1, (2, self.heads, -1)).permute(2, 0, 3, 1, 4)
-        return _rotated(keys, rotation_TE), values
+        keys, values = self.states(normed_RTD).unflatten(-1, (2, self.heads, -1)).permute(2, 0, 3, 1, 4)
+        return _rotated(keys, rotation_TW), values
 
-    def attend(self, normed_BTD: Tensor, pick: Routing, states: tuple[Tensor, Tensor], rotation_TE: Tensor) -> Tensor:
-        """Attention output for the computed tokens (N D)."""
+    def attend(self, normed_RTD: Tensor, pick: Routing, states: tuple[Tensor, Tensor], rotation_TW: Tensor) -> Tensor:
+        """Attention output for the computed tokens (X D)."""
         keys, values = states
-        index_N = pick.index
-        if index_N is None:
-            query = self.query(normed_BTD).unflatten(-1, (self.heads, -1)).transpose(1, 2)
-            mixed = functional.scaled_dot_product_attention(_rotated(query, rotation_TE), keys, values, is_causal=True)
+        index_X = pick.index
+        if index_X is None:
+            query = self.query(normed_RTD).unflatten(-1, (self.heads, -1)).transpose(1, 2)
+            mixed = functional.scaled_dot_product_attention(_rotated(query, rotation_TW), keys, values, is_causal=True)
             return self.out(mixed.transpose(1, 2).flatten(2).flatten(0, 1))
-        rows, tokens, width = normed_BTD.shape
-        row_N, place_N = index_N // tokens, index_N % tokens
-        assert pick.runs_BT is not None
-        rank_N = (pick.runs_BT.cumsum(1) - 1).flatten()[index_N]
-        most = int(pick.runs_BT.sum(1).max())
-        query_NHE = self.query(_gather(normed_BTD, index_N)).unflatten(-1, (self.heads, -1))
-        query_NHE = _rotated(query_NHE.transpose(0, 1), rotation_TE[place_N]).transpose(0, 1)
-        query_BQHE = query_NHE.new_zeros((rows, most, *query_NHE.shape[1:])).index_put((row_N, rank_N), query_NHE)
-        place_BQ = place_N.new_zeros((rows, most)).index_put((row_N, rank_N), place_N)
-        sees_BQT = torch.arange(tokens, device=place_BQ.device) <= place_BQ[:, :, None]
+        rows, tokens, width = normed_RTD.shape
+        row_X, place_X = index_X // tokens, index_X % tokens
+        assert pick.runs_RT is not None
+        rank_X = (pick.runs_RT.cumsum(1) - 1).flatten()[index_X]
+        most = int(pick.runs_RT.sum(1).max())
+        query_XHW = self.query(_gather(normed_RTD, index_X)).unflatten(-1, (self.heads, -1))
+        query_XHW = _rotated(query_XHW.transpose(0, 1), rotation_TW[place_X]).transpose(0, 1)
+        query_RQHW = query_XHW.new_zeros((rows, most, *query_XHW.shape[1:])).index_put((row_X, rank_X), query_XHW)
+        place_RQ = place_X.new_zeros((rows, most)).index_put((row_X, rank_X), place_X)
+        sees_RQT = torch.arange(tokens, device=place_RQ.device) <= place_RQ[:, :, None]
         mixed = functional.scaled_dot_product_attention(
-            query_BQHE.transpose(1, 2), keys, values, attn_mask=sees_BQT[:, None]
+            query_RQHW.transpose(1, 2), keys, values, attn_mask=sees_RQT[:, None]
         )
-        return self.out(mixed.transpose(1, 2)[row_N, rank_N].reshape(-1, width))
+        return self.out(mixed.transpose(1, 2)[row_X, rank_X].reshape(-1, width))
 
-    def feed(self, hidden_ND: Tensor) -> Tensor:
-        """Feed-forward output (N D)."""
-        gate, up = self.up(self.between(hidden_ND)).chunk(2, dim=-1)
+    def feed(self, hidden_XD: Tensor) -> Tensor:
+        """Feed-forward output (X D)."""
+        gate, up = self.up(self.between(hidden_XD)).chunk(2, dim=-1)
         return self.down(functional.silu(gate) * up)
 
 
@@ -91,7 +88,7 @@ class Model(nn.Module):
         layers: L; None for the config's.
     """
 
-    rotation_TE: Tensor
+    rotation_TW: Tensor
 
     def __init__(self, config: SkipConfig, vocabulary: int, layers: int | None = None) -> None:
         super().__init__()
@@ -100,7 +97,7 @@ class Model(nn.Module):
         self.layers = nn.ModuleList(Layer(config) for _ in range(layers or config.layers))
         self.last = nn.RMSNorm(config.width)
         self.head = nn.Linear(config.width, vocabulary, bias=False)
-        self.register_buffer("rotation_TE", _rotation(config.context, config.width // config.heads), persistent=False)
+        self.register_buffer("rotation_TW", _rotation(config.context, config.width // config.heads), persistent=False)
 
     def initialise(self, generator: torch.Generator) -> None:
         """Draws all weights from normal distributions; output projections are scaled by 1 / sqrt(2 L)."""
@@ -116,16 +113,16 @@ class Model(nn.Module):
         """Routing decisions per token: L, or 2L with unit `module`."""
         return len(self.layers) * (2 if self.unit == "module" else 1)
 
-    def forward(self, tokens_BT: Tensor, gates: Gates | None = None, *, every: bool = False) -> Pass:
+    def forward(self, tokens_RT: Tensor, gates: Gates | None = None, *, every: bool = False) -> Pass:
         """Runs a batch.
 
         Args:
-            tokens_BT: token ids.
+            tokens_RT: token ids.
             gates: decide which tokens run; None for all.
             every: whether to return the hidden states after each layer.
         """
-        hidden = self.embedding(tokens_BT)
-        turns = self.rotation_TE[: tokens_BT.shape[1]]
+        hidden = self.embedding(tokens_RT)
+        turns = self.rotation_TW[: tokens_RT.shape[1]]
         picks: list[Routing] = []
         after: list[Tensor] = []
 
@@ -147,38 +144,38 @@ class Model(nn.Module):
             hidden = _scatter_add(hidden, pick, added)
             if every:
                 after.append(hidden)
-        return Pass(hidden_BTD=hidden, picks=tuple(picks), after=tuple(after))
+        return Pass(hidden_RTD=hidden, picks=tuple(picks), after=tuple(after))
 
     def logits(self, hidden: Tensor) -> Tensor:
         """Final norm and head."""
         return self.head(self.last(hidden))
 
 
-def _gather(hidden_BTD: Tensor, index_N: Tensor | None) -> Tensor:
-    """Hidden states of the tokens to compute (N D)."""
-    flat = hidden_BTD.flatten(0, 1)
-    return flat if index_N is None else flat.index_select(0, index_N)
+def _gather(hidden_RTD: Tensor, index_X: Tensor | None) -> Tensor:
+    """Hidden states of the tokens to compute (X D)."""
+    flat = hidden_RTD.flatten(0, 1)
+    return flat if index_X is None else flat.index_select(0, index_X)
 
 
-def _scatter_add(hidden_BTD: Tensor, pick: Routing, added_ND: Tensor) -> Tensor:
+def _scatter_add(hidden_RTD: Tensor, pick: Routing, added_XD: Tensor) -> Tensor:
     """Adds the gated outputs to the hidden states (B T D)."""
-    index_N = pick.index
-    if pick.gate_BT is not None:
-        gate_N = pick.gate_BT.flatten()
-        added_ND = added_ND * (gate_N if index_N is None else gate_N[index_N])[:, None]
-    if index_N is None:
-        return hidden_BTD + added_ND.view_as(hidden_BTD)
-    return hidden_BTD.flatten(0, 1).index_add(0, index_N, added_ND).view_as(hidden_BTD)
+    index_X = pick.index
+    if pick.gate_RT is not None:
+        gate_X = pick.gate_RT.flatten()
+        added_XD = added_XD * (gate_X if index_X is None else gate_X[index_X])[:, None]
+    if index_X is None:
+        return hidden_RTD + added_XD.view_as(hidden_RTD)
+    return hidden_RTD.flatten(0, 1).index_add(0, index_X, added_XD).view_as(hidden_RTD)
 
 
 def _rotation(tokens: int, width: int) -> Tensor:
-    """Rotation per position: cosines, then sines (T E)."""
+    """Rotation per position: cosines, then sines (T W)."""
     speed = 10_000.0 ** (-torch.arange(0, width, 2).float() / width)
     angle = torch.arange(tokens).float()[:, None] * speed
     return torch.cat([angle.cos(), angle.sin()], dim=-1)
 
 
-def _rotated(states: Tensor, rotation_TE: Tensor) -> Tensor:
+def _rotated(states: Tensor, rotation_TW: Tensor) -> Tensor:
     """Rotates queries or keys (... T E) by their positions."""
-    (left, right), (cos, sin) = states.chunk(2, dim=-1), rotation_TE.chunk(2, dim=-1)
+    (left, right), (cos, sin) = states.chunk(2, dim=-1), rotation_TW.chunk(2, dim=-1)
     return torch.cat([left * cos - right * sin, left * sin + right * cos], dim=-1)

@@ -1,6 +1,6 @@
 """Tables of a study: loss, accuracy and cost per arm, with intervals.
 
-Shapes: B rows, R resamples.
+In shapes, X is the questions.
 """
 
 from collections.abc import Mapping
@@ -12,6 +12,7 @@ import pandas as pd
 from numpy.typing import NDArray
 from scipy.stats import binomtest
 
+from analysis.stats import mean_interval
 from oracle.skiplayer.config import SkipConfig
 from oracle.skiplayer.measure import Measured
 from oracle.skiplayer.tasks import TASKS, Question
@@ -30,14 +31,14 @@ class ArmResult:
         parameters: number of weights, including routers.
         losses: loss per training step, in nats/token.
         measured: measurements on held-out rows.
-        right_Q: whether each one-shot question was answered correctly.
+        right_X: whether each one-shot question was answered correctly.
     """
 
     layers: int
     parameters: int
     losses: list[float]
     measured: Measured
-    right_Q: NDArray[np.bool_]
+    right_X: NDArray[np.bool_]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,7 +74,7 @@ def tables(
     config: SkipConfig, done: Mapping[str, ArmResult], curve: list[dict[str, float]], asked: list[Question]
 ) -> Results:
     """Assembles the tables from the measurements per arm."""
-    tasks = [row for arm, one in done.items() for row in _tasks(arm, asked, one.right_Q)]
+    tasks = [row for arm, one in done.items() for row in _tasks(arm, asked, one.right_X)]
     accuracy = pd.DataFrame(tasks, columns=["arm", "task", "questions", "right", "accuracy", "low", "high"])
     mean = accuracy.groupby("arm")["accuracy"].mean()
     skip = done["skiplayer"].measured if "skiplayer" in done else None
@@ -100,7 +101,7 @@ def tables(
 
 def _arm(done: ArmResult, skip: Measured | None, seed: int) -> dict[str, Any]:
     one = done.measured
-    low, high = _interval(one.loss_B, seed)
+    low, high = mean_interval(one.loss_R, resamples=RESAMPLES, seed=seed) or (np.nan, np.nan)
     row: dict[str, Any] = {
         "layers": done.layers,
         "parameters": done.parameters,
@@ -113,23 +114,16 @@ def _arm(done: ArmResult, skip: Measured | None, seed: int) -> dict[str, Any]:
         "tokens_per_second": one.tokens_per_second,
     }
     if skip is not None:
-        difference_B = one.loss_B - skip.loss_B
-        low, high = _interval(difference_B, seed)
-        row |= {"difference": float(difference_B.mean()), "difference_low": low, "difference_high": high}
+        difference_R = one.loss_R - skip.loss_R
+        low, high = mean_interval(difference_R, resamples=RESAMPLES, seed=seed) or (np.nan, np.nan)
+        row |= {"difference": float(difference_R.mean()), "difference_low": low, "difference_high": high}
     return row
 
 
-def _interval(value_B: NDArray[np.float64], seed: int) -> tuple[float, float]:
-    """95 % percentile bootstrap of the mean over rows."""
-    place_RB = np.random.default_rng(seed).integers(0, len(value_B), (RESAMPLES, len(value_B)))
-    low, high = np.percentile(value_B[place_RB].mean(1), [2.5, 97.5])
-    return float(low), float(high)
-
-
-def _tasks(arm: str, asked: list[Question], right_Q: NDArray[np.bool_]) -> list[dict[str, Any]]:
+def _tasks(arm: str, asked: list[Question], right_X: NDArray[np.bool_]) -> list[dict[str, Any]]:
     rows = []
     for task in TASKS:
-        of_task = right_Q[np.array([question.task == task for question in asked], dtype=np.bool_)]
+        of_task = right_X[np.array([question.task == task for question in asked], dtype=np.bool_)]
         if len(of_task):
             test = binomtest(int(of_task.sum()), len(of_task))
             bounds = test.proportion_ci(method="wilson")

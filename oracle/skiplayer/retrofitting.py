@@ -2,11 +2,8 @@
 
 A router reads the hidden state that enters a layer, divided by its root mean square. Keys and values of a skipping
 token are projected from its un-updated state, so that trained routers are an engine gate under policy `propagate`.
-
-Shapes: B rows, R rows of the engine, T tokens, D width, L layers.
 """
 
-import json
 from collections.abc import Iterator, Mapping
 from collections.abc import Sequence as Seq
 from contextlib import contextmanager
@@ -16,18 +13,16 @@ from typing import Any
 
 import numpy as np
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.nn import functional
 
 from oracle.engine.gates import Fed, Gate
 from oracle.errors import InputError
 from oracle.models import LanguageModel
+from oracle.models.checkpoints import read_tensors, write_tensors
 from oracle.models.introspection import find_layers
 from oracle.skiplayer.router import Gates, LearnedGates, Routing
 from oracle.skiplayer.train import seeded
-from oracle.store.files import write_whole
 from oracle.utils.progress import Watch, silent
 from oracle.utils.validation import check_types
 
@@ -86,14 +81,13 @@ class RoutedGate(Gate):
     def runs(self, layer: int, hidden_RTD: Tensor, fed: Fed) -> Tensor:
         """Noise-free decisions: whether each token runs the layer (R T)."""
         with torch.no_grad():
-            runs_RT = self.router(layer, hidden_RTD, _normed(hidden_RTD)).runs_BT
+            runs_RT = self.router(layer, hidden_RTD, _normed(hidden_RTD)).runs_RT
         assert runs_RT is not None
         return runs_RT
 
     def save(self, path: Path) -> None:
         """Writes the routers to a safetensors file, with their provenance as JSON metadata."""
-        tensors = {name: one.detach().cpu().contiguous() for name, one in self.router.state_dict().items()}
-        write_whole(path, lambda scratch: save_file(tensors, scratch, {"about": json.dumps(self.about)}))
+        write_tensors(path, self.router.state_dict(), self.about)
 
     @classmethod
     def load(cls, path: Path, model: LanguageModel) -> "RoutedGate":
@@ -102,20 +96,18 @@ class RoutedGate(Gate):
         Raises:
             InputError: if the file is damaged, or the routers belong to another model.
         """
-        try:
-            with safe_open(path, framework="pt") as file:
-                about = json.loads(file.metadata()["about"])
-                tensors = {name: file.get_tensor(name) for name in ("weight", "bias")}
-            wanted = about["fingerprint"]
-        except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
-            raise InputError(f"'{path}' holds no readable routers ({error}); train them again") from error
+        tensors, about = read_tensors(path)
+        wanted = about.get("fingerprint")
         if wanted != model.fingerprint:
             raise InputError(
                 f"the routers in '{path}' were trained for a model of fingerprint {wanted}, but '{model.name}' has "
                 f"{model.fingerprint}; give the same model"
             )
         router = _router(model)
-        router.load_state_dict(tensors)
+        try:
+            router.load_state_dict(tensors)
+        except RuntimeError as error:
+            raise InputError(f"'{path}' does not contain routers ({error}); train them again") from error
         return cls(router, about)
 
 
@@ -175,17 +167,17 @@ def _step(
     model: LanguageModel,
     router: LearnedGates,
     optimiser: torch.optim.Optimizer,
-    rows_BT: Tensor,
+    rows_RT: Tensor,
     config: RetrofitConfig,
     step: int,
 ) -> float:
     """One step; returns the cross-entropy in nats/token."""
     router.noise = max(0.0, 1 - step / max(1.0, config.settle * config.steps))
     router.generator = seeded(config.seed, 3, step)
-    rows_BT = rows_BT.to(model.network.device)
+    rows_RT = rows_RT.to(model.network.device)
     with routed(model, router) as picks:
-        logits_BTV = model.network(input_ids=rows_BT[:, :-1], use_cache=False).logits.float()
-    entropy = functional.cross_entropy(logits_BTV.flatten(0, 1), rows_BT[:, 1:].flatten())
+        logits_RTV = model.network(input_ids=rows_RT[:, :-1], use_cache=False).logits.float()
+    entropy = functional.cross_entropy(logits_RTV.flatten(0, 1), rows_RT[:, 1:].flatten())
     rates_L = torch.stack([pick.rate for pick in picks if pick.rate is not None])
     loss = entropy + config.density_weight * len(rates_L) * (rates_L.mean() - config.density).square()
     optimiser.zero_grad()
@@ -201,14 +193,14 @@ def routed(model: LanguageModel, gates: Gates) -> Iterator[list[Routing]]:
     picks: list[Routing] = []
 
     def hook(layer: nn.Module, args: Any, kwargs: Any, output: Any) -> Any:
-        hidden_BTD = args[0] if args else kwargs["hidden_states"]
-        pick = gates(len(picks), hidden_BTD, _normed(hidden_BTD))
+        hidden_RTD = args[0] if args else kwargs["hidden_states"]
+        pick = gates(len(picks), hidden_RTD, _normed(hidden_RTD))
         picks.append(pick)
-        after_BTD = output[0] if isinstance(output, tuple) else output
-        assert pick.runs_BT is not None
-        gate_BT = pick.runs_BT if pick.gate_BT is None else pick.gate_BT
-        mixed_BTD = hidden_BTD + gate_BT.to(after_BTD.dtype)[:, :, None] * (after_BTD - hidden_BTD)
-        return (mixed_BTD, *output[1:]) if isinstance(output, tuple) else mixed_BTD
+        after_RTD = output[0] if isinstance(output, tuple) else output
+        assert pick.runs_RT is not None
+        gate_RT = pick.runs_RT if pick.gate_RT is None else pick.gate_RT
+        mixed_RTD = hidden_RTD + gate_RT.to(after_RTD.dtype)[:, :, None] * (after_RTD - hidden_RTD)
+        return (mixed_RTD, *output[1:]) if isinstance(output, tuple) else mixed_RTD
 
     handles = [layer.register_forward_hook(hook, with_kwargs=True) for layer in getattr(owner, name)]
     try:

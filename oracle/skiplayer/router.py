@@ -21,8 +21,6 @@ the soft gate's, so that the gate receives <dL/dy, f(x)>. A skipped token has no
 The density loss uses every token's gate and needs no f(x). Gradients stop at the router: passed on into the residual
 stream they are noise to the layers below and cost held-out loss (0.03 nats/token under `executed` and 0.29 under `all`,
 300 steps of the preset `laptop`, one seed).
-
-Shapes: B rows, T tokens, D width, N running tokens over all rows.
 """
 
 from dataclasses import dataclass
@@ -42,29 +40,29 @@ class Routing:
     """Routing of one batch at one unit.
 
     Attributes:
-        runs_BT: whether each token runs; None for all.
-        gate_BT: 1 for tokens that run, else 0, with the gradient of the soft gate; None for constant 1.
+        runs_RT: whether each token runs; None for all.
+        gate_RT: 1 for tokens that run, else 0, with the gradient of the soft gate; None for constant 1.
         compute: whether skipped tokens are computed too, and multiplied by 0.
         rate: share of tokens that run, differentiable if there is a gate.
     """
 
-    runs_BT: Tensor | None = None
-    gate_BT: Tensor | None = None
+    runs_RT: Tensor | None = None
+    gate_RT: Tensor | None = None
     compute: bool = False
     rate: Tensor | None = None
 
     @property
     def index(self) -> Tensor | None:
-        """Indices of the tokens to compute in the flattened batch (N); None for all."""
-        if self.runs_BT is None or self.compute:
+        """Indices of the tokens to compute in the flattened batch (X); None for all."""
+        if self.runs_RT is None or self.compute:
             return None
-        return self.runs_BT.flatten().nonzero()[:, 0]
+        return self.runs_RT.flatten().nonzero()[:, 0]
 
 
 class Gates(Protocol):
     """Decides which tokens run; called once per unit, in order."""
 
-    def __call__(self, unit: int, hidden_BTD: Tensor, normed_BTD: Tensor) -> Routing:
+    def __call__(self, unit: int, hidden_RTD: Tensor, normed_RTD: Tensor) -> Routing:
         """Routes a batch at a unit, given the unit's input and the same input normed."""
         ...
 
@@ -95,26 +93,26 @@ class LearnedGates(nn.Module):
         self.noise = 0.0
         self.generator: torch.Generator | None = None
 
-    def forward(self, unit: int, hidden_BTD: Tensor, normed_BTD: Tensor) -> Routing:
+    def forward(self, unit: int, hidden_RTD: Tensor, normed_RTD: Tensor) -> Routing:
         """Routes the tokens of a batch."""
-        logits_BT2 = normed_BTD.detach() @ self.weight[unit].T
-        clean_BT = logits_BT2[..., 1] - logits_BT2[..., 0]
+        logits_RT2 = normed_RTD.detach() @ self.weight[unit].T
+        clean_RT = logits_RT2[..., 1] - logits_RT2[..., 0]
         if self.bias is not None:
-            clean_BT = clean_BT + self.bias[unit]
-        noisy_BT = clean_BT
+            clean_RT = clean_RT + self.bias[unit]
+        noisy_RT = clean_RT
         if self.generator is not None and self.noise:
-            drawn_BT = torch.rand(clean_BT.shape, generator=self.generator).clamp(1e-6, 1 - 1e-6)
-            noisy_BT = clean_BT + self.noise * drawn_BT.logit().to(clean_BT.device)
-        runs_BT = noisy_BT > 0
+            drawn_RT = torch.rand(clean_RT.shape, generator=self.generator).clamp(1e-6, 1 - 1e-6)
+            noisy_RT = clean_RT + self.noise * drawn_RT.logit().to(clean_RT.device)
+        runs_RT = noisy_RT > 0
         if not torch.is_grad_enabled():
-            return Routing(runs_BT, rate=runs_BT.float().mean())
-        soft_BT = torch.sigmoid(noisy_BT / self.temperature)
-        slope_BT = soft_BT - soft_BT.detach()
-        rate = (runs_BT + slope_BT).mean()
+            return Routing(runs_RT, rate=runs_RT.float().mean())
+        soft_RT = torch.sigmoid(noisy_RT / self.temperature)
+        slope_RT = soft_RT - soft_RT.detach()
+        rate = (runs_RT + slope_RT).mean()
         if self.estimator == "all":
-            return Routing(runs_BT, runs_BT + slope_BT, compute=True, rate=rate)
-        chance_BT = torch.sigmoid(clean_BT.detach() / max(self.noise, 1e-3))
-        return Routing(runs_BT, 1 + slope_BT * (1 / chance_BT).clamp(max=MAX_WEIGHT), rate=rate)
+            return Routing(runs_RT, runs_RT + slope_RT, compute=True, rate=rate)
+        chance_RT = torch.sigmoid(clean_RT.detach() / max(self.noise, 1e-3))
+        return Routing(runs_RT, 1 + slope_RT * (1 / chance_RT).clamp(max=MAX_WEIGHT), rate=rate)
 
 
 @dataclass
@@ -129,8 +127,8 @@ class RandomGates:
     density: float
     generator: torch.Generator
 
-    def __call__(self, unit: int, hidden_BTD: Tensor, normed_BTD: Tensor) -> Routing:
+    def __call__(self, unit: int, hidden_RTD: Tensor, normed_RTD: Tensor) -> Routing:
         """Draws a new routing for every unit of every batch."""
-        drawn_BT = torch.rand(hidden_BTD.shape[:2], generator=self.generator).to(hidden_BTD.device)
-        runs_BT = drawn_BT < self.density
-        return Routing(runs_BT, rate=runs_BT.float().mean())
+        drawn_RT = torch.rand(hidden_RTD.shape[:2], generator=self.generator).to(hidden_RTD.device)
+        runs_RT = drawn_RT < self.density
+        return Routing(runs_RT, rate=runs_RT.float().mean())

@@ -67,10 +67,10 @@ class _Study:
 
     def run(self, watch: Watch, stop: Stop) -> Results:
         with self.folder.locked():
-            rows_BT = self.corpus.rows(self.config)
+            rows_RT = self.corpus.rows(self.config)
             done, curve = {}, list[dict[str, float]]()
             for arm in self.config.arms:
-                depth = self._depth(rows_BT) if arm == "dense" else None
+                depth = self._depth(rows_RT) if arm == "dense" else None
                 learner = Learner(arm, self.config, self.corpus.tokenizer.size, depth)
                 train(learner, self.corpus, self.folder.checkpoint(arm), watch=watch, stop=stop)
                 with watch(f"Measuring {arm}", 1) as advance:
@@ -78,8 +78,8 @@ class _Study:
                     if arm == "early-exit":
                         threshold = self._threshold(learner.model)
                         gates = _exit_gates(learner.model, threshold)
-                        curve = _curve(learner.model, threshold, rows_BT)
-                    done[arm] = self._measure(learner, gates, rows_BT)
+                        curve = _curve(learner.model, threshold, rows_RT)
+                    done[arm] = self._measure(learner, gates, rows_RT)
                     advance(1, "")
             results = tables(self.config, done, curve, self.asked)
             self.folder.write(results)
@@ -90,33 +90,33 @@ class _Study:
         """One-shot questions, the same for every arm."""
         return questions(self.corpus.cloze, self.config.questions, self.config.seed)
 
-    def _measure(self, learner: Learner, gates: MakeGates, rows_BT: Tokens) -> ArmResult:
+    def _measure(self, learner: Learner, gates: MakeGates, rows_RT: Tokens) -> ArmResult:
         model, asked = learner.model, self.asked
         return ArmResult(
             layers=len(model.layers),
             parameters=sum(weight.numel() for weight in learner.parameters()),
             losses=learner.losses,
-            measured=measure(model, gates, rows_BT),
-            right_Q=answers(model, gates, asked, self.corpus.tokenizer),
+            measured=measure(model, gates, rows_RT),
+            right_X=answers(model, gates, asked, self.corpus.tokenizer),
         )
 
-    def _depth(self, rows_BT: Tokens) -> int:
+    def _depth(self, rows_RT: Tokens) -> int:
         """Number of layers of the dense model whose counted FLOPs are nearest to those at the target density."""
-        config, some_BT = self.config, rows_BT[:4]
+        config, some_RT = self.config, rows_RT[:4]
 
         def count(layers: int, gates: MakeGates) -> float:
             model = Model(config, self.corpus.tokenizer.size, layers).to(resolve_device(config.device))
-            return flops_per_token(model, gates, some_BT)
+            return flops_per_token(model, gates, some_RT)
 
         target = count(config.layers, lambda: RandomGates(config.density, seeded(config.seed, 2)))
         return min(range(1, config.layers + 1), key=lambda layers: abs(count(layers, lambda: None) - target))
 
     def _threshold(self, model: Model) -> float:
         """Confidence threshold that gives the target density on training text."""
-        rows_BT, low, high = self.corpus.rows(self.config, training=True)[::2], 0.0, 1.0
+        rows_RT, low, high = self.corpus.rows(self.config, training=True)[::2], 0.0, 1.0
         for _ in range(BISECTIONS):
             middle = (low + high) / 2
-            if measure(model, _exit_gates(model, middle), rows_BT).density > self.config.density:
+            if measure(model, _exit_gates(model, middle), rows_RT).density > self.config.density:
                 high = middle
             else:
                 low = middle
@@ -127,11 +127,11 @@ def _exit_gates(model: Model, threshold: float) -> MakeGates:
     return lambda: Confidence(model, threshold)
 
 
-def _curve(model: Model, chosen: float, rows_BT: Tokens) -> list[dict[str, float]]:
+def _curve(model: Model, chosen: float, rows_RT: Tokens) -> list[dict[str, float]]:
     """Early exit at several thresholds, including the chosen one."""
     points = []
     for threshold in sorted({*THRESHOLDS, chosen}):
-        one = measure(model, _exit_gates(model, threshold), rows_BT)
+        one = measure(model, _exit_gates(model, threshold), rows_RT)
         point = {"threshold": threshold, "loss": one.loss, "density": one.density, "flops": one.flops}
         points.append({**point, "chosen": threshold == chosen})
     return points

@@ -1,7 +1,4 @@
-"""Tokenised training text: the documentation shipped with Python, or the user's files.
-
-Shapes: B rows, T tokens.
-"""
+"""Tokenised training text: the documentation shipped with Python, or the user's files."""
 
 import hashlib
 import re

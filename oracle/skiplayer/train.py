@@ -1,33 +1,25 @@
-"""Training of one arm of a study, seeded per step, so that resumed training ends with identical weights.
+"""Training of one arm of a study, seeded per step, so that resumed training ends with identical weights."""
 
-Shapes: B rows, T tokens.
-"""
-
-import json
 import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.nn import functional
 
 from oracle.errors import InputError, Interrupted
+from oracle.models.checkpoints import load_training, save_training
 from oracle.skiplayer.config import SkipConfig
 from oracle.skiplayer.early_exit import exit_loss
 from oracle.skiplayer.model import Model
 from oracle.skiplayer.router import Gates, LearnedGates, RandomGates
 from oracle.skiplayer.text import Corpus
-from oracle.store.files import write_whole
 from oracle.utils.machine import resolve_device
 from oracle.utils.progress import Watch, silent
 
 __all__ = ["Learner", "Stop", "never", "seeded", "train"]
-
-MOMENTS = ("exp_avg", "exp_avg_sq")
 
 Stop = Callable[[], bool]
 
@@ -91,18 +83,18 @@ class Learner(nn.Module):
             self.router.generator = None if step is None else seeded(self.config.seed, 1, step)
         return self.router
 
-    def step(self, rows_BT: Tensor) -> float:
+    def step(self, rows_RT: Tensor) -> float:
         """Takes one step on rows (B T+1); returns their cross-entropy in nats/token."""
-        config, gold_BT = self.config, rows_BT[:, 1:]
+        config, gold_RT = self.config, rows_RT[:, 1:]
         for group in self.optimiser.param_groups:
             group["lr"] = config.learning_rate * _share(self.done, config)
         early = self.arm == "early-exit"
-        passed = self.model(rows_BT[:, :-1], self.gates(step=self.done), every=early)
+        passed = self.model(rows_RT[:, :-1], self.gates(step=self.done), every=early)
         if early:
-            loss = entropy = exit_loss(self.model, passed, gold_BT)
+            loss = entropy = exit_loss(self.model, passed, gold_RT)
         else:
-            logits_BTV = self.model.logits(passed.hidden_BTD)
-            loss = entropy = functional.cross_entropy(logits_BTV.flatten(0, 1), gold_BT.flatten())
+            logits_RTV = self.model.logits(passed.hidden_RTD)
+            loss = entropy = functional.cross_entropy(logits_RTV.flatten(0, 1), gold_RT.flatten())
         if self.router is not None:
             rates_U = torch.stack([pick.rate for pick in passed.picks])
             loss = entropy + config.density_weight * (rates_U - config.density).square().sum()
@@ -120,13 +112,8 @@ class Learner(nn.Module):
 
     def save(self, path: Path) -> None:
         """Writes weights, the optimiser's moments and the losses to one safetensors file."""
-        tensors = {name: one.detach().cpu().contiguous() for name, one in self.state_dict().items()}
-        for name, one in self.named_parameters():
-            for moment in MOMENTS:
-                tensors[f"{moment}:{name}"] = self.optimiser.state[one][moment].cpu()
-        tensors["losses"] = torch.tensor(self.losses, dtype=torch.float64)
-        about = {"arm": self.arm, "step": self.done, "config": self.config.to_dict()}
-        write_whole(path, lambda scratch: save_file(tensors, scratch, {"about": json.dumps(about)}))
+        about = {"arm": self.arm, "step": self.done, "config": self.config.to_dict(), "losses": self.losses}
+        save_training(path, self, self.optimiser, about)
 
     def load(self, path: Path) -> None:
         """Restores a checkpoint written by `save`.
@@ -134,19 +121,10 @@ class Learner(nn.Module):
         Raises:
             InputError: if it is damaged, or of another arm.
         """
-        try:
-            with safe_open(path, framework="pt") as file:
-                about = json.loads(file.metadata()["about"])
-                tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - no mapping
-            self.load_state_dict({name: tensors[name] for name in self.state_dict()})
-            if about["arm"] != self.arm:
-                raise KeyError(f"it is of {about['arm']}")
-            for name, one in self.named_parameters():
-                moments = {moment: tensors[f"{moment}:{name}"].to(one.device) for moment in MOMENTS}
-                self.optimiser.state[one] = {"step": torch.tensor(float(about["step"])), **moments}
-        except (OSError, SafetensorError, KeyError, TypeError, ValueError, RuntimeError) as error:
-            raise InputError(f"the checkpoint '{path}' cannot be used ({error}); delete it to train again") from error
-        self.done, self.losses = int(about["step"]), tensors["losses"].tolist()
+        about = load_training(path, self, self.optimiser, {"arm": self.arm})
+        if "losses" not in about:
+            raise InputError(f"the checkpoint '{path}' is of another version; delete it to train again")
+        self.done, self.losses = int(about["step"]), [float(loss) for loss in about["losses"]]
 
 
 def train(
@@ -178,8 +156,8 @@ def train(
     with watch(f"Training {learner.arm}", config.steps) as advance:
         advance(learner.done, "")
         while learner.done < config.steps:
-            rows_BT = torch.from_numpy(corpus.batch(config, learner.done)).to(learner.device)
-            advance(1, f"{learner.step(rows_BT):.3f} nats/token")
+            rows_RT = torch.from_numpy(corpus.batch(config, learner.done)).to(learner.device)
+            advance(1, f"{learner.step(rows_RT):.3f} nats/token")
             asked = stop()
             if path is not None and (asked or not learner.done % config.checkpoint or learner.done == config.steps):
                 learner.save(path)

@@ -93,6 +93,16 @@ FRACTION = _number(0)
 INTERVAL = _number().listed(2)
 UNIT = _one_of("layer", "sublayer")
 
+DECISION = Kind(
+    "an object of rule (a text), rows (a whole number) and first (a text)",
+    lambda value: (
+        isinstance(value, dict) and all(name in value and kind.accepts(value[name]) for name, kind in DECIDED.items())
+    ),
+)
+
+DECIDED = {"rule": TEXT, "rows": COUNT, "first": TEXT}
+"""Of a rule that decided how data was read."""
+
 REQUIRED: dict[str, Kind] = {
     "seed": COUNT,
     "config.criterion": TEXT,
@@ -115,6 +125,16 @@ OPTIONAL: dict[str, Kind] = {
     "data.source": TEXT,
     "data.hash": TEXT,
     "data.sequences": COUNT,
+    "data.decisions": DECISION.listed(),
+    "data.skipped": COUNT.named(),
+    "prompts": OBJECT,
+    "prompts.hash": TEXT,
+    "prompts.template": TEXT,
+    "prompts.template_digest": TEXT.or_null(),
+    "prompts.arguments": OBJECT,
+    "generation": OBJECT,
+    "generation.honoured": OBJECT,
+    "generation.end_tokens": COUNT.listed(),
     "costs": OBJECT,
     "costs.units": _number(0).listed(),
     "costs.states": _number(0).listed(),

@@ -14,7 +14,7 @@ import pyarrow as pa
 
 from oracle.errors import InputError
 from oracle.store.files import make_folder, read_table, write_table
-from oracle.store.index import Index, run_of
+from oracle.store.index import difference
 from oracle.store.provenance import git_commit, versions
 
 __all__ = ["PROVENANCE", "DerivedTables", "key_of", "origin_of", "writable"]
@@ -28,9 +28,13 @@ def key_of(*parts: Any) -> str:
     return hashlib.sha256(json.dumps(list(parts), sort_keys=True).encode()).hexdigest()[:16]
 
 
+UNRELATED = ("schema_version", "versions", "commit", "machine", "rounding", "continues")
+"""Entries of a run's manifest on which nothing that is derived from it depends."""
+
+
 def origin_of(manifest: Mapping[str, Any]) -> dict[str, Any]:
-    """The entries of a run's manifest on which derived tables depend."""
-    return {name: manifest[name] for name in ("model", "data", "config", "seed") if name in manifest}
+    """The entries of a run's manifest on which derived tables depend: model, data, prompts, settings, costs."""
+    return {name: value for name, value in manifest.items() if name not in UNRELATED}
 
 
 @contextmanager
@@ -52,31 +56,34 @@ class DerivedTables:
         origin: stored in each table with the key, the versions and the commit.
 
     Attributes:
-        provenance: provenance stored in each table.
+        provenance: provenance stored in each table; `origin` is part of it.
     """
 
     def __init__(self, folder: Path, *, key: str, origin: Mapping[str, Any]) -> None:
         self.folder = folder
         self.key = key
+        self.origin = origin
         self.provenance = {**origin, "key": key, "versions": versions(), "commit": git_commit()}
+
+    def in_folder(self, folder: Path) -> "DerivedTables":
+        """Tables of the same key and origin in another folder."""
+        return DerivedTables(folder, key=self.key, origin=self.origin)
 
     def path(self, name: str) -> Path:
         """Path of a table's Parquet file."""
         return self.folder / f"{name}.parquet"
 
-    def read(self, name: str, schema: pa.Schema) -> tuple[pa.Table, dict[str, Any]] | None:
-        """A table with its provenance; None if it is missing, damaged, edited or has another key."""
+    def read(self, name: str, schema: pa.Schema, *, any_key: bool = False) -> tuple[pa.Table, dict[str, Any]] | None:
+        """A table with its provenance; None if missing, damaged, edited or (unless `any_key`) with another key."""
         path = self.path(name)
         if not path.is_file():
             return None
         try:
-            run = run_of(path)
-            index = Index.read(run) if run else None
-            if run and index and index.difference(path.relative_to(run).as_posix()):
+            if difference(path):
                 return None
             table = read_table(path, schema)
             found = json.loads((table.schema.metadata or {})[PROVENANCE])
-            return (table, found) if found["key"] == self.key else None
+            return (table, found) if any_key or found["key"] == self.key else None
         except (InputError, ValueError, KeyError, TypeError):
             return None
 

@@ -10,12 +10,13 @@ import pyarrow.parquet as pq
 
 from oracle.errors import InputError
 from oracle.store.atomic import replace_folder, replace_whole
-from oracle.store.index import announce, confirm, digest, json_text, make_folder, refuse_links, run_of
+from oracle.store.index import announce, confirm, digest, drop_entries, json_text, make_folder, refuse_links, run_of
 
 __all__ = [
     "DELETE",
     "damage",
     "damaged",
+    "delete",
     "digest",
     "is_signed",
     "make_folder",
@@ -139,11 +140,24 @@ def write_folder(path: Path, write: Callable[[Path], Any]) -> None:
     Args:
         path: the folder, which must not exist yet or be empty.
         write: fills the scratch folder that it receives.
+
+    Raises:
+        InputError: if it cannot be written.
     """
-    make_folder(path.parent)
-    replace_folder(path, write)
+    try:
+        make_folder(path.parent)
+        replace_folder(path, write)
+        if run := run_of(path):
+            confirm([each for each in path.rglob("*") if each.is_file()], run)
+    except OSError as error:
+        raise InputError(f"cannot write to '{path}' ({error.strerror or error}); choose another --out") from error
+
+
+def delete(path: Path) -> None:
+    """Deletes a file, if it exists, and its entry in the index of its run."""
     if run := run_of(path):
-        confirm([each for each in path.rglob("*") if each.is_file()], run)
+        drop_entries([path], run)
+    path.unlink(missing_ok=True)
 
 
 def read_table(path: Path, schema: pa.Schema | None = None) -> pa.Table:

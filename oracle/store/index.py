@@ -31,6 +31,7 @@ __all__ = [
     "announce",
     "begin_index",
     "confirm",
+    "difference",
     "digest",
     "digest_of",
     "drop_entries",
@@ -134,6 +135,17 @@ class Index:
             for name, entries in self.files.items()
             if not all(entry.announced for entry in entries) and not (self.folder / name).is_file()
         ]
+
+
+def difference(path: Path) -> str | None:
+    """How a file differs from the index of its run; None if it does not, or there is no run or no index.
+
+    Raises:
+        InputError: if the index was changed or cannot be read.
+    """
+    run = run_of(path)
+    index = Index.read(run) if run else None
+    return index.difference(_relative(path, index.folder)) if index else None
 
 
 def digest(path: Path) -> str:

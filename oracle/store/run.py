@@ -10,12 +10,13 @@ import pyarrow.compute as pc
 import pyarrow.dataset as ds
 import pyarrow.fs as fs
 
+from oracle.allocations import cost_of_each
 from oracle.errors import InputError
 from oracle.store.checks import check_manifest, check_summary, expect, mismatch, parse_json
 from oracle.store.files import DELETE, damage, damaged, read_metadata, read_table, require_columns
 from oracle.store.html import run_card
 from oracle.store.index import INDEX, MANIFEST, Index, accept_hint
-from oracle.store.schema import CERTIFICATE, EVALUATION, INDEXED, SCHEMA_VERSION, SEQUENCES
+from oracle.store.schema import CERTIFICATE, EVALUATION, INDEXED, READABLE, SEQUENCES, with_prompts
 
 if TYPE_CHECKING:
     from oracle.store.sql import Parameters, Queried
@@ -36,7 +37,7 @@ SUMMARY = "summary.json"
 RESULTS = ("minimal_budgets", "assignment", "verification")
 """Tables that the end of a search computes from the evaluations."""
 
-DERIVED_BY = {"measures": "measure", "controllers": "compare"}
+DERIVED_BY = {"measures": "measure", "controllers": "compare", "static": "static"}
 """Folder of tables that another command adds -> the command."""
 EVALUATIONS = "evaluations"
 CERTIFICATES = "certificates"
@@ -69,10 +70,10 @@ class Run:
                 f"a run folder is required, but '{folder}' has no readable {MANIFEST}; "
                 "give a folder written by 'oracle search' or 'oracle demo'"
             ) from error
-        if not isinstance(manifest, dict) or manifest.get("schema_version") != SCHEMA_VERSION:
-            found = manifest.get("schema_version") if isinstance(manifest, dict) else None
+        found = manifest.get("schema_version") if isinstance(manifest, dict) else None
+        if not isinstance(found, int) or isinstance(found, bool) or found not in READABLE:
             raise InputError(
-                f"'{folder}' has schema version {found}, but this layer-oracle reads {SCHEMA_VERSION}; "
+                f"'{folder}' has schema version {found}, but this layer-oracle reads {', '.join(map(str, READABLE))}; "
                 "search again, or use the version that wrote it"
             )
         check_manifest(manifest, folder / MANIFEST, "delete the run and search again")
@@ -101,16 +102,36 @@ class Run:
         return self.manifest.get("costs")
 
     @property
+    def _prices(self) -> tuple[list[float], float] | None:
+        """Cost of each unit, and of an allocation without units; None if each unit costs 1, without overhead."""
+        if not self.costs:
+            return None
+        try:
+            return [float(price) for price in self.costs["units"]], float(self.costs["overhead"])
+        except (KeyError, TypeError, ValueError) as error:
+            raise damaged(self.folder, error) from error
+
+    @property
     def measure(self) -> str:
         """Unit of the costs: `layers` (or `sublayers`), `FLOPs/token` or `ms/token`."""
         return str(self.costs["unit_of_measure"]) if self.costs else f"{self.unit}s"
 
     def sequences(self) -> pd.DataFrame:
-        """One row per sequence: `sequence`, `task`, `prompt`, `references`, `choices`, `answer`, `prompt_tokens`."""
-        return self._read("sequences", SEQUENCES).to_pandas()
+        """One row per sequence.
+
+        Columns: `sequence`, `task`, `prompt`, `references`, `choices`, `answer`, `prompt_tokens`, and the prompt as the
+        model reads it, `rendered` (text) and `prompt_ids` (token ids); both null in runs of schema version 3.
+        """
+        return self._sequences().to_pandas()
+
+    def _sequences(self) -> pa.Table:
+        return with_prompts(self.read("sequences", SEQUENCES))
 
     def evaluations(self, *, whole: bool = True) -> pd.DataFrame:
         """One row per evaluation, with one column per metric; `number` 0 of a sequence is the full model.
+
+        `cost` is the cost that the search minimised, in `measure`, computed here and by the view of `query` alone:
+        files hold the number of units.
 
         Args:
             whole: whether to require evaluations, and all those of sequences whose search has ended.
@@ -131,6 +152,8 @@ class Run:
             raise InputError(f"the run '{self.folder}' lacks evaluations of '{lacking[0]}'; {self._resume_hint}")
         if whole:
             self._require_all_parts(EVALUATIONS)
+        if prices := self._prices:
+            evaluations["cost"] = cost_of_each(evaluations["allocation"], *prices)
         # Parts interleave the sequences that were searched together.
         ordered = self.has("sequences") and (whole or self._difference("sequences.parquet") is None)
         names = self.sequences()["sequence"] if ordered else evaluations["sequence"].unique()
@@ -190,23 +213,18 @@ class Run:
 
         tables: dict[str, Table] = {}
         if self.has("sequences"):
-            tables["sequences"] = self._read("sequences", SEQUENCES)
+            tables["sequences"] = self._sequences()
         if self._part_paths(EVALUATIONS):
             tables["evaluations"] = self._scan()
         else:
             self._require_all_parts(EVALUATIONS)
         if self.has("minimal_budgets"):
-            tables["minimal_budgets"] = self._read("minimal_budgets")
-        try:
-            prices = [float(price) for price in self.costs["units"]] if self.costs else None
-            overhead = float(self.costs["overhead"]) if self.costs else 0.0
-            criterion = str(self.manifest["config"]["criterion"])
-        except (KeyError, TypeError, ValueError) as error:
-            raise damaged(self.folder, error) from error
+            tables["minimal_budgets"] = self.read("minimal_budgets")
+        prices, overhead = self._prices or (None, 0.0)
         return Queried(
             folder=self.folder,
             tables=tables,
-            criterion=criterion,
+            criterion=str(self.manifest["config"]["criterion"]),
             units=self.units,
             prices=prices,
             overhead=overhead,
@@ -321,7 +339,7 @@ class Run:
         """Whether the search has ended and all its results are as they were written and agree."""
         try:
             for name in ("sequences", *RESULTS):
-                self._read(name)
+                self.read(name)
             self.summary(whole=True)
         except InputError:
             return False
@@ -341,9 +359,14 @@ class Run:
         Raises:
             InputError: if the search ended before writing it.
         """
-        return self._read(name).to_pandas()
+        return self.read(name).to_pandas()
 
-    def _read(self, name: str, schema: pa.Schema | None = None) -> pa.Table:
+    def read(self, name: str, schema: pa.Schema | None = None) -> pa.Table:
+        """The Arrow table in the file `NAME.parquet` of the run, with its metadata, checked against the index.
+
+        Raises:
+            InputError: if it is missing, damaged or lacks a column of the schema.
+        """
         path = self.folder / f"{name}.parquet"
         if not path.is_file():
             raise InputError(f"the run '{self.folder}' has no {name}: its search did not end; {self._resume_hint}")
@@ -392,10 +415,10 @@ class Run:
         known: dict[str, Any] = {"layers": self.units, "unit": self.unit}
         known |= {"criterion": self.manifest["config"]["criterion"], "cost": self.measure}
         if self.has("verification") and "verified" in summary:
-            agrees = self._read("verification").to_pandas()["agrees"]
+            agrees = self.read("verification").to_pandas()["agrees"]
             known |= {"verified": int(agrees.sum()), "verified_of": len(agrees)}
         if self.has("minimal_budgets"):
-            known["sequences"] = self._read("minimal_budgets").num_rows
+            known["sequences"] = self.read("minimal_budgets").num_rows
         for name, value in known.items():
             if name in summary:
                 expect(summary[name] == value, path, name, summary[name], f"{value}, as in the run", self._resume_hint)

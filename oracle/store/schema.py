@@ -1,5 +1,7 @@
 """Schemas of the tables of a run folder, and conversions between rows and values."""
 
+import hashlib
+import json
 from collections.abc import Hashable, Mapping
 from collections.abc import Sequence as Seq
 from typing import Any
@@ -7,22 +9,31 @@ from typing import Any
 import pandas as pd
 import pyarrow as pa
 
-from oracle.types import Outcome, Sequence
+from oracle.types import Message, Outcome, Rendered, Sequence
 
 __all__ = [
     "CERTIFICATE",
     "EVALUATION",
     "INDEXED",
+    "READABLE",
     "SCHEMA_VERSION",
     "SEQUENCES",
     "evaluations_table",
     "outcomes_of",
+    "prompts_hash",
     "sequence_of",
     "sequences_table",
+    "with_prompts",
 ]
 
-SCHEMA_VERSION = 3
-"""Changes when the meaning of a column or of a manifest entry changes."""
+SCHEMA_VERSION = 4
+"""Changes when the meaning of a column or of a manifest entry changes.
+
+4: the sequences carry their prompts as the model reads them (`RENDERED`), which version 3 rendered anew on each use.
+"""
+
+READABLE = (3, SCHEMA_VERSION)
+"""Versions that can be read."""
 
 INDEXED = "indexed"
 """Entry of a manifest: the run has an index of its files. Runs of earlier versions have none."""
@@ -39,6 +50,11 @@ SEQUENCES = pa.schema(
     ]
 )
 
+MESSAGES = pa.field("messages", pa.list_(pa.struct([("role", pa.string()), ("content", pa.string())])))
+"""Further column of the sequences, of runs in which a prompt is a conversation; empty where it is not."""
+RENDERED = pa.schema([("rendered", pa.string()), ("prompt_ids", pa.list_(pa.int32()))])
+"""Further columns of the sequences: the prompt as the model reads it, as text and as token ids; null in version 3."""
+
 EVALUATION = pa.schema(
     [
         ("sequence", pa.string()),
@@ -54,7 +70,8 @@ EVALUATION = pa.schema(
         ("dropped", pa.bool_()),
     ]
 )
-"""Columns of every evaluation, followed by one column per quality."""
+"""Columns of every evaluation, followed by one column per quality. `cost` is the number of units, whatever the search
+minimised: `Run` replaces it by the run's cost."""
 
 CERTIFICATE = pa.schema(
     [
@@ -70,12 +87,37 @@ token units spent, and the reason if it was set aside."""
 
 
 def sequences_table(sequences: Seq[Sequence], prompt_tokens: Seq[int]) -> pa.Table:
-    """One row per sequence, with the length of its prompt in tokens."""
+    """One row per sequence, with its prompt as the model reads it and the length of that in tokens."""
     rows = [
-        {**vars(sequence), "sequence": sequence.id, "prompt_tokens": count}
+        {
+            **vars(sequence),
+            "sequence": sequence.id,
+            "prompt_tokens": count,
+            "rendered": sequence.rendered.text if sequence.rendered else None,
+            "prompt_ids": list(sequence.rendered.ids) if sequence.rendered else None,
+        }
         for sequence, count in zip(sequences, prompt_tokens, strict=True)
     ]
-    return pa.Table.from_pylist(rows, schema=SEQUENCES)
+    schema = pa.unify_schemas([SEQUENCES, RENDERED])
+    if any(sequence.messages for sequence in sequences):
+        schema = schema.append(MESSAGES)
+        for row, sequence in zip(rows, sequences, strict=True):
+            row["messages"] = [vars(turn) for turn in sequence.messages]
+    return pa.Table.from_pylist(rows, schema=schema)
+
+
+def with_prompts(sequences: pa.Table) -> pa.Table:
+    """The table of sequences with the columns of `RENDERED`, null if the run is of a version that lacks them."""
+    for field in RENDERED:
+        if field.name not in sequences.column_names:
+            sequences = sequences.append_column(field, pa.nulls(len(sequences), field.type))
+    return sequences
+
+
+def prompts_hash(sequences: Seq[Sequence]) -> str:
+    """Digest of the prompts' token ids, in order: 16 hexadecimal digits of SHA-256."""
+    ids = [list(sequence.rendered.ids) if sequence.rendered else None for sequence in sequences]
+    return hashlib.sha256(json.dumps(ids).encode()).hexdigest()[:16]
 
 
 def evaluations_table(rows: Seq[tuple[str, int, Outcome]], qualities: Seq[str]) -> pa.Table:
@@ -119,4 +161,11 @@ def sequence_of(row: Mapping[Hashable, Any]) -> Sequence:
         choices=tuple(row["choices"]),
         answer=None if pd.isna(row["answer"]) else int(row["answer"]),
         task=row["task"],
+        messages=tuple(Message(**turn) for turn in row.get("messages", ())),
+        rendered=_rendered(row),
     )
+
+
+def _rendered(row: Mapping[Hashable, Any]) -> Rendered | None:
+    ids = row.get("prompt_ids")
+    return None if ids is None else Rendered(text=row["rendered"], ids=tuple(int(token) for token in ids))

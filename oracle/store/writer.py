@@ -12,7 +12,7 @@ import pyarrow as pa
 
 from oracle.errors import InputError
 from oracle.store.atomic import is_scratch
-from oracle.store.files import make_folder, write_json, write_part, write_table, write_text
+from oracle.store.files import delete, make_folder, write_json, write_part, write_table, write_text
 from oracle.store.index import GUARD, INDEX, MANIFEST, begin_index, drop_entries, index_all, json_text, refuse_links
 from oracle.store.lock import Lock
 from oracle.store.log import Log
@@ -99,8 +99,7 @@ class RunWriter:
     def begin_again(self) -> None:
         """Deletes the results, so that the run does not look complete until they are computed again."""
         for name in (SUMMARY, *(f"{each}.parquet" for each in RESULTS)):
-            drop_entries([self.folder / name], self.folder)
-            (self.folder / name).unlink(missing_ok=True)
+            delete(self.folder / name)
 
     def write_sequences(self, sequences: Seq[Sequence], prompt_tokens: Seq[int]) -> None:
         """Writes the table of sequences, with the lengths of their prompts in tokens."""

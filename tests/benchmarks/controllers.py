@@ -31,10 +31,9 @@ from transformers import DynamicCache
 from oracle.config import SearchConfig
 from oracle.controllers import OracleController, Prompt, compare_run
 from oracle.controllers.methods.fixed import Full, Unified
-from oracle.controllers.timing import FixedLengthEngine
 from oracle.costs import Conditions
 from oracle.costs.latency import measure_latency
-from oracle.engine import Engine, TableGate
+from oracle.engine import Engine, FixedLengthEngine, TableGate
 from oracle.models import LanguageModel, load_model
 from oracle.pipeline.run import run_search
 from oracle.sequences import load_sequences

@@ -26,17 +26,17 @@ REPEATS = 9
 def qualities(sequences: int, budgets: int, seed: int = 0) -> np.ndarray:
     """Best quality of each sequence with 1..K layers, the full model's last: more layers are better, by and large."""
     rng = np.random.default_rng(seed)
-    quality_NK = rng.random((sequences, budgets))
-    quality_NK *= 0.5
-    quality_NK += np.linspace(0.0, 0.4, budgets)
-    quality_NK[:, -1] = 0.3 + 0.4 * rng.random(sequences)
-    return quality_NK
+    quality_NC = rng.random((sequences, budgets))
+    quality_NC *= 0.5
+    quality_NC += np.linspace(0.0, 0.4, budgets)
+    quality_NC[:, -1] = 0.3 + 0.4 * rng.random(sequences)
+    return quality_NC
 
 
-def plain_dynamic_programme(quality_NK: list[list[float]], capacity: int) -> tuple[list[float], list[int]]:
+def plain_dynamic_programme(quality_NC: list[list[float]], capacity: int) -> tuple[list[float], list[int]]:
     """Most total quality within each total of layers up to a capacity; the layers behind the last. Plain loops."""
     best, choices = [0.0] * (capacity + 1), []
-    for quality_K in quality_NK:
+    for quality_K in quality_NC:
         after, choice = [float("-inf")] * (capacity + 1), [0] * (capacity + 1)
         for room in range(capacity + 1):
             for cost, quality in enumerate(quality_K, start=1):
@@ -63,10 +63,10 @@ def timed(work: Callable[[], Any], repeats: int = 1) -> tuple[Any, float]:
 
 def dynamic_programme(sequences: int = 400, budgets: int = 24) -> dict[str, Any]:
     """One mean budget, half of the layers, and all of them at once: each beside the plain programme at the same job."""
-    quality_NK = qualities(sequences, budgets)
-    cost_NK = np.tile(np.arange(1, budgets + 1), (sequences, 1))
-    items = Items(cost_NK=cost_NK, quality_NK=quality_NK, full_cost=budgets, step=1)
-    rows, full = quality_NK.tolist(), sequences * budgets
+    quality_NC = qualities(sequences, budgets)
+    cost_NC = np.tile(np.arange(1, budgets + 1), (sequences, 1))
+    items = Items(cost_NC=cost_NC, quality_NC=quality_NC, full_cost=budgets, step=1)
+    rows, full = quality_NC.tolist(), sequences * budgets
     point, point_seconds = timed(lambda: oracle_at(items, 0.5), REPEATS)
     (plain, _), plain_seconds = timed(lambda: plain_dynamic_programme(rows, full // 2))
     frontier, frontier_seconds = timed(lambda: oracle_frontier(items), REPEATS)
@@ -91,18 +91,18 @@ def large(sequences: int = 1_000_000, budgets: int = 32) -> dict[str, Any]:
     process = psutil.Process()
     before = process.memory_info().rss
     with Peak(process) as peak:
-        quality_NK = qualities(sequences, budgets)
+        quality_NC = qualities(sequences, budgets)
         evaluations = pd.DataFrame(
             {
                 "sequence": np.repeat(np.arange(sequences), budgets),
                 "number": np.tile(np.arange(budgets)[::-1], sequences),
                 "cost": np.tile(np.arange(1, budgets + 1), sequences),
-                "quality": quality_NK.reshape(-1),
+                "quality": quality_NC.reshape(-1),
             },
             copy=False,
         )
-        full_N = quality_NK[:, -1].copy()
-        del quality_NK
+        full_N = quality_NC[:, -1].copy()
+        del quality_NC
         began = time.perf_counter()
         items, _ = quality_by_cost(evaluations, budgets, "quality")
         grouped = time.perf_counter()

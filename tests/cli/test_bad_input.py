@@ -78,7 +78,7 @@ SEARCHES = {
     "an unknown criterion": ("--criterion rogueL", "unknown metric 'rogueL'"),
     "an unknown metric": ("--metrics likelihood", "unknown metric 'likelihood'"),
     "an unknown scope": ("--scope prompt", "--scope needs one of decode, sequence, not 'prompt'"),
-    "an unknown model": ("--model nobody/nothing", "cannot load the model 'nobody/nothing'"),
+    "an unknown model": ("--model unknown/model", "cannot load the model 'unknown/model'"),
     "no model in the folder": ("--model no-model", "the folder 'no-model' contains no config.json"),
     "a file as a model": ("--model file", "cannot load the model 'file'"),
     "a GGUF file that is none": ("--model missing.gguf", "GGUF file not found: 'missing.gguf'"),

@@ -14,6 +14,7 @@ from torch.utils.flop_counter import FlopCounterMode, sdpa_flop_count
 from transformers import DynamicCache
 from zoo import GATED, MIXED, WIDE, ZOO, tiny
 
+import oracle.costs.anatomy
 from oracle.costs import Conditions
 from oracle.costs.anatomy import Experts, multiplied
 from oracle.costs.bench import Bench
@@ -41,6 +42,8 @@ NORM_BEHIND = "opt, norm after"
 FUSED = {"gpt2": 4, "gpt-neox": 4, "bloom": 4, "falcon": 1, "falcon, alibi": 4, "phi3": 2, "gpt-bigcode": 1}
 FUSED["fused and grouped"] = 2
 """Families whose queries, keys and values come out of one matrix -> key/value heads, beside 4 query heads."""
+
+NAMES = ("experts", "heads")
 
 WINDOW = 8
 """No longer than the windows of the zoo: everything is attended to."""
@@ -142,8 +145,22 @@ def test_active_experts_only() -> None:
     expert = 3 * 2 * 32 * 64
     few, some, many = (count_flops(each, Conditions()).units[0] for each in (one, model, all_of_them))
     assert (some - few, many - some) == (expert, 2 * expert)
-    listed = torch.nn.ModuleList(torch.nn.Linear(3, 5) for _ in range(4))
-    assert multiplied(listed, Experts(count=4, active=2)) == 2 * 3 * 5
+    listed = torch.nn.ModuleDict({name: torch.nn.ModuleList(torch.nn.Linear(3, 5) for _ in range(4)) for name in NAMES})
+    assert multiplied(listed, Experts(count=4, active=2)) == (2 + 4) * 3 * 5, "a list that is not of experts runs whole"
+    with pytest.raises(InputError, match="holds experts"):
+        multiplied(listed, Experts(count=3, active=2))
+
+
+@pytest.mark.parametrize("family", ["mixtral", "experts beside a shared one", "a dense layer, then experts"])
+@pytest.mark.parametrize("layers", [2, 4])
+def test_as_many_layers_as_experts_or_heads_change_nothing(family: str, layers: int) -> None:
+    """Four experts and four heads: what has the same number is not taken for the other."""
+    model, context = build(family, layers), WINDOW
+    cache, tokens = DynamicCache(config=model.network.config), torch.arange(context)[None]
+    with torch.inference_mode():
+        model.network(tokens[:, :-1], cache=cache, use_cache=True)
+    [total], _ = counted(lambda: model.network(tokens[:, -1:], cache=cache, use_cache=True))
+    assert count_flops(model, Conditions(context=context)).total == total
 
 
 def test_flops_that_cannot_be_told_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -156,8 +173,8 @@ def test_flops_that_cannot_be_told_are_refused(monkeypatch: pytest.MonkeyPatch) 
     )
     with pytest.raises(InputError, match="LlamaMLP holds packed"):
         count_flops(packed, Conditions())
-    monkeypatch.setattr("oracle.costs.anatomy.ACTIVE_EXPERTS", ("a name of its own",))
-    with pytest.raises(InputError, match="does not say how many of them a token runs through"):
+    monkeypatch.setattr(oracle.costs.anatomy, "ACTIVE_EXPERTS", ("a name of its own",))
+    with pytest.raises(InputError, match="lacks the number that a token runs through"):
         count_flops(build("experts beside a shared one"), Conditions())
 
 

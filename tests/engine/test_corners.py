@@ -40,7 +40,7 @@ def test_layers_with_lists_or_widths_of_their_own(family, changes, scope) -> Non
 
 
 class After:
-    """A bound that gives an output up once it has so many tokens."""
+    """A bound that drops an output once it has a number of tokens."""
 
     def __init__(self, tokens: int) -> None:
         self.tokens = tokens
@@ -62,7 +62,7 @@ def test_rows_that_join_late_see_their_whole_window(family) -> None:
     engine = Engine(endless(family), SearchConfig(max_new_tokens=14, batch_rows=4))
     prompt = engine.open(LONG)
     masks = [mask for count in (1, 2, 3) for mask in combinations(range(LAYERS), count)]
-    # Three of the first four leave early; nobody leaves after them.
+    # Three of the first four finish early; no row finishes after them.
     thresholds = [(After(99 if place == 0 or place > 3 else 8), 0.5) for place in range(len(masks))]
     found = engine.generate([(prompt, mask) for mask in masks], thresholds)
     for mask, (generation, _) in zip(masks, found, strict=True):

@@ -176,13 +176,3 @@ def test_a_memory_too_small_for_one_row_names_the_least_that_works(engine, tiny_
         narrow.generate([(prompt, MASKS[-1])])
     with pytest.raises(InputError, match="give at least 1,"):
         narrow.log_likelihoods(prompt, MASKS, list(b"abc"))
-
-
-def test_habits_of_the_models_own_settings_do_not_reach_greedy_outputs(engine, tiny_model) -> None:
-    prompt, settings = engine.open(PROMPTS[0]), tiny_model.network.generation_config
-    expected = [engine.alone(prompt, mask) for mask in MASKS[-6:]]
-    settings.repetition_penalty, settings.no_repeat_ngram_size = 1.5, 1
-    try:
-        assert [engine.alone(prompt, mask) for mask in MASKS[-6:]] == expected
-    finally:
-        settings.repetition_penalty = settings.no_repeat_ngram_size = None

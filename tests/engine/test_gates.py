@@ -135,7 +135,7 @@ def test_teacher_forcing_agrees_with_decoding_in_every_family(model, policy, sco
 
 @pytest.mark.parametrize("policy", ["omit", "propagate"])
 def test_a_gate_that_never_changes_is_a_skip_mask(model, policy) -> None:
-    """In both policies nobody ever looks at what a layer stores of tokens that skip it."""
+    """Under neither policy is what a layer stores of tokens that skip it ever read."""
     engine = Engine(model, SearchConfig(max_new_tokens=NEW))
     masks = [(0, 2, 3), (1, 4), ()]
     prompts = [engine.open(text) for text in PROMPTS]

@@ -29,7 +29,7 @@ Narrow = Callable[[int, Exception], None]
 
 @pytest.fixture
 def narrow(monkeypatch: pytest.MonkeyPatch) -> Narrow:
-    """Makes memory run out for more than so many rows at once, whatever is done."""
+    """Makes memory run out for more than a number of rows at once, in any operation."""
 
     def act(rows: int, error: Exception) -> None:
         def patched(name: str, count: Callable[..., int]) -> None:
@@ -46,13 +46,13 @@ def narrow(monkeypatch: pytest.MonkeyPatch) -> Narrow:
             return settings.rows
 
         patched("greedy_decode", decoded)
-        patched("log_likelihoods", lambda decoder, prompt, schedule, tokens: len(schedule.runs_NE))
+        patched("log_likelihoods", lambda decoder, prompt, schedule, tokens: len(schedule.runs_AI))
         patched("gated_decode", lambda decoder, prompts, *_: len(prompts))
         patched("gated_score", lambda decoder, prompts, *_: len(prompts))
         test = engine_module.Refuter.test
 
         def limited_test(self: object, schedule: object) -> object:
-            if len(schedule.runs_NE) > rows:  # type: ignore[attr-defined]
+            if len(schedule.runs_AI) > rows:  # type: ignore[attr-defined]
                 raise error
             return test(self, schedule)  # type: ignore[arg-type]
 

@@ -1,4 +1,4 @@
-"""Workers on a Ray cluster: the same results as here, whoever dies."""
+"""Workers on a Ray cluster: the same results as in this process, even if workers are killed."""
 
 import os
 import signal
@@ -68,7 +68,7 @@ def test_one_worker_per_core_or_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def clustered(search: Search, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., Run]:
-    """The same search on two workers, which are killed so many times."""
+    """The same search on two workers, which are killed `deaths` times."""
     monkeypatch.setattr(Cluster, "worker", Deadly)
     # A worker does not find this module by its name.
     monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent), prepend=os.pathsep)

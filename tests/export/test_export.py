@@ -173,7 +173,7 @@ def test_the_command_writes_and_refuses(masks, tmp_path, command, search):
     code, _, error = command("export", masks.folder, "--format", "drllm", "--out", out)
     assert (code, "already exists" in error) == (2, True)
     code, _, error = command("export", masks.folder, "--format", "csv", "--out", tmp_path / "b")
-    assert (code, "hf, drllm, jsonl" in error) == (2, True)
+    assert (code, "hf, drllm, polar, jsonl" in error) == (2, True)
     code, printed, _ = command("export", masks.folder, "--format", "jsonl", "--out", tmp_path / "b", "--json")
     assert json.loads(printed)["sequences"] == 6
 
@@ -190,3 +190,31 @@ def test_a_search_that_has_not_ended_is_refused(masks, tmp_path):
     (copy / "minimal_budgets.parquet").unlink()
     with pytest.raises(InputError, match="did not end"):
         export(Run.open(copy), "jsonl", tmp_path / "out")
+
+
+def test_the_trainer_of_drllm_reads_the_minimal_paths(masks: Run, tmp_path) -> None:
+    """Read as its released trainer does: one object of parallel lists per file, decisions counted from the path."""
+    rows = labelled(masks, tmp_path / "out")
+    [path] = sorted((tmp_path / "out" / "train").glob("*.json"))
+    raw = json.loads(path.read_text())
+    assert raw["model_name"] == masks.manifest["model"]["id"] and "squadv2" not in raw["dataset"].lower()
+    told = [row for row in rows if not row["zero_quality"]]
+    lists = (raw["questions"], raw["best_path"], raw["best_response"], raw["original_correct"])
+    assert {len(one) for one in lists} == {len(told)}
+    for row, question, kept, response, right in zip(told, *lists, strict=True):
+        assert [kept.count(layer) for layer in range(5)] == row["optimal_layer_config"]
+        assert (question, response, right) == (row["question"], row["output"], int(row["full_quality"] > 0.5))
+
+
+def test_polar_reads_every_evaluated_path_as_valid_or_invalid(paths: Run, tmp_path) -> None:
+    export(paths, "polar", tmp_path / "out")
+    samples = json.loads((tmp_path / "out" / "samples.json").read_text())["samples"]
+    evaluations, metric = paths.evaluations(), paths.manifest["config"]["criterion"]
+    assert [one["question_id"] for one in samples] == list(paths.sequences()["sequence"])
+    for one in samples:
+        mine = evaluations[evaluations["sequence"] == one["question_id"]]
+        full = mine.loc[mine["number"] == 0, metric].item()
+        assert one["initial_score"] == full
+        right = mine[(mine[metric] > 0) & (mine[metric] >= full - 1e-9)]
+        assert sorted(map(tuple, one["final_valid_transitions"])) == sorted(map(tuple, right["allocation"]))
+        assert len(one["final_valid_transitions"]) + len(one["final_invalid_transitions"]) == len(mine)

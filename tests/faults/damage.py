@@ -20,7 +20,7 @@ Harm = Callable[[bytes, Random], bytes]
 """Makes other bytes of a file's."""
 
 RESUMED = 20
-"""One of so many damaged parts goes all the way through `--resume`; the others are read."""
+"""One in this number of damaged parts is tested with `--resume` to the end; the others are read."""
 
 
 def flipped(data: bytes, random: Random, start: int, stop: int) -> bytes:

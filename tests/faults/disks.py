@@ -59,12 +59,12 @@ def read_only(ground: Ground, times: int) -> Tries:
 
 
 def limit_files(size: int) -> None:
-    """No file of this process grows beyond so many bytes."""
+    """Limits the size of every file of this process, in bytes."""
     resource.setrlimit(resource.RLIMIT_FSIZE, (size, size))
 
 
 def full_file(ground: Ground, times: int) -> Tries:
-    """Searches where no file may be larger than so many bytes: what is longer fails in the middle."""
+    """Searches with a limit on the size of a file, in bytes: longer writes fail in the middle."""
     for _ in range(times):
         out = ground.place() / "run"
         process = ground.start(ground.search(out), partial(limit_files, ground.random.randrange(500, 9000)))

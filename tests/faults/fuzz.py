@@ -77,7 +77,7 @@ def tell(ground: Ground, command: list[str], out: Path) -> str | None:
 def fuzz(
     name: str, inputs: st.SearchStrategy, times: int, ground: Ground, attempt: Callable[[Any], str | None]
 ) -> Tries:
-    """So many random inputs."""
+    """A number of random inputs."""
     found: list[str | None] = []
     ground.codes.clear()
 

@@ -40,7 +40,7 @@ class Fault:
 
     Attributes:
         name: what happens.
-        tries: makes it happen so many times.
+        tries: makes it happen a number of times.
         times: how many are enough.
         quick: how many in the short form; 0 to leave it out there.
     """
@@ -168,7 +168,7 @@ class Ground:
             return "a part that was there is another one now"
         run = Run.open(out)
         total = len(run.evaluations())
-        # Elsewhere nobody counts what is computed.
+        # Otherwise the computed evaluations are not counted.
         computed = total - there if options else process.computed
         if not run.complete or computed != total - there or rows(after) != total:
             return f"of {total} rows {there} were there, but {computed} were computed and {rows(after)} written"

@@ -79,11 +79,11 @@ SQL = """
     BEGIN TRANSACTION
     USE memory
 """
-SECRET = "what nobody may read"
+SECRET = "a secret text"
 
 
 def sequences(ground: Ground, times: int) -> Tries:
-    """Searches files that nobody should have: a run that shows them as text, or one line."""
+    """Searches hostile files: the result is a run that shows them as text, or a one-line error."""
     for number in range(times):
         [(name, rows)] = [list(FILES.items())[number % len(FILES)]]
         place = ground.place()

@@ -55,7 +55,7 @@ SUITABLE = {
         --criterion chrf,--criterion agreement,--criterion log_likelihood,--criterion exact_match,--scope sequence,
         --unit sublayer,--cost flops,--strategy random,--strategy spread,--strategy dp,--strategy influence,--prune,
         --strategy exhaustive,--strategy tpe,--strategy nsga2,--strategy mcts-cola --paths --scope sequence,--limit 1,
-        --tolerance 0.5,--tolerance 1,--metrics log_likelihood,--seed 7,--batch-rows 1,--memory 64,--dtype bfloat16,
+        --tolerance 0.5,--tolerance 0.9,--metrics log_likelihood,--seed 7,--batch-rows 1,--memory 64,--dtype bfloat16,
         --evaluations 1,--layer-executions 9,--seconds 0.01,--prove 0,--no-chat-template,--no-cache,--from RUN,--json,
         --cache OUT-hidden --cache-limit 1KiB,--reference-column prompt,--template {prompt},--task-column prompt
     """,

@@ -17,7 +17,7 @@ __all__ = ["FAULTS"]
 
 
 def few_rows(rows: int) -> None:
-    """More rows than these are decoded or scored by nobody."""
+    """Maximum number of rows that can be decoded or scored."""
     decode, score = oracle.engine.engine.greedy_decode, oracle.engine.engine.log_likelihoods
 
     def decoded(decoder, prompts, schedule, settings, *rest):  # type: ignore[no-untyped-def]
@@ -26,7 +26,7 @@ def few_rows(rows: int) -> None:
         return decode(decoder, prompts, schedule, settings, *rest)
 
     def scored(decoder, prompt, schedule, *rest, **sizes):  # type: ignore[no-untyped-def]
-        if len(schedule.runs_NE) > rows:
+        if len(schedule.runs_AI) > rows:
             raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 2147483648 bytes.")
         return score(decoder, prompt, schedule, *rest, **sizes)
 

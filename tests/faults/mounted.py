@@ -44,7 +44,7 @@ def refused(answer: Answer) -> str | None:
 
 
 def full(disk: Path, out: Path, search: list[str], room: int) -> str | None:
-    """A disk of so many KiB is full before the search ends; once it is larger, the run is resumed."""
+    """A disk of limited size (KiB) is full before the search ends; once it is larger, the run is resumed."""
     mount("-t", "tmpfs", "-o", f"size={room}k", "tmpfs", disk)
     # Hidden states go to the same disk: they are done without.
     answer = run(*search, "--out", disk / "run", "--cache", disk / "hidden")

@@ -39,7 +39,7 @@ class Small(Worker):
 
 
 class Deadly(Small):
-    """A worker that is killed after so many events, as the file says that it then deletes."""
+    """A worker that is killed after the number of events in a file, which it then deletes."""
 
     def search(self, items: Seq[Item], memory: Memory) -> Iterator[Event | Note | dict[str, int]]:
         """Dies in the middle of a sequence."""
@@ -63,7 +63,7 @@ class Poor(Small):
 
 
 def create_executor(worker: type[Worker], **environment: str) -> None:
-    """In the process of a search: who its workers are."""
+    """In the process of a search: sets the class of its workers."""
     os.environ.update(environment)
     Cluster.worker = worker
 
@@ -97,7 +97,7 @@ def worker_refuses(ground: Ground, times: int) -> Tries:
 
 @contextmanager
 def head(port: int, access: dict[str, str]) -> Iterator[None]:
-    """A Ray head on this machine; all its processes are killed at the end, and nobody else's."""
+    """A Ray head on this machine; at the end all its processes are killed, and no others."""
     words = ["start", "--head", "--block", f"--port={port}", "--num-cpus=2", "--include-dashboard=false"]
     command = [str(Path(sys.executable).with_name("ray")), *words, "--disable-usage-stats"]
     environment = {**os.environ, **access}
@@ -116,13 +116,13 @@ def head(port: int, access: dict[str, str]) -> Iterator[None]:
 
 
 def listening(port: int) -> bool:
-    """Whether somebody answers."""
+    """Whether a process listens on the port."""
     with socket.socket() as probe:
         return probe.connect_ex(("127.0.0.1", port)) == 0
 
 
 def free_port() -> int:
-    """A port that nobody has."""
+    """An unused port."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])

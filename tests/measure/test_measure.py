@@ -79,7 +79,7 @@ def test_states_of_the_store_are_used_and_change_nothing(
 
 def test_another_model_is_refused(run: Run, small: Sizes) -> None:
     other = LanguageModel(name="other", network=tiny_llama(seed=1), tokenizer=tiny_tokenizer())
-    with pytest.raises(InputError, match="give the same model"):
+    with pytest.raises(InputError, match="restore the run's model"):
         measure_run(run.folder, model=other, sizes=small)
     assert not (run.folder / "measures").exists()
 
@@ -106,7 +106,7 @@ def test_the_command_measures_once(run: Run, command: Command) -> None:
     assert answer["measured"] == [*answer["tables"]] == ["similarity", "features", "throughput"]
     assert all(Path(path).is_file() for path in answer["tables"].values())
     code, out, _ = command("measure", run.folder, *small)
-    assert (code, out.count("was there")) == (0, 3)
+    assert (code, out.count("still valid")) == (0, 3)
     code, _, err = command("measure", run.folder, "--only", "simlarity")
     assert code == 2
     assert "nearest: 'similarity'" in err

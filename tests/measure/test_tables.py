@@ -178,7 +178,7 @@ def test_more_sequences_than_wanted_are_thinned_evenly(
     run: Run, tiny_model: LanguageModel, small: Sizes, search: Callable[..., Run]
 ) -> None:
     few = Sizes(budgets=2, sequences=2)
-    measure_run(run.folder, model=tiny_model, sizes=few, only=["similarity", "features"])
+    measure_run(run.folder, model=tiny_model, sizes=few, only=["similarity", "features"], again=True)
     names = run.sequences()["sequence"].tolist()
     assert set(measures.similarity(run.folder)["sequence"]) == {names[0], names[-1]}
     assert measures.features(run.folder)["sequence"].tolist() == names

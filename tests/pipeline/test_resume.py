@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pandas as pd
@@ -34,7 +35,7 @@ def small_steps() -> Iterator[None]:
 
 
 def stops_after(rounds: int) -> Callable[[], bool]:
-    """Says stop at the so manyth question."""
+    """Returns true at the given call."""
     asked: list[None] = []
 
     def stop() -> bool:
@@ -177,6 +178,33 @@ def test_a_run_of_another_kind_is_no_beginning(search: Search, tmp_path: Path) -
     with pytest.raises(InputError, match="has no values of log_likelihood"):
         search(limit=2, prior=first.folder, criterion="log_likelihood", out=tmp_path / "run")
     assert not (tmp_path / "run").exists()
+
+
+def test_outputs_dropped_under_one_criterion_count_under_it_only(search: Search) -> None:
+    settings = {"limit": 2, "criterion": "agreement", "prove": 0}
+    first = search(**settings, prune=True, evaluations=24)
+    before = first.evaluations()
+    assert before["dropped"].any()
+    again = {**settings, "evaluations": 2, "strategy": "random", "prior": first.folder}
+    same = search(**again, prune=True).table("prior")
+    assert same["evaluations"].sum() == len(before)
+    for changes in ({"criterion": "rougeL"}, {"tolerance": 0.5}):
+        other = search(**{**again, **changes})
+        assert other.table("prior")["evaluations"].sum() == (~before["dropped"]).sum()
+        assert not other.evaluations()["dropped"].any()
+
+
+def test_sequences_that_start_anew_are_counted(search: Search, tmp_path: Path) -> None:
+    said: list[str] = []
+
+    @contextmanager
+    def watch(description: str, total: int) -> Iterator[Callable[[int, str], None]]:
+        said.append(description)
+        yield lambda count, remark: None
+
+    first = search(limit=2, evaluations=3)
+    search(limit=3, evaluations=2, strategy="random", prior=first.folder, watch=watch)
+    assert f"'{first.folder}' has outcomes of 2 of the 3 sequences; others start anew" in said
 
 
 def test_waves_double_and_hold_everything() -> None:

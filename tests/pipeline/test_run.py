@@ -13,6 +13,8 @@ import torch
 from tiny import LAYERS, jsonl, tiny_tokenizer
 from transformers import GPT2Config, GPT2LMHeadModel
 
+import oracle.executors.search_loop
+import oracle.pipeline.scheduler
 from analysis.queries import budgets
 from oracle.cli import main
 from oracle.cli.tables import show_summary
@@ -238,8 +240,8 @@ def exact(evaluations: pd.DataFrame) -> pd.DataFrame:
 def test_results_do_not_depend_on_how_they_are_cut_into_parts(
     search: Search, base: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("oracle.pipeline.scheduler.ROWS_PER_PART", 30)
-    monkeypatch.setattr("oracle.executors.search_loop.ASK", 5)
+    monkeypatch.setattr(oracle.pipeline.scheduler, "ROWS_PER_PART", 30)
+    monkeypatch.setattr(oracle.executors.search_loop, "ASK", 5)
     cut = search(batch_rows=16)
     parts = [path.name[: len("part-00000")] for path in sorted(cut.folder.glob("evaluations/*"))]
     assert parts == [f"part-{i:05d}" for i in range(4)]

@@ -176,7 +176,7 @@ def run(landscape: Landscape, strategy: Strategy, evaluations: int, batch: int, 
 
 
 def gaps(landscape: Landscape, strategy: Strategy, points: Iterable[int], batch: int) -> list[int]:
-    """By how much the incumbent exceeds the minimal budget after so many evaluations; rising points."""
+    """Excess of the incumbent over the minimal budget after rising numbers of evaluations."""
     points = list(points)
     costs = run(landscape, strategy, points[-1], batch, target=landscape.optimum)
     return [costs[min(point, len(costs)) - 1] - landscape.optimum for point in points]

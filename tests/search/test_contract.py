@@ -24,7 +24,7 @@ def name(request: pytest.FixtureRequest) -> str:
 
 
 def problem(landscape: Landscape, space: Space | None = None, seed: int = 0, known: int = 0) -> Problem:
-    """A problem with everything that may guide a search; so many masks of its archive are known."""
+    """A problem with all kinds of guidance, and a number of known masks in its archive."""
     space = space or landscape.space
     memory = Memory()
     for other in (additive(11, landscape.units), pairs(12, landscape.units)):
@@ -41,7 +41,7 @@ def problem(landscape: Landscape, space: Space | None = None, seed: int = 0, kno
 
 
 def archive(landscape: Landscape, space: Space, known: int) -> Archive:
-    """The full allocation and others spread over the space, so many in all."""
+    """The full allocation and others spread over the space, `known` in all."""
     found = Archive(space, "quality", landscape.tolerance)
     masks = [mask for count in range(len(space.free), -1, -1) for mask in space.masks(count)]
     some = masks[:: max(1, len(masks) // max(1, known))][:known]

@@ -17,7 +17,7 @@ from search.landscapes import METRIC, Landscape, additive, outcome, pairs, plate
 from oracle.errors import InputError
 from oracle.search.archive import Archive
 from oracle.search.enumeration import Random
-from oracle.search.optuna_samplers import HEARD, OPEN, MultiTpe, Nsga2, Sampler, Tpe
+from oracle.search.optuna_samplers import OPEN, TOLD, MultiTpe, Nsga2, Sampler, Tpe
 from oracle.search.space import Space
 from oracle.search.strategy import Problem
 from oracle.types import Allocation, Outcome, Proposal
@@ -153,8 +153,8 @@ def test_of_a_large_archive_the_best_are_told() -> None:
     strategy = Tpe(problem)
     strategy.ask(1)
     values = [strategy._loss(mask) for mask in problem.archive.outcomes]
-    assert len(told(strategy)) == HEARD < len(values)
-    assert max(value for (value,) in told(strategy).values()) <= sorted(values)[HEARD]
+    assert len(told(strategy)) == TOLD < len(values)
+    assert max(value for (value,) in told(strategy).values()) <= sorted(values)[TOLD]
 
 
 def small(known: Iterable[Outcome], costs: tuple[float, ...] = (1.0, 2.0, 3.0)) -> Problem:

@@ -51,7 +51,7 @@ def test_what_was_evaluated_is_certain() -> None:
 
 @pytest.mark.parametrize("share", [0.8, 1.0])
 def test_dropped_masks_inform(share: float) -> None:
-    """With so many of the failures dropped, chances are better than without them, and hardly worse than with all."""
+    """With a share of the failures dropped, chances are better than without them, and hardly worse than with all."""
     told, untold, everything = [], [], []
     for seed in range(6):
         landscape = additive(seed)

@@ -115,7 +115,11 @@ def test_reference_files_go_with_text_files_only(tmp_path: Path) -> None:
         ("d.csv", "prompt,id,prompt\n", r"d\.csv line 1: column names must differ, but 'prompt'"),
         ("d.parquet", b"PAR1 not really PAR1", r"d\.parquet must be a Parquet file"),
         ("d.txt", "a\n\nb\n", r"d\.txt line 2: the prompt is empty"),
-        ("d.jsonl", '{"q": "a"}\n', r"d\.jsonl line 1 has no column 'prompt'; available columns: q"),
+        (
+            "d.jsonl",
+            '{"q": "a"}\n',
+            r"d\.jsonl line 1 has no column 'prompt': name another with --prompt-column .*; available columns: q",
+        ),
         ("d.jsonl", "\n", r"d\.jsonl must have at least one sequence"),
         ("d.csv", "", r"d\.csv must have at least one sequence"),
         ("d.csv", "prompt\n", r"d\.csv must have at least one sequence"),
@@ -143,7 +147,7 @@ _pieces = st.sampled_from([*_written.split(b"|"), b"\xef\xbb\xbf", b"\xff", b"\x
 _bytes = st.binary(max_size=60) | st.lists(_pieces, max_size=20).map(b"".join)
 
 
-@pytest.mark.parametrize("name", ["d.jsonl", "d.csv", "d.tsv", "d.txt"])
+@pytest.mark.parametrize("name", ["d.jsonl", "d.json", "d.csv", "d.tsv", "d.txt", "d.parquet", "d.arrow", "d.csv.gz"])
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(content=_bytes)
 def test_any_bytes_give_sequences_or_an_input_error(tmp_path: Path, name: str, content: bytes) -> None:

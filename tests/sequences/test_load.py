@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+import oracle.sequences.load
 from oracle.errors import InputError
 from oracle.metrics import get_metric
 from oracle.sequences import bundled_path, check_sequences, data_hash, load_sequences, select
@@ -96,7 +97,7 @@ def test_the_bundled_set_is_usable() -> None:
 
 def test_the_bundled_set_in_a_wheel_comes_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     wheel, checkout = tmp_path / "_data", tmp_path / "data"
-    monkeypatch.setattr("oracle.sequences.load._FOLDERS", (wheel, checkout))
+    monkeypatch.setattr(oracle.sequences.load, "_FOLDERS", (wheel, checkout))
     with pytest.raises(InputError, match=re.escape(f"must be in {wheel} or {checkout}")):
         bundled_path()
     for folder in (checkout, wheel):

@@ -25,9 +25,9 @@ class Fixed:
     def __init__(self, runs_UBT, compute=False):
         self.runs_UBT, self.compute = runs_UBT, compute
 
-    def __call__(self, unit, hidden_BTD, normed_BTD):
-        runs_BT = self.runs_UBT[unit]
-        return Routing(runs_BT, runs_BT.float(), compute=self.compute, rate=runs_BT.float().mean())
+    def __call__(self, unit, hidden_RTD, normed_BTD):
+        runs_RT = self.runs_UBT[unit]
+        return Routing(runs_RT, runs_RT.float(), compute=self.compute, rate=runs_RT.float().mean())
 
 
 def drawn(model, share=0.5):
@@ -38,8 +38,8 @@ def drawn(model, share=0.5):
 def test_gathering_gives_what_multiplying_by_zero_gives(unit):
     model, tokens_BT = made(unit)
     runs_UBT = drawn(model)
-    gathered = model(tokens_BT, Fixed(runs_UBT)).hidden_BTD
-    masked = model(tokens_BT, Fixed(runs_UBT, compute=True)).hidden_BTD
+    gathered = model(tokens_BT, Fixed(runs_UBT)).hidden_RTD
+    masked = model(tokens_BT, Fixed(runs_UBT, compute=True)).hidden_RTD
     torch.testing.assert_close(gathered, masked, rtol=1e-5, atol=1e-5)
 
 
@@ -48,24 +48,24 @@ def test_running_everything_is_the_dense_model(unit):
     model, tokens_BT = made(unit)
     everyone = torch.ones((model.units, 2, 16), dtype=torch.bool)
     torch.testing.assert_close(
-        model(tokens_BT, Fixed(everyone)).hidden_BTD, model(tokens_BT).hidden_BTD, rtol=1e-5, atol=1e-5
+        model(tokens_BT, Fixed(everyone)).hidden_RTD, model(tokens_BT).hidden_RTD, rtol=1e-5, atol=1e-5
     )
 
 
 def test_running_nothing_passes_the_embedding_through():
     model, tokens_BT = made()
-    nobody = torch.zeros((model.units, 2, 16), dtype=torch.bool)
-    assert torch.equal(model(tokens_BT, Fixed(nobody)).hidden_BTD, model.embedding(tokens_BT))
+    none_run = torch.zeros((model.units, 2, 16), dtype=torch.bool)
+    assert torch.equal(model(tokens_BT, Fixed(none_run)).hidden_RTD, model.embedding(tokens_BT))
 
 
 def test_a_skipped_token_is_still_attended_to():
     model, tokens_BT = made()
     runs_UBT = torch.ones((model.units, 2, 16), dtype=torch.bool)
     runs_UBT[:, :, 3] = False
-    before = model(tokens_BT, Fixed(runs_UBT)).hidden_BTD
+    before = model(tokens_BT, Fixed(runs_UBT)).hidden_RTD
     tokens_BT = tokens_BT.clone()
     tokens_BT[:, 3] = (tokens_BT[:, 3] + 1) % 50
-    after = model(tokens_BT, Fixed(runs_UBT)).hidden_BTD
+    after = model(tokens_BT, Fixed(runs_UBT)).hidden_RTD
     assert torch.equal(before[:, :3], after[:, :3])
     assert not torch.allclose(before[:, 4:], after[:, 4:])
 
@@ -73,10 +73,10 @@ def test_a_skipped_token_is_still_attended_to():
 def test_later_tokens_are_not_seen():
     model, tokens_BT = made()
     runs_UBT = drawn(model)
-    before = model(tokens_BT, Fixed(runs_UBT)).hidden_BTD
+    before = model(tokens_BT, Fixed(runs_UBT)).hidden_RTD
     tokens_BT = tokens_BT.clone()
     tokens_BT[:, 9:] = 7
-    torch.testing.assert_close(model(tokens_BT, Fixed(runs_UBT)).hidden_BTD[:, :9], before[:, :9])
+    torch.testing.assert_close(model(tokens_BT, Fixed(runs_UBT)).hidden_RTD[:, :9], before[:, :9])
 
 
 def test_skipping_saves_flops_all_but_those_of_keys_and_values():
@@ -95,7 +95,7 @@ def test_arg_max_draws_nothing_and_the_density_loss_sees_every_token():
     normed_BTD = torch.randn((2, 6, 8), generator=seeded(0))
     torch.nn.init.normal_(router.weight, generator=seeded(1))
     with torch.no_grad():
-        first, second = (router(1, normed_BTD, normed_BTD).runs_BT for _ in range(2))
+        first, second = (router(1, normed_BTD, normed_BTD).runs_RT for _ in range(2))
     logits = normed_BTD @ router.weight[1].T
     assert torch.equal(first, second)
     assert torch.equal(first, logits.argmax(-1) == 1)
@@ -104,7 +104,7 @@ def test_arg_max_draws_nothing_and_the_density_loss_sees_every_token():
     (slope,) = torch.autograd.grad(pick.rate, router.weight)
     assert slope[1].abs().sum() > 0
     assert slope[0].abs().sum() == 0
-    assert pick.rate.item() == pytest.approx(pick.runs_BT.float().mean().item())
+    assert pick.rate.item() == pytest.approx(pick.runs_RT.float().mean().item())
 
 
 def test_the_executed_estimator_is_unbiased_for_the_slope_of_running():
@@ -118,7 +118,7 @@ def test_the_executed_estimator_is_unbiased_for_the_slope_of_running():
     for draw in range(4000):
         router.generator = seeded(9, draw)
         pick = router(0, normed_BTD, normed_BTD)
-        (slope,) = torch.autograd.grad((pick.gate_BT * worth_BT * pick.runs_BT).sum(), router.weight)
+        (slope,) = torch.autograd.grad((pick.gate_RT * worth_BT * pick.runs_RT).sum(), router.weight)
         found += slope / 4000
     clean_BT = (normed_BTD @ (router.weight[0, 1] - router.weight[0, 0])).detach()
     assert torch.sigmoid(clean_BT).min() > 1 / MAX_WEIGHT  # no weight is cut off here
@@ -136,6 +136,6 @@ def test_straight_through_reaches_the_router_through_the_model():
     for estimator in ("executed", "all"):
         router = LearnedGates(model.units, 16, temperature=1.0, estimator=estimator)
         router.generator, router.noise = seeded(4), 1.0
-        logits = model.logits(model(tokens_BT, router).hidden_BTD)
+        logits = model.logits(model(tokens_BT, router).hidden_RTD)
         functional.cross_entropy(logits.flatten(0, 1), tokens_BT.flatten()).backward()
         assert (router.weight.grad.abs().sum((1, 2)) > 0).all()

@@ -51,7 +51,7 @@ def test_a_study_measures_every_arm(study):
     assert set(results.tasks["questions"]) == {3}
     assert results.curve["density"].is_monotonic_increasing
     assert results.curve.iloc[-1]["loss"] == pytest.approx(measure_all(config, folder), rel=1e-6), (
-        "at the last threshold nobody leaves"
+        "at the last threshold no token exits"
     )
 
 
@@ -130,7 +130,7 @@ def test_the_likeliest_choice_is_the_answer(prompt, config):
     likelihoods = []
     for choice in choices:
         ids = ByteTokenizer().encode(prompt + choice)[-33:]
-        logits_TV = learner.model.logits(learner.model(torch.tensor([ids[:-1]])).hidden_BTD)[0].log_softmax(-1)
+        logits_TV = learner.model.logits(learner.model(torch.tensor([ids[:-1]])).hidden_RTD)[0].log_softmax(-1)
         gold_T = logits_TV.gather(1, torch.tensor(ids[1:])[:, None])[:, 0]
         likelihoods.append(gold_T[-len(choice) :].mean().item())
     best = int(np.argmax(likelihoods))

@@ -98,7 +98,7 @@ def test_a_folder_is_there_with_all_its_files_or_not_at_all(tmp_path: Path) -> N
     write_folder(tmp_path / "out", fill)
     write_folder(tmp_path / "deep" / "out", fill)
     assert names(tmp_path) == ["deep", "deep/out", "deep/out/a", "deep/out/b", "out", "out/a", "out/b"]
-    with pytest.raises(OSError, match="not empty"):
+    with pytest.raises(InputError, match="not empty"):
         write_folder(tmp_path / "out", fill)
 
 

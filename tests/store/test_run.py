@@ -18,7 +18,7 @@ from oracle.errors import InputError
 from oracle.store import Run, RunWriter, check_free
 from oracle.store.files import write_part, write_table
 from oracle.store.index import index_all
-from oracle.store.schema import SCHEMA_VERSION
+from oracle.store.schema import READABLE, SCHEMA_VERSION
 from oracle.types import Outcome, Sequence
 
 MANIFEST = {
@@ -153,7 +153,8 @@ def test_a_place_that_cannot_be_is_refused(tmp_path: Path, name: str) -> None:
 def test_another_schema_version_is_refused_by_name(run: Path, found: object) -> None:
     manifest = json.loads((run / "manifest.json").read_text())
     (run / "manifest.json").write_text(json.dumps({**manifest, "schema_version": found}))
-    with pytest.raises(InputError, match=f"has schema version {found}, but this layer-oracle reads {SCHEMA_VERSION}"):
+    readable = ", ".join(map(str, READABLE))
+    with pytest.raises(InputError, match=f"has schema version {found}, but this layer-oracle reads {readable};"):
         Run.open(run)
 
 

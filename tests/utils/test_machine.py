@@ -171,7 +171,7 @@ class TestEarly:
 
 def test_a_gpu_that_is_not_there_is_refused_before_the_model_is_looked_for() -> None:
     with pytest.raises(InputError, match="--device cuda:99 needs"):
-        load_model("nobody/nothing", device="cuda:99")
+        load_model("unknown/model", device="cuda:99")
 
 
 @pytest.mark.usefixtures("without_gpu")

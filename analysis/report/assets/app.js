@@ -1,4 +1,4 @@
-// The page: what is shown of which part, in which colours.
+// The page: content per part, and its colours.
 const PAPER = 640; // pixels across a printed page
 
 const chunks = new Map();
@@ -23,7 +23,7 @@ const step = (run, full, [cost, quality, layers, family, output, mark], agrees) 
   return make("li", { class: "step" }, side, text);
 };
 
-// What a row opens to.
+// Detail of a row.
 const opened = async (run, n) => {
   const { rows } = run;
   const [full, ...frontier] = await outputsOf(run, n);
@@ -42,13 +42,13 @@ const opened = async (run, n) => {
 };
 
 const plotList = (run) => [
-  { key: "oracle", title: "Quality an oracle reaches", words: (part) => part.words.oracle, of: oraclePlot },
-  { key: "luck", title: "What more tries would find", words: (part) => part.words.luck, of: luckPlot },
-  { key: "budgets", title: "How many sequences need how much", words: (part) => part.words.budgets, of: budgetsPlot },
-  { key: "tasks", title: "Minimal budget by task", words: () => "A point a sequence (a box where there are many); a click on it opens its row.", of: tasksPlot },
-  { key: "use", title: "Which layers run", words: (part) => part.words.use, of: usePlot, wide: true },
-  ...(run.extras.similarity ? [{ key: "similarity", title: "How far the last hidden state drifts", words: () => "Skipping layers evenly against leaving early, over all sequences, on the full model's own output.", of: similarityPlot }] : []),
-  ...(run.extras.controllers ? [{ key: "controllers", title: "What practical controllers capture", words: () => "Each point is a controller at a setting, over all sequences, without a look at the references.", of: controllersPlot }] : []),
+  { key: "oracle", title: "Quality of the oracle", words: (part) => part.words.oracle, of: oraclePlot },
+  { key: "luck", title: "Effect of more tries", words: (part) => part.words.luck, of: luckPlot },
+  { key: "budgets", title: "Distribution of minimal budgets", words: (part) => part.words.budgets, of: budgetsPlot },
+  { key: "tasks", title: "Minimal budget by task", words: () => "One point per sequence (a box if there are many); click a point to open its row.", of: tasksPlot },
+  { key: "use", title: "Layers used", words: (part) => part.words.use, of: usePlot, wide: true },
+  ...(run.extras.similarity ? [{ key: "similarity", title: "Drift of the last hidden state", words: () => "Skipping layers evenly against leaving early, over all sequences, on the full model's own output.", of: similarityPlot }] : []),
+  ...(run.extras.controllers ? [{ key: "controllers", title: "Headroom captured by practical controllers", words: () => "Each point is a controller at one setting, over all sequences, without access to the references.", of: controllersPlot }] : []),
 ];
 
 const numbersOf = (traces) => {
@@ -83,7 +83,7 @@ const gallery = (run, showRow) => {
         responsive: true, displayModeBar: isNarrow() ? false : "hover", displaylogo: false, plotlyServerURL: "",
         modeBarButtons: [["zoom2d", "pan2d", "resetScale2d", "toImage"]],
       });
-      // Printing waits for nothing: what is drawn at once is on paper.
+      // Printing does not wait: only what is drawn already appears on paper.
       if (width) continue;
       await drawn;
       if (fresh && open) plot.canvas.on("plotly_click", ({ points }) => Number.isInteger(points[0].customdata) && showRow(points[0].customdata));

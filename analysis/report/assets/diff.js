@@ -18,7 +18,7 @@ const commonTable = (a, b) => {
   return table;
 };
 
-// For each step whether a word is the same, gone from `a` or new in `b`.
+// Per step whether a word is the same, missing from `b` or new in it.
 const stepsOf = (a, b) => {
   const all = (kind, words) => words.map(() => kind);
   if (a.length * b.length > MOST_CELLS) return [...all("gone", a), ...all("new", b)];
@@ -56,7 +56,7 @@ const difference = (before, after) => {
   return parts;
 };
 
-// The output as text: new words marked, missing ones struck out, the rest of many missing ones only counted.
+// The output as text: new words marked, missing ones struck out; long runs of missing ones are only counted.
 const marked = (before, after) => {
   const box = make("p", { class: "text" });
   for (const { kind, words } of difference(before, after)) {

@@ -1,4 +1,4 @@
-// What other commands measured, where they have: two plots and two tables.
+// Results of other commands, if any: two plots and two tables.
 const similarityPlot = ({ run, theme }) => {
   const looks = { skipping: ["blue", "solid"], "early exit": ["vermillion", "dash"] };
   const traces = run.extras.similarity.map((curve) => {
@@ -17,7 +17,7 @@ const similarityPlot = ({ run, theme }) => {
 };
 
 const controllersPlot = ({ run, part, theme }) => {
-  // The one controller that replays what the references chose is the curve itself.
+  // The controller that replays the oracle's choice is the curve itself.
   const rows = run.extras.controllers.filter((row) => row.controller !== "oracle");
   const names = [...new Set(rows.map((row) => row.controller))];
   const [palette, symbols] = [["orange", "green", "vermillion", "blue", "grey"], ["square", "diamond", "triangle-up", "circle", "x"]];
@@ -55,7 +55,7 @@ const throughputPanel = (run) => {
   const batches = Object.keys(rows[0].speeds);
   const heads = ["Policy", run.measure, run.metric, ...batches.map((batch) => `batch ${batch}`)];
   const cells = rows.map((row) => [row.policy, percent(row.fraction), score(row.quality), ...batches.map((batch) => row.speeds[batch]?.toFixed(0) ?? "")]);
-  const words = "The same layers for every sequence: what they cost in quality, and the tokens per second they give, measured.";
+  const words = "The same layers for every sequence: measured quality and tokens per second.";
   return panel("Speed of unified skipping", words, numbers("Tokens per second of unified skipping, by batch", heads, cells), Boolean(run.extras.controllers));
 };
 
@@ -67,6 +67,6 @@ const controllersPanel = (run) => {
     `${row.controller} ${row.setting}`.trim(), part(row.executed_fraction, percent), part(row.quality, score),
     part(row.static_quality, score), part(row.oracle_quality, score), part(row.captured, percent) + interval(row),
   ]);
-  const words = "Static: the best fixed layers at the same cost. Oracle: the best choice a sequence. Captured: how much of the way from the one to the other a controller goes.";
+  const words = "Static: the best fixed layers at the same cost. Oracle: the best choice per sequence. Captured: share of the gap between the two.";
   return panel("Practical controllers in numbers", words, numbers("Practical controllers", heads, cells));
 };

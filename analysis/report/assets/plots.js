@@ -1,5 +1,5 @@
-// What Plotly draws, for a part of the run: traces and layout from the packed numbers and the colours of the page.
-// Plotly reads a few tags in texts, so that those of others are escaped before they get there.
+// Plotly traces and layout for a part of the run, from the packed numbers and the colours of the page.
+// Plotly interprets a few tags in texts, so untrusted texts are escaped.
 const plain = (text) => text.replaceAll("&", "&amp;").replaceAll("<", "&lt;").replaceAll(">", "&gt;");
 
 const colours = () => {
@@ -30,11 +30,11 @@ const layoutOf = (theme, height, more, legend = {}) => ({
   paper_bgcolor: "rgba(0,0,0,0)",
   plot_bgcolor: "rgba(0,0,0,0)",
   margin: { l: 8, r: 10, t: 14, b: 8 },
-  // Below the title of the axis, whatever the height.
+  // Below the title of the axis, at any height.
   legend: { orientation: "h", x: 0, xanchor: "left", y: -58 / (height - 140), yanchor: "top", ...legend },
   modebar: { bgcolor: "rgba(0,0,0,0)", color: theme.grey, activecolor: theme.blue },
   hoverlabel: { bgcolor: theme.surface, bordercolor: theme.grey, font: { color: theme.ink } },
-  // A finger on a plot scrolls the page.
+  // Touching a plot scrolls the page.
   dragmode: matchMedia("(pointer: coarse)").matches ? false : "zoom",
   ...more,
 });
@@ -43,7 +43,7 @@ const line = (name, points, look, more = {}) => ({
   type: "scatter", mode: "lines", name, x: points.x, y: points.y, line: look, ...more,
 });
 
-// More steps than these are a curve to the eye.
+// More steps than this look like a curve.
 const MOST_STEPS = 60;
 
 const oraclePlot = ({ run, part, theme }) => {
@@ -103,10 +103,10 @@ const budgetsPlot = ({ run, rows, chosen, theme }) => {
   return { traces, layout };
 };
 
-// Up to here each sequence is a point of its own.
+// Up to this number each sequence is a point of its own.
 const MOST_POINTS = 1500;
 
-// A fixed scatter across a row: the same page looks the same every time.
+// A fixed scatter across a row, so that the page always looks the same.
 const spread = (n) => (((n * 0.6180339887) % 1) - 0.5) * 0.5;
 
 const tasksPlot = ({ run, rows, chosen, parts, theme }) => {

@@ -1,4 +1,4 @@
-// A strip of cells, a layer each.
+// A strip of cells, one per layer.
 const SVG = "http://www.w3.org/2000/svg";
 const [CELL, GAP, TALL] = [10, 2, 14];
 

@@ -1,4 +1,4 @@
-// The sequences: found, sorted, a page at a time, and opened.
+// The table of sequences: search, sorting, pages and details.
 const PAGE = 50;
 
 const COLUMNS = [
@@ -155,7 +155,7 @@ class SequenceTable {
     line.querySelector(".opener").setAttribute("aria-expanded", String(open));
   }
 
-  // Opens a sequence wherever it is in the table.
+  // Opens a sequence on any page of the table.
   show(n) {
     if (!this.shown.includes(n)) this.search((find("search").value = ""));
     this.page = Math.floor(this.shown.indexOf(n) / PAGE);

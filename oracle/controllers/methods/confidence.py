@@ -1,8 +1,7 @@
 """Early exit per token, by the confidence of the vocabulary head at intermediate layers.
 
-Every check costs one application of the head, which FLOPs and wall-clock time include.
-
-Shapes: R rows, T tokens, L layers, V vocabulary, E rows that have not exited, F features.
+Every check costs one application of the head, which FLOPs and wall-clock time include. In shapes, X is the tokens that
+have not exited, Y the features.
 """
 
 from abc import abstractmethod
@@ -38,12 +37,15 @@ def generated(fed: Fed, count: int) -> NDArray[np.bool_]:
     return np.arange(fed.start, fed.start + count) >= 0
 
 
-def features(logits_EV: Tensor) -> Tensor:
-    """Confidence features: difference of the two highest probabilities, the highest, entropy in nats (E F)."""
-    log_EV = logits_EV.float().log_softmax(-1)
-    best_E2 = log_EV.topk(2, dim=-1).values.exp()
-    entropy_E = -(log_EV.exp() * log_EV).sum(-1)
-    return torch.stack([best_E2[:, 0] - best_E2[:, 1], best_E2[:, 0], entropy_E], dim=-1)
+def features(logits_XV: Tensor) -> Tensor:
+    """Confidence features: difference of the two highest probabilities, the highest, entropy in nats (X Y).
+
+    By the model's own probabilities, before any processor of `generation_config`.
+    """
+    log_XV = logits_XV.float().log_softmax(-1)
+    best_X2 = log_XV.topk(2, dim=-1).values.exp()
+    entropy_X = -(log_XV.exp() * log_XV).sum(-1)
+    return torch.stack([best_X2[:, 0] - best_X2[:, 1], best_X2[:, 0], entropy_X], dim=-1)
 
 
 class Exits(Gate):
@@ -69,9 +71,9 @@ class Exits(Gate):
             own_T = torch.from_numpy(generated(fed, hidden_RTD.shape[1])).to(hidden_RTD.device)
             asked_RT = self._stays_RT & own_T
             if bool(asked_RT.any()):
-                logits_EV = self._decoder.finish(hidden_RTD[asked_RT][:, None])[:, 0]
+                logits_XV = self._decoder.finish(hidden_RTD[asked_RT][:, None])[:, 0]
                 self._stays_RT = self._stays_RT.clone()
-                self._stays_RT[asked_RT] = ~self._leaves(features(logits_EV))
+                self._stays_RT[asked_RT] = ~self._leaves(features(logits_XV))
         return self._stays_RT
 
 
@@ -91,8 +93,8 @@ class _EarlyExitController(TokenController):
         self.checks = tuple(range(every, engine.model.layers, every))
 
     @abstractmethod
-    def leaves(self, features_EF: Tensor) -> Tensor:
-        """Which tokens exit (E)."""
+    def leaves(self, features_XY: Tensor) -> Tensor:
+        """Which tokens exit (X)."""
 
     def gate(self, prompts: Seq[Prompt]) -> Gate:
         """The same gate for all prompts."""
@@ -129,11 +131,11 @@ class Confidence(_EarlyExitController):
         gaps = [{"measure": "gap", "threshold": threshold} for threshold in (0.9, 0.5)]
         return gaps + [{"measure": "entropy", "threshold": threshold} for threshold in (0.5, 2.0)]
 
-    def leaves(self, features_EF: Tensor) -> Tensor:
-        """Tokens beyond the threshold (E)."""
+    def leaves(self, features_XY: Tensor) -> Tensor:
+        """Tokens beyond the threshold (X)."""
         if self.measure == "gap":
-            return features_EF[:, 0] >= self.threshold
-        return features_EF[:, 2] <= self.threshold
+            return features_XY[:, 0] >= self.threshold
+        return features_XY[:, 2] <= self.threshold
 
 
 class AdaInfer(_EarlyExitController):
@@ -173,12 +175,12 @@ class AdaInfer(_EarlyExitController):
             for example in training_set.examples:
                 parts.append(example.prompt.cached(("adainfer", self.checks), partial(self._examples, example)))
                 advance(1, "")
-        x_EF, y_E = (np.concatenate(column) for column in zip(*parts, strict=True))
-        if len(np.unique(y_E)) < 2:
+        x_XY, y_X = (np.concatenate(column) for column in zip(*parts, strict=True))
+        if len(np.unique(y_X)) < 2:
             # One label only: all tokens exit, or none.
-            self._weights = np.array([0.0, 0.0, CERTAIN_LOGIT if y_E[0] else -CERTAIN_LOGIT])
+            self._weights = np.array([0.0, 0.0, CERTAIN_LOGIT if y_X[0] else -CERTAIN_LOGIT])
             return
-        model = LogisticRegression(class_weight="balanced", max_iter=1000).fit(x_EF, y_E)
+        model = LogisticRegression(class_weight="balanced", max_iter=1000).fit(x_XY, y_X)
         self._weights = np.append(model.coef_[0], model.intercept_)
 
     def _examples(self, example: Example) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
@@ -187,21 +189,24 @@ class AdaInfer(_EarlyExitController):
         decoder = self.engine.model.decoder
         fed = example.tokens[:-1] or example.tokens
         states = self.engine.hidden.states(example.prompt.state, fed, every).generated.every()
-        final_T = decoder.finish(states[-1][:, None])[:, 0].argmax(-1)
+        prompt_T = example.prompt.state.tokens
+        # The state of token t predicts token t + 1.
+        final_T = self.engine.best_tokens(decoder.finish(states[-1][:, None])[:, 0], prompt_T, example.tokens, 1)
         found, labels = [], []
         for check in self.checks:
             logits_TV = decoder.finish(states[check][:, None])[:, 0]
             found.append(features(logits_TV)[:, :2].double().cpu().numpy())
-            labels.append((logits_TV.argmax(-1) == final_T).cpu().numpy())
+            found_T = self.engine.best_tokens(logits_TV, prompt_T, example.tokens, 1)
+            labels.append((found_T == final_T).cpu().numpy())
         return np.concatenate(found), np.concatenate(labels)
 
-    def leaves(self, features_EF: Tensor) -> Tensor:
-        """Tokens whose predicted probability of no change reaches the threshold (E)."""
+    def leaves(self, features_XY: Tensor) -> Tensor:
+        """Tokens whose predicted probability of no change reaches the threshold (X)."""
         if self._weights is None:
             raise self._not_fitted()
         *slopes, offset = self._weights.tolist()
-        score_E = features_EF[:, :2].double() @ features_EF.new_tensor(slopes, dtype=torch.float64) + offset
-        return score_E.sigmoid() >= self.threshold
+        score_X = features_XY[:, :2].double() @ features_XY.new_tensor(slopes, dtype=torch.float64) + offset
+        return score_X.sigmoid() >= self.threshold
 
     def state(self) -> dict[str, NDArray[Any]]:
         """Slopes of the two features, then the offset."""

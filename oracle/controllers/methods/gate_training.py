@@ -1,34 +1,30 @@
 """Training of gates on a frozen model, teacher-forced on the full model's own outputs.
 
 Every layer is computed for every token, and a straight-through gate mixes its output with its input; keys and values
-are those of the un-updated state, as in the policy `propagate`. The prompt's come from its pass at full depth.
-
-Shapes: R rows, T fed tokens, S slots, D hidden width, V vocabulary, K tokens to predict.
+are those of the un-updated state, as in the policy `propagate`. The prompt's come from its pass at full depth. In
+shapes, X is the tokens to predict.
 """
 
 import inspect
-import json
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from collections.abc import Sequence as Seq
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 import numpy as np
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, gumbel_softmax
 
 from oracle.controllers.prompts import Example
 from oracle.controllers.training_set import TrainingSet
+from oracle.errors import InputError
+from oracle.models.checkpoints import load_training, save_training
 from oracle.models.decoder import Decoder
 from oracle.models.kv_cache import RowCache
 from oracle.models.layer_call import Call
-from oracle.store.files import make_folder, write_whole
 
 __all__ = ["GateFunction", "GateNetwork", "Plan", "gated_loss", "train"]
 
@@ -91,7 +87,10 @@ def train(
     if not list(net.parameters()):
         return []  # the model has no skippable layer
     optimizer = torch.optim.Adam(net.parameters(), lr=plan.rate)
-    done, losses = _resume(training_set.checkpoint, net, optimizer), list[float]()
+    done, losses, checkpoint = 0, list[float](), training_set.checkpoint
+    if checkpoint is not None:
+        with suppress(InputError):  # missing, damaged or of another network: training starts anew
+            done = int(load_training(checkpoint, net, optimizer, {})["step"])
     with training_set.watch("gates", plan.steps) as advance, _frozen(decoder.model), torch.random.fork_rng(devices=[]):
         advance(done, "")
         for step in range(done, plan.steps if taught else 0):
@@ -105,8 +104,8 @@ def train(
             loss.backward()
             optimizer.step()
             losses.append(loss.item())
-            if training_set.checkpoint and (step + 1) % plan.keep_every == 0:
-                _keep(training_set.checkpoint, net, optimizer, step + 1)
+            if checkpoint is not None and (step + 1) % plan.keep_every == 0:
+                save_training(checkpoint, net, optimizer, {"step": step + 1})
             advance(1, f"{surprise.item():.2f} nats/token at {100 * executed.item():.0f} %")
     return losses
 
@@ -132,7 +131,7 @@ def gated_loss(decoder: Decoder, training_set: Seq[Example], decide: GateFunctio
         training_set: one batch of sequences whose outputs have at least two tokens.
         decide: the gate.
     """
-    tokens_RT, fed_RT, targets_K = _teacher(training_set, decoder.device)
+    tokens_RT, fed_RT, targets_X = _teacher(training_set, decoder.device)
     count, width = tokens_RT.shape[1], max(example.prompt.state.length for example in training_set)
     cache = RowCache(decoder.layers, width + count)
     for layer in range(decoder.layers):
@@ -161,12 +160,12 @@ def gated_loss(decoder: Decoder, training_set: Seq[Example], decide: GateFunctio
             gate_RTD = runs_RT[..., None].to(output_RTD.dtype)
             hidden_RTD = hidden_RTD + gate_RTD * (output_RTD - hidden_RTD)
             executed = executed + runs_RT[fed_RT].mean()
-    logits_KV = inspect.unwrap(Decoder.finish)(decoder, hidden_RTD[fed_RT][:, None])[:, 0]
-    return cross_entropy(logits_KV.float(), targets_K), executed / decoder.layers
+    logits_XV = inspect.unwrap(Decoder.finish)(decoder, hidden_RTD[fed_RT][:, None])[:, 0]
+    return cross_entropy(logits_XV.float(), targets_X), executed / decoder.layers
 
 
 def _teacher(training_set: Seq[Example], device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
-    """Fed tokens, padded at the end (R T); whether each is real (R T); the next token of each real one (K)."""
+    """Fed tokens, padded at the end (R T); whether each is real (R T); the next token of each real one (X)."""
     count = max(len(example.tokens) for example in training_set) - 1
     tokens_RT = torch.zeros((len(training_set), count), dtype=torch.long)
     fed_RT = torch.zeros_like(tokens_RT, dtype=torch.bool)
@@ -188,31 +187,3 @@ def _frozen(model: nn.Module) -> Iterator[None]:
     finally:
         for weight in wanted:
             weight.requires_grad_(True)
-
-
-def _keep(path: Path, net: nn.Module, optimizer: torch.optim.Adam, step: int) -> None:
-    """Writes a checkpoint: weights and the state of Adam."""
-    tensors = dict(net.state_dict())
-    for (name, _), entry in zip(net.named_parameters(), optimizer.state.values(), strict=True):
-        tensors |= {f"adam.{what}.{name}": torch.as_tensor(value) for what, value in entry.items()}
-    make_folder(path.parent)
-    metadata = {"training": json.dumps({"step": step})}
-    write_whole(path, lambda scratch: save_file(tensors, scratch, metadata=metadata))
-
-
-def _resume(path: Path | None, net: nn.Module, optimizer: torch.optim.Adam) -> int:
-    """Loads a checkpoint if a valid one of the same network exists; returns the number of steps taken, else 0."""
-    if path is None or not path.is_file():
-        return 0
-    try:
-        with safe_open(path, "pt") as file:
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - no dictionary
-            step = int(json.loads(file.metadata()["training"])["step"])
-        net.load_state_dict({name: value for name, value in tensors.items() if not name.startswith("adam.")})
-        for name, weight in net.named_parameters():
-            optimizer.state[weight] = {
-                what: tensors[f"adam.{what}.{name}"] for what in ("step", "exp_avg", "exp_avg_sq")
-            }
-    except (OSError, SafetensorError, RuntimeError, KeyError, ValueError, TypeError):
-        return 0
-    return step

@@ -1,7 +1,4 @@
-"""Token controllers of Glavas et al. 2024 (arXiv 2410.20022): one small gate network per layer.
-
-Shapes: R rows, T tokens, D hidden width, L layers.
-"""
+"""Token controllers of Glavas et al. 2024 (arXiv 2410.20022): one small gate network per layer."""
 
 from collections.abc import Mapping
 from collections.abc import Sequence as Seq

@@ -1,5 +1,6 @@
 """The oracle as a controller: replays the allocations of a run."""
 
+import warnings
 from collections.abc import Sequence as Seq
 from pathlib import Path
 from typing import Any, Literal
@@ -10,9 +11,11 @@ from oracle.controllers.prompts import Prompt
 from oracle.engine import Engine
 from oracle.errors import InputError
 from oracle.models import LanguageModel
-from oracle.pipeline.reload import model_of
+from oracle.pipeline.prompts import rendered_anew
+from oracle.pipeline.reload import model_of, require_same_decoding
 from oracle.store import Run
-from oracle.types import Allocation
+from oracle.store.schema import sequence_of
+from oracle.types import Allocation, Sequence
 
 __all__ = ["OracleController", "Policy"]
 
@@ -24,18 +27,21 @@ TABLES: dict[str, str] = {"equal_quality": "assignment", "minimal": "minimal_bud
 class OracleController(SequenceController):
     """Replays the oracle's allocation for each prompt of a run.
 
-    If sequences share a prompt, the first one's allocation is used.
+    Prompts are those that the run stores: they are not rendered again. If sequences share a prompt, the first one's
+    allocation is used.
 
     Args:
         engine: runs the model under the run's settings.
-        allocations: allocation per prompt.
+        replayed: the sequences of the run, each with its allocation.
     """
 
     name = "oracle"
 
-    def __init__(self, engine: Engine, allocations: dict[str, Allocation]) -> None:
+    def __init__(self, engine: Engine, replayed: Seq[tuple[Sequence, Allocation]]) -> None:
         super().__init__(engine)
-        self._allocations = allocations
+        # In reverse, so that the first sequence of a shared prompt wins.
+        self._by_text = {sequence.prompt: (sequence, allocation) for sequence, allocation in reversed(replayed)}
+        self._by_ids = {tuple(engine.encode(sequence)): allocation for sequence, allocation in reversed(replayed)}
 
     @classmethod
     def sweep(cls, layers: int) -> list[dict[str, Any]]:
@@ -67,43 +73,51 @@ class OracleController(SequenceController):
         run = Run.open(folder)
         config = SearchConfig.from_dict(run.manifest["config"])
         engine = Engine(model_of(run, model, trust_remote_code=trust_remote_code), config)
+        if line := rendered_anew(run):
+            warnings.warn(line, stacklevel=2)
+        require_same_decoding(engine, run.manifest)
         return cls.of(run, engine, policy=policy)
 
     @classmethod
     def of(cls, run: Run, engine: Engine, *, policy: Policy = "equal_quality") -> "OracleController":
         """Creates the oracle on an engine with the run's model and settings."""
         _check(policy)
-        prompts = run.sequences().set_index("sequence")["prompt"]
+        sequences = {row["sequence"]: sequence_of(row) for row in run.sequences().to_dict("records")}
         chosen = run.table(TABLES[policy])
-        allocations = {
-            prompts[sequence]: tuple(allocation.tolist())
-            # In reverse, so that the first sequence of a shared prompt wins.
-            for sequence, allocation in zip(chosen["sequence"][::-1], chosen["allocation"][::-1], strict=True)
-        }
-        return cls(engine, allocations)
+        pairs = zip(chosen["sequence"], chosen["allocation"], strict=True)
+        return cls(engine, [(sequences[name], tuple(allocation.tolist())) for name, allocation in pairs])
 
     def allocation(self, prompt: str) -> Allocation:
-        """The oracle's allocation for a prompt.
+        """The oracle's allocation for a prompt, given as the user's text.
 
         Raises:
             InputError: if the prompt is not one of the run's.
         """
-        if prompt not in self._allocations:
-            raise InputError(
-                f"one of the {len(self._allocations)} prompts of the oracle's run is required, got '{prompt[:60]}'; "
-                "search that prompt first"
-            )
-        return self._allocations[prompt]
+        return self._found(prompt)[1]
 
     def open(self, prompts: Seq[str | Prompt]) -> list[Prompt]:
-        """Runs the prompts, after checking that all are in the run."""
-        for prompt in prompts:
-            self.allocation(prompt if isinstance(prompt, str) else prompt.text)
-        return super().open(prompts)
+        """Runs the prompts as the run stores them, after checking that all are in the run."""
+        known = [prompt if isinstance(prompt, Prompt) else self._found(prompt)[0] for prompt in prompts]
+        self.allocations([prompt for prompt in known if isinstance(prompt, Prompt)])
+        return [prompt if isinstance(prompt, Prompt) else Prompt.of(self.engine, prompt) for prompt in known]
 
     def allocations(self, prompts: Seq[Prompt]) -> list[Allocation]:
         """The oracle's allocation per prompt."""
-        return [self.allocation(prompt.text) for prompt in prompts]
+        for prompt in prompts:
+            if prompt.ids not in self._by_ids:
+                raise self._unknown(prompt.text)
+        return [self._by_ids[prompt.ids] for prompt in prompts]
+
+    def _found(self, text: str) -> tuple[Sequence, Allocation]:
+        if text not in self._by_text:
+            raise self._unknown(text)
+        return self._by_text[text]
+
+    def _unknown(self, text: str) -> InputError:
+        return InputError(
+            f"one of the {len(self._by_text)} prompts of the oracle's run is required, got '{text[:60]}'; search that "
+            "prompt first"
+        )
 
 
 def _check(policy: str) -> None:

@@ -1,8 +1,7 @@
 """Controllers that choose one allocation per prompt from a small code book.
 
-They are trained on an oracle run: the quality of every allocation in the code book per sequence.
-
-Shapes: N sequences, M allocations in the code book, W windows of a prompt, D hidden width.
+They are trained on an oracle run: the quality of every allocation in the code book per sequence. In shapes, X is the
+windows of a prompt.
 """
 
 from abc import abstractmethod
@@ -124,7 +123,7 @@ class Router(_CodeBookController):
         weight_M = class_weights(label_N, len(self.book))
         with training_set.watch("router", STEPS) as advance:
             for _ in range(STEPS):
-                logits_NM = torch.stack([net(window_WD).mean(0) for window_WD in windows])
+                logits_NM = torch.stack([net(window_XD).mean(0) for window_XD in windows])
                 loss = focal_loss(logits_NM, label_N, weight_M)
                 optimizer.zero_grad()
                 loss.backward()

@@ -2,8 +2,6 @@
 
 The header contains a checksum of itself and one per state, so that the state after one layer can be read and verified
 without the others.
-
-Shapes: S states (before the first execution and after each), T tokens, D hidden width.
 """
 
 import hashlib
@@ -23,7 +21,7 @@ from oracle.store.hidden.key import Key
 __all__ = ["DamagedError", "Entry", "States", "map_states", "pack", "read_entry", "write_shard"]
 
 States = NDArray[Any]
-"""(S, T, D). Numpy has no bfloat16: such states are stored as their bits, in 16-bit unsigned integers."""
+"""(I, T, D). Numpy has no bfloat16: such states are stored as their bits, in 16-bit unsigned integers."""
 
 TYPES = {"F64": "<f8", "F32": "<f4", "F16": "<f2", "BF16": "<u2"}
 """Dtype names of safetensors -> of numpy."""
@@ -48,7 +46,7 @@ class Entry:
         key: key of the states.
         name: display name of the model.
         dtype: dtype of the states, by its name in safetensors.
-        shape: (S, T, D).
+        shape: (I, T, D).
         checksums: one per state.
         start: byte offset of the states.
     """
@@ -71,29 +69,29 @@ class Entry:
         return self.start + self.shape[0] * self.state_bytes
 
 
-def pack(key: Key, name: str, states_STD: States) -> bytes:
+def pack(key: Key, name: str, states_ITD: States) -> bytes:
     """The header of a file of contiguous states."""
-    [dtype] = [known for known, numpys in TYPES.items() if states_STD.dtype == np.dtype(numpys)]
+    [dtype] = [known for known, numpys in TYPES.items() if states_ITD.dtype == np.dtype(numpys)]
     metadata = {
         "checksum": "0" * HEX,
-        "states": " ".join(_checksum(state.ravel().data) for state in states_STD),
+        "states": " ".join(_checksum(state.ravel().data) for state in states_ITD),
         "key": key.text,
         "name": name.encode(errors="replace").decode(),
     }
-    tensor = {"dtype": dtype, "shape": states_STD.shape, "data_offsets": [0, states_STD.nbytes]}
+    tensor = {"dtype": dtype, "shape": states_ITD.shape, "data_offsets": [0, states_ITD.nbytes]}
     header = json.dumps({"__metadata__": metadata, TENSOR: tensor}, separators=(",", ":")).encode()
     header += b" " * (-(LENGTH + len(header)) % 64)  # aligns the states to 64 bytes
     header = len(header).to_bytes(LENGTH, "little") + header
     return _signed(header, _checksum(header))
 
 
-def write_shard(path: Path, header: bytes, states_STD: States) -> None:
+def write_shard(path: Path, header: bytes, states_ITD: States) -> None:
     """Writes a file whole or not at all; other processes may write the same one concurrently."""
 
     def write(scratch: Path) -> None:
         with scratch.open("wb") as file:
             file.write(header)
-            file.write(states_STD.data)
+            file.write(states_ITD.data)
 
     write_whole(path, write)
 

@@ -86,7 +86,7 @@ class HiddenStore:
             )
 
     def get(self, key: Key, states: slice = slice(None)) -> States | None:
-        """The states of a key (S, T, D), memory-mapped and verified; None if they are not stored.
+        """The states of a key (I, T, D), memory-mapped and verified; None if they are not stored.
 
         A damaged file is set aside. The returned states stay readable even if the file is deleted.
 
@@ -110,7 +110,7 @@ class HiddenStore:
         return found
 
     def put(self, key: Key, states: States, *, name: str = "") -> None:
-        """Stores states (S, T, D), replacing those of the same key.
+        """Stores states (I, T, D), replacing those of the same key.
 
         Args:
             key: key of the states.

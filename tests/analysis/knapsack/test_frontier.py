@@ -20,12 +20,12 @@ from analysis.knapsack.relaxation import envelope, solve_relaxed
 
 def fulls(items):
     """Quality of the full model: of the last column."""
-    return items.quality_NK[:, -1]
+    return items.quality_NC[:, -1]
 
 
 def at_cost(items, costs):
     """Total quality of a choice of costs."""
-    return np.where(items.cost_NK == costs[:, None], items.quality_NK, -np.inf).max(axis=1).sum()
+    return np.where(items.cost_NC == costs[:, None], items.quality_NC, -np.inf).max(axis=1).sum()
 
 
 @given(
@@ -33,10 +33,10 @@ def at_cost(items, costs):
 )
 @settings(max_examples=150, deadline=None)
 def test_exact_equals_brute_force_at_every_capacity(values_NK):
-    quality_NK = np.where(values_NK < 0, -np.inf, values_NK / 4)
-    quality_NK[:, -1] = np.maximum(values_NK[:, -1], 0) / 4
-    N, K = quality_NK.shape
-    items = of_layers(quality_NK)
+    quality_NC = np.where(values_NK < 0, -np.inf, values_NK / 4)
+    quality_NC[:, -1] = np.maximum(values_NK[:, -1], 0) / 4
+    N, K = quality_NC.shape
+    items = of_layers(quality_NC)
     best = brute_force(items)
     frontier = oracle_frontier(items, exact=True)
     for capacity in range(N * (K - 1) + 1):
@@ -71,7 +71,7 @@ def test_exact_equals_an_integer_programme(seed):
     items = layered(seed, sequences=40, layers=16, digits=6)
     frontier = oracle_frontier(items)
     assert frontier.exact
-    base = int((items.quality_NK > -np.inf).argmax(axis=1).sum())
+    base = int((items.quality_NC > -np.inf).argmax(axis=1).sum())
     for capacity in (base, base + 7, base + 60, base + 200):
         costs = frontier.costs(capacity / (40 * 16))
         assert costs.sum() <= capacity
@@ -240,7 +240,7 @@ def test_between_the_breakpoints_of_many_sequences_little_is_lost():
 def test_a_cost_in_steps_is_solved_as_layers_are():
     """FLOPs of a uniform model: so much for every token, so much for each layer."""
     items = layered(4, sequences=25, layers=20)
-    flops = replace(items, cost_NK=1e8 + 7e6 * items.cost_NK, full_cost=1e8 + 20 * 7e6, step=7e6)
+    flops = replace(items, cost_NC=1e8 + 7e6 * items.cost_NC, full_cost=1e8 + 20 * 7e6, step=7e6)
     layers, found = (equal_quality(each, fulls(items), tolerance=0.0) for each in (items, flops))
     assert found.frontier.exact
     assert found.costs.tolist() == (1e8 + 7e6 * layers.costs).tolist()
@@ -258,7 +258,7 @@ def test_more_tolerance_never_needs_more_layers():
 
 def test_more_allocations_never_need_more_layers():
     items = layered(2, sequences=25, layers=20)
-    fewer = items.quality_NK.copy()
+    fewer = items.quality_NC.copy()
     fewer[::2, 1:-1:2] = -np.inf
     more_needed = equal_quality(of_layers(fewer), fulls(items), tolerance=0.0).fraction
     assert equal_quality(items, fulls(items), tolerance=0.0).fraction <= more_needed
@@ -297,8 +297,8 @@ def test_quality_by_cost_and_the_assignment_table():
     for price in (1, 0.7):
         priced = table.assign(cost=price * table["cost"])
         items, number_NK = quality_by_cost(priced, 2 * price, "q")
-        assert items.cost_NK.tolist() == [[price, 2 * price, 2 * price], [0, price, 2 * price]]
-        assert items.quality_NK.tolist() == [[0.6, 0.5, -np.inf], [0.1, 0.4, 0.5]]
+        assert items.cost_NC.tolist() == [[price, 2 * price, 2 * price], [0, price, 2 * price]]
+        assert items.quality_NC.tolist() == [[0.6, 0.5, -np.inf], [0.1, 0.4, 0.5]]
         assert number_NK.tolist() == [[1, 0, -1], [1, 2, 0]]
         assert items.step == (1 if price == 1 else None)
         found = equal_quality(items, np.array([0.5, 0.5]), tolerance=0.0)
@@ -332,10 +332,10 @@ def test_items_are_those_of_a_slow_reading(rows, price, sparse):
             best[row.sequence, row.cost] = max(best.get((row.sequence, row.cost), key), key)
     there = number_NK >= 0
     found = {
-        (int(n), round(items.cost_NK[n, k] / price)): (items.quality_NK[n, k], -number_NK[n, k])
+        (int(n), round(items.cost_NC[n, k] / price)): (items.quality_NC[n, k], -number_NK[n, k])
         for n, k in zip(*np.nonzero(there), strict=True)
     }
     assert found == best
-    assert (items.quality_NK[~there] == -np.inf).all()
-    assert all((np.diff(items.cost_NK[n, there[n]]) > 0).all() for n in range(4))
+    assert (items.quality_NC[~there] == -np.inf).all()
+    assert all((np.diff(items.cost_NC[n, there[n]]) > 0).all() for n in range(4))
     assert not (np.diff(there.astype(int), axis=1) > 0).any(), "items first, then none"

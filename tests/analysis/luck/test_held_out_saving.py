@@ -50,7 +50,7 @@ def test_the_apparent_fraction_is_the_linear_program_over_all_halves():
 def test_references_that_did_not_choose_tell_the_truth():
     truth_NK, seen_NKR = noisy(1500, 0.15, real=0.1)
     found = luck_adjusted(judged(seen_NKR), bootstrap=200)
-    # What the choices of the first reference are worth by the truth, which no reference knows.
+    # The true quality of the choices made by the first reference, which no reference contains.
     share_K, row_N = np.linspace(0, 1, 11), np.arange(len(truth_NK))
     choices = ((seen_NKR[..., 0] - price * share_K).argmax(axis=1) for price in np.geomspace(100, 1e-3, 2000))
     enough = (chosen_N for chosen_N in choices if truth_NK[row_N, chosen_N].mean() >= truth_NK[:, -1].mean())

@@ -108,7 +108,7 @@ def serving(serves_AN, costs=None):
 
 
 def fewest(serves_AN, wanted):
-    """The smallest number of rows that cover so many columns: by trying all."""
+    """The smallest number of rows that cover a number of columns, by trying all."""
     A = len(serves_AN)
     for count in range(A + 1):
         if any(np.any(serves_AN[list(rows)], axis=0).sum() >= wanted for rows in combinations(range(A), count)):

@@ -98,7 +98,7 @@ def test_noise_in_many_dimensions_predicts_nothing():
     assert (found.predictors["r2"] < 0.1).all()
     assert (found.predictors["r2_low"] < 0).all()
     assert not found.enough
-    assert "too few to tell" in found.remark
+    assert "are too few:" in found.remark
 
 
 def test_the_score_is_against_the_mean_of_the_training_folds():

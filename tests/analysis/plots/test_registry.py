@@ -183,7 +183,7 @@ def test_runs_that_cannot_be_compared_are_told_so(source, tmp_path):
 
 
 def test_an_unknown_figure_is_named(source, tmp_path):
-    with pytest.raises(InputError, match="'orcale' is none of them"):
+    with pytest.raises(InputError, match="unknown figure 'orcale'; available: "):
         draw_all([source], tmp_path, names=["orcale"])
 
 

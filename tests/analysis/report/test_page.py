@@ -96,7 +96,7 @@ def test_other_references_have_the_last_word(tmp_path: Path) -> None:
     [whole, *_] = parts_of(experiment, bootstrap=0, permutations=0)
     adjusted = analysis.luck_adjusted(experiment, bootstrap=20)
     values = {fact.title: fact for fact in facts(whole, adjusted=adjusted)}
-    shown = values["Oracle, judged by other references"]
+    shown = values["Oracle, scored by held-out references"]
     assert (shown.share, shown.interval) == (adjusted.fraction, adjusted.interval)
     assert f"{100 * adjusted.share_of_luck:.1f} % of the saving is lost" in shown.sentence
 

@@ -49,7 +49,7 @@ def test_a_speedup_below_one_is_refused(speedup: float) -> None:
 
 
 def test_unified_skipping_is_the_same_under_its_cache_policy(context: RunContext) -> None:
-    """Skipped layers take the states of the nearest lower one; nobody who skips them too ever looks."""
+    """Skipped layers take the states of the nearest lower one; tokens that skip them never read these."""
     controller = Unified(context.engine, speedup=LAYERS / 3)
     runs_1L = np.isin(np.arange(LAYERS), controller.kept)[None]
     prompts = [example.prompt for example in context.examples.values()]
@@ -135,7 +135,7 @@ def test_who_leaves_does_not_come_back(context: RunContext) -> None:
     hidden_RTD = torch.randn(3, 1, 32)
     stays = [gate.runs(layer, hidden_RTD, fed)[:, 0].tolist() for layer in range(LAYERS)]
     assert stays == [[True] * 3] * 2 + [[False, True, True]] * 2 + [[False, False, True]]
-    assert asked == [3, 2], "those who left are not asked again"
+    assert asked == [3, 2], "tokens that have exited are not asked again"
     reading = Fed(requests=(0, 1, 2), start=-1, skipped_R=(0, 0, 0))
     assert all(bool(gate.runs(layer, hidden_RTD, reading).all()) for layer in range(LAYERS)), "prompts stay"
 
@@ -162,7 +162,7 @@ def test_confidence_at_its_ends(context: RunContext, threshold: float) -> None:
     assert outputs[0].flops == pytest.approx(ran + checks * controller.costs.overhead)
 
 
-def test_without_a_check_on_the_way_nobody_leaves(context: RunContext, training_set: TrainingSet) -> None:
+def test_without_a_check_on_the_way_no_token_exits(context: RunContext, training_set: TrainingSet) -> None:
     controller = make("adainfer", context, {"threshold": 0.5, "stride": LAYERS})
     controller.fit(training_set)
     outputs = controller.generate([example.prompt for example in training_set.examples])

@@ -23,7 +23,7 @@ def test_a_code_book_covers_greedily() -> None:
     quality_NM = np.array([[1.0, 0.0, 0.6], [0.0, 1.0, 0.6], [0.0, 0.9, 0.6]])
     free = np.zeros(3)
     assert code_book(quality_NM, free, size=1, price=1.0) == [1]
-    assert code_book(quality_NM, free, size=3, price=1.0) == [1, 0], "the third helps nobody any more"
+    assert code_book(quality_NM, free, size=3, price=1.0) == [1, 0], "the third mask improves no sequence"
     dear = np.array([1.0, 1.0, 0.0])
     assert code_book(quality_NM, dear, size=1, price=1.0) == [2]
 

@@ -15,7 +15,7 @@ from oracle.store.hidden import HiddenStore
 
 
 def small(tmp_path: Path, files: float, **changes: object) -> HiddenStore:
-    """A store with room for so many files."""
+    """A store with room for a number of files."""
     size = put(HiddenStore(tmp_path / "measure")).stat().st_size
     return HiddenStore(tmp_path / "small", int(files * size), **changes)
 

@@ -1,4 +1,4 @@
-"""Hidden states on disk: whole or not there, whoever writes, whatever is damaged, whenever the clock is set."""
+"""Hidden states on disk are whole or absent: with several writers, damaged files and changed clocks."""
 
 import copy
 import multiprocessing
@@ -6,7 +6,7 @@ import os
 import random
 import time
 import warnings
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
@@ -160,7 +160,7 @@ def test_what_is_got_is_the_readers_own(store) -> None:
     np.testing.assert_array_equal(store.get(key(0)), states())
 
 
-def test_verify_finds_what_nobody_read(store, said) -> None:
+def test_verify_finds_damage_that_was_never_read(store, said) -> None:
     paths = [put(store, number) for number in range(4)]
     paths[1].write_bytes(paths[1].read_bytes()[:-1] + b"?")
     paths[2].write_bytes(b"")
@@ -171,7 +171,7 @@ def test_verify_finds_what_nobody_read(store, said) -> None:
 
 
 def test_a_good_file_is_not_set_aside_for_a_bad_one(store, said) -> None:
-    """Somebody else has noticed the damage and mended it, while this reader was still reading."""
+    """Another process has repaired the damage while this reader was still reading."""
     path = put(store)
     whole = path.read_bytes()
     path.write_bytes(whole[:-1] + b"?")
@@ -262,3 +262,26 @@ def test_the_clock_of_a_folder_never_goes_back(tmp_path, monkeypatch) -> None:
         folders.mark_used(tmp_path, tmp_path / "file")
         times.append((tmp_path / "file").stat().st_mtime_ns)
     assert times == sorted(set(times))
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"model": "fedcba9876543210"},
+        {"dtype": "float16"},
+        {"unit": "sublayer"},
+        {"scope": "sequence"},
+        {"prompt": (1, 2, 4)},
+        {"generated": (4,)},
+        {"allocation": (0, 1, 2)},
+        {"code": "2"},
+    ],
+    ids=str,
+)
+def test_states_of_a_key_that_differs_in_one_ingredient_are_not_found(
+    store: HiddenStore, change: dict[str, object]
+) -> None:
+    put(store)
+    assert store.get(key(0)) is not None
+    assert store.get(replace(key(0), **change)) is None
+    assert set(asdict(key(0))) == {"model", "dtype", "unit", "scope", "prompt", "generated", "allocation", "code"}

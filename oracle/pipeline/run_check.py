@@ -9,12 +9,14 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
 
 import analysis
 from oracle.config import SearchConfig
 from oracle.engine import Engine
 from oracle.errors import InputError
-from oracle.metrics import METRICS, score_text
+from oracle.metrics import METRICS, answer_in, score_text
 from oracle.models import LanguageModel
 from oracle.pipeline.reload import model_of
 from oracle.pipeline.verify import MAX_ROUNDING, explain
@@ -23,7 +25,8 @@ from oracle.store import Run
 from oracle.store.checks import check_manifest, parse_json
 from oracle.store.index import INDEX, MANIFEST, UNLISTED, Index, index_all
 from oracle.store.lock import Lock
-from oracle.store.schema import sequence_of
+from oracle.store.run import EVALUATIONS
+from oracle.store.schema import EVALUATION, prompts_hash, sequence_of
 from oracle.utils.progress import Watch, silent
 
 __all__ = ["RunCheck", "check_run", "recompute", "renew"]
@@ -144,16 +147,16 @@ def recompute(
     rows = experiment.evaluations
     places = np.random.default_rng().permutation(len(rows))[:count]
     sample = rows.iloc[np.sort(places)]
-    sequences = {row["sequence"]: row for row in experiment.sequences.to_dict("records")}
+    sequences = {row["sequence"]: sequence_of(row) for row in experiment.sequences.to_dict("records")}
     agrees = []
     with watch("Recomputing", len(sample)) as advance:
         for name, group in sample.groupby("sequence", sort=False):
-            prompt = engine.open(sequences[name]["prompt"])
+            prompt = engine.open(sequences[str(name)])
             for row in group.to_dict("records"):
                 tokens = engine.alone(prompt, tuple(row["allocation"].tolist()))
                 agrees.append(tokens == tuple(row["tokens"].tolist()))
                 if agrees[-1]:
-                    found.problems += _wrong_scores(row, loaded.text(tokens), sequences[name]["references"])
+                    found.problems += _wrong_scores(engine, row, sequences[str(name)].references)
                 advance(1, str(name))
     ordered = pd.concat([group for _, group in sample.groupby("sequence", sort=False)])
     verification = ordered[["sequence", "number", "allocation", "cost"]].assign(agrees=agrees)
@@ -164,15 +167,16 @@ def recompute(
     found.recomputed, found.equal = len(agrees), sum(agrees)
 
 
-def _wrong_scores(row: dict[Any, Any], text: str, references: Any) -> Iterator[str]:
+def _wrong_scores(engine: Engine, row: dict[Any, Any], references: tuple[str, ...]) -> Iterator[str]:
     """Stored text and qualities that do not follow from the tokens."""
     where = f"'{row['sequence']}' number {row['number']}"
+    text = engine.text(row["tokens"].tolist())
     if text != row["text"]:
         yield f"{where}: the stored text is not that of the stored tokens"
         return
     for name, metric in METRICS.items():
         if metric.kind == "text" and name in row and not np.isnan(row[name]):
-            value = score_text(name, text, tuple(references))
+            value = score_text(name, answer_in(text, engine.config.extract), references)
             if not np.isclose(value, row[name], rtol=CLOSE, atol=CLOSE):
                 yield f"{where}: {name}: found {row[name]:.6g}, expected {value:.6g}"
 
@@ -206,9 +210,9 @@ def _inconsistencies(run: Run) -> Iterator[str]:
     if run.has("sequences"):
         yield from _wrong_sequences(run)
     ended = run.complete
-    evaluations = run.evaluations(whole=ended)
-    lengths = evaluations["allocation"].map(len)
-    if (wrong := int((lengths != evaluations["cost"]).sum())) > 0:
+    run.evaluations(whole=ended)
+    wrong = sum(_wrong_costs(part) for part in run.parts(EVALUATIONS, EVALUATION))
+    if wrong:
         yield f"evaluations: cost differs from the length of the allocation in {wrong} rows"
     if not ended:
         return
@@ -224,14 +228,25 @@ def _inconsistencies(run: Run) -> Iterator[str]:
             yield f"{name}.parquet: {same.count(False)} rows have no such evaluation"
 
 
+def _wrong_costs(part: pa.Table) -> int:
+    """Number of rows whose stored cost is not the number of units of their allocation."""
+    lengths = pc.list_value_length(part.column("allocation"))
+    return int(pc.sum(pc.not_equal(lengths, part.column("cost"))).as_py() or 0)
+
+
 def _wrong_sequences(run: Run) -> Iterator[str]:
     sequences, data = run.sequences(), run.manifest.get("data", {})
     if "sequences" in data and data["sequences"] != len(sequences):
         yield f"manifest.json: data.sequences: found {data['sequences']}, expected {len(sequences)}, as in the table"
+    read = [sequence_of(row) for row in sequences.to_dict("records")]
     if "hash" in data:
-        found = data_hash([sequence_of(row) for row in sequences.to_dict("records")])
+        found = data_hash(read)
         if found != data["hash"]:
             yield f"manifest.json: data.hash: found {data['hash']}, expected {found}, as of the table of sequences"
+    if (hash_of_prompts := run.manifest.get("prompts", {}).get("hash")) is not None:
+        found = prompts_hash(read)
+        if found != hash_of_prompts:
+            yield f"manifest.json: prompts.hash: found {hash_of_prompts}, expected {found}, as of the sequences"
 
 
 def _wrong_budgets(stored: pd.DataFrame, computed: pd.DataFrame) -> Iterator[str]:

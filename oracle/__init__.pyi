@@ -1,0 +1,27 @@
+from .config import SearchConfig
+from .controllers import OracleController
+from .engine.apply import apply
+from .errors import InputError
+from .models import LanguageModel, load_model
+from .pipeline.run import resume_search, run_search
+from .sequences import Columns, Layout, load_sequences
+from .store import Run
+from .types import Allocation, Outcome, Sequence
+
+__all__ = [
+    "Allocation",
+    "Columns",
+    "InputError",
+    "LanguageModel",
+    "Layout",
+    "OracleController",
+    "Outcome",
+    "Run",
+    "SearchConfig",
+    "Sequence",
+    "apply",
+    "load_model",
+    "load_sequences",
+    "resume_search",
+    "run_search",
+]

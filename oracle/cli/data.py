@@ -1,0 +1,96 @@
+"""`oracle data`: what a search would read from a file."""
+
+import argparse
+import json
+from typing import TYPE_CHECKING, Any
+
+from oracle.cli.data_options import DATA, add_columns, add_extract, add_reading, given_settings
+from oracle.cli.parsing import Settings, add_prompt, add_trust, command
+from oracle.utils.text import printable
+
+if TYPE_CHECKING:
+    from oracle.pipeline.data import Preview
+
+__all__ = ["add_data"]
+
+
+def add_data(commands: Any) -> None:
+    """Adds `oracle data`."""
+    parser = command(
+        commands,
+        "data",
+        _run_data,
+        "Show what a search would read from a file: prompts as the model sees them, references, choices, and what each "
+        "rule decided; loads a tokenizer, no model. Exit code 1 if a search would refuse it.",
+    )
+    from oracle.config import SearchConfig
+
+    defaults = SearchConfig()
+    parser.add_argument("data", metavar="FILE", help=f"{DATA}; or the bundled '{defaults.data}'")
+    parser.add_argument("--rows", type=int, default=3, metavar="N", help="number of sequences shown")
+    what = Settings(parser, defaults)
+    what.add("--model", help="whose tokenizer and chat template are used: hub id, local folder, or the embedded model")
+    add_trust(what)
+    what.add("--limit", type=int, help="maximum number of sequences, spread evenly over the tasks")
+    what.add("--tasks", nargs="+", metavar="TASK", help="only these tasks")
+    what.add("--criterion", metavar="METRIC", help="metric that decides which columns are needed")
+    what.add("--metrics", nargs="+", metavar="METRIC", help="further metrics that need columns")
+    what.add("--max-new-tokens", type=int, help="maximum length of an output, in tokens")
+    add_extract(what)
+    add_columns(parser)
+    add_prompt(parser.add_argument_group("how prompts are rendered"))
+    add_reading(parser)
+
+
+def _run_data(arguments: argparse.Namespace) -> int:
+    from oracle.config import SearchConfig
+    from oracle.errors import InputError
+    from oracle.pipeline.data import preview
+
+    if arguments.rows < 0:
+        raise InputError(f"--rows needs at least 0, not {arguments.rows}")
+    found = preview(SearchConfig(**given_settings(arguments, SearchConfig())))
+    if arguments.json:
+        print(json.dumps(found.to_dict(arguments.rows)))
+    else:
+        _show(found, arguments.rows)
+    return 1 if found.problems else 0
+
+
+def _show(found: "Preview", rows: int) -> None:
+    from rich.text import Text
+
+    from oracle.cli.tables import console, show_line
+
+    facts = found.to_dict(0)
+    tokens = facts["prompt_tokens"]
+    show_line(
+        f"{facts['sequences']} sequences; prompts of {tokens['least']} to {tokens['most']} tokens, median "
+        f"{tokens['median']:g}, by the tokenizer of {facts['model']}"
+    )
+    if len(facts["tasks"]) > 1:
+        show_line("Tasks: " + ", ".join(f"{name or '(none)'} {count}" for name, count in facts["tasks"].items()))
+    for line in found.data.lines():
+        show_line(f"Data: {line}")
+    for line in found.notes:
+        show_line(f"Prompts: {line}")
+    out = console()
+    for row in found.rows(rows):
+        out.print()
+        out.print(Text(printable(f"{row['id']}" + (f"  task {row['task']}" if row["task"] else "")), style="bold"))
+        _block(out, f"prompt ({row['prompt_tokens']} tokens)", row["prompt"])
+        for reference in row["references"]:
+            _block(out, "reference", reference)
+        for place, choice in enumerate(row["choices"]):
+            _block(out, "right choice" if place == row["answer"] else "choice", choice)
+    for problem in found.problems:
+        show_line(f"A search would refuse this: {problem}")
+
+
+def _block(out: Any, name: str, text: str) -> None:
+    """Prints an untrusted text, line by line, behind its name."""
+    from rich.text import Text
+
+    out.print(Text(f"  {name}:", style="dim"))
+    for line in text.split("\n"):
+        out.print(Text(f"    {printable(line)}"))

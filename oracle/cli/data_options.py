@@ -1,0 +1,120 @@
+"""The options that say which data is searched and how it is read: of `oracle search` and `oracle data`."""
+
+import argparse
+from dataclasses import fields, replace
+from typing import Any
+
+from oracle.cli.parsing import Settings
+
+__all__ = ["DATA", "add_columns", "add_extract", "add_reading", "given_settings"]
+
+DATA = "JSONL, JSON, CSV, TSV, Parquet or text file, also compressed; a name or folder of the datasets library"
+"""What can be given as data."""
+
+_PARTS = ("columns", "layout")
+"""Settings of `SearchConfig` that are dataclasses; the options of their fields have the dest PART_FIELD."""
+
+
+def add_columns(parser: argparse.ArgumentParser) -> None:
+    """Adds the options that name columns."""
+    title = "columns of the data (nested ones with dots: instances.0.output; default: prompt, references, id, task)"
+    columns = Settings(parser.add_argument_group(title))
+    columns.add(
+        "--prompt-column",
+        dest="columns_prompt",
+        metavar="COLUMN",
+        help="column of the prompt, a text or a conversation (default: prompt, messages or conversations)",
+    )
+    columns.add(
+        "--template",
+        dest="columns_template",
+        metavar="TEMPLATE",
+        help=r"prompt built from several columns, such as '{instruction}\n\n{input}'",
+    )
+    columns.add(
+        "--reference-column",
+        dest="columns_references",
+        action="append",
+        metavar="COLUMN",
+        help="column of references; repeatable",
+    )
+    columns.add(
+        "--reference-file",
+        dest="reference_files",
+        action="append",
+        metavar="FILE",
+        help="text file with one reference per line, aligned with a text file of prompts; repeatable",
+    )
+    columns.add("--choices-column", dest="columns_choices", metavar="COLUMN", help="column of the list of choices")
+    answer = "column of the right choice: its label, text, letter or index from 0"
+    columns.add("--answer-column", dest="columns_answer", metavar="COLUMN", help=answer)
+    columns.add("--id-column", dest="columns_id", metavar="COLUMN", help="column of the id")
+    columns.add("--task-column", dest="columns_task", metavar="COLUMN", help="column of the task name")
+
+
+def add_reading(parser: argparse.ArgumentParser) -> None:
+    """Adds the options that decide how a file is read where its own rules do not."""
+    from oracle.sequences.layout import FORMATS
+
+    group = parser.add_argument_group(
+        "how the data is read, where rules do not decide it ('oracle data FILE' shows it)"
+    )
+    reading = Settings(group)
+    reading.add(
+        "--skip-unusable",
+        action="store_true",
+        help="leave out rows that lack a prompt, a reference or an answer, and count them by reason",
+    )
+    formats = f"one of {', '.join(FORMATS)} (default: auto, by the suffix)"
+    reading.add("--format", dest="layout_format", metavar="FORMAT", help=formats)
+    separator = "separator of CSV cells: a character or tab, semicolon, pipe (default: found in the file)"
+    reading.add("--separator", dest="layout_separator", metavar="CHARACTER", help=separator)
+    records = "key of the list of records in a JSON document, nested ones with dots: data.paragraphs.qas"
+    reading.add("--records", dest="layout_records", metavar="KEY", help=records)
+    reading.add(
+        "--cells",
+        dest="layout_cells",
+        metavar="RULE",
+        help="texts that look like lists, such as \"['a', 'b']\", and whole numbers such as 18.0: auto: lists in CSV "
+        "and TSV, refused elsewhere, 18 in columns of whole numbers; lists: always lists; text: as written",
+    )
+    answer = "how answers are read: label, text, letter, index (from 0) or number (from 1)"
+    reading.add("--answer-as", dest="columns_answer_as", metavar="READING", help=answer)
+    labels = "column of the choices' own labels (default: beside the choices)"
+    reading.add("--labels-column", dest="columns_labels", metavar="COLUMN", help=labels)
+
+
+def add_extract(goal: Settings) -> None:
+    """Adds `--extract` and `--choice-score`."""
+    from oracle.metrics import CHOICE_SCORES, EXTRACTIONS
+
+    goal.add(
+        "--extract",
+        metavar="PATTERN",
+        help="compare only the answer in references and outputs: a regular expression, its first group if it has one "
+        f"(last:PATTERN takes the last match), or {', '.join(EXTRACTIONS)}",
+    )
+    goal.add(
+        "--choice-score",
+        metavar="SCORE",
+        help=f"log-likelihood by which choices are compared: {', '.join(CHOICE_SCORES)} (acc of "
+        "lm-evaluation-harness is sum, acc_norm per-character)",
+    )
+
+
+def given_settings(arguments: argparse.Namespace, base: Any) -> dict[str, Any]:
+    """The settings of a `SearchConfig` that were given on the command line, those of its parts merged with `base`'s."""
+    found = {name: tuple(value) if isinstance(value, list) else value for name, value in vars(arguments).items()}
+    if "stop" in found:
+        found["stop"] = tuple(text.replace("\\n", "\n").replace("\\t", "\t") for text in found["stop"])
+    given = {field.name: found[field.name] for field in fields(base) if field.name in found}
+    for part in _PARTS:
+        own = getattr(base, part)
+        changes: dict[str, Any] = {
+            field.name: found[f"{part}_{field.name}"] for field in fields(own) if f"{part}_{field.name}" in found
+        }
+        if "template" in changes:
+            changes["template"] = changes["template"].replace("\\n", "\n").replace("\\t", "\t")
+        if changes:
+            given[part] = replace(own, **changes)
+    return given

@@ -1,0 +1,189 @@
+"""`oracle static`: one mask for a whole data set, at each budget."""
+
+import argparse
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from oracle.allocations import compact, strip
+from oracle.cli.parsing import Settings, add_device, add_quiet, add_trust, check_format, command, loading, progress
+from oracle.errors import InputError
+from oracle.utils.text import printable
+
+if TYPE_CHECKING:
+    from oracle.static import StaticCurve
+
+__all__ = ["add_static"]
+
+EPILOG = """\
+methods (the mask of highest value on the training part is chosen at each budget):
+  unified    evenly spread layers (Unified Layer Skipping)
+  influence  all but the layers that change the hidden state least (ShortGPT)
+  greedy     drops one layer at a time, the one whose loss is least
+  evolution  EvoPress: switches layers, selects on growing samples
+  surrogate  a Gaussian process over all masks evaluated so far proposes the next ones
+
+All numbers after the methods' names are from held-out sequences, with 95 % intervals. `ahead` is the objective of the
+chosen mask minus that of the method's, paired over sequences. Deploy a mask with
+oracle export RUN --format checkpoint --allocation LAYERS, or --budget B for the chosen one.
+"""
+
+FULL_MODEL = {"strategy": "spread", "evaluations": 1}
+"""A search that stores the full model's outputs only."""
+
+
+def add_static(commands: Any) -> None:
+    """Adds `oracle static`."""
+    from oracle.config import SearchConfig
+    from oracle.static.plan import JUDGES, METHOD_NAMES, Plan
+
+    parser = command(
+        commands,
+        "static",
+        _run_static,
+        "Find the best single mask for all sequences at each budget, and judge it on held-out ones.",
+    )
+    parser.epilog = EPILOG
+    parser.add_argument("folder", type=Path, nargs="?", metavar="RUN", help="run folder")
+    new = Settings(parser.add_argument_group("without a run: data to run the full model on first"), SearchConfig())
+    new.add("--data", help="sequences, as in oracle search")
+    new.add("--model", help="hub id, local folder, GGUF file, or the embedded model; with a RUN as in oracle measure")
+    new.add("--scope", help="decode or sequence, as in oracle search")
+    new.add("--unit", help="layer or sublayer")
+    new.add("--cost", help="layers, flops, latency or a file of costs")
+    new.add("--criterion", metavar="METRIC", help="metric of quality")
+    new.add("--max-new-tokens", type=int, help="maximum length of an output, in tokens")
+    parser.add_argument("--out", type=Path, help="run folder to write with --data (default: a new one under runs/)")
+    plan = Plan()
+    how = parser.add_argument_group("masks")
+    how.add_argument(
+        "--budget",
+        type=float,
+        action="append",
+        default=[],
+        metavar="COST",
+        help="cost per generated token, in layers or the run's unit; repeatable (default: a curve)",
+    )
+    how.add_argument(
+        "--speedup",
+        type=float,
+        action="append",
+        default=[],
+        metavar="X",
+        help="the full model's cost over X; repeatable",
+    )
+    how.add_argument(
+        "--by", default=plan.judge, metavar="WHAT", help=f"objective on the training part: {' or '.join(JUDGES)}"
+    )
+    how.add_argument("--methods", default=",".join(METHOD_NAMES), metavar="NAMES", help="methods, separated by commas")
+    how.add_argument(
+        "--evaluations",
+        type=int,
+        default=plan.evaluations,
+        metavar="N",
+        help="masks per budget, for evolution and surrogate",
+    )
+    how.add_argument(
+        "--training", type=float, default=plan.training, metavar="SHARE", help="share of the sequences to train on"
+    )
+    how.add_argument("--limit", type=int, metavar="N", help="maximum number of sequences, evenly spread")
+    how.add_argument("--seed", type=int, default=plan.seed, help="seed of the split and the methods")
+    how.add_argument("--no-timing", action="store_true", help="do not measure tokens per second")
+    parser.add_argument("--csv", action="store_true", help="print the rows as CSV instead of a table")
+    settings = Settings(parser)
+    add_device(settings, " (default: the run's setting)")
+    add_trust(settings)
+    add_quiet(parser)
+
+
+def _run_static(arguments: argparse.Namespace) -> None:
+    from oracle.cli.tables import plain, show_csv
+    from oracle.static.plan import Plan
+
+    check_format(arguments)
+    data = getattr(arguments, "data", None)
+    if (arguments.folder is None) == (data is None):
+        raise InputError("either a RUN or --data is required; give one of them")
+    plan = Plan(
+        judge=arguments.by,
+        methods=tuple(name.strip() for name in arguments.methods.split(",") if name.strip()),
+        budgets=tuple(arguments.budget),
+        speedups=tuple(arguments.speedup),
+        evaluations=arguments.evaluations,
+        training=arguments.training,
+        limit=arguments.limit,
+        seed=arguments.seed,
+        timed=not arguments.no_timing,
+    )
+    how = loading(arguments)
+
+    from oracle.pipeline.reload import model_of
+    from oracle.static import find_static
+    from oracle.store import Run
+
+    folder = arguments.folder or _full_model(arguments)
+    run, watch = Run.open(folder), progress(arguments)
+    found = find_static(folder, plan, load=lambda: model_of(run, **how), watch=watch)
+    rows = [
+        {str(name): value.tolist() if name == "allocation" else value for name, value in row.items()}
+        for row in found.rows.to_dict("records")
+    ]
+    if arguments.json:
+        parts = {"training": list(found.training), "held_out": list(found.held_out)}
+        whole = {"metric": found.metric, "by": found.judge, "measure": found.measure, "rows": rows, **parts}
+        print(json.dumps(plain({**whole, "path": str(found.path), "run": str(folder)})))
+    elif arguments.csv:
+        show_csv(list(found.rows.columns), rows)
+    else:
+        _show(found, run.units, folder)
+
+
+def _full_model(arguments: argparse.Namespace) -> Path:
+    """A new run with the full model's outputs on the data."""
+    from oracle.cli.data_options import given_settings
+    from oracle.cli.search import new_folder
+    from oracle.config import SearchConfig
+    from oracle.pipeline.run import run_search
+
+    config = SearchConfig(**{**given_settings(arguments, SearchConfig()), **FULL_MODEL})
+    out = arguments.out or new_folder(Path("runs") / "static")
+    run_search(config, out, watch=progress(arguments))
+    return out
+
+
+def _show(found: "StaticCurve", units: int, folder: Path) -> None:
+    from oracle.cli.tables import show_line, show_rows
+
+    for budget, group in found.rows.groupby("budget", sort=False):
+        first = group[group["chosen"]].iloc[0]
+        rate, full = first["tokens_per_second"], first["full_tokens_per_second"]
+        speed = f"; {rate:.1f} tokens/s, full model {full:.1f} ({rate / full:.2f}x)" if rate == rate else ""
+        show_line(
+            f"Budget {budget:g} {found.measure} ({100 * first['fraction']:.0f} % of the full model's cost){speed}"
+        )
+        show_line(f"  layers {compact(first['allocation'])}")
+        show_line(f"  {strip(first['allocation'], units)}")
+        rows = [
+            {
+                "method": ("* " if row["chosen"] else "  ") + row["method"],
+                found.metric: _interval(row, "quality"),
+                "KL": _interval(row, "kl"),
+                "ahead": _interval(row, "ahead") if not row["chosen"] else "",
+                "pairs": row["evaluations"],
+            }
+            for row in group.to_dict("records")
+        ]
+        show_rows(list(rows[0]), rows)
+    show_line(
+        f"* chosen by {found.judge} on {len(found.training)} training sequences; {found.metric}, KL (nats/token) and "
+        f"ahead on {len(found.held_out)} held-out ones, 95 % intervals. Full model: "
+        f"{found.rows['full_quality'].iloc[0]:.3f}. "
+        "pairs: (mask, sequence) evaluations added by the method, all budgets."
+    )
+    show_line(f"Written: {printable(str(found.path))}")
+
+
+def _interval(row: Any, name: str) -> str:
+    low, high = row[f"{name}_low"], row[f"{name}_high"]
+    ends = f" ({low:.3f} - {high:.3f})" if low == low and low is not None else ""
+    return f"{row[name]:.3f}{ends}"

@@ -1,0 +1,15 @@
+"""The engine whose decoding speed is measured."""
+
+from dataclasses import replace
+
+from oracle.engine.decode import Settings
+from oracle.engine.engine import Engine
+
+__all__ = ["FixedLengthEngine"]
+
+
+class FixedLengthEngine(Engine):
+    """An engine without stop tokens, so that batches stay whole, and without reruns for near-ties."""
+
+    def _settings(self, rows: int) -> Settings:
+        return replace(super()._settings(rows), stop=frozenset(), stop_texts=None, tie=-1.0)

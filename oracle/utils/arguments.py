@@ -1,0 +1,64 @@
+"""Arguments of a chat template, given as `NAME=VALUE`."""
+
+import json
+import math
+from collections.abc import Iterable
+
+from oracle.errors import InputError
+
+__all__ = ["RESERVED", "parse_arguments"]
+
+RESERVED = (
+    "messages",
+    "conversation",
+    "conversations",
+    "tools",
+    "documents",
+    "chat_template",
+    "add_generation_prompt",
+    "continue_final_message",
+    "tokenize",
+    "sanitize_control_tokens",
+    "padding",
+    "truncation",
+    "max_length",
+    "return_tensors",
+    "return_dict",
+    "return_assistant_tokens_mask",
+    "tokenizer_kwargs",
+)
+"""Names that mean something else where templates are applied."""
+
+Value = bool | int | float | str | None
+
+
+def parse_arguments(given: Iterable[str]) -> dict[str, Value]:
+    """Argument values by name.
+
+    A value that is `true`, `false`, `null` or a finite number in JSON's notation is that; any other is text as it
+    stands, quotes and brackets included.
+
+    Raises:
+        InputError: if one is not `NAME=VALUE`, is given twice, or has a reserved name.
+    """
+    found: dict[str, Value] = {}
+    for one in given:
+        name, equals, value = one.partition("=")
+        if not equals or not name.isidentifier():
+            raise InputError(f"--template-arg needs NAME=VALUE, such as enable_thinking=false, not '{one}'")
+        if name in RESERVED:
+            raise InputError(f"--template-arg cannot set '{name}', which the prompt itself decides; omit it")
+        if name in found:
+            raise InputError(f"--template-arg {name} is given twice; give it once")
+        found[name] = _value(value)
+    return found
+
+
+def _value(text: str) -> Value:
+    try:
+        value = json.loads(text)
+    except (ValueError, RecursionError):
+        return text
+    if value is None or isinstance(value, bool):
+        return value
+    return value if isinstance(value, int | float) and math.isfinite(value) else text
