@@ -76,9 +76,9 @@ def require_same_decoding(engine: Engine, manifest: Mapping[str, Any]) -> None:
     """
     stored, now = manifest.get("generation"), engine.generation()
     for name in ("honoured", "end_tokens"):
-        if stored is not None and stored.get(name) != now[name]:
+        if stored is not None and (before := stored.get(name)) != now[name]:
             raise InputError(
-                f"the run was decoded under a generation_config with {name.replace('_', ' ')} {stored.get(name)}, but the "
+                f"the run was decoded under a generation_config with {name.replace('_', ' ')} {before}, but the "
                 f"model's now has {now[name]}; restore the model's generation_config, or start a new run"
             )
 

@@ -93,15 +93,15 @@ FRACTION = _number(0)
 INTERVAL = _number().listed(2)
 UNIT = _one_of("layer", "sublayer")
 
+DECIDED = {"rule": TEXT, "rows": COUNT, "first": TEXT}
+
 DECISION = Kind(
     "an object of rule (a text), rows (a whole number) and first (a text)",
     lambda value: (
         isinstance(value, dict) and all(name in value and kind.accepts(value[name]) for name, kind in DECIDED.items())
     ),
 )
-
-DECIDED = {"rule": TEXT, "rows": COUNT, "first": TEXT}
-"""Of a rule that decided how data was read."""
+"""A rule that decided how data was read."""
 
 REQUIRED: dict[str, Kind] = {
     "seed": COUNT,
