@@ -1,5 +1,6 @@
 """A run as DataFrames, read under one criterion and cost."""
 
+import hashlib
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -16,6 +17,9 @@ from oracle.metrics import METRICS, agreement, answer_in, get_metric, score_text
 from oracle.store import Run
 
 __all__ = ["Experiment", "InputError", "load"]
+
+SCORED = 1_000_000
+"""Maximum number of outputs scored again against shuffled references, unless a single permutation has more."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,6 +60,7 @@ class Experiment:
     score: Callable[[Any, Any], float] | None = None
     exhausted: Mapping[str, int] = field(default_factory=dict)
     costs: Costs | None = None
+    _shuffled: dict[bytes, NDArray[np.float64]] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     @property
     def measure(self) -> str:
@@ -92,7 +97,19 @@ class Experiment:
         the partner's right answer, modulo the number of own choices. `likelihood`: the stored value against one other
         sequence, so P is 1 for any input. `partner_PN` holds the row of each sequence's partner in `sequences`.
         """
-        return _SHUFFLED[self.kind](self, partner_PN)
+        key = hashlib.sha256(np.ascontiguousarray(partner_PN).tobytes()).digest()
+        if key not in self._shuffled:
+            # The null oracle and the luck curve read the same permutations; only the last ones are kept.
+            self._shuffled.clear()
+            self._shuffled[key] = _SHUFFLED[self.kind](self, partner_PN)
+        return self._shuffled[key]
+
+    def affordable_permutations(self, wanted: int) -> int:
+        """Number of permutations whose outputs can be scored in seconds: fewer than wanted for very large runs.
+
+        With that many sequences a single permutation is a mean over as many pairs as ten are for a smaller run.
+        """
+        return min(wanted, max(1, SCORED // max(1, len(self.evaluations))))
 
     def only(self, ids: Iterable[str]) -> "Experiment":
         """The experiment restricted to some sequences."""

@@ -10,6 +10,7 @@ from analysis.knapsack.relaxation import Envelope, envelope
 
 __all__ = [
     "CONFIDENCE",
+    "affordable_resamples",
     "ends",
     "equal_quality_interval",
     "intervals",
@@ -24,8 +25,19 @@ CONFIDENCE = 0.95
 Not BCa: its acceleration comes from a jackknife, which fails for medians and quartiles and is undefined for equal
 values, and one method serves every number. Either is too narrow for a handful of sequences."""
 
+DRAWS = 8_000_000
+"""Maximum number of sequences drawn for one interval: above 8,000 sequences there are fewer than 1,000 resamples, but
+at least `FEWEST`. The ends then vary by a few per cent of the interval's width."""
+
+FEWEST = 100
+
 CHUNK = 4_000_000
 """Maximum number of values held at once while resampling."""
+
+
+def affordable_resamples(wanted: int, sequences: int) -> int:
+    """Number of resamples that keeps to `DRAWS`."""
+    return min(wanted, max(FEWEST, DRAWS // max(1, sequences)))
 
 
 def mean_interval(values_N: FloatArray, *, resamples: int, seed: int) -> tuple[float, float] | None:
@@ -56,6 +68,7 @@ def intervals(
     """
     if len(values_N) < 2 or resamples < 1:
         return None
+    resamples = affordable_resamples(resamples, len(values_N))
     from scipy.stats import bootstrap  # slow to import, and not every query needs it
 
     result = bootstrap(
@@ -103,6 +116,7 @@ def equal_quality_interval(
     N = len(full_N)
     if N < 2 or resamples < 1:
         return None
+    resamples = affordable_resamples(resamples, N)
     hull = envelope(items)
     times_BN = resampled_counts(N, resamples, seed)
     step = max(1, CHUNK // max(1, len(hull.cost)))

@@ -8,13 +8,13 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pyarrow as pa
-import pyarrow.parquet as pq
 from plot_tables import write_static
 from selenium import webdriver
 from selenium.webdriver.support.ui import WebDriverWait
 
 from oracle.metrics import agreement, score_texts
 from oracle.store import RunWriter
+from oracle.store.files import write_table
 from oracle.types import Outcome, Sequence
 
 LAYERS = 12
@@ -75,7 +75,7 @@ def write_extras(folder: Path) -> None:
 
 def save(path: Path, table: pd.DataFrame) -> None:
     path.parent.mkdir(exist_ok=True)
-    pq.write_table(pa.Table.from_pandas(table).replace_schema_metadata({"provenance": "{}"}), path)
+    write_table(path, pa.Table.from_pandas(table).replace_schema_metadata({"provenance": "{}"}))
 
 
 def made_up(n: int, rng: np.random.Generator, tasks: int, references: int, more: str) -> Sequence:

@@ -5,7 +5,8 @@ import json
 import numpy as np
 import pandas as pd
 import pyarrow as pa
-import pyarrow.parquet as pq
+
+from oracle.store.files import write_table
 
 __all__ = ["write_comparison", "write_measures", "write_static"]
 
@@ -14,7 +15,7 @@ def write(folder, name, table, **about):
     path = folder / f"{name}.parquet"
     path.parent.mkdir(exist_ok=True)
     origin = {b"provenance": json.dumps({"machine": "a test", **about}).encode()}
-    pq.write_table(pa.Table.from_pandas(table, preserve_index=False).replace_schema_metadata(origin), path)
+    write_table(path, pa.Table.from_pandas(table, preserve_index=False).replace_schema_metadata(origin))
 
 
 def write_measures(folder, experiment):

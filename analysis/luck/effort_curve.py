@@ -71,7 +71,7 @@ def luck_curve(experiment: Experiment, *, bootstrap: int = 1000, permutations: i
         `null_equal_quality`, means over the permutations. NaN without an interval or null.
     """
     N = len(experiment.sequences)
-    nulls = max(0, permutations) if N > 1 else 0
+    nulls = experiment.affordable_permutations(permutations) if N > 1 and permutations > 0 else 0
     plan = _plan(experiment, solutions_per_point=1 + nulls)
     quality_E = experiment.evaluations[experiment.metric].to_numpy(np.float64)
     curve = pd.DataFrame(_read(experiment, plan, quality_E, bootstrap), columns=[*_FOUND, *_ORACLE])

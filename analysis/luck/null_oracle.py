@@ -88,11 +88,13 @@ def null_oracle(experiment: Experiment, *, permutations: int = 10) -> NullOracle
     """Scores the run against references shuffled between sequences; None without two sequences and a permutation.
 
     Nothing is generated: the stored outputs are scored again; for likelihoods the value stored against one other
-    sequence is used, a single permutation. The permutations are derangements, seeded by the run's seed.
+    sequence is used, a single permutation. The permutations are derangements, seeded by the run's seed; fewer for very
+    large runs, see `Experiment.affordable_permutations`.
     """
     N = len(experiment.sequences)
     if N < 2 or permutations < 1:
         return None
+    permutations = experiment.affordable_permutations(permutations)
     quality_PE = experiment.shuffled_quality(derangements(N, permutations, experiment.seed))
     rows = [_read(experiment, quality_E) for quality_E in quality_PE]
     per_sequence, equal, full, zero, curves = zip(*rows, strict=True)

@@ -11,6 +11,8 @@ from matplotlib.figure import Figure
 
 from analysis.experiment import InputError
 from analysis.plots.style import styled
+from oracle.store.files import make_folder, write_whole
+from oracle.utils.text import spreadsheet_text
 
 __all__ = ["save"]
 
@@ -34,10 +36,10 @@ def save(table: pd.DataFrame, figure: Figure, path: Path | str, provenance: Mapp
     target, origin = Path(path), json.dumps(provenance, sort_keys=True, default=str)
     files = [target.with_name(f"{target.name}.{suffix}") for suffix in ("png", "pdf", "csv")]
     try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        _save_png(figure, files[0], origin)
-        _save_pdf(figure, files[1], origin)
-        _save_csv(table, files[2], origin)
+        make_folder(target.parent)
+        write_whole(files[0], lambda scratch: _save_png(figure, scratch, origin))
+        write_whole(files[1], lambda scratch: _save_pdf(figure, scratch, origin))
+        write_whole(files[2], lambda scratch: _save_csv(table, scratch, origin))
     except OSError as error:
         message = f"cannot write figures to '{target.parent}' ({error.strerror}); give another folder"
         raise InputError(message) from error
@@ -46,18 +48,26 @@ def save(table: pd.DataFrame, figure: Figure, path: Path | str, provenance: Mapp
 
 @styled()
 def _save_png(figure: Figure, file: Path, origin: str) -> None:
-    figure.savefig(file, dpi=150, metadata={"Software": "layer-oracle", "Description": origin})
+    about = {"Software": "layer-oracle", "Description": origin}
+    figure.savefig(file, format="png", dpi=150, metadata=about)
 
 
 @styled()
 def _save_pdf(figure: Figure, file: Path, origin: str) -> None:
     # Without a date, equal figures give equal bytes.
     about = {"Creator": "layer-oracle", "Producer": "matplotlib", "Keywords": origin, "CreationDate": None}
-    figure.savefig(file, metadata=about)
+    figure.savefig(file, format="pdf", metadata=about)
 
 
 def _save_csv(table: pd.DataFrame, file: Path, origin: str) -> None:
+    texts = table.select_dtypes(exclude="number").columns
+    table = table.assign(**{name: table[name].map(_cell) for name in texts})
     with file.open("w", encoding="utf-8", newline="") as out:
         out.write(f"# {origin}\n")
         # Quoted, so that a `#` in a task's name starts no comment.
         table.to_csv(out, index=False, quoting=csv.QUOTE_NONNUMERIC, lineterminator="\n")
+
+
+def _cell(value: Any) -> Any:
+    """A text that no spreadsheet runs; other values as they are."""
+    return spreadsheet_text(value) if isinstance(value, str) else value

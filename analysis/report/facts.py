@@ -6,9 +6,13 @@ from dataclasses import dataclass
 from analysis.formatting import counted, metric_label, percent, percent_range
 from analysis.luck.held_out_saving import LuckAdjusted
 from analysis.report.parts import Part
+from analysis.stats import affordable_resamples
 from analysis.summary import Interval, Summary
 
 __all__ = ["Fact", "cost_text", "facts", "finding"]
+
+SCORED = ("text", "tokens")
+"""Kinds of metrics whose outputs are scored again for every shuffle."""
 
 PREFIXES = ((1e12, "T"), (1e9, "G"), (1e6, "M"))
 
@@ -70,6 +74,16 @@ def facts(part: Part, *, adjusted: LuckAdjusted | None = None, verified: tuple[i
     return [*found, *_shuffled(part.summary), *_adjusted(adjusted, part), *_verified(verified)]
 
 
+def _fewer(part: Part) -> str:
+    """What a very large run has less of, as sentences."""
+    summary, said = part.summary, ""
+    if (resamples := affordable_resamples(1000, summary.sequences)) < 1000:
+        said += f" In a run this large, intervals are from {resamples} resamples."
+    if summary.null is not None and (shuffles := len(summary.null.zero_shares)) < 10 and part.experiment.kind in SCORED:
+        said += f" References were shuffled {shuffles} times."
+    return said
+
+
 def _per_sequence(part: Part) -> Fact:
     summary, measure = part.summary, part.experiment.measure
     kept = f"scores at least as well ({metric_label(summary.criterion)}) as with all of them"
@@ -80,7 +94,7 @@ def _per_sequence(part: Part) -> Fact:
         title="Minimal budget per sequence",
         value=percent(summary.per_sequence_fraction),
         sentence=f"With this share of the {measure}, chosen per sequence, the output {kept}. It is {tries}: a longer "
-        "search can only find less, a controller without access to the references will need more.",
+        "search can only find less, a controller without access to the references will need more." + _fewer(part),
         share=summary.per_sequence_fraction,
         interval=summary.per_sequence_interval,
         floor=summary.null_per_sequence_fraction,

@@ -16,6 +16,7 @@ from analysis.report.facts import facts, finding
 from analysis.report.page import page
 from analysis.report.parts import Part, parts_of, task_names
 from analysis.report.rows import details, table
+from oracle.store.files import make_folder, write_text
 
 __all__ = ["write_report"]
 
@@ -78,9 +79,9 @@ def write_report(
 
 def _save(text: str, target: Path) -> None:
     try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        # A folder's name may contain bytes that are not text.
-        target.write_text(text, encoding="utf-8", errors="replace", newline="\n")
+        make_folder(target.parent)
+        # The name of a folder may hold bytes that are no text, which become question marks.
+        write_text(target, text)
     except OSError as error:
         raise InputError(f"cannot write the report to '{target}' ({error.strerror}); give another file") from error
 

@@ -8,13 +8,16 @@ import sys
 import tempfile
 import traceback
 from collections.abc import Sequence as Seq
+from contextlib import nullcontext
 from pathlib import Path
 
 from oracle.cli.cache import add_cache
+from oracle.cli.check import add_check
 from oracle.cli.compare import add_compare
 from oracle.cli.data import add_data
 from oracle.cli.export import add_export
 from oracle.cli.figures import add_figures
+from oracle.cli.interrupts import within_a_second
 from oracle.cli.measure import add_measure
 from oracle.cli.parsing import Parser, add_debug
 from oracle.cli.profile import add_profile
@@ -39,6 +42,7 @@ COMMANDS = {
     "static": add_static,
     "compare": add_compare,
     "export": add_export,
+    "check": add_check,
     "profile": add_profile,
     "skiplayer": add_skiplayer,
     "cache": add_cache,
@@ -47,6 +51,10 @@ COMMANDS = {
 
 FAULT = 70
 """Exit code for an exception that no check foresaw; EX_SOFTWARE of sysexits."""
+
+
+SEARCHING = ("demo", "search", "skiplayer")
+"""Commands that store what they have when they are interrupted."""
 
 
 def main(argv: Seq[str] | None = None) -> int:
@@ -62,8 +70,10 @@ def main(argv: Seq[str] | None = None) -> int:
         sys.stdout.reconfigure(errors="backslashreplace")
     try:
         arguments = _parser(sys.argv[1:] if argv is None else argv).parse_args(argv)
-        code = arguments.run(arguments)
-        sys.stdout.flush()
+        with nullcontext() if arguments.command in SEARCHING else within_a_second():
+            _tidy(arguments)
+            code = arguments.run(arguments)
+            sys.stdout.flush()
     except InputError as error:
         kept = _traceback(error, argv) if _foreign(error) or _debug(argv) else ""
         print(f"oracle: error: {' '.join(printable(str(error)).split())}{kept}", file=sys.stderr)
@@ -113,6 +123,17 @@ def _traceback(error: Exception, argv: Seq[str] | None) -> str:
             return " (--debug prints the traceback)"
         log = Path(file.name)
     return f" (traceback: {printable(str(log))}, or --debug)"
+
+
+def _tidy(arguments: argparse.Namespace) -> None:
+    """Deletes what a killed command left unfinished in the runs that this one reads or writes."""
+    from oracle.store.atomic import tidy_tree
+    from oracle.store.index import MANIFEST
+
+    named = [getattr(arguments, name, None) for name in ("folder", "resume", "prior", "against")]
+    for folder in [*named, *getattr(arguments, "folders", ())]:
+        if folder is not None and (folder / MANIFEST).is_file():
+            tidy_tree(folder)
 
 
 def _parser(argv: Seq[str]) -> argparse.ArgumentParser:

@@ -77,6 +77,7 @@ def add_compare(commands: Any) -> None:
     parser.add_argument("--no-timing", action="store_true", help="do not measure tokens per second")
     parser.add_argument("--csv", action="store_true", help="print the rows as CSV instead of a table")
     settings = Settings(parser)
+    settings.add("--model", help="the run's model, if not at its name in the run; required with --trust-remote-code")
     add_device(settings, " (default: the run's setting)")
     add_trust(settings)
     add_quiet(parser)

@@ -45,6 +45,7 @@ def add_export(commands: Any) -> None:
     chosen.add_argument("--budget", type=float, metavar="COST", help="deploy the mask that 'oracle static RUN' chose")
     chosen.add_argument("--sequence", metavar="ID", help="deploy the minimal allocation of this sequence")
     settings = Settings(parser)
+    settings.add("--model", help="the run's model, if not at its name in the run; required with --trust-remote-code")
     add_device(settings)
     add_trust(settings)
 

@@ -45,7 +45,7 @@ def _run_figures(arguments: argparse.Namespace) -> None:
     if arguments.json:
         print(json.dumps({"figures": files, "skipped": skipped}))
         return
-    print("\n".join(files))
+    print("\n".join(map(printable, files)))
     for name, why in skipped.items():
         print(f"{printable(name)}: {printable(why)}", file=sys.stderr)
 

@@ -54,6 +54,7 @@ def add_measure(commands: Any) -> None:
         else:
             parser.add_argument(option, type=int, metavar="N", default=default, help=meaning)
     settings = Settings(parser)
+    settings.add("--model", help="the run's model, if not at its name in the run; required with --trust-remote-code")
     add_device(settings, " (default: the run's setting)")
     add_trust(settings)
     add_cache_options(parser)

@@ -53,14 +53,24 @@ def add_query(commands: Any) -> None:
         "--budget", type=float, metavar="F", help="the oracle's choice under a mean budget of F of the layers (0 to 1)"
     )
     add_view(parser)
-    parser.add_argument("--csv", action="store_true", help="print the rows as CSV instead of tables")
+    parser.add_argument(
+        "--csv",
+        action="store_true",
+        help="print the rows as CSV instead of tables; control characters are escaped, and cells that a "
+        "spreadsheet would run as formulas start with an apostrophe (--json prints texts as they are)",
+    )
+    parser.add_argument("--seconds", type=float, default=60, metavar="S", help="time limit of --sql")
+    parser.add_argument("--memory", type=int, default=2048, metavar="MIB", help="memory limit of --sql, in MiB")
 
 
 def _run_query(arguments: argparse.Namespace) -> None:
-    from oracle.cli.query_answers import ask
+    from oracle.cli.query_answers import ask, show_sql
     from oracle.cli.tables import plain, show_csv
 
     check_format(arguments)
+    if arguments.sql is not None:
+        show_sql(arguments)
+        return
     answer = ask(arguments)
     if arguments.json:
         print(json.dumps(plain(answer.whole)))

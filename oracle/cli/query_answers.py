@@ -1,6 +1,8 @@
 """The queries of `oracle query`: each returns a JSON object, rows for CSV, and a function that prints both."""
 
 import argparse
+import itertools
+import json
 from collections.abc import Callable
 from collections.abc import Sequence as Seq
 from dataclasses import dataclass
@@ -8,11 +10,24 @@ from typing import Any
 
 from analysis import queries as query
 from analysis.comparison import compare_two
-from oracle.cli.tables import percent, show_budgets, show_line, show_oracle, show_rows, show_sequence
+from oracle.cli.tables import (
+    percent,
+    plain,
+    show_budgets,
+    show_csv,
+    show_line,
+    show_oracle,
+    show_rows,
+    show_sequence,
+)
 from oracle.errors import InputError
 from oracle.store import Run
+from oracle.store.query_process import stream
 
-__all__ = ["Answer", "ask"]
+__all__ = ["Answer", "ask", "show_sql"]
+
+MAX_ROWS = 10_000
+"""Maximum number of rows in a table on the terminal."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,8 +53,41 @@ def ask(arguments: argparse.Namespace) -> Answer:
     Raises:
         InputError: if options conflict, or the query rejects its values.
     """
+    name = _asked(arguments)
+    if name is None:
+        return _budgets(arguments) if arguments.budget is None else _oracle(arguments)
+    return QUESTIONS[name](arguments)
+
+
+def show_sql(arguments: argparse.Namespace) -> None:
+    """Prints the answer to `--sql` as it is computed: as CSV, as JSON, or its first rows as a table.
+
+    Raises:
+        InputError: if options conflict, the SQL fails, or it exceeds its limits; some rows may be printed by then.
+    """
+    _asked(arguments)
+    with stream(arguments.folder, arguments.sql, seconds=arguments.seconds, memory_mib=arguments.memory) as found:
+        columns = found.schema.names
+        rows = (row for table in found for row in table.to_pylist())
+        if arguments.csv:
+            show_csv(columns, rows)
+        elif arguments.json:
+            print(f'{{"columns": {json.dumps(columns)}, "rows": [', end="")
+            for place, row in enumerate(rows):
+                print(", " if place else "", json.dumps(plain(row)), sep="", end="")
+            print("]}")
+        else:
+            shown = list(itertools.islice(rows, MAX_ROWS + 1))
+            show_rows(columns, shown[:MAX_ROWS])
+            if len(shown) > MAX_ROWS:
+                show_line(f"Only the first {MAX_ROWS} rows; --csv and --json print all of them.")
+
+
+def _asked(arguments: argparse.Namespace) -> str | None:
+    """The option that selects the query; raises `InputError` if others exclude it."""
     # 0 counts as given: the query rejects it.
-    asked = [name for name in QUESTIONS if (value := getattr(arguments, name)) is not None and value is not False]
+    names = (*QUESTIONS, "sql")
+    asked = [name for name in names if (value := getattr(arguments, name)) is not None and value is not False]
     name = asked[0] if asked else None
     if arguments.budget is not None and name not in (None, "sequence"):
         raise InputError(f"--budget works alone or with --sequence, not with {_option(name)}; omit one")
@@ -47,9 +95,7 @@ def ask(arguments: argparse.Namespace) -> Answer:
         raise InputError("--sql reads metrics as columns of evaluations: name them in the SQL and omit --criterion")
     if arguments.cost is not None and name in ("allocations", "against", "sql"):
         raise InputError(f"{_option(name)} reads the costs that the search minimised: omit --cost")
-    if name is None:
-        return _budgets(arguments) if arguments.budget is None else _oracle(arguments)
-    return QUESTIONS[name](arguments)
+    return name
 
 
 def _option(name: str | None) -> str:
@@ -91,13 +137,6 @@ def _by_task(arguments: argparse.Namespace) -> Answer:
 
 def _allocations(arguments: argparse.Namespace) -> Answer:
     return _table("allocations", query.allocations(arguments.folder, arguments.allocations, arguments.criterion))
-
-
-def _sql(arguments: argparse.Namespace) -> Answer:
-    columns, rows = query.select(arguments.folder, arguments.sql)
-    return Answer(
-        whole={"columns": columns, "rows": rows}, rows=rows, columns=columns, show=lambda: show_rows(columns, rows)
-    )
 
 
 def _sequence(arguments: argparse.Namespace) -> Answer:
@@ -157,6 +196,5 @@ QUESTIONS: dict[str, Callable[[argparse.Namespace], Answer]] = {
     "by_task": _by_task,
     "allocations": _allocations,
     "against": _against,
-    "sql": _sql,
 }
 """Queries by the option that selects them."""

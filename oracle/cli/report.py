@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from oracle.cli.parsing import add_quiet, add_view, command, progress, view_name
+from oracle.utils.text import printable
 
 __all__ = ["add_report"]
 
@@ -38,6 +39,6 @@ def _run_report(arguments: argparse.Namespace) -> None:
     watch = progress(arguments, only_terminal=True)
     with watch("Reading", experiment.sequences["task"].nunique() + 2) as advance:
         path = write_report(arguments.folder, out, experiment=experiment, verified=verified, advance=advance)
-    print(json.dumps({"report": str(path)}) if arguments.json else path)
+    print(json.dumps({"report": str(path)}) if arguments.json else printable(str(path)))
     if arguments.open:
         webbrowser.open(path.resolve().as_uri())

@@ -190,22 +190,25 @@ def _run_search(arguments: argparse.Namespace) -> None:
     from oracle.config import SearchConfig
     from oracle.errors import InputError
     from oracle.executors import Workers
-    from oracle.pipeline.check import check_settings
+    from oracle.pipeline.settings_check import check_settings
     from oracle.search import get_strategy
 
     workers = Workers(kind=arguments.executor, count=arguments.workers, address=arguments.address)
     if arguments.resume and arguments.prior:
         raise InputError("--resume continues a run and --from starts another one: give only one of them")
-    base = SearchConfig()
+    base, run = SearchConfig(), None
     if earlier := arguments.resume or arguments.prior:
         from oracle.store import Run
 
-        base = SearchConfig.from_dict(Run.open(earlier).manifest["config"])
+        run = Run.open(earlier)
+        base = SearchConfig.from_dict(run.manifest["config"])
     given = given_settings(arguments, base)
-    config = replace(base, **given)
     if arguments.resume:
-        get_strategy(config.strategy)
+        get_strategy(replace(base, **given).strategy)
     else:
+        from oracle.pipeline.resume import authorised
+
+        config = authorised(run, given) if run else replace(base, **given)
         check_settings(config)
         if arguments.out is not None:
             from oracle.store import check_free
@@ -237,7 +240,7 @@ def _show(arguments: argparse.Namespace, search: Any) -> None:
             stop=stop,
             summarised=lambda experiment, summary: found.append((experiment, summary)),
         )
-    summary, out = run.summary(), run.folder
+    summary, out = run.summary(whole=True), run.folder
     if found:
         [(experiment, computed)] = found
         source = Source(experiment=experiment, folder=out, known=computed)
@@ -256,10 +259,11 @@ def _show(arguments: argparse.Namespace, search: Any) -> None:
     if facts.get("skipped"):
         print("Rows left out: " + ", ".join(f"{count} ({printable(why)})" for why, count in facts["skipped"].items()))
     first = shlex.quote(printable(run.sequences()["sequence"][0]))
-    print(f"\nRun: {out}")
+    print()
+    print(printable(f"Run: {out}"))
     if arguments.figures:
-        print(f"Figures: {out / 'figures'}")
-    print(f"Next: oracle query {shlex.quote(str(out))} --sequence {first}")
+        print(printable(f"Figures: {out / 'figures'}"))
+    print(printable(f"Next: oracle query {shlex.quote(str(out))} --sequence {first}"))
 
 
 def new_folder(wanted: Path) -> Path:

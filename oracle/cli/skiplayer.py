@@ -85,7 +85,7 @@ def _run_skiplayer(arguments: argparse.Namespace) -> int:
         return 130
     figures = draw_study(results, folder / "skiplayer", Folder.open(folder).manifest)
     if arguments.json:
-        print((folder / "summary.json").read_text(encoding="utf-8"))
+        print(json.dumps(json.loads((folder / "summary.json").read_text(encoding="utf-8")), indent=2))
     else:
         _show(results)
         print(f"\nStudy: {printable(str(folder))}\nFigure: {printable(str(figures[0]))}")

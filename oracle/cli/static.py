@@ -47,7 +47,7 @@ def add_static(commands: Any) -> None:
     parser.add_argument("folder", type=Path, nargs="?", metavar="RUN", help="run folder")
     new = Settings(parser.add_argument_group("without a run: data to run the full model on first"), SearchConfig())
     new.add("--data", help="sequences, as in oracle search")
-    new.add("--model", help="hub id, local folder, GGUF file, or the embedded model")
+    new.add("--model", help="hub id, local folder, GGUF file, or the embedded model; with a RUN as in oracle measure")
     new.add("--scope", help="decode, decode-last or sequence, as in oracle search")
     new.add("--unit", help="layer or sublayer")
     new.add("--cost", help="layers, flops, latency or a file of costs")
@@ -123,7 +123,6 @@ def _run_static(arguments: argparse.Namespace) -> None:
 
     folder = arguments.folder or _full_model(arguments)
     run, watch = Run.open(folder), progress(arguments)
-    how.pop("model", None)
     found = find_static(folder, plan, load=lambda: model_of(run, **how), watch=watch)
     rows = [
         {str(name): value.tolist() if name == "allocation" else value for name, value in row.items()}

@@ -4,7 +4,7 @@ import csv
 import json
 import math
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from collections.abc import Sequence as Seq
 from decimal import Decimal
 from typing import Any
@@ -15,7 +15,7 @@ from rich.text import Text
 
 from analysis.queries import by_task
 from oracle.allocations import compact
-from oracle.utils.text import printable
+from oracle.utils.text import printable, spreadsheet_text
 
 __all__ = [
     "console",
@@ -278,10 +278,13 @@ def _cell(name: str, value: Any) -> str:
     return _text(text, MAX_TEXT).plain
 
 
-def show_csv(columns: Seq[str], rows: Seq[Mapping[str, Any]]) -> None:
-    """Prints CSV with a header: lists and structures as JSON, missing values as empty cells."""
+def show_csv(columns: Seq[str], rows: Iterable[Mapping[str, Any]]) -> None:
+    """Prints CSV with a header: lists and structures as JSON, missing values as empty cells.
+
+    Texts neither control a terminal nor run as formulas; see `spreadsheet_text`.
+    """
     writer = csv.writer(sys.stdout, lineterminator="\n")
-    shown = printable if sys.stdout.isatty() else str
+    shown = (lambda text: printable(spreadsheet_text(text))) if sys.stdout.isatty() else spreadsheet_text
     writer.writerow([shown(name) for name in columns])
     for row in rows:
         values = [plain(row[name]) for name in columns]

@@ -102,7 +102,7 @@ def compare_run(
     folder: Path | str,
     *,
     controllers: str = "all",
-    model: LanguageModel | None = None,
+    model: LanguageModel | str | None = None,
     limit: int | None = None,
     timed: bool = True,
     device: str | None = None,
@@ -118,11 +118,11 @@ def compare_run(
     Args:
         folder: the run.
         controllers: comma-separated names, or `all`.
-        model: the run's model, if already loaded.
+        model: the run's model, if already loaded, or its name; by default its name in the run.
         limit: maximum number of sequences, evenly spaced over the run; None for all.
         timed: whether to measure tokens per second.
         device: device to load the model on; None for the run's setting.
-        trust_remote_code: whether code shipped with the model may run while loading it.
+        trust_remote_code: whether code shipped with the model may run while loading it; requires its name.
         watch: reports progress.
 
     Raises:
@@ -134,7 +134,7 @@ def compare_run(
             f"controllers run in scope decode or sequence, but '{folder}' has {scope}; search in one of these"
         )
     names, left_out = _suitable(chosen(controllers), run.manifest["config"]["unit"])
-    model = model or model_of(run, device=device, trust_remote_code=trust_remote_code)
+    model = model_of(run, model, device=device, trust_remote_code=trust_remote_code)
     context = RunContext.open(folder, model=model, limit=limit, watch=watch)
     tables = derived_tables(context)
     prompts = [example.prompt for example in context.examples.values()]

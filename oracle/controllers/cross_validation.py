@@ -22,6 +22,7 @@ from oracle.controllers.timing import Speed, Stopwatch
 from oracle.controllers.training_set import TrainingSet
 from oracle.controllers.weights import load_learned, save_learned
 from oracle.store.derived import DerivedTables
+from oracle.store.files import delete
 from oracle.utils.progress import Watch, silent
 
 __all__ = ["CrossValidation", "Result", "parts"]
@@ -146,7 +147,7 @@ class CrossValidation:
             )
         )
         save_learned(path, controller, about)
-        checkpoint.unlink(missing_ok=True)
+        delete(checkpoint)
 
 
 def parts(ids: Seq[str], count: int, seed: int) -> list[list[str]]:

@@ -1,21 +1,19 @@
 """A Hugging Face folder of a model with some of its layers, which plain transformers loads and runs."""
 
-import json
-import shutil
-import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from collections.abc import Sequence as Seq
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
 from transformers import AutoModelForCausalLM, PreTrainedModel
 
-from oracle.errors import InputError
+from oracle.errors import InputError, door
 from oracle.models import LanguageModel
 from oracle.models.introspection import find_layers
 from oracle.models.truncate import shortened, truncated
+from oracle.store.files import write_folder
+from oracle.store.index import json_text
 from oracle.types import Allocation
 
 __all__ = ["cut_config", "write_checkpoint"]
@@ -75,15 +73,19 @@ def write_checkpoint(
     """
     cut = truncated(model.network, kept)
     _separate(cut)
-    with _placed(out) as scratch:
-        config = cut.config.get_text_config()
-        for name, value in cut_config(model.network.config.get_text_config(), kept).items():
-            setattr(config, name, value)
-        cut.save_pretrained(scratch)
-        model.tokenizer.save_pretrained(scratch)
-        (scratch / "README.md").write_text(card, encoding="utf-8")
-        (scratch / "layer_oracle.json").write_text(json.dumps(dict(about), indent=2) + "\n", encoding="utf-8")
-        _compare(cut, scratch, trust_remote_code)
+    config = cut.config.get_text_config()
+    for name, value in cut_config(model.network.config.get_text_config(), kept).items():
+        setattr(config, name, value)
+
+    def fill(folder: Path) -> None:
+        with door("writing the weights and the tokenizer", f"free space at '{out}' or choose another --out"):
+            cut.save_pretrained(folder)
+            model.tokenizer.save_pretrained(folder)
+        (folder / "README.md").write_text(card, encoding="utf-8")
+        (folder / "layer_oracle.json").write_text(json_text(dict(about)), encoding="utf-8")
+        _compare(cut, folder, trust_remote_code)
+
+    write_folder(out, fill)
 
 
 def _separate(cut: PreTrainedModel) -> None:
@@ -123,23 +125,3 @@ def _compare(cut: PreTrainedModel, folder: Path, trust_remote_code: bool) -> Non
             f"layers of {kind} compute something else under another index (largest difference of logits "
             f"{float((ours - theirs).abs().max()):.2g}), so a checkpoint cannot hold them; use oracle.apply"
         )
-
-
-@contextmanager
-def _placed(out: Path) -> Iterator[Path]:
-    """A scratch folder that becomes `out` when the work succeeds, and is deleted otherwise."""
-    try:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        scratch = Path(tempfile.mkdtemp(prefix=f".{out.name}.", dir=out.parent))
-    except OSError as error:
-        raise InputError(f"cannot write to '{out}' ({error.strerror}); choose another --out") from error
-    try:
-        yield scratch
-        if out.exists():
-            out.rmdir()  # an empty folder, as checked before
-        scratch.chmod(0o755)
-        scratch.rename(out)
-    except OSError as error:
-        raise InputError(f"cannot write to '{out}' ({error.strerror or error}); choose another --out") from error
-    finally:
-        shutil.rmtree(scratch, ignore_errors=True)

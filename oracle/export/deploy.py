@@ -14,7 +14,8 @@ from oracle.models import LanguageModel
 from oracle.models.introspection import find_layers, index_names, path_of_layers
 from oracle.pipeline.reload import model_of
 from oracle.store import Run, check_free, versions
-from oracle.store.files import write_json, write_whole
+from oracle.store.files import write_folder
+from oracle.store.index import json_text
 from oracle.types import Allocation
 
 __all__ = ["DEPLOYMENTS", "deploy"]
@@ -28,7 +29,7 @@ def deploy(
     out: Path,
     allocation: Allocation,
     *,
-    model: LanguageModel | None = None,
+    model: LanguageModel | str | None = None,
     device: str | None = None,
     trust_remote_code: bool = False,
 ) -> dict[str, Any]:
@@ -42,7 +43,7 @@ def deploy(
         form: `checkpoint`, `mergekit`, `llama-prune`, `layer-map` or `transformers-snippet`.
         out: folder; must not exist, or be empty.
         allocation: the layers that run, in order.
-        model: the run's model, if already loaded.
+        model: the run's model, if already loaded, or its name.
         device: device to load the model on; None for the run's setting.
         trust_remote_code: whether code shipped with the model may run while loading it.
 
@@ -72,20 +73,20 @@ def deploy(
         "exported_with": versions(),
         "measured": _measured(run, allocation),
     }
+    loaded = None
     if form in MODEL_NEEDED:
-        model = model_of(run, model, device=device, trust_remote_code=trust_remote_code)
+        loaded = model_of(run, model, device=device, trust_remote_code=trust_remote_code)
     if form == "checkpoint":
-        assert model is not None
-        write_checkpoint(out, model, allocation, _card(about), about, trust_remote_code=trust_remote_code)
+        assert loaded is not None
+        write_checkpoint(out, loaded, allocation, _card(about), about, trust_remote_code=trust_remote_code)
         return about
-    name, text = RECIPES[form](run, allocation, model)
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-        write_whole(out / name, lambda scratch: scratch.write_text(text, encoding="utf-8"))
-        write_json(out / "layer_oracle.json", about)
-        write_whole(out / "README.md", lambda scratch: scratch.write_text(_card(about), encoding="utf-8"))
-    except OSError as error:
-        raise InputError(f"cannot write to '{out}' ({error.strerror}); choose another --out") from error
+    name, text = RECIPES[form](run, allocation, loaded)
+
+    def fill(folder: Path) -> None:
+        for file, content in {name: text, "layer_oracle.json": json_text(about), "README.md": _card(about)}.items():
+            (folder / file).write_text(content, encoding="utf-8")
+
+    write_folder(out, fill)
     return about
 
 

@@ -22,7 +22,8 @@ from oracle.export.cards import readme
 from oracle.export.labels import labels_of, path_of
 from oracle.metrics import least_quality
 from oracle.store import Run, check_free, versions
-from oracle.store.files import digest, write_json, write_whole
+from oracle.store.files import digest, write_folder
+from oracle.store.index import json_text
 
 __all__ = ["FORMATS", "Format", "export"]
 
@@ -60,25 +61,24 @@ def export(run: Run, form: Format, out: Path) -> dict[str, Any]:
     check_free(out)
     results = _Results(run)
     tables, notes = _WRITERS[form](results)
-    try:
-        out.mkdir(parents=True, exist_ok=True)
+    manifest: dict[str, Any] = {
+        "format": form,
+        "run": {key: run.manifest[key] for key in CARRIED if key in run.manifest},
+        "exported_with": versions(),
+        "sequences": len(results.rows),
+        "zero_quality": sum(row["zero_quality"] for row in results.rows),
+        **notes,
+    }
+
+    def fill(folder: Path) -> None:
         for name, write in tables.items():
-            (out / name).parent.mkdir(exist_ok=True)
-            write_whole(out / name, write)
-        manifest = {
-            "format": form,
-            "run": {key: run.manifest[key] for key in CARRIED if key in run.manifest},
-            "exported_with": versions(),
-            "sequences": len(results.rows),
-            "zero_quality": sum(row["zero_quality"] for row in results.rows),
-            **notes,
-            "digests": {name: digest(out / name) for name in tables},
-        }
-        write_json(out / "manifest.json", manifest)
-        text = readme(manifest)
-        write_whole(out / "README.md", lambda scratch: scratch.write_text(text, encoding="utf-8"))
-    except OSError as error:
-        raise InputError(f"cannot write to '{out}' ({error.strerror}); give another --out") from error
+            (folder / name).parent.mkdir(exist_ok=True)
+            write(folder / name)
+        manifest["digests"] = {name: digest(folder / name) for name in tables}
+        (folder / "manifest.json").write_text(json_text(manifest), encoding="utf-8")
+        (folder / "README.md").write_text(readme(manifest), encoding="utf-8")
+
+    write_folder(out, fill)
     return manifest
 
 

@@ -65,7 +65,10 @@ def _same(allocation: Allocation, tokens: int) -> list[Allocation]:
 
 
 def policies_of(engine: Engine, sizes: Sizes) -> list[_Policy]:
-    """The full model, then each policy at each speed-up; without `skipdecode` where units are sublayers."""
+    """The full model, then each policy at each speed-up.
+
+    Without `skipdecode` where units are sublayers, and in scope `decode-last`, in which gates do not run.
+    """
     units = engine.units.count
     found = [_Policy(name="full", speedup=1, by_token=partial(_same, full(units)))]
     for name in sizes.policies:
@@ -75,7 +78,7 @@ def policies_of(engine: Engine, sizes: Sizes) -> list[_Policy]:
                 by_token = partial(_same, published_unified(units, speedup))
             elif name == "early-exit":
                 by_token = partial(_same, early_exit(units, units // speedup))
-            elif engine.config.unit == "layer":
+            elif engine.config.unit == "layer" and engine.config.scope != "decode-last":
                 by_token = partial(skip_decode, units, speedup)
             else:
                 continue

@@ -15,6 +15,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from oracle.errors import InputError
 from oracle.store.derived import writable
 from oracle.store.files import write_whole
+from oracle.store.index import difference
 from oracle.utils.text import printable
 
 __all__ = ["check_vocabulary", "check_weights", "load_training", "read_tensors", "save_training", "write_tensors"]
@@ -132,9 +133,11 @@ def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """The tensors and the metadata of a file that `write_tensors` wrote.
 
     Raises:
-        InputError: if the file is missing or damaged.
+        InputError: if the file is missing, damaged, or not as the index of its run lists it.
     """
     try:
+        if reason := difference(path):
+            raise ValueError(reason)
         with safe_open(path, "pt") as file:
             about = json.loads((file.metadata() or {})[ABOUT])
             return {name: file.get_tensor(name) for name in file.keys()}, about  # noqa: SIM118 - not a mapping

@@ -11,7 +11,6 @@ import io
 import shutil
 import subprocess
 import sys
-import tempfile
 import zipfile
 from importlib.util import find_spec
 from pathlib import Path
@@ -20,6 +19,7 @@ from rich.console import Console
 
 from oracle.config import EMBEDDED
 from oracle.errors import InputError
+from oracle.store.atomic import scratch_folder
 from oracle.utils.paths import cache_folder
 
 __all__ = ["embedded_folder"]
@@ -40,10 +40,10 @@ def embedded_folder() -> Path:
         return folder
     folder.parent.mkdir(parents=True, exist_ok=True)
     console = Console(stderr=True)
-    with tempfile.TemporaryDirectory(dir=folder.parent) as scratch:
+    with scratch_folder(folder.parent, folder.name) as scratch:
         with console.status("Preparing the embedded model (once, about 30 s)"):
-            source = _gguf_file(Path(scratch))
-            target = Path(scratch) / "converted"
+            source = _gguf_file(scratch)
+            target = scratch / "converted"
             _convert(source, target)
         try:
             target.rename(folder)

@@ -36,23 +36,29 @@ class SearchedSequence:
 
 
 def model_of(
-    run: Run, model: LanguageModel | None = None, *, device: str | None = None, trust_remote_code: bool = False
+    run: Run, model: LanguageModel | str | None = None, *, device: str | None = None, trust_remote_code: bool = False
 ) -> LanguageModel:
     """The model of a run.
 
     Args:
         run: the run.
-        model: the model, if already loaded; None to load it by its name in the run.
+        model: the model, if already loaded, or its name; None to load it by its name in the run.
         device: device to load it on; None for the run's setting.
-        trust_remote_code: whether to run code shipped with the model.
+        trust_remote_code: whether to run code shipped with the model, which must then be named: a run cannot do that.
 
     Raises:
-        InputError: if the model or its tokenizer differs from the run's, or the device is not available.
+        InputError: if the model or its tokenizer differs from the run's, it is not named although its code may run, or
+            the device is not available.
     """
     config, wanted = SearchConfig.from_dict(run.manifest["config"]), run.manifest["model"]["fingerprint"]
-    if model is None:
+    if model is None and trust_remote_code:
+        raise InputError(
+            f"--trust-remote-code needs --model too: code runs only of a model named by the caller, and the run "
+            f"'{run.folder}' names '{config.model}'; add --model if you trust that one"
+        )
+    if model is None or isinstance(model, str):
         where = config.device if device is None else device
-        model = load_model(config.model, dtype=config.dtype, device=where, trust_remote_code=trust_remote_code)
+        model = load_model(model or config.model, dtype=config.dtype, device=where, trust_remote_code=trust_remote_code)
     if model.fingerprint != wanted:
         raise InputError(
             f"the run needs a model of fingerprint {wanted}, but '{model.name}' has {model.fingerprint}; "
@@ -70,9 +76,9 @@ def require_same_decoding(engine: Engine, manifest: Mapping[str, Any]) -> None:
     """
     stored, now = manifest.get("generation"), engine.generation()
     for name in ("honoured", "end_tokens"):
-        if stored is not None and stored[name] != now[name]:
+        if stored is not None and (before := stored.get(name)) != now[name]:
             raise InputError(
-                f"the run was decoded under a generation_config with {name.replace('_', ' ')} {stored[name]}, but the "
+                f"the run was decoded under a generation_config with {name.replace('_', ' ')} {before}, but the "
                 f"model's now has {now[name]}; restore the model's generation_config, or start a new run"
             )
 

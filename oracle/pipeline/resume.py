@@ -4,6 +4,7 @@ from collections.abc import Hashable, Mapping
 from collections.abc import Sequence as Seq
 from dataclasses import dataclass, replace
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
@@ -15,10 +16,12 @@ from oracle.store.schema import sequence_of
 from oracle.types import Outcome, Sequence
 from oracle.utils.devices import AUTO
 
-__all__ = ["FREE_TO_CHANGE", "KnownOutcomes", "differences", "with_dtype_of"]
+__all__ = ["FREE_TO_CHANGE", "KnownOutcomes", "authorised", "differences", "with_dtype_of"]
 
-FREE_TO_CHANGE = ("batch_rows", "memory", "device")
+FREE_TO_CHANGE = ("batch_rows", "memory", "device", "study", "trust_remote_code")
 """Settings that do not change the outcomes, apart from rounding."""
+
+FILE_STORAGE = "sqlite:///"
 
 SHARED = (
     "scope",
@@ -59,8 +62,8 @@ class KnownOutcomes:
 
     @property
     def complete(self) -> bool:
-        """Whether the search has ended and none of its outcomes is missing."""
-        return self.run.complete and len(self.exhausted) == len(self.run.sequences())
+        """Whether the search has ended, none of its outcomes is missing, and its results are as they were written."""
+        return self.run.intact and len(self.exhausted) == len(self.run.sequences())
 
     @cached_property
     def _rows(self) -> Mapping[Any, pd.DataFrame]:
@@ -103,13 +106,13 @@ class KnownOutcomes:
         self._require("model", mine["model"]["fingerprint"], manifest["model"]["fingerprint"])
         if theirs.model_metrics:
             # The null's likelihoods depend on the other sequences.
-            self._require("data", mine["data"]["hash"], manifest["data"]["hash"])
+            self._require("data", (mine.get("data") or {}).get("hash"), manifest["data"]["hash"])
         for name in SHARED:
             self._require(name.replace("_", " "), getattr(stored, name), getattr(theirs, name))
         if "generation" in mine:
             for name in ("honoured", "end_tokens"):
                 kind = f"generation settings ({name.replace('_', ' ')})"
-                self._require(kind, mine["generation"][name], manifest["generation"][name])
+                self._require(kind, mine["generation"].get(name), manifest["generation"][name])
         if lacking := [name for name in theirs.quality_columns if name not in self.evaluations.columns]:
             raise InputError(
                 f"'{self.run.folder}' has no values of {lacking[0]}, which this search needs; start a new run"
@@ -140,6 +143,39 @@ def _comparable(row: Mapping[Hashable, Any], other: Sequence) -> bool:
     if stored.rendered is None or other.rendered is None:
         return other.rendered is None or row["prompt_tokens"] == len(other.rendered.ids)
     return stored.rendered.ids == other.rendered.ids
+
+
+def authorised(run: Run, given: Mapping[str, Any]) -> SearchConfig:
+    """The settings of a stored run with those given, where the run itself cannot allow code or name places to write.
+
+    Args:
+        run: a run, whose manifest is data from anywhere.
+        given: the caller's settings.
+
+    Raises:
+        InputError: if code shipped with a model is allowed but the model is not named, or trials would be stored
+            outside the run without being asked for.
+    """
+    config = SearchConfig.from_dict(run.manifest["config"])
+    if given.get("trust_remote_code") and "model" not in given:
+        raise InputError(
+            f"--trust-remote-code needs --model too: code runs only of a model named on the command line, and the "
+            f"run '{run.folder}' names '{config.model}'; add --model if you trust that one"
+        )
+    if config.study and "study" not in given and not _is_inside(config.study, run.folder):
+        raise InputError(
+            f"the run '{run.folder}' stores trials outside its folder, in '{config.study}'; add --study "
+            f"'{config.study}' to confirm that, or give another storage"
+        )
+    return replace(replace(config, trust_remote_code=False), **given)
+
+
+def _is_inside(storage: str, folder: Path) -> bool:
+    """Whether an optuna storage is a file in a folder."""
+    if not storage.startswith(FILE_STORAGE):
+        return False
+    path = Path(storage.removeprefix(FILE_STORAGE).partition("?")[0])
+    return path.resolve().is_relative_to(folder.resolve())
 
 
 def with_dtype_of(run: Run, config: SearchConfig) -> SearchConfig:

@@ -7,7 +7,6 @@ import sys
 import time
 import traceback
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +17,9 @@ import analysis
 from oracle.config import SearchConfig
 from oracle.errors import FOREIGN, ForeignError, InputError, Interrupted, reason_of
 from oracle.executors import DEFAULT_WORKERS, Workers, create_executor
-from oracle.pipeline.check import check_settings
-from oracle.pipeline.resume import KnownOutcomes, differences, with_dtype_of
+from oracle.pipeline.resume import KnownOutcomes, authorised, differences, with_dtype_of
 from oracle.pipeline.scheduler import Scheduler, Stop, never
+from oracle.pipeline.settings_check import check_settings
 from oracle.pipeline.setup import Setup
 from oracle.pipeline.verify import explain, verify
 from oracle.store import Run, RunWriter, check_free, versions
@@ -74,7 +73,10 @@ def run_search(
         before = before.begin(manifest, setup.sequences)
         if (begun := before.evaluations["sequence"].nunique()) < len(setup.sequences):
             note(watch, f"'{prior}' has outcomes of {begun} of the {len(setup.sequences)} sequences; others start anew")
-        manifest["continues"] = {"run": str(prior), **{name: before.run.manifest[name] for name in ("seed", "commit")}}
+        manifest["continues"] = {
+            "run": str(prior),
+            **{name: before.run.manifest.get(name) for name in ("seed", "commit")},
+        }
     items = setup.items(before)
     with RunWriter(out, manifest) as writer:
         writer.write_sequences(setup.sequences, setup.prompt_tokens)
@@ -104,8 +106,9 @@ def resume_search(
 
     Args:
         folder: the run folder.
-        settings: expected settings of `SearchConfig`; `batch_rows`, `memory` and `device` may differ from the run's
-            and then replace them. The dtype `auto` is that of the run.
+        settings: expected settings of `SearchConfig`; `batch_rows`, `memory`, `device` and `study` may differ from the
+            run's and then replace them. The dtype `auto` is that of the run. `trust_remote_code` is never taken from
+            the run, and requires `model`; a `study` outside the run must be given again.
         workers, store, watch, stop, summarised: as for `run_search`.
 
     Raises:
@@ -114,13 +117,14 @@ def resume_search(
     """
     session, run = _Session(workers, watch, stop, summarised), Run.open(folder)
     config = SearchConfig.from_dict(run.manifest["config"])
-    wanted = with_dtype_of(run, replace(config, **settings or {}))
+    wanted = with_dtype_of(run, authorised(run, settings or {}))
     if differing := differences(config, wanted):
         raise InputError(f"'{folder}' cannot be resumed with {', '.join(differing)}; omit that or start a new run")
     with RunWriter.reopen(run.folder) as writer:
         if KnownOutcomes.read(run).complete:
             return run
         setup = Setup.load(wanted, store, run, same=True)
+        writer.begin_again()
         writer.write_sequences(setup.sequences, setup.prompt_tokens)
         prior, known = KnownOutcomes.read(run).split()
         scheduler = Scheduler(

@@ -1,10 +1,13 @@
 """A search over many sequences in waves; each wave starts from what worked in earlier ones, and outcomes are stored."""
 
 import copy
+import signal
+import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from collections.abc import Sequence as Seq
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from statistics import fmean
 from typing import Any, TypeVar
@@ -73,13 +76,17 @@ class Scheduler:
                         if isinstance(event, Note):
                             writer.log.warning(**event.values)
                             continue
-                        journal.take(event)
+                        with _undisturbed():
+                            journal.take(event)
                         progress.take(event)
                         if stop():
                             raise Interrupted(writer.folder)
                     memory = learned
+            except KeyboardInterrupt as interrupt:
+                raise Interrupted(writer.folder) from interrupt
             finally:
-                journal.flush()
+                with _undisturbed():
+                    journal.flush()
 
     def _events(self, wave: Seq[Item], executor: Executor, memory: Memory, learned: Memory) -> Iterator[Event | Note]:
         """The events of a wave; the outcomes of each sequence are added to `learned` when it ends."""
@@ -100,6 +107,24 @@ class Scheduler:
         if archive.full is not None:
             archive.exhaust_below(exhausted)
             memory.learn(archive)
+
+
+@contextmanager
+def _undisturbed() -> Iterator[None]:
+    """Delays signals until the block has ended: half a write followed by another would store outcomes twice."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    arrived: list[int] = []
+    numbers: tuple[int, ...] = (signal.SIGINT, signal.SIGTERM, signal.SIGALRM)
+    before = {number: signal.signal(number, lambda number, frame: arrived.append(number)) for number in numbers}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+        for number in arrived:
+            signal.raise_signal(number)
 
 
 def waves(items: Seq[One]) -> Iterator[Seq[One]]:

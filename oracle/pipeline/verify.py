@@ -13,9 +13,9 @@ from oracle.errors import FOREIGN, reason_of
 from oracle.store.log import Log
 from oracle.store.schema import sequence_of
 from oracle.types import Sequence
-from oracle.utils.progress import Watch
+from oracle.utils.progress import Advance, Watch
 
-__all__ = ["explain", "verify"]
+__all__ = ["explain", "rerun", "verify"]
 
 MAX_ROUNDING = 100
 """Leads above this multiple of the near-tie threshold are not attributed to rounding."""
@@ -41,36 +41,44 @@ def verify(
         ]
     ).drop_duplicates()
     recorded = reported.merge(evaluations, on=["sequence", "number"], validate="one_to_one")
+    with watch("Verifying", len(recorded)) as advance:
+        return rerun(engine, experiment, recorded, log, advance)
+
+
+def rerun(
+    engine: Engine, experiment: analysis.Experiment, recorded: pd.DataFrame, log: Log | None, advance: Advance
+) -> pd.DataFrame:
+    """Runs recorded evaluations again, alone, by plain generation on the cut model; columns as in `verify`."""
     sequences = _sequences(experiment)
     agrees: list[bool] = []
     errors: list[str | None] = []
-    with watch("Verifying", len(recorded)) as advance:
-        for name, group in recorded.groupby("sequence", sort=False):
-            for number, allocation, tokens in zip(group["number"], group["allocation"], group["tokens"], strict=True):
-                # A search whose last step fails keeps its results, marked as not verified.
-                try:
-                    prompt = engine.open(sequences[str(name)])
-                    agrees.append(engine.alone(prompt, tuple(allocation.tolist())) == tuple(tokens.tolist()))
-                    errors.append(None)
-                except FOREIGN as error:
-                    agrees.append(False)
-                    errors.append(_failed(log, str(name), int(number), error))
-                advance(1, str(name))
+    for name, group in recorded.groupby("sequence", sort=False):
+        for number, allocation, tokens in zip(group["number"], group["allocation"], group["tokens"], strict=True):
+            # A search whose last step fails keeps its results, marked as not verified.
+            try:
+                prompt = engine.open(sequences[str(name)])
+                agrees.append(engine.alone(prompt, tuple(allocation.tolist())) == tuple(tokens.tolist()))
+                errors.append(None)
+            except FOREIGN as error:
+                agrees.append(False)
+                errors.append(_failed(log, str(name), int(number), error))
+            advance(1, str(name))
     ordered = pd.concat([group for _, group in recorded.groupby("sequence", sort=False)])
     return ordered[["sequence", "number", "allocation", "cost"]].assign(
         agrees=agrees, error=pd.array(errors, dtype="string")
     )
 
 
-def _failed(log: Log, sequence: str, number: int, error: BaseException) -> str:
+def _failed(log: Log | None, sequence: str, number: int, error: BaseException) -> str:
     """The reason of an exception, whose traceback is logged."""
-    lines = traceback.format_exception(error)
-    log.warning("verification failed", sequence=sequence, number=number, error=reason_of(error), traceback=lines)
+    if log is not None:
+        lines = traceback.format_exception(error)
+        log.warning("verification failed", sequence=sequence, number=number, error=reason_of(error), traceback=lines)
     return reason_of(error)
 
 
 def explain(
-    engine: Engine, experiment: analysis.Experiment, verification: pd.DataFrame, log: Log
+    engine: Engine, experiment: analysis.Experiment, verification: pd.DataFrame, log: Log | None = None
 ) -> list[dict[str, Any]]:
     """Per allocation that failed verification: the token, the margin, the rounding threshold and a remedy."""
     failed = verification.loc[~verification["agrees"], ["sequence", "number", "error"]]

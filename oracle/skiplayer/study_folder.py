@@ -15,7 +15,7 @@ from oracle.skiplayer.results import Results
 from oracle.skiplayer.text import Corpus
 from oracle.store import check_free, git_commit, versions
 from oracle.store.derived import DerivedTables, key_of
-from oracle.store.files import write_json
+from oracle.store.files import make_folder, write_json
 from oracle.store.lock import Lock
 
 __all__ = ["Folder"]
@@ -61,7 +61,7 @@ class Folder:
             "seed": config.seed,
         }
         try:
-            path.mkdir(parents=True, exist_ok=True)
+            make_folder(path)
             write_json(path / MANIFEST, manifest)
         except OSError as error:
             raise InputError(f"cannot write to '{path}' ({error.strerror}); give another --out") from error

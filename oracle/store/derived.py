@@ -13,7 +13,8 @@ from typing import Any
 import pyarrow as pa
 
 from oracle.errors import InputError
-from oracle.store.files import read_table, write_table
+from oracle.store.files import make_folder, read_table, write_table
+from oracle.store.index import difference
 from oracle.store.provenance import git_commit, versions
 
 __all__ = ["PROVENANCE", "DerivedTables", "key_of", "origin_of", "writable"]
@@ -40,7 +41,7 @@ def origin_of(manifest: Mapping[str, Any]) -> dict[str, Any]:
 def writable(path: Path) -> Iterator[None]:
     """Creates the folder of a file, and turns an `OSError` while writing it into an `InputError` that names it."""
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        make_folder(path.parent)
         yield
     except OSError as error:
         raise InputError(f"cannot write '{path}' ({error.strerror}); free space or make it writable") from error
@@ -73,11 +74,13 @@ class DerivedTables:
         return self.folder / f"{name}.parquet"
 
     def read(self, name: str, schema: pa.Schema, *, any_key: bool = False) -> tuple[pa.Table, dict[str, Any]] | None:
-        """A table with its provenance; None if it is missing, damaged or (unless `any_key`) has another key."""
+        """A table with its provenance; None if missing, damaged, edited or (unless `any_key`) with another key."""
         path = self.path(name)
         if not path.is_file():
             return None
         try:
+            if difference(path):
+                return None
             table = read_table(path, schema)
             found = json.loads((table.schema.metadata or {})[PROVENANCE])
             return (table, found) if any_key or found["key"] == self.key else None

@@ -1,8 +1,6 @@
-"""Atomic writes of files, and checks of their digests."""
+"""The one way of writing files: whole or not at all, listed in the index of their run; and checks of digests."""
 
 import hashlib
-import json
-import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,18 +9,25 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from oracle.errors import InputError
+from oracle.store.atomic import replace_folder, replace_whole
+from oracle.store.index import announce, confirm, digest, drop_entries, json_text, make_folder, refuse_links, run_of
 
 __all__ = [
+    "DELETE",
     "damage",
     "damaged",
+    "delete",
     "digest",
     "is_signed",
+    "make_folder",
     "read_metadata",
     "read_table",
     "require_columns",
+    "write_folder",
     "write_json",
     "write_part",
     "write_table",
+    "write_text",
     "write_whole",
 ]
 
@@ -31,12 +36,18 @@ SIGNATURE = b"layer-oracle-blake2b:"
 
 DIGITS = 32
 
+DELETE = "delete the run and search again"
+"""What to do about a file that nothing computes again."""
+
 
 def write_json(path: Path, value: Any) -> None:
     """Writes indented JSON."""
-    text = json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
-    # A file name may hold half a surrogate pair; backslashreplace writes it as JSON's own escape.
-    write_whole(path, lambda scratch: scratch.write_text(text, encoding="utf-8", errors="backslashreplace"))
+    write_text(path, json_text(value))
+
+
+def write_text(path: Path, text: str) -> None:
+    """Writes UTF-8 text; a lone half of a surrogate pair becomes a question mark."""
+    write_whole(path, lambda scratch: scratch.write_bytes(text.encode("utf-8", errors="replace")))
 
 
 def write_table(path: Path, table: pa.Table) -> None:
@@ -45,9 +56,10 @@ def write_table(path: Path, table: pa.Table) -> None:
     def write(scratch: Path) -> None:
         metadata = {**(table.schema.metadata or {}), b"signature": SIGNATURE + b"0" * DIGITS}
         _parquet(scratch, table.replace_schema_metadata(metadata))
-        data = scratch.read_bytes()
+        data = bytearray(scratch.read_bytes())
         place = data.rindex(SIGNATURE) + len(SIGNATURE)
-        scratch.write_bytes(data[:place] + _hash(data).encode() + data[place + DIGITS :])
+        data[place : place + DIGITS] = _signed_digest(data, place)
+        scratch.write_bytes(data)
 
     write_whole(path, write)
 
@@ -57,8 +69,16 @@ def is_signed(data: bytes) -> bool | None:
     place = data.rfind(SIGNATURE) + len(SIGNATURE)
     if place < len(SIGNATURE):
         return None
-    found = data[place : place + DIGITS]
-    return found == _hash(data[:place] + b"0" * DIGITS + data[place + DIGITS :]).encode()
+    return data[place : place + DIGITS] == _signed_digest(data, place)
+
+
+def _signed_digest(data: bytes | bytearray, place: int) -> bytes:
+    """Digest of a table's bytes, with zeros where it stands."""
+    view = memoryview(data)
+    found = hashlib.blake2b(view[:place], digest_size=DIGITS // 2)
+    found.update(b"0" * DIGITS)
+    found.update(view[place + DIGITS :])
+    return found.hexdigest().encode()
 
 
 def write_part(stem: Path, table: pa.Table) -> Path:
@@ -78,22 +98,14 @@ def write_part(stem: Path, table: pa.Table) -> Path:
     return write_whole(stem, lambda scratch: _parquet(scratch, table), name)
 
 
-def digest(path: Path) -> str:
-    """Digest of a file's content: 16 hexadecimal digits of BLAKE2b."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=8)).hexdigest()
-
-
-def _hash(data: bytes) -> str:
-    return hashlib.blake2b(data, digest_size=DIGITS // 2).hexdigest()
-
-
 def _parquet(path: Path, table: pa.Table) -> None:
     pq.write_table(table, path, compression="zstd", write_page_checksum=True)
 
 
 def write_whole(path: Path, write: Callable[[Path], Any], name: Callable[[Path], Path] | None = None) -> Path:
-    """Writes a scratch file, syncs it to disk and renames it, so that readers see the old file or the new one.
+    """Writes a file whole or not at all; see `oracle.store.atomic.replace_whole`.
+
+    Inside a run no link is followed, and the run's index lists the file.
 
     Args:
         path: the file.
@@ -102,36 +114,59 @@ def write_whole(path: Path, write: Callable[[Path], Any], name: Callable[[Path],
 
     Returns:
         The path of the target.
+
+    Raises:
+        InputError: if a folder between the run and the file is a link, or the path is not that of a file.
     """
-    scratch = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        write(scratch)
-        with scratch.open("rb+") as file:
-            os.fsync(file.fileno())
+    run = run_of(path)
+    if run is None:
+        # A link outside a run is the user's own: its file is written, and the link stays.
+        return replace_whole(path.resolve() if path.is_symlink() else path, write, name)
+    refuse_links(path)
+
+    def announced(scratch: Path) -> Path:
         target = name(scratch) if name else path
-        scratch.replace(target)
-        _sync_folder(target.parent)
-    finally:
-        scratch.unlink(missing_ok=True)
+        announce(target, scratch, run)
+        return target
+
+    target = replace_whole(path, write, announced)
+    confirm([target], run)
     return target
 
 
-def _sync_folder(folder: Path) -> None:
-    """Syncs a rename to disk."""
-    descriptor = os.open(folder, os.O_RDONLY)
+def write_folder(path: Path, write: Callable[[Path], Any]) -> None:
+    """Writes a new folder with all its files, or nothing; see `oracle.store.atomic.replace_folder`.
+
+    Args:
+        path: the folder, which must not exist yet or be empty.
+        write: fills the scratch folder that it receives.
+
+    Raises:
+        InputError: if it cannot be written.
+    """
     try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+        make_folder(path.parent)
+        replace_folder(path, write)
+        if run := run_of(path):
+            confirm([each for each in path.rglob("*") if each.is_file()], run)
+    except OSError as error:
+        raise InputError(f"cannot write to '{path}' ({error.strerror or error}); choose another --out") from error
+
+
+def delete(path: Path) -> None:
+    """Deletes a file, if it exists, and its entry in the index of its run."""
+    if run := run_of(path):
+        drop_entries([path], run)
+    path.unlink(missing_ok=True)
 
 
 def read_table(path: Path, schema: pa.Schema | None = None) -> pa.Table:
-    """A table; raises `InputError` if it is damaged or lacks a column of the schema."""
+    """A table; raises `InputError` if it is damaged, has no digest, or lacks a column of the schema."""
     try:
         data = path.read_bytes()
-        # Tables of earlier versions contain no digest; parts have it in their names, and may contain similar text.
-        if is_signed(data) is False and damage(path):
-            raise damaged(path, "its content does not match its digest")
+        # Parts have their digest in their names, and may contain text that looks like one.
+        if not is_signed(data) and damage(path):
+            raise damaged(path, "it has no digest, or another one than its content")
         table = pq.read_table(pa.BufferReader(data), page_checksum_verification=True)
         require_columns(path, table.schema, schema or pa.schema([]))
     except (OSError, UnicodeError, pa.ArrowException) as error:
@@ -165,4 +200,4 @@ def damage(part: Path) -> str | None:
 
 def damaged(path: Path, reason: object) -> InputError:
     """The error for a damaged file."""
-    return InputError(f"'{path}' is damaged ({' '.join(str(reason).split())}); delete the run and search again")
+    return InputError(f"'{path}' is damaged ({' '.join(str(reason).split())}); {DELETE}")

@@ -25,7 +25,9 @@ class Lock:
 
     def __init__(self, path: Path) -> None:
         try:
-            self._file = path.open("a+", encoding="utf-8")
+            # A link in a run may lead anywhere: it is not followed.
+            flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW
+            self._file = os.fdopen(os.open(path, flags, 0o666), "r+", encoding="utf-8")
         except OSError as error:
             raise InputError(f"cannot write to '{path.parent}' ({error.strerror}); make it writable") from error
         try:

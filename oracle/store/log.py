@@ -1,6 +1,7 @@
 """The log of a run: one JSON object per line."""
 
 import json
+import os
 from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
@@ -31,5 +32,10 @@ class Log:
         now = datetime.now(UTC).isoformat(timespec="milliseconds")
         line = json.dumps({"time": now, "level": level, "event": event, **values}, ensure_ascii=True)
         # A log that cannot be written must not stop the search.
-        with suppress(OSError), self._path.open("a", encoding="ascii") as file:
+        with suppress(OSError), open(self._path, "a", encoding="ascii", opener=_unlinked) as file:
             file.write(line + "\n")
+
+
+def _unlinked(path: str, flags: int) -> int:
+    """Opens a file, but not through a link: one in a run may lead anywhere."""
+    return os.open(path, flags | os.O_NOFOLLOW, 0o666)

@@ -1,20 +1,22 @@
 """Reading a run folder: everything one search wrote, enough to redraw every figure without the model."""
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.dataset as ds
 import pyarrow.fs as fs
 
 from oracle.allocations import cost_of_each
 from oracle.errors import InputError
-from oracle.store.files import damage, damaged, read_metadata, read_table, require_columns
+from oracle.store.checks import check_manifest, check_summary, expect, mismatch, parse_json
+from oracle.store.files import DELETE, damage, damaged, read_metadata, read_table, require_columns
 from oracle.store.html import run_card
-from oracle.store.schema import CERTIFICATE, EVALUATION, READABLE, SEQUENCES, with_prompts
+from oracle.store.index import INDEX, MANIFEST, Index, accept_hint
+from oracle.store.schema import CERTIFICATE, EVALUATION, INDEXED, READABLE, SEQUENCES, with_prompts
 
 if TYPE_CHECKING:
     from oracle.store.sql import Parameters, Queried
@@ -30,31 +32,15 @@ FRAME = """
 """
 """One row per sequence, with the outputs of its minimal allocation and of the full model."""
 
-MANIFEST = "manifest.json"
 SUMMARY = "summary.json"
+
+RESULTS = ("minimal_budgets", "assignment", "verification")
+"""Tables that the end of a search computes from the evaluations."""
+
+DERIVED_BY = {"measures": "measure", "controllers": "compare", "static": "static"}
+"""Folder of tables that another command adds -> the command."""
 EVALUATIONS = "evaluations"
 CERTIFICATES = "certificates"
-
-NUMBER = (int, float)
-
-REQUIRED: dict[str, Any] = {
-    "seed": int,
-    "config.criterion": str,
-    "config.tolerance": NUMBER,
-    "config.scope": str,
-    "model.fingerprint": str,
-    "model.layers": int,
-}
-"""Required entries of a manifest -> their types."""
-
-OPTIONAL: dict[str, Any] = {
-    "config.unit": str,
-    "data.hash": str,
-    "costs.units": list,
-    "costs.overhead": NUMBER,
-    "costs.unit_of_measure": str,
-}
-"""Optional entries of a manifest -> their types."""
 
 
 class Run:
@@ -74,12 +60,12 @@ class Run:
         """Opens a run folder.
 
         Raises:
-            InputError: if it is not a run, or has another schema version.
+            InputError: if it is not a run, has another schema version, or its manifest was edited.
         """
         folder = Path(folder)
         try:
-            manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
-        except (OSError, ValueError, RecursionError) as error:
+            manifest = parse_json(folder / MANIFEST)
+        except (OSError, ValueError) as error:
             raise InputError(
                 f"a run folder is required, but '{folder}' has no readable {MANIFEST}; "
                 "give a folder written by 'oracle search' or 'oracle demo'"
@@ -90,8 +76,11 @@ class Run:
                 f"'{folder}' has schema version {found}, but this layer-oracle reads {', '.join(map(str, READABLE))}; "
                 "search again, or use the version that wrote it"
             )
-        _check_manifest(manifest, folder / MANIFEST)
-        return cls(folder, manifest)
+        check_manifest(manifest, folder / MANIFEST, "delete the run and search again")
+        run = cls(folder, manifest)
+        if reason := run._difference(MANIFEST):
+            raise InputError(f"'{folder / MANIFEST}' is damaged ({reason}); {accept_hint(folder)}")
+        return run
 
     def _repr_html_(self) -> str:
         summary = self.summary() if self.complete else None
@@ -136,7 +125,7 @@ class Run:
         return self._sequences().to_pandas()
 
     def _sequences(self) -> pa.Table:
-        return with_prompts(self._read("sequences", SEQUENCES))
+        return with_prompts(self.read("sequences", SEQUENCES))
 
     def evaluations(self, *, whole: bool = True) -> pd.DataFrame:
         """One row per evaluation, with one column per metric; `number` 0 of a sequence is the full model.
@@ -152,16 +141,22 @@ class Run:
         """
         parts = self.parts(EVALUATIONS, EVALUATION)
         if whole and not parts:
+            self._require_all_parts(EVALUATIONS)
             raise InputError(f"the run '{self.folder}' has no evaluations yet; {self._resume_hint}")
-        evaluations = pa.concat_tables(parts or [EVALUATION.empty_table()]).to_pandas()
+        table = pa.concat_tables(parts or [EVALUATION.empty_table()])
+        self._check_allocations(table)
+        evaluations = table.to_pandas()
         counts, ended = evaluations["sequence"].value_counts(), self.certificates().set_index("sequence")["evaluations"]
         lacking = ended.index[counts.reindex(ended.index, fill_value=0) < ended]
         if whole and len(lacking):
             raise InputError(f"the run '{self.folder}' lacks evaluations of '{lacking[0]}'; {self._resume_hint}")
+        if whole:
+            self._require_all_parts(EVALUATIONS)
         if prices := self._prices:
             evaluations["cost"] = cost_of_each(evaluations["allocation"], *prices)
         # Parts interleave the sequences that were searched together.
-        names = self.sequences()["sequence"] if self.has("sequences") else evaluations["sequence"].unique()
+        ordered = self.has("sequences") and (whole or self._difference("sequences.parquet") is None)
+        names = self.sequences()["sequence"] if ordered else evaluations["sequence"].unique()
         place = pd.Index(names).get_indexer(evaluations["sequence"])
         return evaluations.iloc[np.lexsort((evaluations["number"], place))].reset_index(drop=True)
 
@@ -221,8 +216,10 @@ class Run:
             tables["sequences"] = self._sequences()
         if self._part_paths(EVALUATIONS):
             tables["evaluations"] = self._scan()
+        else:
+            self._require_all_parts(EVALUATIONS)
         if self.has("minimal_budgets"):
-            tables["minimal_budgets"] = self._read("minimal_budgets")
+            tables["minimal_budgets"] = self.read("minimal_budgets")
         prices, overhead = self._prices or (None, 0.0)
         return Queried(
             folder=self.folder,
@@ -240,7 +237,7 @@ class Run:
         Raises:
             InputError: if a part is damaged or parts are missing.
         """
-        paths = self._part_paths(EVALUATIONS)
+        paths = self._listed_parts(EVALUATIONS)
         for path, reason in self.damaged(EVALUATIONS):
             raise InputError(f"'{path}' is damaged ({reason}); {self._resume_hint}")
         found = [read_metadata(path) for path in paths]
@@ -251,6 +248,8 @@ class Run:
                 raise InputError(f"'{path}' has other columns than the parts before it: it is of another run")
         if sum(one.num_rows for one in found) < self.certificates()["evaluations"].sum():
             raise InputError(f"the run '{self.folder}' lacks evaluations; {self._resume_hint}")
+        first = read_table(paths[0], EVALUATION)
+        self._check_allocations(first)
         return ds.dataset([str(path) for path in paths], schema=schemas[0], filesystem=fs.LocalFileSystem())
 
     def certificates(self) -> pd.DataFrame:
@@ -269,7 +268,7 @@ class Run:
             InputError: if a part is damaged.
         """
         tables = []
-        for path in self._part_paths(name):
+        for path in self._listed_parts(name):
             if reason := damage(path):
                 raise InputError(f"'{path}' is damaged ({reason}); {self._resume_hint}")
             tables.append(read_table(path, schema))
@@ -278,16 +277,73 @@ class Run:
         return tables
 
     def damaged(self, name: str) -> list[tuple[Path, str]]:
-        """The damaged parts of a table, each with the reason."""
-        return [(path, reason) for path in self._part_paths(name) if (reason := damage(path))]
+        """The parts of a table that are damaged, missing or not in the index, each with the reason."""
+        paths, index = self._part_paths(name), self._index()
+        found = [(path, reason) for path in paths if (reason := damage(path) or _unlisted(index, self.folder, path))]
+        missing = [] if index is None else [self.folder / each for each in index.missing()]
+        return [*found, *((path, "it is missing") for path in missing if path.parent == self.folder / name)]
 
     def _part_paths(self, name: str) -> list[Path]:
         return sorted((self.folder / name).glob("part-*.parquet"))
 
+    def _listed_parts(self, name: str) -> list[Path]:
+        """The parts of a table; raises `InputError` if one is not in the index."""
+        paths, index = self._part_paths(name), self._index()
+        for path in paths:
+            if reason := _unlisted(index, self.folder, path):
+                raise InputError(f"'{path}' is damaged ({reason}); {self._resume_hint}, which sets it aside")
+        return paths
+
+    def _require_all_parts(self, name: str) -> None:
+        for path, reason in self.damaged(name):
+            raise InputError(f"'{path}' is damaged ({reason}); {self._resume_hint}")
+
+    def _check_allocations(self, evaluations: pa.Table) -> None:
+        """Raises `InputError` unless evaluations are of a model with as many units as the manifest says."""
+        for name in EVALUATION.names:
+            if evaluations.column(name).null_count:
+                raise damaged(self.folder / EVALUATIONS, f"{name}: found an empty value, expected one per evaluation")
+        units, allocations = pc.list_flatten(evaluations.column("allocation")), evaluations.column("allocation")
+        limits = pc.min_max(units).as_py()
+        whole = pc.unique(pc.list_value_length(allocations.filter(pc.equal(evaluations.column("number"), 0))))
+        wrong = [count for count in whole.to_pylist() if count != self.units]
+        if wrong or (len(units) and not 0 <= limits["min"] <= limits["max"] < self.units):
+            found = wrong[0] if wrong else f"more than {limits['max']}"
+            expected = f"{found} {self.unit}s, as in the evaluations"
+            layers = self.manifest["model"]["layers"]
+            raise mismatch(self.folder / MANIFEST, "model.layers", layers, expected, accept_hint(self.folder))
+
+    def _index(self) -> Index | None:
+        """The index; None for a run of an earlier version."""
+        index = Index.read(self.folder)
+        if index is None and self.manifest.get(INDEXED):
+            raise InputError(f"'{self.folder / INDEX}' is missing; {accept_hint(self.folder)}")
+        return index
+
+    def _difference(self, name: str) -> str | None:
+        """How a file differs from the index; None if it does not, or there is no index."""
+        index = self._index()
+        return None if index is None else index.difference(name)
+
+    def _is_listed(self, name: str) -> bool:
+        index = self._index()
+        return (self.folder / name).is_file() and (index is None or name in index.files)
+
     @property
     def complete(self) -> bool:
         """Whether the search has ended and its summary is written."""
-        return (self.folder / SUMMARY).is_file()
+        return self._is_listed(SUMMARY)
+
+    @property
+    def intact(self) -> bool:
+        """Whether the search has ended and all its results are as they were written and agree."""
+        try:
+            for name in ("sequences", *RESULTS):
+                self.read(name)
+            self.summary(whole=True)
+        except InputError:
+            return False
+        return True
 
     @property
     def _resume_hint(self) -> str:
@@ -295,7 +351,7 @@ class Run:
 
     def has(self, name: str) -> bool:
         """Whether the run has a table of results of this name."""
-        return (self.folder / f"{name}.parquet").is_file()
+        return self._is_listed(f"{name}.parquet")
 
     def table(self, name: str) -> pd.DataFrame:
         """A table of results, such as `minimal_budgets` or `assignment`.
@@ -303,32 +359,75 @@ class Run:
         Raises:
             InputError: if the search ended before writing it.
         """
-        return self._read(name).to_pandas()
+        return self.read(name).to_pandas()
 
-    def _read(self, name: str, schema: pa.Schema | None = None) -> pa.Table:
+    def read(self, name: str, schema: pa.Schema | None = None) -> pa.Table:
+        """The Arrow table in the file `NAME.parquet` of the run, with its metadata, checked against the index.
+
+        Raises:
+            InputError: if it is missing, damaged or lacks a column of the schema.
+        """
         path = self.folder / f"{name}.parquet"
         if not path.is_file():
             raise InputError(f"the run '{self.folder}' has no {name}: its search did not end; {self._resume_hint}")
-        return read_table(path, schema)
-
-    def summary(self) -> dict[str, Any]:
-        """The summary written at the end of the search."""
-        path = self.folder / SUMMARY
-        if not path.is_file():
-            raise InputError(f"the run '{self.folder}' has no summary: its search did not end; {self._resume_hint}")
+        if reason := self._difference(f"{name}.parquet"):
+            raise InputError(f"'{path}' is damaged ({reason}); {self._remedy(name)}")
         try:
-            return json.loads(path.read_text(encoding="utf-8"))
+            return read_table(path, schema)
+        except InputError as error:
+            raise InputError(str(error).replace(DELETE, self._remedy(name))) from error
+
+    def _remedy(self, name: str) -> str:
+        """What computes a table again."""
+        folder, _, _ = name.rpartition("/")
+        if folder in DERIVED_BY:
+            return f"run 'oracle {DERIVED_BY[folder]} {self.folder}' again"
+        return DELETE if name == "prior" else self._resume_hint
+
+    def summary(self, *, whole: bool = False) -> dict[str, Any]:
+        """The summary written at the end of the search.
+
+        Args:
+            whole: whether to require every entry that the command line prints.
+
+        Raises:
+            InputError: if the search has not ended, or the summary was edited, has values of wrong types or ranges, or
+                does not agree with the tables.
+        """
+        path = self.folder / SUMMARY
+        if not self.complete:
+            reason = self._difference(SUMMARY) if path.is_file() else None
+            raise InputError(
+                f"the run '{self.folder}' has no summary: {reason or 'its search did not end'}; {self._resume_hint}"
+            )
+        if reason := self._difference(SUMMARY):
+            raise InputError(f"'{path}' is damaged ({reason}); {self._resume_hint}")
+        try:
+            summary = parse_json(path)
         except (OSError, ValueError) as error:
-            raise damaged(path, error) from error
+            raise InputError(f"'{path}' is damaged ({' '.join(str(error).split())}); {self._resume_hint}") from error
+        check_summary(summary, path, self._resume_hint, whole=whole)
+        self._compare_summary(summary, path)
+        return summary
+
+    def _compare_summary(self, summary: dict[str, Any], path: Path) -> None:
+        """Raises `InputError` unless a summary agrees with the manifest and the tables."""
+        known: dict[str, Any] = {"layers": self.units, "unit": self.unit}
+        known |= {"criterion": self.manifest["config"]["criterion"], "cost": self.measure}
+        if self.has("verification") and "verified" in summary:
+            agrees = self.read("verification").to_pandas()["agrees"]
+            known |= {"verified": int(agrees.sum()), "verified_of": len(agrees)}
+        if self.has("minimal_budgets"):
+            known["sequences"] = self.read("minimal_budgets").num_rows
+        for name, value in known.items():
+            if name in summary:
+                expect(summary[name] == value, path, name, summary[name], f"{value}, as in the run", self._resume_hint)
 
 
-def _check_manifest(manifest: dict[str, Any], path: Path) -> None:
-    for name, kinds in {**REQUIRED, **OPTIONAL}.items():
-        section, _, last = name.rpartition(".")
-        inner = manifest.get(section) if section else manifest
-        value = inner.get(last) if isinstance(inner, dict) else None
-        absent = inner is None or (isinstance(inner, dict) and value is None)
-        if absent and name in OPTIONAL:
-            continue
-        if not isinstance(value, kinds) or isinstance(value, bool):
-            raise damaged(path, f"no {name}" if absent else f"{name} has the wrong type")
+def _unlisted(index: Index | None, folder: Path, part: Path) -> str | None:
+    """Why a part is not one of the run's; its name states its digest."""
+    if index is None:
+        return None
+    entries = index.files.get(part.relative_to(folder).as_posix(), ())
+    stated = part.stem.rpartition("-")[2]
+    return None if any(entry.digest == stated for entry in entries) else f"it is not listed in {INDEX}"

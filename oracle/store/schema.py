@@ -14,6 +14,7 @@ from oracle.types import Message, Outcome, Rendered, Sequence
 __all__ = [
     "CERTIFICATE",
     "EVALUATION",
+    "INDEXED",
     "READABLE",
     "SCHEMA_VERSION",
     "SEQUENCES",
@@ -33,6 +34,9 @@ SCHEMA_VERSION = 4
 
 READABLE = (3, SCHEMA_VERSION)
 """Versions that can be read."""
+
+INDEXED = "indexed"
+"""Entry of a manifest: the run has an index of its files. Runs of earlier versions have none."""
 
 SEQUENCES = pa.schema(
     [

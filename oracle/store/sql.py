@@ -15,9 +15,10 @@ import pyarrow as pa
 import pyarrow.dataset as ds
 
 from oracle.errors import InputError
+from oracle.store.atomic import scratch_folder
 from oracle.store.files import damaged
 
-__all__ = ["Parameters", "Queried", "Table", "select"]
+__all__ = ["MEMORY_MIB", "Parameters", "Queried", "Table", "batches", "select"]
 
 Table: TypeAlias = pa.Table | ds.Dataset
 """A table in memory, or a data set read as far as a query needs it."""
@@ -25,16 +26,20 @@ Table: TypeAlias = pa.Table | ds.Dataset
 Parameters = Seq[Any] | Mapping[str, Any]
 """Values of `?` in order, or of `$name` by name."""
 
-LIMITS: dict[str, Any] = {"memory_limit": "2GB", "max_temp_directory_size": "16GB", "threads": 4}
-"""Resource limits of a query; data beyond the memory limit spills to a temporary folder."""
+MEMORY_MIB = 2048
+"""Default memory limit of a query, in MiB."""
+
+LIMITS: dict[str, Any] = {"max_temp_directory_size": "16GB", "threads": 4}
 
 CLOSED: dict[str, Any] = {
     "autoinstall_known_extensions": False,
     "autoload_known_extensions": False,
     "allow_community_extensions": False,
     "python_enable_replacements": False,
+    "home_directory": ".",
+    "secret_directory": ".",
 }
-"""No extension is downloaded or loaded, and Python variables are not visible as tables."""
+"""No extension is downloaded or loaded, Python variables are not visible as tables, and settings show no folders."""
 
 SELECTS = (duckdb.StatementType.SELECT, duckdb.StatementType.MULTI)
 """SELECT, also as FROM, WITH, VALUES, DESCRIBE, SHOW and SUMMARIZE; a PIVOT counts as several statements."""
@@ -91,7 +96,10 @@ def select(run: Queried, sql: str, parameters: Parameters | None = None) -> pa.T
     Raises:
         InputError: if it is not a single SELECT, it fails, or the run is damaged.
     """
-    with _database(run) as database:
+    with (
+        scratch_folder(Path(tempfile.gettempdir()), "layer-oracle-query") as scratch,
+        _database(run, str(scratch), MEMORY_MIB) as database,
+    ):
         try:
             _check(database, sql)
             return _numbers(_fetch(database, sql, parameters))
@@ -99,20 +107,44 @@ def select(run: Queried, sql: str, parameters: Parameters | None = None) -> pa.T
             raise _refused(run, database, error) from error
 
 
+def batches(run: Queried, sql: str, *, memory_mib: int, rows: int) -> Iterator[pa.Table]:
+    """The result of `select`, some rows at a time as they are computed; the first table may be empty.
+
+    Nothing is spilled to disk, because the settings that a query can read would name the folder.
+
+    Args:
+        run: the run.
+        sql: see `Run.query`.
+        memory_mib: memory limit of the database, in MiB.
+        rows: number of rows per table.
+
+    Raises:
+        InputError: as `select`.
+    """
+    with _database(run, "", memory_mib) as database:
+        try:
+            _check(database, sql)
+            reader = database.sql(sql).to_arrow_reader(rows)
+            yield _numbers(reader.schema.empty_table())
+            for batch in reader:
+                yield _numbers(pa.Table.from_batches([batch]))
+        except (duckdb.Error, OSError, pa.ArrowException) as error:
+            raise _refused(run, database, error) from error
+
+
 @contextmanager
-def _database(run: Queried) -> Iterator[duckdb.DuckDBPyConnection]:
+def _database(run: Queried, spilled: str, memory_mib: int) -> Iterator[duckdb.DuckDBPyConnection]:
     """An isolated database with the views of a run, whose tables are passed in by Arrow."""
-    with tempfile.TemporaryDirectory(prefix="layer-oracle-") as scratch:
-        database = duckdb.connect(":memory:", config={**LIMITS, **CLOSED, "temp_directory": scratch})
-        with database:
-            try:
-                _create_views(database, run)
-            except (duckdb.Error, KeyError, TypeError, ValueError) as error:
-                raise damaged(run.folder, _line(error)) from error
-            # Closes access to files and network, irrevocably for this database.
-            database.execute("SET enable_external_access = false")
-            database.execute("SET lock_configuration = true")
-            yield database
+    limits = {**LIMITS, "memory_limit": f"{memory_mib}MiB", "temp_directory": spilled}
+    with duckdb.connect(":memory:", config={**limits, **CLOSED}) as database:
+        try:
+            _create_views(database, run)
+        except (duckdb.Error, KeyError, TypeError, ValueError) as error:
+            raise damaged(run.folder, _line(error)) from error
+        # Closes access to files and network, irrevocably for this database.
+        database.execute("SET enable_external_access = false")
+        database.execute("SET lock_configuration = true")
+        yield database
 
 
 def _create_views(database: duckdb.DuckDBPyConnection, run: Queried) -> None:

@@ -1,5 +1,6 @@
 """Writing a run folder."""
 
+import re
 from collections.abc import Iterator
 from collections.abc import Sequence as Seq
 from contextlib import contextmanager
@@ -10,17 +11,24 @@ import pandas as pd
 import pyarrow as pa
 
 from oracle.errors import InputError
-from oracle.store.files import write_json, write_part, write_table
+from oracle.store.atomic import is_scratch
+from oracle.store.files import delete, make_folder, write_json, write_part, write_table, write_text
+from oracle.store.index import GUARD, INDEX, MANIFEST, begin_index, drop_entries, index_all, json_text, refuse_links
 from oracle.store.lock import Lock
 from oracle.store.log import Log
-from oracle.store.run import CERTIFICATES, EVALUATIONS, MANIFEST, SUMMARY, Run
-from oracle.store.schema import CERTIFICATE, SCHEMA_VERSION, evaluations_table, sequences_table
+from oracle.store.run import CERTIFICATES, EVALUATIONS, RESULTS, SUMMARY, Run
+from oracle.store.schema import CERTIFICATE, INDEXED, SCHEMA_VERSION, evaluations_table, sequences_table
 from oracle.types import Outcome, Sequence
 
 __all__ = ["RunWriter", "check_free"]
 
 PARTS = (EVALUATIONS, CERTIFICATES)
 """Tables written in parts during the search."""
+
+PART_NUMBER = re.compile(r"part-(\d{1,9})-")
+
+LEFT_OVER = ("lock", "log.jsonl", INDEX, GUARD)
+"""Files that a run has before its manifest."""
 
 
 class RunWriter:
@@ -40,16 +48,18 @@ class RunWriter:
     def __init__(self, folder: Path, manifest: dict[str, Any]) -> None:
         check_free(folder)
         try:
-            for name in PARTS:
-                (folder / name).mkdir(parents=True)
+            make_folder(folder)
             self._open(folder)
-            write_json(folder / MANIFEST, {"schema_version": SCHEMA_VERSION, **manifest})
+            check_free(folder)  # another process may have held the lock until now
+            text = json_text({"schema_version": SCHEMA_VERSION, INDEXED: True, **manifest})
+            begin_index(folder, text)
+            write_text(folder / MANIFEST, text)
         except OSError as error:
             raise InputError(f"cannot write to '{folder}' ({error.strerror}); choose another --out") from error
 
     @classmethod
     def reopen(cls, folder: Path) -> "RunWriter":
-        """Reopens an interrupted run. Damaged parts are set aside and recorded in the log.
+        """Reopens an interrupted run. Parts that are damaged or not in the index are set aside and recorded in the log.
 
         Raises:
             InputError: if it is not a run, has another schema version, or another process is writing it.
@@ -59,12 +69,16 @@ class RunWriter:
         writer._open(folder)
         for name in PARTS:
             for part, reason in run.damaged(name):
-                part.rename(part.with_suffix(".damaged"))
+                drop_entries([part], folder)
+                if part.exists():
+                    part.rename(part.with_suffix(".damaged"))
                 writer.log.warning("set aside", file=f"{name}/{part.name}", reason=reason)
         return writer
 
     def _open(self, folder: Path) -> None:
         self.folder = folder
+        for name in (*PARTS, "lock", "log.jsonl"):
+            refuse_links(folder / name / MANIFEST)
         self._lock = Lock(folder / "lock")
         self.log = Log(folder / "log.jsonl")
         for name in PARTS:
@@ -82,6 +96,11 @@ class RunWriter:
         """Releases the lock."""
         self._lock.release()
 
+    def begin_again(self) -> None:
+        """Deletes the results, so that the run does not look complete until they are computed again."""
+        for name in (SUMMARY, *(f"{each}.parquet" for each in RESULTS)):
+            delete(self.folder / name)
+
     def write_sequences(self, sequences: Seq[Sequence], prompt_tokens: Seq[int]) -> None:
         """Writes the table of sequences, with the lengths of their prompts in tokens."""
         with self._writing():
@@ -97,7 +116,8 @@ class RunWriter:
 
     def _part(self, name: str, table: pa.Table) -> None:
         folder = self.folder / name
-        number = max((int(path.name.split("-")[1]) for path in folder.glob("part-*")), default=-1) + 1
+        numbers = (PART_NUMBER.match(path.name) for path in folder.iterdir())
+        number = max((int(found[1]) for found in numbers if found), default=-1) + 1
         with self._writing():
             path = write_part(folder / f"part-{number:05d}", table)
         self.log.info("wrote", file=f"{name}/{path.name}", rows=len(table))
@@ -111,6 +131,8 @@ class RunWriter:
         """Writes the summary, which completes the run."""
         with self._writing():
             write_json(self.folder / SUMMARY, summary)
+            if not (self.folder / INDEX).exists():  # begun by an earlier version
+                index_all(self.folder)
 
     @contextmanager
     def _writing(self) -> Iterator[None]:
@@ -126,12 +148,20 @@ class RunWriter:
 def check_free(folder: Path) -> None:
     """Checks that a run can be written to a folder.
 
+    What a killed process leaves before it has written anything of worth does not count.
+
     Raises:
         InputError: if it is not empty, or the path is invalid.
     """
     try:
-        taken = folder.exists() and (not folder.is_dir() or any(folder.iterdir()))
+        taken = folder.exists() and (not folder.is_dir() or any(not _is_left_over(path) for path in folder.iterdir()))
     except OSError as error:
         raise InputError(f"cannot write to '{folder}' ({error.strerror}); choose another --out") from error
     if taken:
         raise InputError(f"'{folder}' already exists; choose another --out or delete it")
+
+
+def _is_left_over(path: Path) -> bool:
+    if path.is_dir() and not path.is_symlink():
+        return path.name in PARTS and not any(path.iterdir())
+    return path.name in LEFT_OVER or is_scratch(path)

@@ -1,9 +1,16 @@
 """Text for messages: untrusted text made printable, and suggestions for misspelled names."""
 
 import difflib
+import re
 from collections.abc import Iterable
 
-__all__ = ["nearest_hint", "printable"]
+__all__ = ["nearest_hint", "printable", "spreadsheet_text"]
+
+CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
+"""Control characters, those that change the direction of text, and halves of surrogate pairs; not tab and line feed."""
+
+FORMULA = tuple("=+-@\uff1d\uff0b\uff0d\uff20")
+"""Starts of a formula in a spreadsheet, in normal and full width."""
 
 CUTOFF = 0.6
 """Least similarity of a suggestion, from 0 to 1 (`difflib`): below, it is a guess rather than a misspelling."""
@@ -12,6 +19,21 @@ CUTOFF = 0.6
 def printable(text: str) -> str:
     """The text on one line, with control and format characters, including line ends, replaced by spaces."""
     return "".join(char if char.isprintable() else " " for char in text)
+
+
+def spreadsheet_text(text: str) -> str:
+    """The text for a cell of CSV: control characters as escapes, and an apostrophe before what would run as a formula.
+
+    A text that is a plain number stays as it is.
+    """
+    safe = CONTROLS.sub(lambda found: found[0].encode("unicode_escape").decode("ascii"), text)
+    if not safe.lstrip().startswith(FORMULA):
+        return safe
+    try:
+        float(safe)
+    except ValueError:
+        return f"'{safe}"
+    return safe
 
 
 def nearest_hint(name: str, known: Iterable[str]) -> str:

@@ -23,6 +23,7 @@ from oracle.errors import InputError
 from oracle.metrics import METRICS
 from oracle.store import Run
 from oracle.store.files import write_table
+from oracle.store.index import index_all
 
 Command = Callable[..., tuple[int, str, str]]
 
@@ -177,6 +178,7 @@ def changed(other: Run, tmp_path: Path) -> Callable[..., Path]:
         manifest = json.loads((folder / "manifest.json").read_text())
         manifest["config"].update(config)
         (folder / "manifest.json").write_text(json.dumps(manifest))
+        index_all(folder)
         if prompt is not None:
             table = pq.read_table(folder / "sequences.parquet")
             place = table.column_names.index("prompt")

@@ -11,7 +11,7 @@ import pytest
 
 from oracle.config import SearchConfig
 from oracle.errors import InputError
-from oracle.pipeline.check import check_settings
+from oracle.pipeline.settings_check import check_settings
 
 ROOT = Path(__file__).resolve().parents[2]
 

@@ -16,6 +16,7 @@ from oracle.engine import Engine
 from oracle.errors import InputError
 from oracle.export import export, labels_of, path_of
 from oracle.store import Run
+from oracle.store.index import index_all
 
 
 @pytest.fixture(scope="session")
@@ -156,6 +157,7 @@ def test_untrusted_text_stays_data(search, tmp_path):
     manifest = json.loads((copy / "manifest.json").read_text())
     manifest["model"]["id"] = "evil`\n---\nconfigs: []\n# <script>"
     (copy / "manifest.json").write_text(json.dumps(manifest))
+    index_all(copy)
     export(Run.open(copy), "hf", tmp_path / "out")
     card = (tmp_path / "out" / "README.md").read_text()
     assert "\n# <script>" not in card

@@ -21,6 +21,7 @@ from oracle.cli import main
 from oracle.errors import InputError
 from oracle.models import load_model
 from oracle.store import Run
+from oracle.store.index import index_all
 
 __all__ = ["FAULTS"]
 
@@ -126,6 +127,7 @@ def configs(ground: Ground, times: int) -> Tries:
             (out / name).mkdir(parents=True)
         (out / "manifest.json").write_text(json.dumps(manifest))
         (out / "sequences.parquet").write_bytes((whole.folder / "sequences.parquet").read_bytes())
+        index_all(out)
         near = all(place[0] != "config" or place[-1] not in ("config", *AFAR) for place, _ in value)
         lost = tell(ground, ["query", str(out)], out)
         return lost or (

@@ -133,9 +133,9 @@ class Ground:
         options = [word for name, value in chosen.items() for word in (f"--{name.replace('_', '-')}", str(value))]
         return ["search", "--out", str(out), *options, "--no-figures"]
 
-    def start(self, arguments: list[str], breaking: Callable[[], None] | None = None) -> Process:
-        """Begins a command; `breaking` is called in its process first."""
-        return Process([*arguments, "--quiet"], self.place(), breaking)
+    def start(self, arguments: list[str], breaking: Callable[[], None] | None = None, *, quiet: bool = True) -> Process:
+        """Begins a command, with `--quiet` where it has that; `breaking` is called in its process first."""
+        return Process([*arguments, *["--quiet"] * quiet], self.place(), breaking)
 
     def whole(self, **settings: object) -> tuple[Run, float]:
         """The run of a search that nothing went wrong with, and the seconds that it takes."""

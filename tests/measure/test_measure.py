@@ -15,6 +15,7 @@ from oracle.measure import Sizes, due, measure_run
 from oracle.models import LanguageModel
 from oracle.store import Run
 from oracle.store.hidden import HiddenStore
+from oracle.store.index import index_all
 from oracle.store.lock import Lock
 
 pytestmark = pytest.mark.slow
@@ -36,6 +37,7 @@ def test_what_is_there_and_valid_is_not_measured_again(run: Run, tiny_model: Lan
     assert due(run, sizes=replace(small, rounds=2)) == ["throughput"]
     manifest["config"]["max_new_tokens"] = 9
     (run.folder / "manifest.json").write_text(json.dumps(manifest))
+    index_all(run.folder)
     assert due(Run.open(run.folder), sizes=small) == ["similarity", "features", "throughput"]
 
 

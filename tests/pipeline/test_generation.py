@@ -18,6 +18,7 @@ from oracle.config import SearchConfig
 from oracle.errors import InputError
 from oracle.pipeline.run import resume_search
 from oracle.store import Run
+from oracle.store.index import index_all
 
 SETTINGS = {
     "repetition_penalty": 1.3,
@@ -127,6 +128,7 @@ def test_a_changed_generation_config_is_refused_on_resuming(run, folder, tmp_pat
     manifest = json.loads((copy / "manifest.json").read_text())
     manifest["config"]["model"] = str(model)
     (copy / "manifest.json").write_text(json.dumps(manifest))
+    index_all(copy)
     path = model / "generation_config.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | {"repetition_penalty": 1.2}))
     with pytest.raises(InputError, match=r"decoded under a generation_config with honoured .*1\.3.*now has .*1\.2"):

@@ -25,7 +25,8 @@ from oracle.pipeline.run import resume_search
 from oracle.store import Run
 from oracle.store.files import write_table
 from oracle.store.hidden import HiddenStore
-from oracle.store.schema import SEQUENCES, prompts_hash, sequence_of
+from oracle.store.index import INDEX, index_all
+from oracle.store.schema import INDEXED, SEQUENCES, prompts_hash, sequence_of
 from oracle.utils.progress import Advance, Watch
 
 Search = Callable[..., Run]
@@ -95,7 +96,8 @@ def stops_after(rounds: int, then: Callable[[], object] = lambda: None) -> Calla
 def older(run: Run) -> Run:
     """The run as version 3 wrote it."""
     manifest = json.loads((run.folder / "manifest.json").read_text())
-    del manifest["prompts"], manifest["config"]["system"], manifest["config"]["template_args"]
+    del manifest["prompts"], manifest["config"]["system"], manifest["config"]["template_args"], manifest[INDEXED]
+    (run.folder / INDEX).unlink()
     (run.folder / "manifest.json").write_text(json.dumps({**manifest, "schema_version": 3}))
     path = run.folder / "sequences.parquet"
     write_table(path, pq.read_table(path).select(SEQUENCES.names).replace_schema_metadata(None))
@@ -280,6 +282,7 @@ def test_another_tokenizer_of_the_same_vocabulary_is_refused(copy: Run, tmp_path
     manifest["config"]["model"] = str(tmp_path / "other")
     (copy.folder / "manifest.json").write_text(json.dumps(manifest))
     (copy.folder / "summary.json").unlink()
+    index_all(copy.folder)
     with pytest.raises(InputError, match=said):
         resume_search(copy.folder)
 

@@ -18,6 +18,7 @@ from oracle.errors import InputError, Interrupted
 from oracle.pipeline.run import resume_search
 from oracle.pipeline.scheduler import waves
 from oracle.store import Run
+from oracle.store.index import index_all
 
 Search = Callable[..., Run]
 
@@ -142,6 +143,7 @@ def test_another_model_is_refused(search: Search, tmp_path: Path, tiny_folder: P
     manifest = json.loads((tmp_path / "run" / "manifest.json").read_text())
     manifest["model"]["fingerprint"] = "0" * 64
     (tmp_path / "run" / "manifest.json").write_text(json.dumps(manifest))
+    index_all(tmp_path / "run")
     with pytest.raises(InputError, match=r"the run's model .* is required"):
         resume_search(tmp_path / "run")
 

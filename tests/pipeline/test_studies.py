@@ -8,6 +8,7 @@ import pytest
 from templates import TURNS
 from tiny import jsonl, tiny_llama, tiny_tokenizer
 
+from oracle.errors import InputError
 from oracle.pipeline.run import resume_search
 from oracle.store import Run
 
@@ -99,7 +100,9 @@ def test_the_same_search_continues_its_study_whatever_its_effort(
     before = names(storage)
     sample(evaluations=5, seed=3, batch_rows=7)
     (first.folder / "summary.json").unlink()
-    resume_search(first.folder)
+    with pytest.raises(InputError, match=r"add --study 'sqlite:.*' to confirm that"):
+        resume_search(first.folder)
+    resume_search(first.folder, settings={"study": storage})
     assert names(storage) == before
     sample(limit=2)
     assert [name.split()[0] for name in set(names(storage)) - set(before)] == ["s1"]

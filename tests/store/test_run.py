@@ -17,6 +17,7 @@ import pytest
 from oracle.errors import InputError
 from oracle.store import Run, RunWriter, check_free
 from oracle.store.files import write_part, write_table
+from oracle.store.index import index_all
 from oracle.store.schema import READABLE, SCHEMA_VERSION
 from oracle.types import Outcome, Sequence
 
@@ -51,7 +52,7 @@ def write(folder: Path) -> Path:
     writer.append(ROWS[:2], QUALITIES)
     writer.append(ROWS[2:], QUALITIES)
     writer.write_result("minimal_budgets", pd.DataFrame({"sequence": ["é/1"], "allocation": [[0, 2]], "upper": [2]}))
-    writer.write_summary({"sequences": 2, "fraction": 1 / 3, "none": None, "text": "größe"})
+    writer.write_summary({"sequences": 1, "fraction": 1 / 3, "none": None, "text": "größe"})
     return folder
 
 
@@ -92,14 +93,14 @@ def test_qualities_are_numbers_even_where_all_are_missing(tmp_path: Path) -> Non
 
 def test_sequences_results_summary_and_manifest_come_back(run: Path) -> None:
     opened = Run.open(str(run))
-    assert opened.manifest == {"schema_version": SCHEMA_VERSION, **MANIFEST}
+    assert opened.manifest == {"schema_version": SCHEMA_VERSION, "indexed": True, **MANIFEST}
     first, second = plain(opened.sequences())
     assert (first["sequence"], first["task"], first["prompt"]) == ("é/1", "größe", SEQUENCES[0].prompt)
     assert (first["references"], first["choices"]) == (list(SEQUENCES[0].references), [])
     assert (second["choices"], second["answer"], second["prompt_tokens"]) == (["a", "b"], 1, 1)
     assert np.isnan(first["answer"])
     assert plain(opened.table("minimal_budgets")) == [{"sequence": "é/1", "allocation": [0, 2], "upper": 2}]
-    assert opened.summary() == {"sequences": 2, "fraction": 1 / 3, "none": None, "text": "größe"}
+    assert opened.summary() == {"sequences": 1, "fraction": 1 / 3, "none": None, "text": "größe"}
 
 
 def test_a_manifest_may_hold_a_file_name_that_is_no_unicode(tmp_path: Path) -> None:
@@ -200,8 +201,7 @@ def test_truncated_files_are_damaged(run: Path, name: str) -> None:
     whole = path.read_bytes()
     for size in (0, 3, len(whole) // 2, len(whole) - 9):
         path.write_bytes(whole[:size])
-        advice = "continue with 'oracle search --resume" if name == "evaluations" else "delete the run and search again"
-        with pytest.raises(InputError, match=rf"is damaged \(.*{advice}") as caught:
+        with pytest.raises(InputError, match=r"is damaged \(.*continue with 'oracle search --resume") as caught:
             READS[name](Run.open(run))
         assert "\n" not in str(caught.value)
         assert path.name in str(caught.value)
@@ -218,6 +218,10 @@ def test_a_changed_byte_of_a_part_is_noticed(run: Path) -> None:
 
 def test_a_table_of_something_else_is_damaged(run: Path) -> None:
     pq.write_table(pa.table({"sequence": ["a"], "number": ["zero"]}), run / "sequences.parquet")
+    index_all(run)
+    with pytest.raises(InputError, match=r"sequences\.parquet' is damaged \(it has no digest"):
+        Run.open(run).sequences()
+    write_table(run / "sequences.parquet", pa.table({"sequence": ["a"], "number": ["zero"]}))
     with pytest.raises(InputError, match=r"sequences\.parquet' is damaged \(no column task\)"):
         Run.open(run).sequences()
     write_part(run / "evaluations" / "part-00001", pa.table({"sequence": ["a"], "number": ["zero"]}))
@@ -229,6 +233,9 @@ def test_parts_of_different_runs_do_not_mix(run: Path, tmp_path: Path) -> None:
     RunWriter(tmp_path / "other", MANIFEST).append(ROWS, ["chrf"])
     [part] = (tmp_path / "other" / "evaluations").iterdir()
     part.replace(run / "evaluations" / part.name.replace("00000", "00002"))
+    with pytest.raises(InputError, match=r"part-00002.*' is damaged \(it is not listed in index\.json\)"):
+        Run.open(run).evaluations()
+    index_all(run)
     with pytest.raises(InputError, match=r"part-00002.*' has other columns than the parts before it"):
         Run.open(run).evaluations()
 

@@ -20,6 +20,7 @@ from oracle.errors import InputError
 from oracle.store import Run, RunWriter
 from oracle.store import sql as module
 from oracle.store.files import write_part, write_table
+from oracle.store.index import index_all
 from oracle.types import Outcome, Sequence
 
 UNITS = 4
@@ -282,7 +283,8 @@ def test_a_select_reaches_nothing_outside(run: Run, places: dict[str, str], sql:
 )
 def test_the_database_is_closed_even_to_other_statements(run: Run, places: dict[str, str], sql: str) -> None:
     """The second wall: were a statement not recognised, it would still find nothing open."""
-    with module._database(replace(run.queried(), tables={})) as database, pytest.raises(duckdb.Error):
+    closed = replace(run.queried(), tables={})
+    with module._database(closed, "", 512) as database, pytest.raises(duckdb.Error):
         database.execute(sql.format(**places))
 
 
@@ -290,7 +292,7 @@ def test_what_a_query_may_use_is_bounded(run: Run) -> None:
     sql = "SELECT name, value FROM duckdb_settings() WHERE name IN ('threads', 'memory_limit', 'temp_directory')"
     settings = dict(run.query(sql).itertuples(index=False, name=None))
     assert settings["threads"] == "4"
-    assert settings["memory_limit"] == "1.8 GiB"
+    assert settings["memory_limit"] == "2.0 GiB"
     assert not Path(settings["temp_directory"]).exists()
     with pytest.raises(InputError, match="the SQL fails: Out of Memory Error"):
         run.query("SELECT string_agg(repeat('x', 1000), '') AS a FROM range(3000000)")
@@ -324,7 +326,7 @@ def truncate(folder: Path) -> str:
 
 def remove(folder: Path) -> str:
     max((folder / "evaluations").iterdir()).unlink()
-    return "lacks evaluations; continue with"
+    return r"is damaged \(it is missing\); continue with"
 
 
 def mix(folder: Path) -> str:
@@ -342,6 +344,7 @@ def rename_criterion(folder: Path) -> str:
     manifest = json.loads((folder / "manifest.json").read_text())
     manifest["config"]["criterion"] = 'no" such\ncolumn'
     (folder / "manifest.json").write_text(json.dumps(manifest))
+    index_all(folder)
     return r"is damaged \(Binder Error: "
 
 
@@ -349,7 +352,7 @@ def spoil_costs(folder: Path) -> str:
     manifest = json.loads((folder / "manifest.json").read_text())
     manifest["costs"] = {"units": ["1); DROP TABLE x"], "overhead": 0}
     (folder / "manifest.json").write_text(json.dumps(manifest))
-    return r"is damaged \(could not convert string to float"
+    return r"is damaged \(costs\.units: found .*, expected a list"
 
 
 @pytest.mark.parametrize("damage", [truncate, remove, mix, replace_part, rename_criterion, spoil_costs])
@@ -365,7 +368,7 @@ def test_a_damaged_run_is_refused(own: Run, damage: Callable[[Path], str]) -> No
 
 
 def test_damage_that_comes_while_it_is_read_is_an_error(own: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    part = min((own.folder / "evaluations").iterdir())
+    part = max((own.folder / "evaluations").iterdir())
     monkeypatch.setattr(Run, "damaged", lambda self, name: [])
     content = bytearray(part.read_bytes())
     # Behind the footer's back: the first page.

@@ -15,6 +15,7 @@ from oracle.pipeline.run import resume_search, run_search
 from oracle.skiplayer.config import SkipConfig
 from oracle.skiplayer.study import run_study
 from oracle.store import Run
+from oracle.store.index import index_all
 from oracle.utils import machine as machines
 from oracle.utils.devices import DTYPES, dtype_name
 from oracle.utils.machine import Machine, resolve_device, resolve_dtype
@@ -241,6 +242,7 @@ def as_before_auto(folder: Path) -> None:
     del manifest["machine"]
     manifest["config"] |= {"device": "cpu", "dtype": "float32"}
     (folder / "manifest.json").write_text(json.dumps(manifest))
+    index_all(folder)
 
 
 class TestFirstLine:

@@ -54,7 +54,7 @@ class OracleController(SequenceController):
         folder: Path | str,
         *,
         policy: Policy = "equal_quality",
-        model: LanguageModel | None = None,
+        model: LanguageModel | str | None = None,
         trust_remote_code: bool = False,
     ) -> "OracleController":
         """Creates the oracle of a stored run.
@@ -63,8 +63,8 @@ class OracleController(SequenceController):
             folder: the run.
             policy: `equal_quality` (the data-set oracle at the full model's mean quality) or `minimal` (the minimal
                 budget per sequence).
-            model: the run's model, if already loaded; otherwise loaded by the name in the run.
-            trust_remote_code: whether code shipped with the model may run while loading it.
+            model: the run's model, if already loaded, or its name; by default its name in the run.
+            trust_remote_code: whether code shipped with the model may run while loading it; requires its name.
 
         Raises:
             InputError: if the run is not complete, or the model's fingerprint differs from the run's.

@@ -11,6 +11,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from oracle.store.files import delete
 from oracle.store.hidden.key import SUFFIX
 
 __all__ = ["DAMAGED", "File", "damaged", "evict", "mark_used", "shards", "tidy"]
@@ -81,7 +82,7 @@ def evict(files: Iterable[File], limit: int) -> tuple[int, int]:
     for file in waiting:
         if left - freed <= limit:
             break
-        file.path.unlink(missing_ok=True)
+        delete(file.path)
         count, freed = count + 1, freed + file.bytes
     return count, freed
 

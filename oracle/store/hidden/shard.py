@@ -7,7 +7,6 @@ without the others.
 import hashlib
 import json
 import os
-import secrets
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path
@@ -87,15 +86,14 @@ def pack(key: Key, name: str, states_ITD: States) -> bytes:
 
 
 def write_shard(path: Path, header: bytes, states_ITD: States) -> None:
-    """Writes a file atomically; other processes may write the same one concurrently."""
+    """Writes a file whole or not at all; other processes may write the same one concurrently."""
 
     def write(scratch: Path) -> None:
         with scratch.open("wb") as file:
             file.write(header)
             file.write(states_ITD.data)
 
-    # Process ids may repeat across machines that share the folder: each writer needs its own scratch file.
-    write_whole(path.with_name(f"{path.name}.{secrets.token_hex(8)}"), write, lambda scratch: path)
+    write_whole(path, write)
 
 
 def read_entry(file: BinaryIO) -> Entry:

@@ -1,5 +1,7 @@
 """The oracle of a run as tables, against an integer programme over the run's rows."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from knapsacks import integer_programme
@@ -29,7 +31,7 @@ def test_by_default_there_is_a_budget_for_each_number_of_layers(experiment):
     most = experiment.evaluations.groupby("sequence")["rougeL"].max().mean()
     assert curve["quality"].iloc[-1] == pytest.approx(most)
     dearer = experiment.evaluations.query("cost >= 3 or number == 0")
-    cut = oracle_curve(type(experiment)(**{**vars(experiment), "evaluations": dearer}))
+    cut = oracle_curve(replace(experiment, evaluations=dearer))
     assert cut["budget"].iloc[0] == pytest.approx(0.1)
 
 
@@ -51,7 +53,7 @@ def test_the_allocations_are_evaluations_that_add_up(experiment, best, budget):
 
 def test_too_small_a_budget_is_refused(experiment):
     dearer = experiment.evaluations.query("cost >= 3 or number == 0")
-    cut = type(experiment)(**{**vars(experiment), "evaluations": dearer})
+    cut = replace(experiment, evaluations=dearer)
     for ask in (lambda: oracle_curve(cut, [0.05]), lambda: oracle_allocations(cut, 0.05)):
         with pytest.raises(InputError, match=r"at least 0\.1000"):
             ask()

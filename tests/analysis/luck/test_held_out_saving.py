@@ -1,12 +1,14 @@
 """The luck-adjusted saving: against linear programs, against a known truth, and where there is no luck at all."""
 
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 import pytest
 from scipy.optimize import linprog
 from tables import judged
 
-from analysis import Experiment, InputError, luck_adjusted
+from analysis import InputError, luck_adjusted
 from analysis.luck.held_out import halves, held_out
 
 
@@ -115,14 +117,14 @@ def test_only_texts_can_be_held_out(run_maker):
     _, seen_NKR = noisy(4, 0.1)
     experiment = judged(seen_NKR)
     assert held_out(experiment) is not None
-    assert held_out(Experiment(**{**vars(experiment), "kind": "tokens"})) is None
+    assert held_out(replace(experiment, kind="tokens")) is None
 
 
 def test_the_order_of_rows_makes_no_difference():
     _, seen_NKR = noisy(8, 0.2)
     experiment = judged(np.concatenate([seen_NKR, seen_NKR[..., ::-1] * 0.9], axis=2))
     mixed = experiment.evaluations.sample(frac=1, random_state=1).reset_index(drop=True)
-    again = Experiment(**{**vars(experiment), "evaluations": mixed})
+    again = replace(experiment, evaluations=mixed)
     assert luck_adjusted(experiment, bootstrap=0) == luck_adjusted(experiment, bootstrap=0)
     one, other = (luck_adjusted(each, bootstrap=0) for each in (experiment, again))
     assert one.fraction == pytest.approx(other.fraction, abs=1e-12)

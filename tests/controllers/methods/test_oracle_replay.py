@@ -14,6 +14,7 @@ from oracle.engine import Engine
 from oracle.errors import InputError
 from oracle.models import LanguageModel, load_model
 from oracle.store import Run
+from oracle.store.index import index_all
 
 TABLES = {"equal_quality": "assignment", "minimal": "minimal_budgets"}
 
@@ -123,5 +124,6 @@ def test_settings_of_another_version_are_refused(run: Run, model, tmp_path: Path
     manifest = json.loads((other / "manifest.json").read_text())
     manifest["config"].update(change)
     (other / "manifest.json").write_text(json.dumps(manifest))
+    index_all(other)
     with pytest.raises(InputError, match="the run's settings do not fit this version of layer-oracle"):
         OracleController.from_run(other, model=model)

@@ -1,0 +1,121 @@
+"""`oracle check`: whole runs are, edited ones are not, even where digests were renewed."""
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from oracle.store import Run
+from oracle.store.files import write_part, write_table
+from oracle.store.index import index_all
+
+Command = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture(scope="module")
+def finished(search: Callable[..., Run]) -> Run:
+    return search(evaluations=6)
+
+
+@pytest.fixture
+def run(finished: Run, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(finished.folder, tmp_path / "run"))
+
+
+def rewritten(path: Path, column: str, change: Callable[[list], list]) -> None:
+    """Writes a table with another column, signed as a program would."""
+    table = pq.read_table(path)
+    values = pa.array(change(table.column(column).to_pylist()), table.schema.field(column).type)
+    table = table.set_column(table.column_names.index(column), column, values)
+    if path.name.startswith("part-"):
+        path.unlink()
+        write_part(path.with_name(path.name.rpartition("-")[0]), table)
+    else:
+        write_table(path, table)
+
+
+def test_a_whole_run_is_whole(run: Path, command: Command) -> None:
+    assert command("report", run)[0] == 0
+    code, out, error = command("check", run, "--recompute", 20, "--quiet")
+    assert (code, error) == (0, "")
+    assert "20 of 20 recomputed outcomes are equal." in out and "whole and consistent" in out
+    assert "files by layer-oracle" in out
+    code, out, _ = command("check", run, "--json")
+    assert json.loads(out)["whole"] and json.loads(out)["writers"][0]["commit"] == Run.open(run).manifest["commit"]
+
+
+def test_a_search_that_has_not_ended_is_said_to_be_one(run: Path, command: Command) -> None:
+    (run / "summary.json").unlink()
+    code, out, _ = command("check", run)
+    assert (code, "summary.json' is missing" in out, "has not ended" in out) == (1, True, True)
+
+
+EDITS: dict[str, tuple[Callable[[Path], object], str]] = {
+    "budget": (
+        lambda run: rewritten(run / "minimal_budgets.parquet", "upper", lambda old: [1] * len(old)),
+        "minimal_budgets.parquet: upper of 's0': found 1",
+    ),
+    "choice": (
+        lambda run: rewritten(run / "assignment.parquet", "number", lambda old: [99] * len(old)),
+        "assignment.parquet: 6 rows have no such evaluation",
+    ),
+    "prompt": (
+        lambda run: rewritten(run / "sequences.parquet", "prompt", lambda old: ["other"] * len(old)),
+        "manifest.json: data.hash: found",
+    ),
+    "cost": (
+        lambda run: [rewritten(each, "cost", lambda old: [0] * len(old)) for each in run.glob("evaluations/*.parquet")],
+        "evaluations: cost differs from the length of the allocation",
+    ),
+}
+
+
+@pytest.mark.parametrize("edit", EDITS)
+def test_inconsistent_results_are_found_though_their_digests_were_renewed(
+    run: Path, edit: str, command: Command
+) -> None:
+    change, message = EDITS[edit]
+    change(run)
+    index_all(run)
+    code, out, error = command("check", run)
+    assert (code, error) == (1, "")
+    assert message in out
+
+
+def test_foreign_files_and_links_are_named(run: Path, command: Command, tmp_path: Path) -> None:
+    (run / "notes.txt").write_text("mine")
+    (run / "measures").mkdir()
+    shutil.copy(run / "sequences.parquet", run / "measures" / "features.parquet")
+    (run / "assignment.parquet").rename(tmp_path / "away.parquet")
+    (run / "assignment.parquet").symlink_to(tmp_path / "away.parquet")
+    code, out, _ = command("check", run)
+    assert code == 1
+    assert "note: " in out and "notes.txt' is not one of the run's files" in out
+    assert "features.parquet' is not listed in index.json" in out
+    assert "assignment.parquet' is a link" in out
+
+
+def test_outputs_that_were_edited_are_found_by_computing_them_again(run: Path, command: Command) -> None:
+    for path in run.glob("evaluations/*.parquet"):
+        rewritten(path, "tokens", lambda old: [[1, *tokens[1:]] for tokens in old])
+    index_all(run)
+    assert command("check", run)[0] == 0
+    code, out, _ = command("check", run, "--recompute", 3, "--quiet")
+    assert (code, "0 of 3 recomputed outcomes are equal." in out) == (1, True)
+    assert out.count("another output by plain generation") == 3
+
+
+def test_files_are_accepted_as_they_are_on_request(run: Path, command: Command) -> None:
+    path = run / "manifest.json"
+    path.write_text(path.read_text().replace('"seed": 0', '"seed": 1'))
+    code, out, _ = command("check", run)
+    assert (code, "manifest.json' is damaged" in out) == (1, True)
+    assert command("query", run)[0] == 2
+    assert command("check", run, "--renew")[0] == 0
+    assert command("query", run)[0] == 0
+    assert command("check", run / "evaluations", "--renew")[0] == 2
+    assert command("check", run, "--recompute", 0)[0] == 2
