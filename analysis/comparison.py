@@ -17,7 +17,7 @@ from analysis.per_sequence.savings import by_sequence
 from analysis.stats import mean_interval
 from oracle.store import Run
 
-__all__ = ["compare", "compare_two", "holm", "paired"]
+__all__ = ["compare", "compare_two", "holm", "paired", "signed_rank"]
 
 RESAMPLES = 1000
 
@@ -40,7 +40,7 @@ def compare(
     runs: Sequence[RunLike] | Mapping[str, RunLike],
     *,
     criterion: str | None = None,
-    nonzero: bool = False,
+    informative: bool = True,
     resamples: int = 1000,
 ) -> pd.DataFrame:
     """Pairwise comparison of runs, on the sequences that both have.
@@ -48,7 +48,7 @@ def compare(
     Args:
         runs: at least two, as experiments or folders; by name, or else named after their folders or positions.
         criterion: metric by which folders are read; None for each run's own.
-        nonzero: leave out sequences where either full model scores no more than the metric's floor.
+        informative: leave out sequences that tell nothing in either run; see `analysis.per_sequence.savings.budgets`.
         resamples: B of the bootstrap over sequences; 0 for no intervals.
 
     Returns:
@@ -71,12 +71,12 @@ def compare(
     rows = []
     for (first, one), (second, other) in combinations(read.items(), 2):
         pairs = paired(one, other)
-        if nonzero:
-            pairs = pairs[~pairs["zero_quality"]]
+        if informative:
+            pairs = pairs[pairs["informative"]]
             if pairs.empty:
                 raise InputError(
-                    f"a sequence where both full models score above zero is required, {first} and {second} share none: "
-                    "compare them with zero-quality sequences"
+                    f"a sequence that tells something in both runs is required, {first} and {second} share none: "
+                    "compare them with informative=False, or runs by another criterion or scope"
                 )
         for measure in MEASURES:
             values = pairs[measure].to_numpy(np.float64), pairs[f"{measure}_against"].to_numpy(np.float64)
@@ -99,28 +99,41 @@ def compare_two(folder: Path, against: Path, criterion: str | None = None) -> di
         criterion: metric by which both are read; None for their own.
 
     Returns:
-        `settings` that differ, with both values; number of `shared` sequences; means of `fraction`, `against` and the
-        paired `difference` (first minus second: below 0 the first needs less) with its 95 % bootstrap `interval`;
-        numbers of sequences on which the first is `lower`, `equal`, `higher`, and on which the full model scores zero
-        in either run (`zero_quality`); `sequences`, one row each.
+        `settings` that differ, with both values; number of `shared` sequences, and of those that tell something in both
+        runs (`informative`); over these, None if there are none: means of `fraction`, `against` and the paired
+        `difference` (first minus second: below 0 the first needs less) with its 95 % bootstrap `interval` and `p` of
+        Wilcoxon's two-sided signed-rank test; numbers of sequences on which the first is `lower`, `equal`, `higher`;
+        number of shared sequences on which the full model scores zero in either run (`zero_quality`); `sequences`, one
+        row each.
 
     Raises:
         InputError: if the runs share no sequences, or their fractions are not comparable.
     """
     mine, theirs = load(folder, criterion), load(against, criterion)
     pairs = paired(mine, theirs)
-    difference_N = (pairs["fraction"] - pairs["fraction_against"]).to_numpy(np.float64)
     rows = pairs[["sequence", "task", "fraction"]].assign(
-        against=pairs["fraction_against"], difference=difference_N, zero_quality=pairs["zero_quality"]
+        against=pairs["fraction_against"],
+        difference=pairs["fraction"] - pairs["fraction_against"],
+        zero_quality=pairs["zero_quality"],
+        informative=pairs["informative"],
     )
+    told = rows[rows["informative"]]
+    difference_N = told["difference"].to_numpy(np.float64, copy=True)
+    difference_N[abs(difference_N) < ROUNDING] = 0.0
+
+    def mean(name: str) -> float | None:
+        return float(told[name].mean()) if len(told) else None
+
     return {
         "settings": _settings(Run.open(folder), Run.open(against)),
         "criterion": mine.metric,
         "shared": len(pairs),
-        "fraction": float(pairs["fraction"].mean()),
-        "against": float(pairs["fraction_against"].mean()),
-        "difference": float(difference_N.mean()),
-        "interval": mean_interval(difference_N, resamples=RESAMPLES, seed=mine.seed),
+        "informative": len(told),
+        "fraction": mean("fraction"),
+        "against": mean("against"),
+        "difference": mean("difference"),
+        "interval": mean_interval(difference_N, resamples=RESAMPLES, seed=mine.seed) if len(told) else None,
+        "p": signed_rank(difference_N)[1] if len(told) else None,
         **_counts(difference_N),
         "zero_quality": int(pairs["zero_quality"].sum()),
         "sequences": rows.to_dict("records"),
@@ -133,7 +146,7 @@ def paired(first: Experiment, second: Experiment) -> pd.DataFrame:
     Returns:
         One row per sequence, in the order of the first run: `sequence`, `task`; `fraction`, `quality` and
         `full_quality` of the first run, with `_against` of the second; `zero_quality`, whether a full model scores
-        zero.
+        zero; `informative`, whether it tells something in both runs.
 
     Raises:
         InputError: if the runs share no sequences, a shared sequence differs, or their fractions are not comparable.
@@ -144,13 +157,13 @@ def paired(first: Experiment, second: Experiment) -> pd.DataFrame:
             hint = "; read both by one metric with --criterion" if name in ("criterion", "tolerance") else ""
             raise InputError(f"two runs of the same {name} are required, not of {found[0]} and {found[1]}{hint}")
     _check_sequences(first, second)
-    columns = ["sequence", *MEASURES, "zero_quality"]
+    columns = ["sequence", *MEASURES, "zero_quality", "informative"]
     one, other = by_sequence(first)[["task", *columns]], by_sequence(second)[columns]
     pairs = one.merge(other, on="sequence", suffixes=("", "_against"), validate="one_to_one")
     pairs["zero_quality"] |= pairs.pop("zero_quality_against")
-    return pairs[
-        ["sequence", "task", *[f"{name}{end}" for name in MEASURES for end in ("", "_against")], "zero_quality"]
-    ]
+    pairs["informative"] &= pairs.pop("informative_against")
+    values = [f"{name}{end}" for name in MEASURES for end in ("", "_against")]
+    return pairs[["sequence", "task", *values, "zero_quality", "informative"]]
 
 
 def _named(runs: Sequence[RunLike] | Mapping[str, RunLike]) -> dict[str, RunLike]:
@@ -166,7 +179,7 @@ def _row(first_N: FloatArray, second_N: FloatArray, *, resamples: int, seed: int
     difference_N = first_N - second_N
     difference_N[abs(difference_N) < ROUNDING] = 0.0
     low, high = mean_interval(difference_N, resamples=resamples, seed=seed) or (np.nan, np.nan)
-    rank_biserial, p = _signed_rank(difference_N)
+    rank_biserial, p = signed_rank(difference_N)
     deviation = difference_N.std(ddof=1) if len(difference_N) > 1 else 0.0
     return {
         "mean_first": first_N.mean(),
@@ -186,7 +199,7 @@ def _counts(difference_N: FloatArray) -> dict[str, int]:
     return {"lower": signs.count(-1), "equal": signs.count(0), "higher": signs.count(1)}
 
 
-def _signed_rank(difference_N: FloatArray) -> tuple[float, float]:
+def signed_rank(difference_N: FloatArray) -> tuple[float, float]:
     """Matched-pairs rank-biserial correlation and p of Wilcoxon's test; sequences without a difference are left out."""
     from scipy.stats import rankdata, wilcoxon  # slow to import, and not every query needs it
 

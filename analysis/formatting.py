@@ -1,7 +1,9 @@
 """Formatting of numbers and names in figures, tables and reports."""
 
-__all__ = ["basis", "counted", "metric_label", "per_token", "percent", "percent_range", "plain"]
+__all__ = ["basis", "counted", "interval_name", "metric_label", "per_token", "percent", "percent_range", "plain"]
 
+FEW = 10
+"""Sequences below which percentile intervals are named for what they are."""
 
 _METRIC_LABELS = {
     "rouge1": "ROUGE-1",
@@ -41,10 +43,15 @@ def counted(sequences: int) -> str:
     return f"{sequences:,} sequence{'' if sequences == 1 else 's'}"
 
 
+def interval_name(sequences: int) -> str:
+    """What a bootstrap interval over sequences is called: of few of them it does not cover what it promises."""
+    return "95 % interval" if sequences >= FEW else f"bootstrap range, too few sequences ({sequences}) for 95 %:"
+
+
 def basis(sequences: int, allocations: float, interval: tuple[float, float] | None) -> str:
     """Sample sizes and interval behind a figure, as text."""
     counts = f"{counted(sequences)}, {allocations:.5g} allocations each"
-    return f"{counts}; 95 % interval {percent_range(interval)}" if interval else counts
+    return f"{counts}; {interval_name(sequences)} {percent_range(interval)}" if interval else counts
 
 
 def plain(text: object) -> str:

@@ -69,20 +69,20 @@ def budget_rows(experiment: analysis.Experiment, minimal: pd.DataFrame) -> list[
     minimal = minimal.merge(experiment.sequences[["sequence", "task"]], on="sequence")
     minimal["fraction"] = minimal["upper"] / experiment.full_cost
     columns = ["sequence", "task", "upper", "lower", "certified", "proof", "fraction", "allocation", "family"]
-    return _records(minimal[[*columns, "quality", "full_quality", "zero_quality"]])
+    return _records(minimal[[*columns, "quality", "full_quality", "zero_quality", "vacuous", "informative"]])
 
 
 def proven(rows: list[dict[str, Any]]) -> dict[str, Any]:
     """Proofs among the rows of `budgets`.
 
     Returns:
-        Number of `certified` sequences, number of those where the full model scores above zero (`certified_nonzero`),
-        and the `mean_gap` (upper - lower) of the others, None without others.
+        Number of `certified` sequences, number of those that can tell something (`certified_informative`), and the
+        `mean_gap` (upper - lower) of the others, None without others.
     """
     gaps = [row["upper"] - row["lower"] for row in rows if not row["certified"]]
     return {
         "certified": len(rows) - len(gaps),
-        "certified_nonzero": sum(row["certified"] and not row["zero_quality"] for row in rows),
+        "certified_informative": sum(row["certified"] and row["informative"] for row in rows),
         "mean_gap": sum(gaps) / len(gaps) if gaps else None,
     }
 
@@ -101,8 +101,12 @@ def by_task(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
         full_quality=("full_quality", "mean"),
         fraction=("fraction", "mean"),
         zero_quality=("zero_quality", "sum"),
+        vacuous=("vacuous", lambda reasons: int((reasons != "").sum())),
+        informative=("informative", "sum"),
         certified=("certified", "sum"),
     )
+    some = table[table["informative"]].groupby("task", sort=False)["fraction"].mean()
+    means.insert(3, "fraction_informative", some.reindex(means.index))
     return _records(means.reset_index())
 
 

@@ -1,5 +1,6 @@
 """The savings of a run, as one value."""
 
+from collections import Counter
 from dataclasses import dataclass, field, fields
 from typing import Any
 
@@ -34,7 +35,6 @@ class Summary:
         full_quality: mean quality of the full model.
         per_sequence_fraction: mean minimal budget (upper).
         per_sequence_interval: its 95 % bootstrap interval over sequences; None for a single sequence.
-        per_sequence_fraction_nonzero: the mean where the full model scores above the metric's floor; None if nowhere.
         equal_quality_fraction: least mean fraction at which the oracle's mean quality reaches the full model's.
         equal_quality_gap: maximum excess of that over the true minimum; 0 if proven minimal.
         equal_quality_interval: its 95 % bootstrap interval over sequences.
@@ -45,13 +45,16 @@ class Summary:
         null_zero_quality_share: share of sequences whose full model scores zero against shuffled references, so that
             every allocation qualifies; mean over permutations.
         zero_quality_sequences: number where the full model scores no more than the floor: every allocation qualifies.
-        certified: number of proven minimal budgets, including the zero-quality ones (trivially 0).
-        certified_nonzero: the same without those.
+        vacuous_sequences: number where no allocation can be told from another; see `oracle.metrics.VACUOUS`.
+        vacuous: the same by reason.
+        informative_sequences: number of the others, which can tell something.
+        certified: number of proven minimal budgets, including those of sequences that tell nothing (trivially 0).
         mean_gap: mean of upper - lower over the others, in `cost`; None without others.
         end_to_end_fraction: cost of the oracle's choice with the prompts, over the full model's on the same tokens;
             None for ms/token, as the time of a prompt was not measured.
         end_to_end_against_full: the same over the full model on its own outputs, which are often shorter.
         exact: whether the oracle was solved exactly; if not, see `equal_quality_gap`.
+        informative: the summary of the sequences that can tell something; None if that is all of them or none.
         minimal: table of minimal budgets.
         assignment: evaluation per sequence that the oracle chose at equal quality.
         oracle: the oracle with its frontier.
@@ -67,7 +70,6 @@ class Summary:
     full_quality: float
     per_sequence_fraction: float
     per_sequence_interval: Interval | None
-    per_sequence_fraction_nonzero: float | None
     equal_quality_fraction: float
     equal_quality_gap: float
     equal_quality_interval: Interval | None
@@ -77,16 +79,26 @@ class Summary:
     null_equal_quality_spread: float | None
     null_zero_quality_share: float | None
     zero_quality_sequences: int
+    vacuous_sequences: int
+    vacuous: dict[str, int]
+    informative_sequences: int
     certified: int
-    certified_nonzero: int
     mean_gap: float | None
     end_to_end_fraction: float | None
     end_to_end_against_full: float | None
     exact: bool
+    informative: "Summary | None" = field(repr=False)
     minimal: pd.DataFrame = field(repr=False, compare=False, metadata={"table": True})
     assignment: pd.DataFrame = field(repr=False, compare=False, metadata={"table": True})
     oracle: EqualQuality = field(repr=False, compare=False, metadata={"table": True})
     null: NullOracle | None = field(repr=False, compare=False, metadata={"table": True})
+
+    @property
+    def headline(self) -> "Summary | None":
+        """The summary whose numbers headlines state: of the sequences that can tell something; None if none can."""
+        if self.informative_sequences == self.sequences:
+            return self
+        return self.informative
 
     def _repr_html_(self) -> str:
         return pd.Series(self.to_dict(), name="").to_frame().to_html()
@@ -94,6 +106,7 @@ class Summary:
     def to_dict(self) -> dict[str, Any]:
         """The numbers without the tables, ready for JSON."""
         values = {f.name: getattr(self, f.name) for f in fields(self) if not f.metadata.get("table")}
+        values["informative"] = self.informative.to_dict() if self.informative else None
         return {name: list(value) if isinstance(value, tuple) else value for name, value in values.items()}
 
 
@@ -114,7 +127,8 @@ def summarise(experiment: Experiment, *, bootstrap: int = 1000, permutations: in
     chosen = assignment(evaluations, number_NC, oracle.costs, metric)
     full_model = evaluations[evaluations["number"] == 0]
     null = null_oracle(experiment, permutations=permutations)
-    upper, zero = minimal["upper"].to_numpy(), minimal["zero_quality"].to_numpy()
+    informative = minimal.loc[minimal["informative"], "sequence"]
+    some = 0 < len(informative) < len(minimal)
     gaps = (minimal["upper"] - minimal["lower"])[~minimal["certified"]]
     return Summary(
         sequences=len(minimal),
@@ -124,9 +138,8 @@ def summarise(experiment: Experiment, *, bootstrap: int = 1000, permutations: in
         cost=experiment.measure,
         criterion=metric,
         full_quality=oracle.full_quality,
-        per_sequence_fraction=mean_fraction(upper, full_cost),
+        per_sequence_fraction=mean_fraction(minimal["upper"].to_numpy(), full_cost),
         per_sequence_interval=mean_interval(fractions(minimal, full_cost), resamples=bootstrap, seed=seed),
-        per_sequence_fraction_nonzero=mean_fraction(upper[~zero], full_cost) if not zero.all() else None,
         equal_quality_fraction=oracle.fraction,
         equal_quality_gap=oracle.gap,
         equal_quality_interval=equal_quality_interval(
@@ -137,13 +150,18 @@ def summarise(experiment: Experiment, *, bootstrap: int = 1000, permutations: in
         null_equal_quality_fraction=null.equal_quality if null else None,
         null_equal_quality_spread=null.equal_quality_spread if null else None,
         null_zero_quality_share=float(null.zero_shares.mean()) if null else None,
-        zero_quality_sequences=int(zero.sum()),
+        zero_quality_sequences=int(minimal["zero_quality"].sum()),
+        vacuous_sequences=int((minimal["vacuous"] != "").sum()),
+        vacuous=dict(sorted(Counter(minimal.loc[minimal["vacuous"] != "", "vacuous"].tolist()).items())),
+        informative_sequences=len(informative),
         certified=int(minimal["certified"].sum()),
-        certified_nonzero=int((minimal["certified"] & ~minimal["zero_quality"]).sum()),
         mean_gap=float(gaps.mean()) if len(gaps) else None,
         end_to_end_fraction=end_to_end_fraction(experiment, chosen),
         end_to_end_against_full=_end_to_end(experiment, chosen, full_model),
         exact=oracle.gap == 0,
+        informative=summarise(experiment.only(informative), bootstrap=bootstrap, permutations=permutations)
+        if some
+        else None,
         minimal=minimal,
         assignment=chosen,
         oracle=oracle,

@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 
 from analysis.grouping import FloatArray, IntArray, flatten
+from analysis.per_sequence.savings import informative
 
 __all__ = ["ALL", "CoOccurrence", "co_occurrence", "first_and_last", "layer_use"]
 
@@ -61,10 +62,10 @@ def layer_use(minimal: pd.DataFrame, sequences: pd.DataFrame, layers: int) -> pd
 def co_occurrence(minimal: pd.DataFrame, layers: int) -> CoOccurrence:
     """Layers that occur together in the minimal allocations, compared with chance; arguments as for `layer_use`.
 
-    Zero-quality sequences are left out. With few sequences a lift far from 1 is not significant: a pair of layers that
-    half of N allocations use each is expected N / 4 times, with a standard deviation of about its square root.
+    Sequences that tell nothing are left out. With few sequences a lift far from 1 is not significant: a pair of layers
+    that half of N allocations use each is expected N / 4 times, with a standard deviation of about its square root.
     """
-    used_NU = _used(minimal.loc[~minimal["zero_quality"], "allocation"], layers)
+    used_NU = _used(minimal.loc[informative(minimal), "allocation"], layers)
     count = len(used_NU)
     use_U = used_NU.mean(axis=0) if count else np.full(layers, np.nan)
     together_UU = used_NU.T @ used_NU / count if count else np.full((layers, layers), np.nan)
@@ -101,7 +102,7 @@ def _over(found_UU: FloatArray, expected_UU: FloatArray) -> pd.DataFrame:
 def first_and_last(minimal: pd.DataFrame, sequences: pd.DataFrame, layers: int) -> pd.DataFrame:
     """First and last layer of the minimal allocations, per task and over all; arguments as for `layer_use`.
 
-    Zero-quality sequences are left out.
+    Sequences that tell nothing are left out.
 
     Returns:
         One row per task (in order of the table, then `all`) and layer: `task`, `layer`, `first` and `last`, shares of
@@ -123,8 +124,8 @@ def first_and_last(minimal: pd.DataFrame, sequences: pd.DataFrame, layers: int) 
 
 
 def _counted(minimal: pd.DataFrame, sequences: pd.DataFrame) -> pd.DataFrame:
-    """The minimal allocations of sequences above zero quality, with their tasks."""
-    return minimal[~minimal["zero_quality"]].merge(sequences[["sequence", "task"]], on="sequence", how="left")
+    """The minimal allocations of sequences that can tell something, with their tasks."""
+    return minimal[informative(minimal)].merge(sequences[["sequence", "task"]], on="sequence", how="left")
 
 
 def _used(allocations: pd.Series, layers: int) -> FloatArray:

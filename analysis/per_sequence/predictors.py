@@ -52,7 +52,7 @@ class Cheap:
             truth out of fold (below 0 where nothing is predicted: without a dear sequence the mean of the others is
             low); both with `_low` and `_high`, the ends of their 95 % bootstrap intervals over sequences, with the fits
             held fixed; `error` and `error_of_mean`, mean absolute errors in fractions. Empty for fewer than `LEAST`.
-        sequences: N; zero-quality sequences, where every allocation qualifies, are left out.
+        sequences: N; those that tell nothing (zero quality, or vacuous) are left out.
         enough: whether N is at least `ENOUGH`.
         remark: conclusion, in one sentence.
     """
@@ -79,7 +79,7 @@ def what_makes_cheap(experiment: Experiment, features: pd.DataFrame, *, bootstra
         InputError: if the features are not those of the run's sequences.
     """
     minimal = budgets(experiment)
-    table = minimal[~minimal["zero_quality"]].merge(experiment.sequences[["sequence", "task"]], on="sequence")
+    table = minimal[minimal["informative"]].merge(experiment.sequences[["sequence", "task"]], on="sequence")
     lacking = set(table["sequence"]) - set(features["sequence"])
     if lacking:
         raise InputError(

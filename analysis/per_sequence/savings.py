@@ -13,12 +13,13 @@ import pandas as pd
 from analysis.experiment import METRICS, Experiment, InputError, load
 from analysis.grouping import BoolArray, CostArray, FloatArray, Groups, IntArray, allocation_keys, group
 from analysis.stats import intervals
-from oracle.metrics import qualifies
+from oracle.metrics import qualifies, why_vacuous
 
 __all__ = [
     "budgets",
     "by_sequence",
     "fractions",
+    "informative",
     "mean_fraction",
     "minimal_budgets",
     "savings",
@@ -48,8 +49,13 @@ def upper_budgets(evaluations: pd.DataFrame, *, metric: str, tolerance: float) -
 
 
 def budgets(experiment: Experiment) -> pd.DataFrame:
-    """The minimal budgets of a run, in its cost; see `minimal_budgets`."""
-    return minimal_budgets(
+    """The minimal budgets of a run, in its cost: see `minimal_budgets`.
+
+    Returns:
+        Its columns, and `vacuous`: why no allocation can be told from another (`oracle.metrics.VACUOUS`), or empty;
+        `informative`, whether the sequence can tell something: neither vacuous nor of zero quality.
+    """
+    found = minimal_budgets(
         experiment.evaluations,
         layers=experiment.layers,
         metric=experiment.metric,
@@ -58,6 +64,44 @@ def budgets(experiment: Experiment) -> pd.DataFrame:
         exhausted=experiment.exhausted,
         least_costs=experiment.least_costs,
     )
+    found["vacuous"] = _vacuous(experiment, found)
+    found["informative"] = ~found["zero_quality"] & (found["vacuous"] == "")
+    return found
+
+
+def informative(minimal: pd.DataFrame) -> pd.Series:
+    """Whether each sequence can tell something; above zero quality is all that is known without that column."""
+    return minimal["informative"] if "informative" in minimal else ~minimal["zero_quality"]
+
+
+def _vacuous(experiment: Experiment, minimal: pd.DataFrame) -> list[str]:
+    """The reason of each sequence. A metric that gave its output more than zero has seen its references."""
+    full = experiment.evaluations[experiment.evaluations["number"] == 0].set_index("sequence")["tokens"]
+    rows = experiment.sequences.set_index("sequence").loc[minimal["sequence"]]
+
+    def known(name: str) -> list[int | None]:
+        values = rows[name] if name in rows else [None] * len(rows)
+        return [None if pd.isna(value) else int(value) for value in values]
+
+    found = zip(
+        full.loc[minimal["sequence"]],
+        rows["references"],
+        known("choice_tokens"),
+        known("reference_tokens"),
+        minimal["zero_quality"],
+        strict=True,
+    )
+    return [
+        why_vacuous(
+            experiment.metric,
+            experiment.scope,
+            references=tuple(references) if zero else (),
+            output_tokens=len(tokens),
+            choice_tokens=choice,
+            reference_tokens=reference,
+        )
+        for tokens, references, choice, reference, zero in found
+    ]
 
 
 def minimal_budgets(
@@ -148,16 +192,14 @@ def _proof(tested: int, enough: int) -> str:
     return f"all masks of at most {tested - 1} layers tested"
 
 
-def fractions(minimal: pd.DataFrame, full_cost: float, *, nonzero: bool = False) -> FloatArray:
+def fractions(minimal: pd.DataFrame, full_cost: float) -> FloatArray:
     """Minimal budgets as fractions of the full model's cost.
 
     Args:
         minimal: table of `minimal_budgets`.
         full_cost: of the full model: L where the cost is the number of layers.
-        nonzero: leave out the sequences where the full model scores no more than the floor.
     """
-    rows = minimal[~minimal["zero_quality"]] if nonzero else minimal
-    return rows["upper"].to_numpy(np.float64) / full_cost
+    return minimal["upper"].to_numpy(np.float64) / full_cost
 
 
 def mean_fraction(costs: CostArray, full_cost: float) -> float:
@@ -181,8 +223,8 @@ def by_sequence(experiment: Experiment) -> pd.DataFrame:
 def savings(experiment: Experiment, by: Sequence[str] = ("task",), *, resamples: int = 1000) -> pd.DataFrame:
     """Fraction of the full model's cost that suffices, per group of sequences.
 
-    Where the full model scores no more than the metric's floor every allocation qualifies: each group has a row with
-    these zero-quality sequences (`counted` is `all`) and one without (`nonzero`).
+    Each group has a row of all its sequences (`counted` is `all`) and one of those that can tell something
+    (`informative`): without those of zero quality and those that are vacuous; see `budgets`.
 
     Args:
         experiment: the run.
@@ -190,9 +232,9 @@ def savings(experiment: Experiment, by: Sequence[str] = ("task",), *, resamples:
         resamples: B of the bootstrap over the sequences of a group; 0 for no intervals.
 
     Returns:
-        The columns `by`, in the order of each group's first sequence; `counted`; number of `sequences`, and of those
-        with `zero_quality`; `full_quality`, mean of the full model; of the minimal fraction (best found) `mean`, `q25`,
-        `median` and `q75`, each with `_low` and `_high`, the ends of its 95 % percentile bootstrap interval (NaN for
+        The columns `by`, in the order of each group's first sequence; `counted`; number of `sequences`, of those with
+        `zero_quality` and of those that are `vacuous`; `full_quality`, mean of the full model; of the minimal
+        fraction (best found) `mean`, `q25`, `median` and `q75`, each with `_low` and `_high`, the ends of its 95 % percentile bootstrap interval (NaN for
         fewer than two sequences); `lower`, mean of the fractions proven necessary; `certified`, share of the sequences
         whose bounds meet. NaN where nothing is counted.
 
@@ -203,8 +245,7 @@ def savings(experiment: Experiment, by: Sequence[str] = ("task",), *, resamples:
     if unknown := set(by).difference(table.columns):
         raise InputError(f"columns of {', '.join(table.columns)} are required to group by, got {sorted(unknown)}")
     for key, group_table in table.groupby(list(by), sort=False, dropna=False) if by else [((), table)]:
-        nonzero = group_table[~group_table["zero_quality"]]
-        for counted, part in (("all", group_table), ("nonzero", nonzero)):
+        for counted, part in (("all", group_table), ("informative", group_table[group_table["informative"]])):
             label = dict(zip(by, key, strict=True))
             rows.append({**label, "counted": counted, **_saving(part, experiment, resamples)})
     return pd.DataFrame(rows)
@@ -215,6 +256,7 @@ def _saving(part: pd.DataFrame, experiment: Experiment, resamples: int) -> dict[
     row: dict[str, float] = {
         "sequences": len(part),
         "zero_quality": int(part["zero_quality"].sum()),
+        "vacuous": int((part["vacuous"] != "").sum()),
         "full_quality": part["full_quality"].mean(),
     }
     fraction, none = part["fraction"].to_numpy(np.float64), np.full(len(STATISTICS), np.nan)

@@ -79,7 +79,7 @@ def _serves(experiment: Experiment, slack: float) -> tuple[BoolArray, list[tuple
     groups = group(evaluations, experiment.metric)
     meets = qualifies(groups.quality, groups.full[groups.code], experiment.tolerance)
     near = groups.cost <= (minimal["upper"].to_numpy() + slack + COST_ROUNDING)[groups.code]
-    counted_N = ~minimal["zero_quality"].to_numpy()
+    counted_N = minimal["informative"].to_numpy()
     rows = np.flatnonzero(meets & near & counted_N[groups.code])
     key_E, _ = allocation_keys(evaluations["allocation"].iloc[rows])
     serves_AN = np.zeros((key_E.max(initial=-1) + 1, len(counted_N)), dtype=bool)

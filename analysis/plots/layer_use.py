@@ -12,10 +12,10 @@ from scipy.stats import binomtest
 from analysis.experiment import Experiment
 from analysis.formatting import counted, percent, plain
 from analysis.per_sequence.layer_use import layer_use as use_by_task
-from analysis.per_sequence.savings import fractions
 from analysis.plots.source import Drawn, Source
 from analysis.plots.style import BLUE, GREY, frame, styled
 from analysis.summary import Summary
+from oracle.metrics import told_nothing
 
 __all__ = ["layer_use"]
 
@@ -32,6 +32,7 @@ def layer_use(source: Source) -> Drawn:
         and `high`, its 95 % interval (Wilson's score).
     """
     experiment, summary = source.experiment, source.summary
+    _ = source.told  # raises if there are none
     use = use_by_task(summary.minimal, experiment.sequences, experiment.layers)
     table, tasks = _numbers(use), use[:-1]
     heights = [PROFILE, ROW * len(tasks)][: 1 + bool(len(tasks))]
@@ -42,8 +43,9 @@ def layer_use(source: Source) -> Drawn:
         _draw_tasks(figure, panels[1], tasks)
     panels[-1].set_xlabel("layer" if experiment.unit == "layer" else "sublayer (even: attention, odd: MLP)")
     panels[-1].xaxis.set_major_locator(MaxNLocator(nbins=16, integer=True))
-    zero, why = summary.zero_quality_sequences, "where the full model scores 0 and every allocation qualifies"
-    note = f"Left out: {zero} of {counted(summary.sequences)}, {why}." if zero else ""
+    untold = summary.sequences - summary.informative_sequences
+    why = told_nothing(summary.zero_quality_sequences, summary.vacuous)
+    note = f"Left out: {untold} of {counted(summary.sequences)}: {why}." if untold else ""
     frame(figure, *_headline(table[-experiment.layers :], experiment, summary), note=note)
     return table, figure
 
@@ -97,21 +99,21 @@ def _draw_tasks(figure: Figure, axes: Axes, tasks: pd.DataFrame) -> None:
         axes.axhline(row - 0.5, color="white", linewidth=1.2)
     middle = (shares.shape[1] - 1) / 2
     for empty in np.flatnonzero(tasks["n"].to_numpy() == 0):
-        axes.text(middle, float(empty), "the full model scores 0", ha="center", va="center", color=GREY)
+        axes.text(middle, float(empty), "no sequence tells something", ha="center", va="center", color=GREY)
     bar = figure.colorbar(image, ax=axes, pad=0.015, aspect=14, format=PercentFormatter(1.0, symbol=" %"))
     bar.set_label("minimal allocations\nthat use it")
     bar.ax.grid(visible=False)
 
 
 def _headline(rows: pd.DataFrame, experiment: Experiment, summary: Summary) -> tuple[str, str]:
-    nonzero = fractions(summary.minimal, experiment.full_cost, nonzero=True)
-    if not len(nonzero):
-        return "The full model scores 0 everywhere: no layer is needed", counted(summary.sequences)
+    told = summary.headline
+    assert told is not None, "checked before"
     share = rows["share"].to_numpy()
     most, least = int(share.argmax()), int(share.argmin())
     of = "" if experiment.costs is None else f" of the {experiment.measure}"
     return (
         f"Minimal allocations use {experiment.unit} {most} most ({100 * share[most]:.0f} %), {experiment.unit} {least} "
         f"least ({100 * share[least]:.0f} %)",
-        f"{counted(len(nonzero))}, a minimal allocation each; mean minimal budget {percent(nonzero.mean())}{of}",
+        f"{counted(told.sequences)}, a minimal allocation each; mean minimal budget "
+        f"{percent(told.per_sequence_fraction)}{of}",
     )

@@ -26,7 +26,7 @@ _ADAPTIVE = (
 @styled()
 def luck_curve(source: Source) -> Drawn:
     """Fractions found against the allocations tried, real and shuffled references; numbers of `analysis.luck_curve`."""
-    experiment, summary = source.experiment, source.summary
+    experiment, summary = source.told.experiment, source.told.summary
     permutations = len(summary.null.per_sequence_fractions) if summary.null else 0
     bootstrap = 1000 if summary.per_sequence_interval else 0
     curve = fractions_by_tries(experiment, bootstrap=bootstrap, permutations=permutations)

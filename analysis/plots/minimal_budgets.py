@@ -35,8 +35,8 @@ def minimal_budgets(source: Source) -> Drawn:
 
     Returns:
         Numbers, one row per sequence, by task and budget: `task`, `sequence`, `lower` (proven) and `upper` (found) as
-        fractions of the full model's cost, `certified`, `zero_quality`; of the task `scored` (sequences where the full
-        model scores), `mean` (of `upper` over these), `mean_low`, `mean_high` (95 % bootstrap interval).
+        fractions of the full model's cost, `certified`, `zero_quality`, `vacuous`; of the task `scored` (sequences that
+        tell something), `mean` (of `upper` over these), `mean_low`, `mean_high` (95 % bootstrap interval).
     """
     experiment, summary = source.experiment, source.summary
     table = _numbers(experiment, summary)
@@ -52,9 +52,10 @@ def minimal_budgets(source: Source) -> Drawn:
     panels[-1].set_xlabel(f"minimal budget, fraction of {per_token(experiment.measure)}")
     panels[-1].set_xlim(-0.02, 1.02)
     percent_axis(panels[-1].xaxis)
-    known = basis(summary.sequences, summary.allocations_per_sequence, summary.per_sequence_interval)
-    finding = f"A sequence needs at most {percent(summary.per_sequence_fraction)} of the {experiment.measure}"
-    detail = f"{known}; proven minimal: {summary.certified_nonzero}"
+    told = source.told.summary
+    known = basis(told.sequences, told.allocations_per_sequence, told.per_sequence_interval)
+    finding = f"A sequence needs at most {percent(told.per_sequence_fraction)} of the {experiment.measure}"
+    detail = f"{known}; proven minimal: {told.certified}{source.beside}"
     frame(figure, f"{finding} on average", detail, legend=handles, columns=2)
     return table, figure
 
@@ -67,11 +68,11 @@ def _numbers(experiment: Experiment, summary: Summary) -> pd.DataFrame:
     order = {task: place for place, task in enumerate(experiment.sequences["task"].unique())}
     minimal = minimal.assign(place=minimal["task"].map(order)).sort_values(["place", "upper", "lower"], kind="stable")
     resamples = 1000 if summary.per_sequence_interval else 0
-    for task, rows in minimal[~minimal["zero_quality"]].groupby("task"):
+    for task, rows in minimal[minimal["informative"]].groupby("task"):
         interval = mean_interval(rows["upper"].to_numpy(), resamples=resamples, seed=experiment.seed)
         values = [len(rows), rows["upper"].mean(), *(interval or (np.nan, np.nan))]
         minimal.loc[minimal["task"] == task, ["scored", "mean", "mean_low", "mean_high"]] = values
-    columns = ["task", "sequence", "lower", "upper", "certified", "zero_quality"]
+    columns = ["task", "sequence", "lower", "upper", "certified", "zero_quality", "vacuous"]
     table = minimal.reindex(columns=[*columns, "scored", "mean", "mean_low", "mean_high"]).reset_index(drop=True)
     return table.assign(scored=table["scored"].fillna(0).astype(int))
 
@@ -90,7 +91,7 @@ def _steps(values: FloatArray) -> tuple[FloatArray, FloatArray]:
 
 def _draw_distribution(axes: Axes, table: pd.DataFrame, summary: Summary) -> list[Any]:
     upper, lower = table["upper"].to_numpy(), table["lower"].to_numpy()
-    zero = float(table["zero_quality"].mean())
+    untold = table["zero_quality"] | (table["vacuous"] != "")
     found = axes.step(*_steps(upper), where="post", color=BLUE, linewidth=2.2, label="found")
     bound = axes.step(
         *_steps(lower), where="post", color=BLUE, linewidth=1.1, linestyle=(0, (4, 2)), label="not ruled out"
@@ -99,10 +100,10 @@ def _draw_distribution(axes: Axes, table: pd.DataFrame, summary: Summary) -> lis
     most, least = (np.searchsorted(np.sort(values), grid, side="right") / len(values) for values in (lower, upper))
     axes.fill_between(grid, least, most, step="post", color=BLUE, alpha=0.12, linewidth=0)
     handles: list[Any] = [*found, *bound]
-    if zero:
-        label = f"full model scores 0: every allocation qualifies ({int(table['zero_quality'].sum())})"
+    if untold.any():
+        label = f"tell nothing: every allocation qualifies ({int(untold.sum())})"
         look: dict[str, Any] = {"facecolor": "white", "edgecolor": GREY, "hatch": "//////", "linewidth": 0.0}
-        handles.append(axes.axhspan(0, zero, label=label, zorder=0.6, **look))
+        handles.append(axes.axhspan(0, float(untold.mean()), label=label, zorder=0.6, **look))
     axes.set_ylim(0, 1.02)
     percent_axis(axes.yaxis, 0.2)
     axes.set_ylabel("sequences for\nwhich it suffices")
@@ -110,10 +111,10 @@ def _draw_distribution(axes: Axes, table: pd.DataFrame, summary: Summary) -> lis
 
 
 def _draw_means(axes: Axes, summary: Summary) -> list[Any]:
-    nonzero = summary.per_sequence_fraction_nonzero if summary.zero_quality_sequences else None
+    told = summary.informative.per_sequence_fraction if summary.informative else None
     lines: list[tuple[float | None, str, Any, str]] = [
         (summary.per_sequence_fraction, "black", (0, (7, 1.5, 1, 1.5)), "mean found, all sequences"),
-        (nonzero, "black", (0, (4, 2)), "mean found where the full model scores"),
+        (told, "black", (0, (4, 2)), "mean found, sequences that tell something"),
         (summary.null_per_sequence_fraction, VERMILLION, (0, (1, 1.2)), "mean against shuffled references"),
     ]
     return [
@@ -126,7 +127,7 @@ def _draw_means(axes: Axes, summary: Summary) -> list[Any]:
 def _draw_tasks(axes: Axes, table: pd.DataFrame, tasks: list[str], heights: list[float]) -> list[Any]:
     ends = np.cumsum([0.0, *heights])
     right: dict[str, Any] = {"transform": axes.get_yaxis_transform(), "va": "center", "fontsize": 8.5}
-    axes.text(1.03, -HEADER / 2, "mean where the full\nmodel scores, 95 %", **right)
+    axes.text(1.03, -HEADER / 2, "mean of those that tell\nsomething, 95 %", **right)
     for task, start, end in zip(tasks, ends, ends[1:], strict=False):
         rows = table[table["task"] == task]
         y = start + (end - start) * (0.1 + 0.8 * (np.arange(len(rows)) + 0.5) / len(rows))
@@ -144,10 +145,11 @@ def _draw_tasks(axes: Axes, table: pd.DataFrame, tasks: list[str], heights: list
 def _samples(table: pd.DataFrame) -> list[Any]:
     """Legend entries of single sequences."""
     handles = [Line2D([], [], linewidth=1.4, label="one sequence: from its lower bound to the best found", **_FOUND)]
-    proven = table["certified"] & ~table["zero_quality"]
+    untold = table["zero_quality"] | (table["vacuous"] != "")
+    proven = table["certified"] & ~untold
     for there, label, look in (
         (proven, "proven minimal", _PROVEN),
-        (table["zero_quality"], "full model scores 0", _ZERO),
+        (untold, "tells nothing (the full model scores 0, or one token)", _ZERO),
     ):
         if there.any():
             handles.append(Line2D([], [], linestyle="none", label=f"one sequence: {label}", **look))
@@ -158,7 +160,7 @@ def _samples(table: pd.DataFrame) -> list[Any]:
 
 def _draw_rows(axes: Axes, rows: pd.DataFrame, y: FloatArray) -> None:
     lower, upper = rows["lower"].to_numpy(), rows["upper"].to_numpy()
-    zero, proven = rows["zero_quality"].to_numpy(), rows["certified"].to_numpy()
+    zero, proven = (rows["zero_quality"] | (rows["vacuous"] != "")).to_numpy(), rows["certified"].to_numpy()
     if len(rows) > SINGLE:
         axes.fill_betweenx(y, lower, upper, step="mid", color=BLUE, alpha=0.35, linewidth=0)
         axes.plot(upper, y, color=BLUE, linewidth=1.6, drawstyle="steps-mid")
@@ -173,6 +175,6 @@ def _draw_rows(axes: Axes, rows: pd.DataFrame, y: FloatArray) -> None:
 def _mean(rows: pd.DataFrame) -> str:
     first = rows.iloc[0]
     if not first["scored"]:
-        return "the full model scores 0"
+        return "none tells something"
     interval = (first["mean_low"], first["mean_high"])
     return percent(first["mean"]) + (f"  ({percent_range(interval)})" if np.isfinite(interval[0]) else "")

@@ -52,7 +52,8 @@ def oracle_quality(source: Source) -> Drawn:
         Numbers: `series`, `fraction`, `quality` (means over sequences), `fraction_low`, `fraction_high` (95 % bootstrap
         interval of the equal-quality point).
     """
-    experiment, summary = source.experiment, source.summary
+    told = source.told
+    experiment, summary = told.experiment, told.summary
     table = _numbers(experiment, summary)
     figure = Figure(figsize=(7.2, 4.0))
     axes = figure.add_subplot()
@@ -64,7 +65,7 @@ def oracle_quality(source: Source) -> Drawn:
     less = f" less {experiment.tolerance:g}" if experiment.tolerance else ""
     needed = percent(summary.equal_quality_fraction)
     finding = f"An oracle keeps the full model's mean quality{less} with {needed} of the {experiment.measure}"
-    frame(figure, finding, _detail(summary), legend=drawn)
+    frame(figure, finding, _detail(summary) + source.beside, legend=drawn)
     return table, figure
 
 

@@ -2,7 +2,7 @@
 
 import shlex
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -10,8 +10,9 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from analysis.experiment import Experiment, InputError, load
-from analysis.formatting import plain
+from analysis.formatting import percent, plain
 from analysis.summary import Summary, summarise
+from oracle.metrics import told_nothing
 
 __all__ = ["Drawn", "MissingError", "Source"]
 
@@ -46,6 +47,34 @@ class Source:
     def summary(self) -> Summary:
         """Its numbers, with intervals and null."""
         return self.known or summarise(self.experiment)
+
+    @property
+    def told(self) -> "Source":
+        """The same of the sequences that can tell something, whose numbers headlines state.
+
+        Raises:
+            MissingError: if none can; says why.
+        """
+        summary = self.summary
+        if summary.headline is None:
+            raise MissingError(
+                f"no sequence can tell something: {told_nothing(summary.zero_quality_sequences, summary.vacuous)}"
+            )
+        if summary.headline is summary:
+            return self
+        chosen = summary.minimal.loc[summary.minimal["informative"], "sequence"]
+        return replace(self, experiment=self.experiment.only(chosen), known=summary.headline)
+
+    @property
+    def beside(self) -> str:
+        """The numbers over all sequences, to stand beside those of the ones that tell something; empty if they are the same."""
+        summary = self.summary
+        if summary.headline is summary:
+            return ""
+        return (
+            f"; over all {summary.sequences} sequences {percent(summary.per_sequence_fraction)} per sequence, "
+            f"{percent(summary.equal_quality_fraction)} at equal mean quality"
+        )
 
     @property
     def strategy(self) -> str:

@@ -6,8 +6,9 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
+from analysis.comparison import signed_rank
 from analysis.experiment import Experiment
-from analysis.formatting import counted, metric_label, per_token, percent
+from analysis.formatting import counted, interval_name, metric_label, per_token, percent
 from analysis.luck.effort_curve import grid, progress_curve
 from analysis.per_sequence.savings import upper_budgets
 from analysis.plots.source import Drawn, MissingError, Source
@@ -22,7 +23,7 @@ SHADED = 3
 
 @styled()
 def strategies(sources: Sequence[Source]) -> Drawn:
-    """Mean minimal budget found against the evaluations per sequence, over the sequences that all runs have.
+    """Mean minimal budget found against the evaluations per sequence, over sequences that tell something in all runs.
 
     Returns:
         Numbers: `run`, `strategy`, `sequences`, `evaluations`, `fraction` (mean minimal budget after that number, over
@@ -31,7 +32,7 @@ def strategies(sources: Sequence[Source]) -> Drawn:
     Raises:
         MissingError: if the runs differ in sequences, metric or cost.
     """
-    experiments = _comparable([source.experiment for source in sources])
+    experiments = _comparable([source.told.experiment for source in sources])
     labels = _labels(sources)
     curves = [_curve(experiment) for experiment in experiments]
     table = _numbers(sources, curves, len(experiments[0].sequences))
@@ -114,7 +115,12 @@ def _headline(experiments: list[Experiment], labels: list[str]) -> tuple[str, st
         less = (found[second] - found[best]).to_numpy()
         interval = mean_interval(less, resamples=1000, seed=experiments[0].seed)
         detail += f"; {100 * less.mean():.1f} points less than '{labels[second]}'"
-        detail += f", paired 95 % interval {100 * interval[0]:.1f} to {100 * interval[1]:.1f}" if interval else ""
+        detail += (
+            f", paired {interval_name(sequences)} {100 * interval[0]:.1f} to {100 * interval[1]:.1f}"
+            if interval
+            else ""
+        )
+        detail += f", p = {signed_rank(less)[1]:.2g}"
         if interval and interval[0] <= 0:
             leader = f"'{labels[best]}' is at {percent(found[best].mean())}"
             finding = f"After {shared} evaluations no strategy is clearly ahead: {leader}"

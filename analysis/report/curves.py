@@ -90,11 +90,19 @@ def _words(part: Part) -> dict[str, str]:
     half = part.curve.iloc[int(np.searchsorted(part.curve["allocations"], round(last["allocations"] / 2)))]
     before, after = percent(half["per_sequence"]), percent(last["per_sequence"])
     course = f"stays at {after}" if before == after else f"falls from {before} to {after}"
-    equal, others = percent(summary.equal_quality_fraction), summary.sequences - summary.zero_quality_sequences
+    equal, told = percent(summary.equal_quality_fraction), part.told
+    proven = (
+        "No sequence tells something."
+        if told is None
+        else (
+            f"{told.certified} of the {told.sequences} sequences that tell something are proven minimal; the others "
+            "are the best found."
+        )
+    )
     return {
-        "oracle": f"An oracle reaches the full model's mean quality with {equal} of the {measure}.",
-        "budgets": f"{summary.certified_nonzero} of {others} are proven minimal; the others are the best found.",
-        "use": "Share of the minimal allocations that run each layer, where the full model scores above zero.",
+        "oracle": f"Over all sequences an oracle reaches the full model's mean quality with {equal} of the {measure}.",
+        "budgets": proven,
+        "use": "Share of the minimal allocations that run each layer, of the sequences that tell something.",
         "luck": f"From {half['allocations']:.0f} to {last['allocations']:.0f} tries per sequence the mean minimal "
         f"budget {course}. A curve that still falls has not reached the minimum.",
     }

@@ -3,11 +3,12 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from analysis.formatting import counted, metric_label, percent, percent_range
+from analysis.formatting import counted, interval_name, metric_label, percent, percent_range
 from analysis.luck.held_out_saving import LuckAdjusted
 from analysis.report.parts import Part
 from analysis.stats import affordable_resamples
 from analysis.summary import Interval, Summary
+from oracle.metrics import told_nothing
 
 __all__ = ["Fact", "cost_text", "facts", "finding"]
 
@@ -26,7 +27,8 @@ class Fact:
         value: as text.
         sentence: its meaning.
         share: the number in 0..1, if it is a share of the full model's cost.
-        interval: its 95 % interval.
+        interval: its 95 % bootstrap interval.
+        sequences: number behind the interval; 0 if there is none.
         floor: the same against shuffled references.
     """
 
@@ -36,11 +38,12 @@ class Fact:
     share: float | None = None
     interval: Interval | None = None
     floor: float | None = None
+    sequences: int = 0
 
     @property
     def details(self) -> list[str]:
         """Interval and floor as text, if known."""
-        interval = [f"95 % interval {percent_range(self.interval)}"] if self.interval else []
+        interval = [f"{interval_name(self.sequences)} {percent_range(self.interval)}"] if self.interval else []
         return interval + ([f"shuffled references {percent(self.floor)}"] if self.floor is not None else [])
 
 
@@ -56,7 +59,9 @@ def cost_text(value: float, measure: str) -> str:
 
 def finding(part: Part) -> str:
     """The main result, in one line."""
-    enough = cost_text(part.summary.per_sequence_fraction * part.experiment.full_cost, part.experiment.measure)
+    if part.told is None:
+        return "This run tells nothing about layers"
+    enough = cost_text(part.told.per_sequence_fraction * part.experiment.full_cost, part.experiment.measure)
     if part.experiment.costs is None:
         enough = f"{enough.split()[0]} of {part.summary.layers} {part.experiment.measure}"
     return f"On average, {enough} are enough"
@@ -70,8 +75,10 @@ def facts(part: Part, *, adjusted: LuckAdjusted | None = None, verified: tuple[i
         adjusted: the saving confirmed by held-out references.
         verified: number of reported allocations reproduced by plain generation, and their total.
     """
-    found = [_per_sequence(part), *_nonzero(part), _oracle(part), *_end_to_end(part.summary), _proven(part)]
-    return [*found, *_shuffled(part.summary), *_adjusted(adjusted, part), *_verified(verified)]
+    if part.told is None:
+        return [_nothing(part), *_verified(verified)]
+    found = [_per_sequence(part, part.told), _oracle(part, part.told), *_everything(part), *_end_to_end(part.told)]
+    return [*found, _proven(part, part.told), *_shuffled(part.told), *_adjusted(adjusted, part), *_verified(verified)]
 
 
 def _fewer(part: Part) -> str:
@@ -84,8 +91,22 @@ def _fewer(part: Part) -> str:
     return said
 
 
-def _per_sequence(part: Part) -> Fact:
-    summary, measure = part.summary, part.experiment.measure
+def _untold(part: Part) -> str:
+    summary = part.summary
+    return told_nothing(summary.zero_quality_sequences, summary.vacuous)
+
+
+def _nothing(part: Part) -> Fact:
+    return Fact(
+        title="Nothing to state",
+        value="none",
+        sentence=f"No sequence can tell one allocation from another: {_untold(part)}. A budget of 0 layers for these "
+        "would say nothing about the model.",
+    )
+
+
+def _per_sequence(part: Part, summary: Summary) -> Fact:
+    measure = part.experiment.measure
     kept = f"scores at least as well ({metric_label(summary.criterion)}) as with all of them"
     if part.experiment.tolerance:
         kept = f"loses at most {part.experiment.tolerance:g} of {metric_label(summary.criterion)}"
@@ -97,29 +118,31 @@ def _per_sequence(part: Part) -> Fact:
         "search can only find less, a controller without access to the references will need more." + _fewer(part),
         share=summary.per_sequence_fraction,
         interval=summary.per_sequence_interval,
+        sequences=summary.sequences,
         floor=summary.null_per_sequence_fraction,
     )
 
 
-def _nonzero(part: Part) -> Iterator[Fact]:
+def _everything(part: Part) -> Iterator[Fact]:
+    """The headline over all sequences, where some are left out of it."""
     summary = part.summary
-    zero, share = summary.zero_quality_sequences, summary.per_sequence_fraction_nonzero
-    if not zero:
+    if summary.headline is summary:
         return
-    rest = summary.sequences - zero
-    why = f"On {zero} of {counted(summary.sequences)} the full model scores zero, so that every allocation qualifies"
+    untold = summary.sequences - summary.informative_sequences
     yield Fact(
-        title="Where the full model scores above zero",
-        value="none" if share is None else percent(share),
-        sentence=f"{why} there, even no layer. This is the mean over the other {rest}."
-        if rest
-        else f"{why} everywhere.",
-        share=share,
+        title="Over all sequences",
+        value=percent(summary.per_sequence_fraction),
+        sentence=f"The numbers above are of the {summary.informative_sequences} sequences that can tell something. "
+        f"{untold} of {summary.sequences} cannot: {_untold(part)}. With them the mean minimal budget is as shown here, "
+        f"and the oracle at equal mean quality needs {percent(summary.equal_quality_fraction)}.",
+        share=summary.per_sequence_fraction,
+        interval=summary.per_sequence_interval,
+        sequences=summary.sequences,
+        floor=summary.null_per_sequence_fraction,
     )
 
 
-def _oracle(part: Part) -> Fact:
-    summary = part.summary
+def _oracle(part: Part, summary: Summary) -> Fact:
     less = f" less {part.experiment.tolerance:g}" if part.experiment.tolerance else ""
     exact = "" if summary.exact else f" It may be too high by {summary.equal_quality_gap:.1e}, no more."
     return Fact(
@@ -130,6 +153,7 @@ def _oracle(part: Part) -> Fact:
         f"selects outputs that happen to beat the full model and sacrifices others, which no controller can do.{exact}",
         share=summary.equal_quality_fraction,
         interval=summary.equal_quality_interval,
+        sequences=summary.sequences,
         floor=summary.null_equal_quality_fraction,
     )
 
@@ -146,18 +170,16 @@ def _end_to_end(summary: Summary) -> Iterator[Fact]:
     )
 
 
-def _proven(part: Part) -> Fact:
-    summary = part.summary
-    others = summary.sequences - summary.zero_quality_sequences
+def _proven(part: Part, summary: Summary) -> Fact:
     gap = ""
     if summary.mean_gap is not None:
         distance = cost_text(summary.mean_gap, part.experiment.measure)
         gap = f" For the others the proven bound is {distance} lower on average."
     return Fact(
         title="Proven minimal",
-        value=f"{summary.certified_nonzero} of {others}",
+        value=f"{summary.certified} of {summary.sequences}",
         sentence="Sequences for which every smaller set was tried and failed, so that no search can find less."
-        f"{gap} Sequences where the full model scores zero need no proof.",
+        f"{gap} Sequences that tell nothing need no proof.",
     )
 
 
@@ -187,6 +209,7 @@ def _adjusted(adjusted: LuckAdjusted | None, part: Part) -> Iterator[Fact]:
         f"{luck}, an estimate of the luck, over {counted(adjusted.sequences)} with two references or more.",
         share=adjusted.fraction,
         interval=adjusted.interval,
+        sequences=adjusted.sequences,
     )
 
 

@@ -31,6 +31,11 @@ class Part:
     summary: Summary
     curve: pd.DataFrame
 
+    @property
+    def told(self) -> Summary | None:
+        """The numbers of the sequences that can tell something, which headlines state; None if none can."""
+        return self.summary.headline
+
 
 def task_names(sequences: pd.DataFrame) -> pd.Series:
     """The task under which each sequence is counted; empty everywhere with fewer than two tasks."""

@@ -9,6 +9,7 @@ from analysis.experiment import Experiment
 from analysis.per_sequence.frontiers import frontiers
 from analysis.summary import Summary
 from oracle.allocations import compact
+from oracle.metrics import VACUOUS
 
 __all__ = ["details", "rounded", "table"]
 
@@ -48,6 +49,7 @@ def table(experiment: Experiment, summary: Summary, part: pd.Series, verified: p
         "quality": rounded(rows["quality"]),
         "full": rounded(rows["full_quality"]),
         "zero": rows["zero_quality"].astype(int).tolist(),
+        "vacuous": [VACUOUS.get(reason, "") for reason in rows["vacuous"]],
         "proven": rows["certified"].astype(int).tolist(),
         "proof": rows["proof"].tolist(),
         "layers": [compact(allocation, none="") for allocation in rows["allocation"]],

@@ -8,7 +8,7 @@ from typing import Any
 import pandas as pd
 
 from analysis.experiment import Experiment, InputError, load
-from analysis.formatting import metric_label
+from analysis.formatting import metric_label, percent
 from analysis.luck.held_out_saving import luck_adjusted
 from analysis.report.curves import lines_of, use_by_part
 from analysis.report.extras import extras_of
@@ -16,6 +16,7 @@ from analysis.report.facts import facts, finding
 from analysis.report.page import page
 from analysis.report.parts import Part, parts_of, task_names
 from analysis.report.rows import details, table
+from oracle.metrics import told_nothing
 from oracle.store.files import make_folder, write_text
 
 __all__ = ["write_report"]
@@ -66,6 +67,8 @@ def write_report(
         experiment=experiment,
         criterion=metric_label(experiment.metric),
         summary=parts[0].summary,
+        over_all=percent(parts[0].summary.per_sequence_fraction),
+        untold=told_nothing(parts[0].summary.zero_quality_sequences, parts[0].summary.vacuous),
         use=blocks["index"]["parts"][0]["use"],
         subject=[known[name][key] for name, key in SUBJECT if key in known.get(name, {})],
         origin=_origin(experiment),

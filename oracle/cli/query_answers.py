@@ -10,6 +10,7 @@ from typing import Any
 
 from analysis import queries as query
 from analysis.comparison import compare_two
+from analysis.formatting import interval_name
 from oracle.cli.tables import (
     percent,
     plain,
@@ -106,11 +107,11 @@ def _budgets(arguments: argparse.Namespace) -> Answer:
     rows, run = query.budgets(arguments.folder, arguments.criterion, arguments.cost), Run.open(arguments.folder)
     measure = query.measure(arguments.folder, arguments.cost)
     proven = query.proven(rows)
-    trivial, gap = proven["certified"] - proven["certified_nonzero"], proven["mean_gap"]
+    trivial, gap = proven["certified"] - proven["certified_informative"], proven["mean_gap"]
 
     def show() -> None:
         show_budgets(rows, run.units, measure)
-        zero = f" ({trivial} of them where the full model scores zero)" if trivial else ""
+        zero = f" ({trivial} of them tell nothing)" if trivial else ""
         others = "" if gap is None else f"; mean gap of the others {gap:.4g} {measure}"
         show_line(f"Proven minimal: {proven['certified']} of {len(rows)}{zero}{others}.")
 
@@ -163,15 +164,21 @@ def _against(arguments: argparse.Namespace) -> Answer:
         show_rows(_names(rows), rows)
         for name, (mine, theirs) in answer["settings"].items():
             show_line(f"{name.replace('_', ' ')}: {mine}; against: {theirs}")
-        ends = answer["interval"]
-        interval = f" (95 % interval {_points(ends[0])} to {_points(ends[1])})" if ends else ""
+        ends, told = answer["interval"], answer["informative"]
+        if not told:
+            show_line(
+                f"None of the {answer['shared']} shared sequences tells something in both runs: no mean is stated."
+            )
+            return
+        interval = f" ({interval_name(told)} {_points(ends[0])} to {_points(ends[1])})" if ends else ""
         show_line(
-            f"Mean over {answer['shared']} shared sequences, by {answer['criterion']}: {percent(answer['fraction'])} "
-            f"against {percent(answer['against'])}, difference {_points(answer['difference'])} points{interval}."
+            f"Mean over the {told} of {answer['shared']} shared sequences that tell something in both runs, by "
+            f"{answer['criterion']}: {percent(answer['fraction'])} against {percent(answer['against'])}, difference "
+            f"{_points(answer['difference'])} points{interval}, p = {answer['p']:.2g} (Wilcoxon)."
         )
         show_line(
             f"Lower on {answer['lower']}, equal on {answer['equal']}, higher on {answer['higher']}; "
-            f"zero quality of the full model on {answer['zero_quality']}."
+            f"zero quality of the full model on {answer['zero_quality']} of the shared ones."
         )
 
     return Answer(whole=answer, rows=rows, columns=_names(rows), show=show)

@@ -7,14 +7,16 @@ import sys
 from collections.abc import Iterable, Mapping
 from collections.abc import Sequence as Seq
 from decimal import Decimal
-from typing import Any
+from typing import Any, cast
 
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from analysis.formatting import interval_name
 from analysis.queries import by_task
 from oracle.allocations import compact
+from oracle.metrics import VACUOUS, told_nothing
 from oracle.utils.text import printable, spreadsheet_text
 
 __all__ = [
@@ -51,14 +53,14 @@ def show_summary(summary: dict[str, Any], rows: list[dict[str, Any]]) -> None:
     )
     out.print(_headline(summary))
     out.print(_tasks(by_task(rows)))
-    zero, n = summary["zero_quality_sequences"], summary["sequences"]
-    gap = summary["mean_gap"]
-    open_gap = "" if gap is None else f" (mean gap of the others {_mean_cost(gap, summary['cost'])} {summary['cost']})"
+    told = _informative(summary)
+    out.print(_left_out(summary))
+    if told:
+        gap = told["mean_gap"]
+        others = "" if gap is None else f" (mean gap of the others {_mean_cost(gap, told['cost'])} {told['cost']})"
+        proven = f"{told['certified']} of the {told['sequences']} that can tell something proven minimal"
+        out.print(f"Budgets are the best found; {proven}{others}.")
     out.print(
-        f"Zero quality of the full model: {zero} of {n} (there every allocation qualifies); "
-        f"against shuffled references {percent(summary['null_zero_quality_share']) or 'unknown'}.\n"
-        f"Budgets are the best found; {summary['certified_nonzero']} of the {n - zero} above zero proven minimal"
-        f"{open_gap}.\n"
         f"Verified by plain generation: {summary['verified']} of {summary['verified_of']} reported allocations.\n"
         f"Search {summary['search_seconds']:.0f} s, total {summary['seconds']:.0f} s, "
         f"peak memory {summary['peak_memory_mib']} MiB ({summary['memory_above_model_mib']} above the model)."
@@ -89,37 +91,62 @@ def _difference(entry: dict[str, Any]) -> str:
     )
 
 
-def _headline(summary: dict[str, Any]) -> Table:
-    table = new_table(f"Fraction of {summary['cost']} that suffices", ["mean", "95 % interval", "shuffled\nreferences"])
-    rows = {
-        "minimal budget per sequence": "per_sequence",
-        "  where the full model scores above zero": "per_sequence_fraction_nonzero",
-        "oracle at equal mean quality": "equal_quality",
-        "  the same end to end, prompt included": "end_to_end_fraction",
-        "  over the full model's own outputs": "end_to_end_against_full",
-    }
-    for label, name in rows.items():
-        mean, bounds = summary.get(name, summary.get(f"{name}_fraction")), summary.get(f"{name}_interval")
-        if mean is None and name.startswith("end_to_end"):
-            continue  # latency was not measured on prompts
-        table.add_row(
-            label,
-            percent(mean),
-            f"{percent(bounds[0])} - {percent(bounds[1])}" if bounds else "",
-            percent(summary.get(f"null_{name}_fraction")),
-        )
+def _informative(summary: dict[str, Any]) -> dict[str, Any] | None:
+    """The summary of the sequences that can tell something; None if none can. Earlier runs did not count them."""
+    if summary.get("informative_sequences", summary["sequences"]) == summary["sequences"]:
+        return summary
+    return cast(dict[str, Any] | None, summary["informative"])
+
+
+def _left_out(summary: dict[str, Any]) -> str:
+    """How many sequences tell nothing, and why."""
+    zero, vacuous, n = summary["zero_quality_sequences"], summary.get("vacuous", {}), summary["sequences"]
+    untold = n - summary.get("informative_sequences", n - zero)
+    null = f"against shuffled references the full model scores zero on {percent(summary['null_zero_quality_share'])}"
+    null = "" if summary["null_zero_quality_share"] is None else f" ({null})"
+    if not untold:
+        return f"All {n} sequences can tell something{null}."
+    return f"{untold} of {n} sequences can tell nothing: {told_nothing(zero, vacuous)}{null}."
+
+
+def _headline(summary: dict[str, Any]) -> Table | str:
+    told = _informative(summary)
+    if told is None:
+        return "No fraction is stated: no sequence can tell one allocation from another.\n"
+    ends = interval_name(told["sequences"]).replace(", ", ",\n").removesuffix(":")
+    table = new_table(f"Fraction of {summary['cost']} that suffices", ["mean", ends, "shuffled\nreferences"])
+    parts = {f"the {told['sequences']} sequences that can tell something": told} if told is not summary else {}
+    for over, part in {**parts, f"all {summary['sequences']} sequences": summary}.items():
+        table.add_row(f"over {over}", "", "", "")
+        rows = {
+            "  minimal budget per sequence": "per_sequence",
+            "  oracle at equal mean quality": "equal_quality",
+            "    the same end to end, prompt included": "end_to_end_fraction",
+            "    over the full model's own outputs": "end_to_end_against_full",
+        }
+        for label, name in rows.items():
+            mean, bounds = part.get(name, part.get(f"{name}_fraction")), part.get(f"{name}_interval")
+            if mean is None and name.startswith("end_to_end"):
+                continue  # latency was not measured on prompts
+            table.add_row(
+                label,
+                percent(mean),
+                f"{percent(bounds[0])} - {percent(bounds[1])}" if bounds else "",
+                percent(part.get(f"null_{name}_fraction")),
+            )
     return table
 
 
 def _tasks(rows: list[dict[str, Any]]) -> Table:
-    table = new_table("Task", ["sequences", "full quality", "minimal budget", "zero quality"])
+    table = new_table("Task", ["sequences", "full quality", "minimal budget", "of those\nthat tell", "tell nothing"])
     for row in rows:
         table.add_row(
             _text(row["task"] or "(none)"),
             str(row["sequences"]),
             f"{row['full_quality']:.3f}",
             percent(row["fraction"]),
-            str(row["zero_quality"]),
+            percent(row["fraction_informative"]),
+            str(row["sequences"] - row["informative"]),
         )
     return table
 
@@ -135,20 +162,22 @@ def show_budgets(rows: list[dict[str, Any]], layers: int, measure: str = "layers
     budget = "budget" if measure in COUNTS else measure
     table = new_table("Sequence", [budget, "at least", "fraction", "quality", "full"], strip=True)
     for row in rows:
-        zero = row["zero_quality"]
+        mark = "" if row["informative"] else " *" if row["zero_quality"] else " +"
         table.add_row(
             _text(row["sequence"]),
             _cost(row["upper"], measure),
             _cost(row["lower"], measure),
             percent(row["fraction"]),
             f"{row['quality']:.3f}",
-            f"{row['full_quality']:.3f}" + (" *" if zero else ""),
+            f"{row['full_quality']:.3f}{mark}",
             _strip(row["allocation"], layers),
         )
     out = console()
     out.print(table)
     if any(row["zero_quality"] for row in rows):
         out.print("* the full model scores zero, so every allocation qualifies")
+    for reason in {row["vacuous"]: None for row in rows if row["vacuous"]}:
+        out.print(f"{'*' if reason == 'unseen references' else '+'} {VACUOUS[reason]}")
 
 
 def show_sequence(answer: dict[str, Any], layers: int, measure: str = "layers") -> None:

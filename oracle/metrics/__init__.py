@@ -6,12 +6,14 @@ from oracle.metrics.criterion import SLACK, least_quality, qualifies
 from oracle.metrics.extraction import EXTRACTIONS, Extraction, answer_in
 from oracle.metrics.registry import METRICS, Kind, Metric, get_metric
 from oracle.metrics.text import agreement, score_text, score_texts
+from oracle.metrics.vacuous import VACUOUS, told_nothing, why_vacuous
 
 __all__ = [
     "CHOICE_SCORES",
     "EXTRACTIONS",
     "METRICS",
     "SLACK",
+    "VACUOUS",
     "Bound",
     "ChoiceScore",
     "Extraction",
@@ -27,4 +29,6 @@ __all__ = [
     "qualifies",
     "score_text",
     "score_texts",
+    "told_nothing",
+    "why_vacuous",
 ]

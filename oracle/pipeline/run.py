@@ -17,6 +17,7 @@ import analysis
 from oracle.config import SearchConfig
 from oracle.errors import FOREIGN, ForeignError, InputError, Interrupted, reason_of
 from oracle.executors import DEFAULT_WORKERS, Workers, create_executor
+from oracle.metrics import VACUOUS
 from oracle.pipeline.resume import KnownOutcomes, authorised, differences, with_dtype_of
 from oracle.pipeline.scheduler import Scheduler, Stop, never
 from oracle.pipeline.settings_check import check_settings
@@ -79,7 +80,7 @@ def run_search(
         }
     items = setup.items(before)
     with RunWriter(out, manifest) as writer:
-        writer.write_sequences(setup.sequences, setup.prompt_tokens)
+        writer.write_sequences(setup.sequences, setup.prompt_tokens, setup.scored_tokens)
         if before:
             rows = [(item.sequence.id, n, outcome) for item in items for n, outcome in enumerate(item.prior)]
             writer.append(rows, setup.config.quality_columns)
@@ -125,7 +126,7 @@ def resume_search(
             return run
         setup = Setup.load(wanted, store, run, same=True)
         writer.begin_again()
-        writer.write_sequences(setup.sequences, setup.prompt_tokens)
+        writer.write_sequences(setup.sequences, setup.prompt_tokens, setup.scored_tokens)
         prior, known = KnownOutcomes.read(run).split()
         scheduler = Scheduler(
             config=setup.config, space=setup.space, items=setup.items(prior, known), ended=known.exhausted
@@ -149,6 +150,10 @@ class _Session:
         for line in setup.prompts.notes:
             note(self._watch, line)
             writer.log.warning("prompts", note=line)
+        for reason, ids in setup.vacuous().items():
+            line = f"{len(ids)} of {len(setup.sequences)} sequences can tell nothing: {VACUOUS[reason]}"
+            note(self._watch, line)
+            writer.log.warning("vacuous", reason=reason, note=line, sequences=ids)
         model_mib = psutil.Process().memory_info().rss / MIB
         about = {"versions": versions(), "machine": setup.model.machine.to_dict()}
         if remarks := setup.engine.remarks():

@@ -15,7 +15,7 @@ from oracle.engine import Engine
 from oracle.engine.prompts import check_cache_switch
 from oracle.errors import InputError
 from oracle.executors import Item
-from oracle.metrics import get_metric
+from oracle.metrics import get_metric, why_vacuous
 from oracle.models import LanguageModel, load_model
 from oracle.pipeline.data import read_sequences
 from oracle.pipeline.prompts import FixedPrompts, fix_prompts, prompt_ids
@@ -100,6 +100,34 @@ class Setup:
         setup = cls(config=config, data=data, prompts=prompts, engine=engine, costs=costs)
         _check_continuations(engine, setup.sequences, setup.prompt_tokens, setup.partners)
         return setup
+
+    @cached_property
+    def scored_tokens(self) -> list[dict[str, int]]:
+        """Per sequence, tokens of the longest choice and reference, where a metric scores them by likelihood."""
+        metrics, tokenizer = self.config.model_metrics, self.model.tokenizer
+        texts = {"choice_tokens": "choice_accuracy", "reference_tokens": "log_likelihood"}
+        wanted = [column for column, metric in texts.items() if metric in metrics]
+
+        def longest(texts: Seq[str]) -> int:
+            return max(len(tokenizer(text, add_special_tokens=False)["input_ids"]) for text in texts)
+
+        return [
+            {name: longest(one.choices if name == "choice_tokens" else one.references) for name in wanted}
+            for one in self.sequences
+        ]
+
+    def vacuous(self) -> dict[str, list[str]]:
+        """Ids of the sequences whose quality cannot depend on the allocation or be seen, as far as known, by reason."""
+        config = self.config
+        found: dict[str, list[str]] = {}
+        output_tokens = 1 if config.max_new_tokens == 1 else None
+        for sequence, counts in zip(self.sequences, self.scored_tokens, strict=True):
+            reason = why_vacuous(
+                config.criterion, config.scope, references=sequence.references, output_tokens=output_tokens, **counts
+            )
+            if reason:
+                found.setdefault(reason, []).append(sequence.id)
+        return found
 
     @property
     def sequences(self) -> Seq[Sequence]:

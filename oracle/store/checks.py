@@ -177,7 +177,6 @@ SHOWN: dict[str, Kind] = {
     "full_quality": _number(),
     "per_sequence_fraction": FRACTION,
     "per_sequence_interval": INTERVAL.or_null(),
-    "per_sequence_fraction_nonzero": FRACTION.or_null(),
     "equal_quality_fraction": FRACTION,
     "equal_quality_interval": INTERVAL.or_null(),
     "null_per_sequence_fraction": FRACTION.or_null(),
@@ -185,7 +184,6 @@ SHOWN: dict[str, Kind] = {
     "null_zero_quality_share": FRACTION.or_null(),
     "zero_quality_sequences": COUNT,
     "certified": COUNT,
-    "certified_nonzero": COUNT,
     "mean_gap": FRACTION.or_null(),
     "verified": COUNT,
     "verified_of": COUNT,
@@ -205,6 +203,10 @@ EXTRA: dict[str, Kind] = {
     "end_to_end_fraction": FRACTION.or_null(),
     "end_to_end_against_full": FRACTION.or_null(),
     "exact": FLAG,
+    "vacuous_sequences": COUNT,
+    "vacuous": COUNT.named(),
+    "informative_sequences": COUNT,
+    "informative": OBJECT.or_null(),
     "set_aside": TEXT.named(),
     "hidden_states": COUNT.named(),
     "differences": OBJECT.listed(),
@@ -215,7 +217,8 @@ AT_MOST = (
     ("verified", "verified_of"),
     ("zero_quality_sequences", "sequences"),
     ("certified", "sequences"),
-    ("certified_nonzero", "certified"),
+    ("vacuous_sequences", "sequences"),
+    ("informative_sequences", "sequences"),
 )
 """Counts of a summary of which the first is part of the second."""
 

@@ -41,13 +41,20 @@ def run_card(name: str, manifest: Mapping[str, Any], *, units: int, unit: str, s
 
 
 def _numbers(summary: dict[str, Any]) -> list[tuple[str, Any]]:
+    headline = summary.get("informative") or summary
     shares = {
         "minimal budget per sequence": ("per_sequence_fraction", "per_sequence_interval"),
         "oracle at equal mean quality": ("equal_quality_fraction", "equal_quality_interval"),
         "minimal budget, shuffled references": ("null_per_sequence_fraction", ""),
     }
-    rows = [(name, _share(summary.get(value), summary.get(interval))) for name, (value, interval) in shares.items()]
-    counts = {"sequences": "sequences", "where the full model scores zero": "zero_quality_sequences"}
+    rows = [(name, _share(headline.get(value), headline.get(interval))) for name, (value, interval) in shares.items()]
+    counts = {
+        "sequences": "sequences",
+        "of those, can tell something": "informative_sequences",
+        "where the full model scores zero": "zero_quality_sequences",
+    }
+    if summary.get("informative_sequences") == 0:
+        rows = []
     return [*((name, summary.get(key)) for name, key in counts.items()), *rows]
 
 

@@ -55,6 +55,10 @@ MESSAGES = pa.field("messages", pa.list_(pa.struct([("role", pa.string()), ("con
 RENDERED = pa.schema([("rendered", pa.string()), ("prompt_ids", pa.list_(pa.int32()))])
 """Further columns of the sequences: the prompt as the model reads it, as text and as token ids; null in version 3."""
 
+SCORED = pa.schema([("choice_tokens", pa.int32()), ("reference_tokens", pa.int32())])
+"""Further columns of the sequences: tokens of the longest choice and reference, where a metric scores them by
+likelihood; null elsewhere and in earlier runs."""
+
 EVALUATION = pa.schema(
     [
         ("sequence", pa.string()),
@@ -86,8 +90,10 @@ CERTIFICATE = pa.schema(
 token units spent, and the reason if it was set aside."""
 
 
-def sequences_table(sequences: Seq[Sequence], prompt_tokens: Seq[int]) -> pa.Table:
-    """One row per sequence, with its prompt as the model reads it and the length of that in tokens."""
+def sequences_table(
+    sequences: Seq[Sequence], prompt_tokens: Seq[int], scored: Seq[Mapping[str, int]] | None = None
+) -> pa.Table:
+    """One row per sequence, with its prompt as the model reads it, the length of that in tokens, and `SCORED`."""
     rows = [
         {
             **vars(sequence),
@@ -98,7 +104,9 @@ def sequences_table(sequences: Seq[Sequence], prompt_tokens: Seq[int]) -> pa.Tab
         }
         for sequence, count in zip(sequences, prompt_tokens, strict=True)
     ]
-    schema = pa.unify_schemas([SEQUENCES, RENDERED])
+    for row, counts in zip(rows, scored or [], strict=scored is not None):
+        row |= counts
+    schema = pa.unify_schemas([SEQUENCES, RENDERED, SCORED])
     if any(sequence.messages for sequence in sequences):
         schema = schema.append(MESSAGES)
         for row, sequence in zip(rows, sequences, strict=True):
@@ -107,8 +115,8 @@ def sequences_table(sequences: Seq[Sequence], prompt_tokens: Seq[int]) -> pa.Tab
 
 
 def with_prompts(sequences: pa.Table) -> pa.Table:
-    """The table of sequences with the columns of `RENDERED`, null if the run is of a version that lacks them."""
-    for field in RENDERED:
+    """The table of sequences with the columns of `RENDERED` and `SCORED`, null if the run lacks them."""
+    for field in (*RENDERED, *SCORED):
         if field.name not in sequences.column_names:
             sequences = sequences.append_column(field, pa.nulls(len(sequences), field.type))
     return sequences

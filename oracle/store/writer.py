@@ -1,7 +1,7 @@
 """Writing a run folder."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from collections.abc import Sequence as Seq
 from contextlib import contextmanager
 from pathlib import Path
@@ -101,10 +101,12 @@ class RunWriter:
         for name in (SUMMARY, *(f"{each}.parquet" for each in RESULTS)):
             delete(self.folder / name)
 
-    def write_sequences(self, sequences: Seq[Sequence], prompt_tokens: Seq[int]) -> None:
-        """Writes the table of sequences, with the lengths of their prompts in tokens."""
+    def write_sequences(
+        self, sequences: Seq[Sequence], prompt_tokens: Seq[int], scored: Seq[Mapping[str, int]] | None = None
+    ) -> None:
+        """Writes the table of sequences, with lengths in tokens: of their prompts, and of what likelihoods score."""
         with self._writing():
-            write_table(self.folder / "sequences.parquet", sequences_table(sequences, prompt_tokens))
+            write_table(self.folder / "sequences.parquet", sequences_table(sequences, prompt_tokens, scored))
 
     def append(self, rows: Seq[tuple[str, int, Outcome]], qualities: Seq[str]) -> None:
         """Writes one part of evaluations, one row per (sequence id, number within the sequence, outcome)."""

@@ -29,7 +29,7 @@ const opened = async (run, n) => {
   const [full, ...frontier] = await outputsOf(run, n);
   const references = rows.references[n];
   const tokens = rows.promptTokens ? ` (${rows.promptTokens[n]} tokens)` : "";
-  const proof = rows.zero[n] ? "the full model scores zero here: any allocation will do" : rows.proven[n] ? `proven minimal (${rows.proof[n]})` : `at least ${costText(rows.lower[n], run.measure)} (${rows.proof[n]})`;
+  const proof = rows.vacuous[n] ? `it tells nothing: ${rows.vacuous[n]}` : rows.zero[n] ? "it tells nothing: the full model scores zero here, any allocation will do" : rows.proven[n] ? `proven minimal (${rows.proof[n]})` : `at least ${costText(rows.lower[n], run.measure)} (${rows.proof[n]})`;
   return [
     make("div", { class: "sides" },
       quoted(`Prompt${tokens}`, rows.prompt[n]),

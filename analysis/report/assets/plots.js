@@ -73,10 +73,13 @@ const oraclePlot = ({ run, part, theme }) => {
   return { traces, layout, legend: { traceorder: "reversed" } };
 };
 
+// Whether a sequence tells nothing: every allocation qualifies.
+const untold = (rows, n) => Boolean(rows.zero[n] || rows.vacuous[n]);
+
 const KINDS = [
-  { name: "proven minimal", colour: "blue", pattern: "", symbol: "circle", of: (rows, n) => rows.proven[n] && !rows.zero[n] },
-  { name: "best found", colour: "pale", pattern: "", symbol: "circle", of: (rows, n) => !rows.proven[n] && !rows.zero[n] },
-  { name: "full model scores zero", colour: "grey", pattern: "/", symbol: "x-thin", of: (rows, n) => rows.zero[n] },
+  { name: "proven minimal", colour: "blue", pattern: "", symbol: "circle", of: (rows, n) => rows.proven[n] && !untold(rows, n) },
+  { name: "best found", colour: "pale", pattern: "", symbol: "circle", of: (rows, n) => !rows.proven[n] && !untold(rows, n) },
+  { name: "tells nothing", colour: "grey", pattern: "/", symbol: "x-thin", of: untold },
 ];
 
 const budgetsPlot = ({ run, rows, chosen, theme }) => {

@@ -26,9 +26,9 @@ const CELLS = {
   ],
   part: (run, n) => [run.parts[run.rows.part[n]].name],
   upper: ({ rows, measure }, n) => {
-    const kind = rows.zero[n] ? "zero" : rows.proven[n] ? "proven" : "open";
-    const words = { zero: "zero", proven: "proven", open: `\u2265\u00a0${costText(rows.lower[n], measure)}` }[kind];
-    const title = kind === "zero" ? "the full model scores zero: any allocation will do" : rows.proof[n];
+    const kind = untold(rows, n) ? "zero" : rows.proven[n] ? "proven" : "open";
+    const words = { zero: "tells nothing", proven: "proven", open: `\u2265\u00a0${costText(rows.lower[n], measure)}` }[kind];
+    const title = kind === "zero" ? rows.vacuous[n] || "the full model scores zero: any allocation will do" : rows.proof[n];
     return [costText(rows.upper[n], measure), make("span", { class: `bound ${kind}`, title }, words)];
   },
   fraction: (run, n) => [percent(run.rows.fraction[n])],

@@ -1,0 +1,63 @@
+"""Sequences whose quality cannot depend on the allocation, or cannot be seen by the metric."""
+
+from collections.abc import Mapping
+from collections.abc import Sequence as Seq
+
+from oracle.metrics.registry import get_metric
+from oracle.metrics.text import score_text
+
+__all__ = ["VACUOUS", "told_nothing", "why_vacuous"]
+
+VACUOUS = {
+    "one token": (
+        "what is scored is one token, which in scope decode is the full model's under any allocation; "
+        "use --scope decode-last or sequence"
+    ),
+    "unseen references": (
+        "the metric gives 0 even to the reference itself; use --criterion chrf, which compares characters, or agreement"
+    ),
+}
+"""Reason to what it means and what to use instead."""
+
+
+def why_vacuous(
+    metric: str,
+    scope: str,
+    *,
+    references: Seq[str] = (),
+    output_tokens: int | None = None,
+    choice_tokens: int | None = None,
+    reference_tokens: int | None = None,
+) -> str:
+    """The reason, a key of `VACUOUS`, why no allocation can be told from another; an empty text if some can.
+
+    Args:
+        metric: the criterion.
+        scope: scope of the run.
+        references: the sequence's references, as outputs are compared with them.
+        output_tokens: tokens of the full model's output; None if it is not known yet.
+        choice_tokens, reference_tokens: tokens of the longest choice and reference; None if unknown.
+    """
+    kind = get_metric(metric).kind
+    scored = {"choice": choice_tokens, "likelihood": reference_tokens}.get(kind, output_tokens)
+    if scope == "decode" and scored == 1:
+        return "one token"
+    if kind == "text" and references:
+        floor = get_metric(metric).floor
+        found = (score_text(metric, text, tuple(references)) for text in references)
+        if floor is not None and not any(value > floor for value in found):
+            return "unseen references"
+    return ""
+
+
+def told_nothing(zero_quality: int, vacuous: Mapping[str, int]) -> str:
+    """A sentence on the sequences that tell nothing.
+
+    Args:
+        zero_quality: number where the full model scores zero.
+        vacuous: numbers by reason; those with unseen references score zero too.
+    """
+    parts = [f"on {count} {VACUOUS.get(reason, reason)}" for reason, count in vacuous.items()]
+    if others := zero_quality - vacuous.get("unseen references", 0):
+        parts.insert(0, f"on {others} the full model scores zero, so that every allocation qualifies")
+    return "; ".join(parts)
