@@ -67,7 +67,7 @@ class Source:
 
     @property
     def beside(self) -> str:
-        """The numbers over all sequences, to stand beside those of the ones that tell something; empty if they are the same."""
+        """The numbers over all sequences, to stand beside those of the informative ones; empty if they are the same."""
         summary = self.summary
         if summary.headline is summary:
             return ""
