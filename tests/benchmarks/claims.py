@@ -352,6 +352,7 @@ def policies(subject: Subject) -> list[Claim]:
             ("quality", "ROUGE-L"),
         )
     ]
+    names = {"unified": "unified skipping", "skipdecode": "SkipDecode", "exit": "early exit"}
     for at, label in (((2, 3, 5), "2x, 3x, 5x"), ((1.25,), "1.25x, not in the paper")):
         for one, other, theirs in (
             ("unified", "skipdecode", "+0.5 to +3.4 BLEU"),
@@ -360,9 +361,7 @@ def policies(subject: Subject) -> list[Claim]:
             rows.append(
                 row(
                     gain("quality", one, other, at),
-                    claim=f"quality of {one} skipping is above that of {other}".replace(
-                        "skipdecode skipping", "SkipDecode"
-                    ),
+                    claim=f"quality of {names[one]} is above that of {names[other]}",
                     source="Liu et al. 2024, arXiv 2404.06954",
                     theirs=theirs,
                     sample=f"{subject.limit} sequences, {label}",
