@@ -280,6 +280,9 @@ def gates(subject: Subject) -> list[Claim]:
         alphas = sorted({alpha for some in one["alphas"].values() for alpha in some})
         low, high = (100 * end for end in one["fractions"])
         bound = HARDLY * one["full_quality"]
+        verdict = judged(one["low"], one["high"], "at most", bound)
+        if one["seeds"] < 2:
+            verdict = f"{CANNOT_TELL}: one seed"
         rows.append(
             Claim(
                 **told,
@@ -290,7 +293,7 @@ def gates(subject: Subject) -> list[Claim]:
                 value=one["difference"],
                 low=one["low"],
                 high=one["high"],
-                verdict=judged(one["low"], one["high"], "at most", bound),
+                verdict=verdict,
                 note=f"interval over seeds and sequences; agrees below {bound:.3f}, {100 * HARDLY:.0f} % of the full "
                 "model's, a bound of ours; targets are the full model's outputs, theirs the data's labels",
             )

@@ -108,3 +108,5 @@ def test_what_hidden_states_add_at_equal_fraction(tmp_path: Path) -> None:
     assert (sampled.value, sampled.low, sampled.high) == (found[0]["difference"], found[0]["low"], found[0]["high"])
     assert sampled.verdict == "does not agree", "0.1 is more than 5 % of the full model's 1.0"
     assert "4 sequences in two halves, 2 of 2 seeds" in sampled.sample and FINDINGS in sampled.sample
+    Study(tmp_path, 4, 1).write()
+    assert {one.verdict for one in claims_of(tmp_path)} == {"cannot tell: one seed"}
