@@ -13,7 +13,7 @@ bootstrap over sequences; Wilson for shares of sequences) and a verdict by a rul
   otherwise: cannot tell;
 - a claim of what a search reaches (`reached`), with fewer simulations than in the paper: above the bound: agrees; below
   it: cannot tell, because more simulations may find more;
-- without values: cannot tell.
+- without values, or with equal ones that are no shares: cannot tell.
 
 The published numbers are of models 8 to 50 times larger, some of them trained for the method; nothing here is trained.
 What each part measured is kept in the output folder, by model and settings; `--again` measures it anew. Gates take
@@ -59,7 +59,7 @@ from oracle.types import Allocation, Outcome, Proposal, Sequence
 
 FloatArray = NDArray[np.float64]
 
-VERSION = 1
+VERSION = 2
 """Moves when the same settings measure something else."""
 
 SEQUENCES = 24
@@ -139,21 +139,27 @@ def judged(low: float | None, high: float | None, rule: str, number: float = 0.0
     return "agrees" if above else "does not agree" if below else CANNOT_TELL
 
 
-def over(values_N: Seq[float]) -> tuple[float, float | None, float | None]:
-    """Mean over sequences with its interval: of shares Wilson's, because none varies under resampling at 0 and 1."""
+def over(values_N: Seq[float], *, difference: bool = False) -> tuple[float, float | None, float | None]:
+    """Mean over sequences with its interval.
+
+    Shares have Wilson's interval, because none varies under resampling at 0 and 1; differences of two shares are
+    resampled. Equal values have no interval: resampling them would claim certainty, however few they are.
+    """
     array_N = np.asarray(values_N, dtype=np.float64)
-    if set(array_N.tolist()) <= {0.0, 1.0} and len(array_N):
+    if not difference and set(array_N.tolist()) <= {0.0, 1.0}:
         bounds = binomtest(int(array_N.sum()), len(array_N)).proportion_ci(method="wilson")
         return float(array_N.mean()), float(bounds.low), float(bounds.high)
-    low, high = mean_interval(array_N, resamples=RESAMPLES, seed=0) or (None, None)
-    return float(array_N.mean()), low, high
+    found = mean_interval(array_N, resamples=RESAMPLES, seed=0) if np.ptp(array_N) else None
+    return float(array_N.mean()), *(found or (None, None))
 
 
-def row(values_N: Seq[float], rule: str = "sign", number: float = 0.0, **words: str) -> Claim:
+def row(
+    values_N: Seq[float], rule: str = "sign", number: float = 0.0, *, difference: bool = False, **words: str
+) -> Claim:
     """A row on the mean of one value per sequence; without values, one that says so."""
     if not len(values_N):
         return Claim(value=None, low=None, high=None, verdict=f"{CANNOT_TELL}: none in the sample", **words)
-    value, low, high = over(values_N)
+    value, low, high = over(values_N, difference=difference)
     return Claim(value=value, low=low, high=high, verdict=judged(low, high, rule, number), **words)
 
 
@@ -274,6 +280,9 @@ def gates(subject: Subject) -> list[Claim]:
         alphas = sorted({alpha for some in one["alphas"].values() for alpha in some})
         low, high = (100 * end for end in one["fractions"])
         bound = HARDLY * one["full_quality"]
+        verdict = judged(one["low"], one["high"], "at most", bound)
+        if one["seeds"] < 2:
+            verdict = f"{CANNOT_TELL}: one seed"
         rows.append(
             Claim(
                 **told,
@@ -284,7 +293,7 @@ def gates(subject: Subject) -> list[Claim]:
                 value=one["difference"],
                 low=one["low"],
                 high=one["high"],
-                verdict=judged(one["low"], one["high"], "at most", bound),
+                verdict=verdict,
                 note=f"interval over seeds and sequences; agrees below {bound:.3f}, {100 * HARDLY:.0f} % of the full "
                 "model's, a bound of ours; targets are the full model's outputs, theirs the data's labels",
             )
@@ -299,26 +308,30 @@ def policies(subject: Subject) -> list[Claim]:
     def measure() -> dict[str, Any]:
         engine, layers = subject.engine, subject.layers
         found: dict[str, Any] = {"cosine": {}, "token": {}, "quality": {}}
+        masks = {
+            f"{name} {speedup}": mask
+            for speedup in speedups
+            for name, mask in (
+                ("unified", published_unified(layers, speedup)),
+                ("exit", early_exit(layers, int(layers / speedup))),
+            )
+        }
+        pairs = [
+            _against_full(subject, prompt, tokens, list(masks.values()))
+            for prompt, tokens in zip(subject.prompts, subject.outputs, strict=True)
+            if len(tokens) > 1
+        ]
+        for number, (key, mask) in enumerate(masks.items()):
+            outputs = engine.generate([(prompt, mask) for prompt in subject.prompts])
+            found["quality"][key] = _rouge(subject, [one.tokens for one, _ in outputs])
+            for place, what in enumerate(("cosine", "token")):
+                found[what][key] = [one[number][place] for one in pairs]
+        fed = engine.config.max_new_tokens - 1
         for speedup in speedups:
-            masks = {
-                "unified": published_unified(layers, speedup),
-                "exit": early_exit(layers, int(layers / speedup)),
-            }
-            for name, mask in masks.items():
-                outputs = engine.generate([(prompt, mask) for prompt in subject.prompts])
-                found["quality"][f"{name} {speedup}"] = _rouge(subject, [one.tokens for one, _ in outputs])
-                pairs = [
-                    _against_full(subject, prompt, tokens, [mask])[0]
-                    for prompt, tokens in zip(subject.prompts, subject.outputs, strict=True)
-                    if len(tokens) > 1
-                ]
-                for place, what in enumerate(("cosine", "token")):
-                    found[what][f"{name} {speedup}"] = [pair[place] for pair in pairs]
-            fed = engine.config.max_new_tokens - 1
             ran = [np.isin(np.arange(layers), one) for one in skip_decode(layers, speedup, fed)]
             gate = TableGate([np.array(ran)] * len(subject.prompts), policy="omit")
-            outputs_2 = engine.generate_gated(subject.prompts, gate)
-            found["quality"][f"skipdecode {speedup}"] = _rouge(subject, [one.generation.tokens for one in outputs_2])
+            gated = engine.generate_gated(subject.prompts, gate)
+            found["quality"][f"skipdecode {speedup}"] = _rouge(subject, [one.generation.tokens for one in gated])
         return found
 
     found = subject.kept("policies", [speedups], measure)
@@ -342,6 +355,7 @@ def policies(subject: Subject) -> list[Claim]:
             ("quality", "ROUGE-L"),
         )
     ]
+    names = {"unified": "unified skipping", "skipdecode": "SkipDecode", "exit": "early exit"}
     for at, label in (((2, 3, 5), "2x, 3x, 5x"), ((1.25,), "1.25x, not in the paper")):
         for one, other, theirs in (
             ("unified", "skipdecode", "+0.5 to +3.4 BLEU"),
@@ -350,9 +364,7 @@ def policies(subject: Subject) -> list[Claim]:
             rows.append(
                 row(
                     gain("quality", one, other, at),
-                    claim=f"quality of {one} skipping is above that of {other}".replace(
-                        "skipdecode skipping", "SkipDecode"
-                    ),
+                    claim=f"quality of {names[one]} is above that of {names[other]}",
                     source="Liu et al. 2024, arXiv 2404.06954",
                     theirs=theirs,
                     sample=f"{subject.limit} sequences, {label}",
@@ -665,6 +677,14 @@ def _gold(question: Sequence) -> str:
     return min(question.references, key=len)
 
 
+def _golds() -> dict[str, list[str]]:
+    """The gold answers of all bundled questions, by task."""
+    found: dict[str, list[str]] = {}
+    for one in load_sequences("instruct"):
+        found.setdefault(one.task, []).append(_gold(one))
+    return found
+
+
 def _seed(question: Sequence) -> int:
     return int(question.id.rsplit("-", 1)[-1])
 
@@ -692,7 +712,7 @@ def _asked(answers: Answers, question: Sequence) -> dict[str, Any]:
         ours = answers.searched(question, "auto", gold, most=max(1, theirs.tried), paths=False)
         entry |= {"drllm": asdict(theirs), "auto": asdict(ours)}
     else:
-        others = sorted({_gold(one) for one in answers.questions if one.task == question.task})
+        others = sorted(set(_golds()[question.task]))
         wrong = [one for one in others if _words(one) not in own and _words(one) != _words(gold)]
         other = str(rng.choice(wrong))
         entry["null"] = asdict(answers.searched(question, "mcts-cola", other, most=SIMULATIONS, paths=True))
@@ -719,9 +739,7 @@ def paths_by_answer(subject: Subject) -> list[Claim]:
     how = f"short answers ({', '.join(TASKS)}), gold words in {ANSWER} tokens; prompt too under the path"
     gained = [float(any(one["five"])) for one in wrong]
     best = _share([one["right"] or any(one["five"]) for one in found])
-    golds: dict[str, list[str]] = {}
-    for one in load_sequences("instruct"):
-        golds.setdefault(one.task, []).append(_gold(one))
+    golds = _golds()
     chances = [guessing(golds[one["task"]], SIMULATIONS) for one in found]
     chance = f"{SIMULATIONS} random guesses among the answers of a task hit {100 * np.mean(chances):.0f} %"
     asked_for = _share([one["null"]["found"] for one in wrong])
@@ -752,6 +770,7 @@ def paths_by_answer(subject: Subject) -> list[Claim]:
         ),
         row(
             extra.tolist(),
+            difference=True,
             claim="mending finds the right answer, not any answer that is asked for",
             source=f"null control of {cola}",
             theirs="not reported",

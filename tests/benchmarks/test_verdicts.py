@@ -47,6 +47,11 @@ def test_a_row_has_the_mean_and_its_interval() -> None:
     [_, _, line] = table([found]).splitlines()
     assert line.count("|") == 7 and "0.25 (0." in line
     assert len(PARTS) == 8
+    same = row([2.0, 2.0], **words)
+    assert (same.value, same.low, same.verdict) == (2.0, None, "cannot tell"), "two equal values prove nothing"
+    paired = row([1.0, 0.0, 0.0, 1.0], difference=True, **words)
+    # Resampled: no success in 4 draws has a chance of 1/16, above 2.5 %.
+    assert (paired.low, paired.high) == (0.0, 1.0)
     nothing = row([], **words)
     assert (nothing.value, nothing.verdict) == (None, "cannot tell: none in the sample")
     [_, _, line] = table([nothing]).splitlines()
@@ -103,3 +108,5 @@ def test_what_hidden_states_add_at_equal_fraction(tmp_path: Path) -> None:
     assert (sampled.value, sampled.low, sampled.high) == (found[0]["difference"], found[0]["low"], found[0]["high"])
     assert sampled.verdict == "does not agree", "0.1 is more than 5 % of the full model's 1.0"
     assert "4 sequences in two halves, 2 of 2 seeds" in sampled.sample and FINDINGS in sampled.sample
+    Study(tmp_path, 4, 1).write()
+    assert {one.verdict for one in claims_of(tmp_path)} == {"cannot tell: one seed"}
