@@ -26,7 +26,10 @@ def test_numbers_agree_with_the_tables(experiment, summary):
     assert summary.per_sequence_fraction == pytest.approx(minimal["upper"].mean() / 30)
     assert summary.zero_quality_sequences == (full == 0).sum() == 3
     nonzero = minimal.loc[minimal["full_quality"] > 0, "upper"].mean() / 30
-    assert summary.per_sequence_fraction_nonzero == pytest.approx(nonzero)
+    assert (summary.informative_sequences, summary.vacuous_sequences) == (21, 0)
+    assert summary.headline is summary.informative
+    assert summary.informative.per_sequence_fraction == pytest.approx(nonzero)
+    assert summary.informative.headline is summary.informative
     assert summary.certified == minimal["certified"].sum()
     gap = (minimal["upper"] - minimal["lower"])[minimal["upper"] > minimal["lower"]].mean()
     assert summary.mean_gap == pytest.approx(gap)
@@ -76,10 +79,10 @@ def test_means_of_unequal_counts_and_repeats_of_an_allocation(experiment):
     assert summarise(part, bootstrap=0, permutations=0).allocations_per_sequence == 9.5
 
 
-def test_all_zero_quality_has_no_nonzero_mean(experiment):
+def test_all_zero_quality_has_no_headline(experiment):
     zeros = replace(experiment, evaluations=experiment.evaluations.assign(rougeL=0.0))
     summary = summarise(zeros, bootstrap=20, permutations=0)
-    assert summary.per_sequence_fraction_nonzero is None
+    assert summary.headline is None and summary.informative_sequences == 0
     assert summary.per_sequence_fraction == summary.equal_quality_fraction == 0.0
     assert summary.zero_quality_sequences == summary.certified == 24
     assert summary.mean_gap is None

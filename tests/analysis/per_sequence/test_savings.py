@@ -100,13 +100,6 @@ def test_sequences_keep_their_order_and_rows_may_come_in_any():
     assert fractions(found, LAYERS).tolist() == [1 / 3, 2 / 3]
 
 
-def test_fractions_can_leave_zero_quality_out():
-    table = pd.concat([frame([((0, 1, 2), 0.0), ((), 0.0)], "a"), frame([((0, 1, 2), 0.5)], "b")])
-    found = minimal_budgets(table, layers=LAYERS, metric="q", tolerance=0.0, floor=0.0)
-    assert fractions(found, LAYERS).tolist() == [0.0, 1.0]
-    assert fractions(found, LAYERS, nonzero=True).tolist() == [1.0]
-
-
 @given(
     picks=st.lists(st.tuples(st.sampled_from(MASKS), st.integers(0, 4)), max_size=14),
     full=st.integers(0, 4),
@@ -207,7 +200,7 @@ def least_fractions(experiment, tolerance=0.0):
 def test_savings_of_each_task_are_those_of_a_slow_reading(experiment):
     table = savings(experiment).set_index(["task", "counted"])
     least, tasks = least_fractions(experiment), dict(experiment.sequences[["sequence", "task"]].to_numpy())
-    assert table.index.tolist() == [(task, c) for task in dict.fromkeys(tasks.values()) for c in ("all", "nonzero")]
+    assert table.index.tolist() == [(task, c) for task in dict.fromkeys(tasks.values()) for c in ("all", "informative")]
     assert table["zero_quality"].xs("all", level=1).sum() == 3
     for (task, counted), row in table.iterrows():
         mine = [value for name, value in least.items() if tasks[name] == task and (counted == "all" or not value[1])]
@@ -244,13 +237,13 @@ def test_the_interval_of_a_few_sequences_is_that_of_all_their_resamples(experime
 
 def test_all_sequences_at_once_are_what_the_summary_says(experiment):
     summary = summarise(experiment, bootstrap=1000, permutations=0)
-    every, nonzero = savings(experiment, by=()).to_dict("records")
+    every, informative = savings(experiment, by=()).to_dict("records")
     assert every["mean"] == summary.per_sequence_fraction
     assert (every["mean_low"], every["mean_high"]) == summary.per_sequence_interval
-    assert nonzero["mean"] == summary.per_sequence_fraction_nonzero
-    assert (every["zero_quality"], nonzero["zero_quality"]) == (summary.zero_quality_sequences, 0)
+    assert informative["mean"] == summary.informative.per_sequence_fraction
+    assert (every["zero_quality"], informative["zero_quality"]) == (summary.zero_quality_sequences, 0)
     assert every["certified"] == summary.certified / 24
-    assert nonzero["certified"] == pytest.approx(summary.certified_nonzero / 21)
+    assert informative["certified"] == pytest.approx(summary.informative.certified / 21)
     assert "mean_low" not in savings(experiment, by=()).columns[savings(experiment, (), resamples=0).notna().all()]
 
 

@@ -78,13 +78,15 @@ def test_the_numbers_are_those_of_the_summary(stored: Path) -> None:
         fact.title: fact
         for fact in facts(whole, adjusted=analysis.luck_adjusted(experiment, bootstrap=0), verified=(3, 4))
     }
-    assert values["Minimal budget per sequence"].share == summary.per_sequence_fraction
-    assert values["Oracle at equal mean quality"].value == f"{100 * summary.equal_quality_fraction:.1f} %"
-    assert values["Oracle at equal mean quality"].floor == summary.null_equal_quality_fraction
-    assert values["Proven minimal"].value == f"{summary.certified_nonzero} of {60 - summary.zero_quality_sequences}"
+    told = summary.headline
+    assert values["Minimal budget per sequence"].share == told.per_sequence_fraction
+    assert values["Oracle at equal mean quality"].value == f"{100 * told.equal_quality_fraction:.1f} %"
+    assert values["Oracle at equal mean quality"].floor == told.null_equal_quality_fraction
+    assert values["Proven minimal"].value == f"{told.certified} of {60 - summary.zero_quality_sequences}"
+    assert ("Over all sequences" in values) == (told is not summary)
     assert values["Verified"].value == "3 of 4"
     assert "Do not trust" in values["Verified"].sentence
-    assert finding(whole) == f"On average, {summary.minimal['upper'].mean():.1f} of 12 layers are enough"
+    assert finding(whole) == f"On average, {told.minimal['upper'].mean():.1f} of 12 layers are enough"
     assert [part.name for part in tasks] == ["task a", "task b", "task c"]
     by_task = summary.minimal.groupby(np.arange(60) % 3)["upper"].mean() / 12
     assert [part.summary.per_sequence_fraction for part in tasks] == pytest.approx(by_task.tolist())
