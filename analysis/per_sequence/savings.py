@@ -13,7 +13,7 @@ import pandas as pd
 from analysis.experiment import METRICS, Experiment, InputError, load
 from analysis.grouping import BoolArray, CostArray, FloatArray, Groups, IntArray, allocation_keys, group
 from analysis.stats import intervals
-from oracle.metrics import qualifies, why_vacuous
+from oracle.metrics import qualifies, sees, why_vacuous
 
 __all__ = [
     "budgets",
@@ -76,31 +76,27 @@ def informative(minimal: pd.DataFrame) -> pd.Series:
 
 def _vacuous(experiment: Experiment, minimal: pd.DataFrame) -> list[str]:
     """The reason of each sequence. A metric that gave its output more than zero has seen its references."""
-    full = experiment.evaluations[experiment.evaluations["number"] == 0].set_index("sequence")["tokens"]
-    rows = experiment.sequences.set_index("sequence").loc[minimal["sequence"]]
+    names = minimal["sequence"]
+    full = experiment.evaluations[experiment.evaluations["number"] == 0].set_index("sequence").loc[names]
+    rows = experiment.sequences.set_index("sequence").loc[names]
 
     def known(name: str) -> list[int | None]:
         values = rows[name] if name in rows else [None] * len(rows)
         return [None if pd.isna(value) else int(value) for value in values]
 
-    found = zip(
-        full.loc[minimal["sequence"]],
-        rows["references"],
-        known("choice_tokens"),
-        known("reference_tokens"),
-        minimal["zero_quality"],
-        strict=True,
-    )
+    tokens = [len(output) for output in full["tokens"]] if "tokens" in full else [None] * len(rows)
+    references = rows["references"] if "references" in rows else [()] * len(rows)
+    counts = (tokens, known("choice_tokens"), known("reference_tokens"), references, minimal["zero_quality"])
     return [
         why_vacuous(
-            experiment.metric,
+            experiment.kind,
             experiment.scope,
-            references=tuple(references) if zero else (),
-            output_tokens=len(tokens),
+            seen=not zero or sees(experiment.metric, texts),
+            output_tokens=output,
             choice_tokens=choice,
             reference_tokens=reference,
         )
-        for tokens, references, choice, reference, zero in found
+        for output, choice, reference, texts, zero in zip(*counts, strict=True)
     ]
 
 

@@ -6,7 +6,7 @@ from oracle.metrics.criterion import SLACK, least_quality, qualifies
 from oracle.metrics.extraction import EXTRACTIONS, Extraction, answer_in
 from oracle.metrics.registry import METRICS, Kind, Metric, get_metric
 from oracle.metrics.text import agreement, score_text, score_texts
-from oracle.metrics.vacuous import VACUOUS, told_nothing, why_vacuous
+from oracle.metrics.vacuous import VACUOUS, sees, told_nothing, why_vacuous
 
 __all__ = [
     "CHOICE_SCORES",
@@ -29,6 +29,7 @@ __all__ = [
     "qualifies",
     "score_text",
     "score_texts",
+    "sees",
     "told_nothing",
     "why_vacuous",
 ]

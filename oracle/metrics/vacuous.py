@@ -3,10 +3,10 @@
 from collections.abc import Mapping
 from collections.abc import Sequence as Seq
 
-from oracle.metrics.registry import get_metric
+from oracle.metrics.registry import METRICS
 from oracle.metrics.text import score_text
 
-__all__ = ["VACUOUS", "told_nothing", "why_vacuous"]
+__all__ = ["VACUOUS", "sees", "told_nothing", "why_vacuous"]
 
 VACUOUS = {
     "one token": (
@@ -21,10 +21,10 @@ VACUOUS = {
 
 
 def why_vacuous(
-    metric: str,
+    kind: str,
     scope: str,
     *,
-    references: Seq[str] = (),
+    seen: bool = True,
     output_tokens: int | None = None,
     choice_tokens: int | None = None,
     reference_tokens: int | None = None,
@@ -32,22 +32,24 @@ def why_vacuous(
     """The reason, a key of `VACUOUS`, why no allocation can be told from another; an empty text if some can.
 
     Args:
-        metric: the criterion.
+        kind: kind of the criterion's metric.
         scope: scope of the run.
-        references: the sequence's references, as outputs are compared with them.
+        seen: whether the metric sees the references; see `sees`.
         output_tokens: tokens of the full model's output; None if it is not known yet.
         choice_tokens, reference_tokens: tokens of the longest choice and reference; None if unknown.
     """
-    kind = get_metric(metric).kind
     scored = {"choice": choice_tokens, "likelihood": reference_tokens}.get(kind, output_tokens)
     if scope == "decode" and scored == 1:
         return "one token"
-    if kind == "text" and references:
-        floor = get_metric(metric).floor
-        found = (score_text(metric, text, tuple(references)) for text in references)
-        if floor is not None and not any(value > floor for value in found):
-            return "unseen references"
-    return ""
+    return "" if seen else "unseen references"
+
+
+def sees(metric: str, references: Seq[str]) -> bool:
+    """Whether a text metric gives some reference more than its floor, as ROUGE does not without Latin letters."""
+    known = METRICS.get(metric)
+    if known is None or known.kind != "text" or known.floor is None or not references:
+        return True
+    return any(score_text(metric, text, tuple(references)) > known.floor for text in references)
 
 
 def told_nothing(zero_quality: int, vacuous: Mapping[str, int]) -> str:

@@ -15,7 +15,7 @@ from oracle.engine import Engine
 from oracle.engine.prompts import check_cache_switch
 from oracle.errors import InputError
 from oracle.executors import Item
-from oracle.metrics import get_metric, why_vacuous
+from oracle.metrics import get_metric, sees, why_vacuous
 from oracle.models import LanguageModel, load_model
 from oracle.pipeline.data import read_sequences
 from oracle.pipeline.prompts import FixedPrompts, fix_prompts, prompt_ids
@@ -120,11 +120,11 @@ class Setup:
         """Ids of the sequences whose quality cannot depend on the allocation or be seen, as far as known, by reason."""
         config = self.config
         found: dict[str, list[str]] = {}
+        kind = get_metric(config.criterion).kind
         output_tokens = 1 if config.max_new_tokens == 1 else None
         for sequence, counts in zip(self.sequences, self.scored_tokens, strict=True):
-            reason = why_vacuous(
-                config.criterion, config.scope, references=sequence.references, output_tokens=output_tokens, **counts
-            )
+            seen = sees(config.criterion, sequence.references)
+            reason = why_vacuous(kind, config.scope, seen=seen, output_tokens=output_tokens, **counts)
             if reason:
                 found.setdefault(reason, []).append(sequence.id)
         return found

@@ -78,7 +78,7 @@ def test_what_is_proven_is_what_the_summary_says(command: Command, run: Run) -> 
 def test_the_gap_is_that_of_what_is_not_proven(certified: list[int], expected: dict[str, Any]) -> None:
     gaps = [0 if n in certified else 2 + n for n in range(3)]
     rows = [
-        {"upper": 5, "lower": 5 - gap, "certified": n in certified, "zero_quality": n == 1}
+        {"upper": 5, "lower": 5 - gap, "certified": n in certified, "informative": n != 1}
         for n, gap in enumerate(gaps)
     ]
     assert query.proven(rows) == expected
