@@ -1,4 +1,4 @@
-"""Tables that `oracle measure` wrote into a run: similarity, features, throughput. Read without the model.
+"""Tables that `oracle measure` and `oracle static` wrote into a run. Read without the model.
 
 Each reader returns None if its table was not measured, and raises `InputError` if the folder is not a run or the table
 is damaged. `attrs["provenance"]` of a table describes the measurement and the machine.
@@ -12,9 +12,26 @@ import pyarrow.parquet as pq
 
 from analysis.experiment import InputError, Run
 
-__all__ = ["FOLDER", "features", "similarity", "throughput"]
+__all__ = ["FOLDER", "STATIC", "STATIC_COLUMNS", "features", "similarity", "static_masks", "throughput"]
 
 FOLDER = "measures"
+
+STATIC = "static"
+"""Folder of the tables of `oracle static`: one per data split, objective and list of budgets."""
+
+STATIC_COLUMNS = (
+    "method",
+    "budget",
+    "cost",
+    "fraction",
+    "allocation",
+    "chosen",
+    *(f"{value}{end}" for value in ("quality", "kl", "ahead") for end in ("", "_low", "_high")),
+    "full_quality",
+    "tokens_per_second",
+    "full_tokens_per_second",
+)
+"""Columns that readers of static masks use; `oracle.static.curve.SCHEMA` describes them."""
 
 
 def similarity(folder: Path | str) -> pd.DataFrame | None:
@@ -29,7 +46,7 @@ def similarity(folder: Path | str) -> pd.DataFrame | None:
         `cosine`, -1 to 1; `relative_error`, norm of the difference over that of the full model's state; `same_token`,
         whether it predicts the full model's token.
     """
-    return _table(folder, "similarity")
+    return _measure(folder, "similarity")
 
 
 def features(folder: Path | str) -> pd.DataFrame | None:
@@ -41,7 +58,7 @@ def features(folder: Path | str) -> pd.DataFrame | None:
         the two highest probabilities) at the first token; `prompt_state`, the hidden state after the middle layer, mean
         over the prompt's tokens, an array of the hidden width.
     """
-    return _table(folder, "features")
+    return _measure(folder, "features")
 
 
 def throughput(folder: Path | str) -> pd.DataFrame | None:
@@ -52,18 +69,65 @@ def throughput(folder: Path | str) -> pd.DataFrame | None:
         `fraction` as in the run, `tokens_per_second`, `quality` (mean of the run's criterion over `sequences`
         sequences, the same for every batch).
     """
-    return _table(folder, "throughput")
+    return _measure(folder, "throughput")
 
 
-def _table(folder: Path | str, name: str) -> pd.DataFrame | None:
+def static_masks(folder: Path | str) -> pd.DataFrame | None:
+    """Static masks of all tables of `oracle static`; None if there are none.
+
+    A budget that several tables have is taken from the one with most budgets.
+
+    Returns:
+        One row per budget and method, budgets from high to low: `STATIC_COLUMNS`, and of its table `judge` (`kl` or
+        `quality`: what was maximised on the training part), `training_sequences` and `held_out_sequences` (counts), and
+        `table`, its name.
+
+    Raises:
+        InputError: if a table is damaged or belongs to another model.
+    """
+    run = Run.open(folder)
+    found = []
+    for path in sorted((run.folder / STATIC).glob("*.parquet")):
+        again = f"delete it, and repeat 'oracle static {folder}'"
+        table = _table(run, f"{STATIC}/{path.stem}", STATIC_COLUMNS, again)
+        about = table.attrs["provenance"]
+        if about.get("model") != run.manifest["model"]:
+            raise InputError(f"the static masks in '{path}' are not of this run's model; {again}")
+        table["judge"] = about["plan"]["judge"]
+        table["training_sequences"] = len(about["training"])
+        table["held_out_sequences"] = len(about["held_out"])
+        table["table"] = path.stem
+        found.append(table)
+    if not found:
+        return None
+    found.sort(key=lambda table: (-table["budget"].nunique(), table["table"].iloc[0]))
+    seen: set[float] = set()
+    kept = []
+    for table in found:
+        kept.append(table[~table["budget"].isin(seen)])
+        seen.update(table["budget"])
+    # Empty frames would change the column types.
+    whole = pd.concat([table for table in kept if len(table)])
+    whole = whole.sort_values("budget", ascending=False, kind="stable", ignore_index=True)
+    whole.attrs = dict(found[0].attrs)
+    return whole
+
+
+def _measure(folder: Path | str, name: str) -> pd.DataFrame | None:
     run = Run.open(folder)
     if not run.has(f"{FOLDER}/{name}"):
         return None
-    path = run.folder / FOLDER / f"{name}.parquet"
+    return _table(run, f"{FOLDER}/{name}", (), f"measure it again with 'oracle measure {folder} --only {name}'")
+
+
+def _table(run: Run, name: str, columns: tuple[str, ...], again: str) -> pd.DataFrame:
+    path = run.folder / f"{name}.parquet"
     try:
-        table = run.table(f"{FOLDER}/{name}")
+        table = run.table(name)
         table.attrs["provenance"] = json.loads(pq.read_schema(path).metadata[b"provenance"])
+        lacking = [column for column in columns if column not in table]
+        if lacking or (columns and table.empty):
+            raise KeyError(lacking[0] if lacking else "rows")
     except (InputError, KeyError, TypeError, ValueError) as error:
-        again = f"oracle measure {folder} --only {name}"
-        raise InputError(f"'{path}' is damaged; measure it again with '{again}'") from error
+        raise InputError(f"'{path}' is damaged; {again}") from error
     return table

@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
+from plot_tables import write_static
 from selenium import webdriver
 from selenium.webdriver.support.ui import WebDriverWait
 
@@ -51,7 +52,7 @@ def write_run(
 
 
 def write_extras(folder: Path) -> None:
-    """What `oracle measure` and `oracle compare` would add, with values that are easy to average."""
+    """What `oracle measure`, `oracle compare` and `oracle static` would add, with values that are easy to average."""
     states = [("skip", 6, 0.4), ("skip", 6, 0.8), ("skip", 12, 1.0), ("exit", 6, 0.2)]
     rows = [(f"s{n:04d}", *state[:2], token, state[2] + n / 10) for n in (0, 1) for token, state in enumerate(states)]
     similarity = pd.DataFrame(rows, columns=["sequence", "kind", "budget", "token", "cosine"])
@@ -65,6 +66,7 @@ def write_extras(folder: Path) -> None:
     values = {"executed_fraction": 0.5, "quality": 0.4, "static_quality": 0.3, "oracle_quality": 0.6}
     captured = {"captured": [1 / 3, None], "captured_low": 0.1, "captured_high": 0.5}
     save(folder / "controllers" / "comparison.parquet", controllers.assign(kind="sequence", **values, **captured))
+    write_static(folder, 12, budgets=(9, 6))
 
 
 def save(path: Path, table: pd.DataFrame) -> None:

@@ -7,13 +7,13 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-__all__ = ["write_comparison", "write_measures"]
+__all__ = ["write_comparison", "write_measures", "write_static"]
 
 
-def write(folder, name, table):
+def write(folder, name, table, **about):
     path = folder / f"{name}.parquet"
     path.parent.mkdir(exist_ok=True)
-    origin = {b"provenance": json.dumps({"machine": "a test"}).encode()}
+    origin = {b"provenance": json.dumps({"machine": "a test", **about}).encode()}
     pq.write_table(pa.Table.from_pandas(table, preserve_index=False).replace_schema_metadata(origin), path)
 
 
@@ -64,3 +64,24 @@ def write_comparison(folder):
     columns = ["controller", "setting", "kind", "executed_fraction", "quality", "static_quality", "oracle_quality"]
     table = pd.DataFrame(rows, columns=[*columns, "captured", "captured_low", "captured_high"])
     write(folder, "controllers/comparison", table)
+
+
+def write_static(folder, layers, *, name="curve-0", budgets=(3, 2, 1), judge="kl", lost=0.0):
+    """Static masks of three methods: the last one is chosen, and has the first layers of the model."""
+    rows = []
+    for budget in budgets:
+        for place, method in enumerate(("unified", "greedy", "surrogate")):
+            mask = sorted({layer * layers // budget for layer in range(budget)}) if place < 2 else list(range(budget))
+            quality, kl = 0.8 * budget / layers + 0.01 * place - lost, 6 - budget / 2 - place
+            numbers = {"quality": quality, "kl": kl, "ahead": 2.0 - place}
+            ends = {f"{key}{end}": at for key, value in numbers.items() for end, at in spread(value)}
+            rate = {"tokens_per_second": 30.0 - budget if place == 2 else np.nan, "full_tokens_per_second": 15.0}
+            about = {"method": method, "budget": float(budget), "cost": float(budget), "fraction": budget / layers}
+            rows.append({**about, "allocation": mask, "chosen": place == 2, "full_quality": 0.8, **ends, **rate})
+    split = {"training": ["a", "b", "c"], "held_out": ["d", "e"], "metric": "rougeL", "plan": {"judge": judge}}
+    model = json.loads((folder / "manifest.json").read_text())["model"]
+    write(folder, f"static/{name}", pd.DataFrame(rows), model=model, **split)
+
+
+def spread(value):
+    return (("", value), ("_low", value - 0.1), ("_high", value + 0.1))

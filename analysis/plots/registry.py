@@ -18,6 +18,7 @@ from analysis.plots.minimal_budgets import minimal_budgets
 from analysis.plots.oracle_quality import oracle_quality
 from analysis.plots.skip_against_exit import skip_against_exit
 from analysis.plots.source import Drawn, MissingError, Source
+from analysis.plots.static_masks import static_masks
 from analysis.plots.strategies import strategies
 from analysis.plots.throughput import throughput
 
@@ -32,6 +33,7 @@ FIGURES: dict[str, Callable[[Source], Drawn]] = {
     "skip_against_exit": skip_against_exit,
     "throughput": throughput,
     "controllers": controllers,
+    "static_masks": static_masks,
 }
 """Figures of one run by file name; none changes matplotlib's global state."""
 

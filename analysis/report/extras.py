@@ -1,4 +1,4 @@
-"""Results of other commands in a run's folder: similarity, throughput, controllers. Each may be missing."""
+"""Results of other commands in a run's folder: similarity, throughput, controllers, static masks. All are optional."""
 
 from pathlib import Path
 from typing import Any
@@ -6,9 +6,10 @@ from typing import Any
 import pandas as pd
 
 from analysis.experiment import Run
-from analysis.measurements import similarity, throughput
+from analysis.measurements import similarity, static_masks, throughput
 from analysis.per_sequence.similarity import similarity_by_budget
 from analysis.report.rows import rounded
+from oracle.allocations import compact
 
 __all__ = ["extras_of"]
 
@@ -18,12 +19,13 @@ CONTROLLERS = "controllers/comparison"
 
 
 def extras_of(folder: Path, layers: int) -> dict[str, Any]:
-    """The results that exist, by name: `similarity`, `throughput`, `controllers`."""
+    """The results that exist, by name: `similarity`, `throughput`, `controllers`, `static`."""
     run = Run.open(folder)
     found = {
         "similarity": _similarity(similarity(folder), layers),
         "throughput": _throughput(throughput(folder)),
         "controllers": _controllers(run.table(CONTROLLERS) if run.has(CONTROLLERS) else None),
+        "static": _static(static_masks(folder), layers),
     }
     return {name: value for name, value in found.items() if value}
 
@@ -79,4 +81,27 @@ def _controllers(table: pd.DataFrame | None) -> list[dict[str, Any]]:
             **{name: column[n] for name, column in numbers.items()},
         }
         for n, (controller, setting) in enumerate(zip(table["controller"], table["setting"], strict=True))
+    ]
+
+
+def _static(table: pd.DataFrame | None, layers: int) -> list[dict[str, Any]]:
+    """One row per budget: the chosen mask, its values on held-out sequences, and its speed."""
+    if table is None:
+        return []
+    chosen = table[table["chosen"]].drop_duplicates("budget")
+    names = ("quality", "quality_low", "quality_high", "full_quality", "kl", "kl_low", "kl_high", "fraction", "cost")
+    numbers = {name: rounded(chosen[name]) for name in names}
+    gains = rounded(chosen["tokens_per_second"] / chosen["full_tokens_per_second"])
+    rates = rounded(chosen["tokens_per_second"])
+    return [
+        {
+            "layers": compact(row["allocation"]),
+            "method": str(row["method"]),
+            "judge": str(row["judge"]),
+            "heldOut": int(row["held_out_sequences"]),
+            "rate": rates[n],
+            "gain": gains[n],
+            **{name: column[n] for name, column in numbers.items()},
+        }
+        for n, row in enumerate(chosen.to_dict("records"))
     ]

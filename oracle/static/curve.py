@@ -1,6 +1,5 @@
 """The best single mask of a run at each budget: searched on a training part, judged on held-out sequences."""
 
-import json
 from collections.abc import Callable
 from collections.abc import Sequence as Seq
 from dataclasses import dataclass, replace
@@ -15,6 +14,7 @@ import pandas as pd
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from analysis.measurements import STATIC, static_masks
 from analysis.stats import mean_interval
 from oracle.controllers.prompts import Example
 from oracle.controllers.quality_table import QualityTable
@@ -26,19 +26,16 @@ from oracle.models import LanguageModel
 from oracle.static.masks import METHODS, SLACK, MaskSearch
 from oracle.static.plan import Judge, Plan
 from oracle.store import Run
-from oracle.store.derived import PROVENANCE, DerivedTables, key_of, origin_of
-from oracle.store.files import read_table
+from oracle.store.derived import DerivedTables, key_of, origin_of
 from oracle.types import Allocation
 from oracle.utils.progress import Watch, silent
 
 __all__ = ["SCHEMA", "StaticCurve", "chosen_mask", "find_static"]
 
-SHARES = (0.9, 0.8, 0.7, 0.6, 0.5)
-"""Budgets of the curve, as shares of the full model's cost."""
+SPEEDUPS = (10 / 9, 1.25, 1.5, 5 / 3, 2.0)
+"""Nominal speed-ups of the curve: from 27 to 15 of 30 layers."""
 
-FOLDER = "static"
-
-VERSION = 1
+VERSION = 2
 """Increment when the same settings give different results."""
 
 RESAMPLES = 2000
@@ -113,9 +110,9 @@ def find_static(
     load: Callable[[], LanguageModel] | None = None,
     watch: Watch = silent,
 ) -> StaticCurve:
-    """Finds one mask per budget for the sequences of a run, and writes `RUN/static/curve.parquet`.
+    """Finds one mask per budget for the sequences of a run, and writes a table under `RUN/static`.
 
-    A result of the same run and settings is read again instead of being computed.
+    Each plan has a table of its own. A result of the same run and plan is read again instead of being computed.
 
     Args:
         folder: a run whose search has ended.
@@ -129,18 +126,19 @@ def find_static(
     """
     plan, run = plan or Plan(), Run.open(folder)
     key = key_of(VERSION, run.manifest["model"], run.manifest["config"], run.manifest.get("data"), vars(plan))
-    tables = DerivedTables(run.folder / FOLDER, key=key, origin=origin_of(run.manifest))
-    found = tables.read("curve", SCHEMA)
+    tables = DerivedTables(run.folder / STATIC, key=key, origin=origin_of(run.manifest))
+    name = f"{'curve' if not (plan.budgets or plan.speedups) else 'budgets'}-{key[:8]}"
+    found = tables.read(name, SCHEMA)
     if found is None:
         if model is None and load is not None:
             model = load()
         context = RunContext.open(folder, model=model, limit=plan.limit, watch=watch)
         rows, about = _Search(context, plan, watch).rows()
         table = pa.Table.from_pylist(rows, schema=SCHEMA)
-        path = tables.write("curve", table, about)
+        path = tables.write(name, table, about)
     else:
         table, about = found
-        path = tables.path("curve")
+        path = tables.path(name)
     return StaticCurve(
         rows=table.to_pandas(),
         metric=about["metric"],
@@ -153,24 +151,21 @@ def find_static(
 
 
 def chosen_mask(run: Run, budget: float) -> Allocation:
-    """The chosen static mask of a stored curve at a budget: the one of the highest cost within it.
+    """The chosen static mask of the stored ones at a budget: that of the highest cost within it.
 
     Raises:
-        InputError: if the run has no valid curve, or none within the budget.
+        InputError: if the run has no valid table of static masks, or none within the budget.
     """
-    path = run.folder / FOLDER / "curve.parquet"
+    table = static_masks(run.folder)
     advice = f"find one with: oracle static {run.folder} --budget {budget:g}"
-    if not path.is_file():
+    if table is None:
         raise InputError(f"the run has no static masks; {advice}")
-    table = read_table(path, SCHEMA)
-    about = json.loads((table.schema.metadata or {}).get(PROVENANCE, b"{}"))
-    if about.get("model") != run.manifest["model"]:
-        raise InputError(f"the static masks in '{path}' are not of this run's model; {advice}")
-    rows = [row for row in table.to_pylist() if row["chosen"] and row["cost"] <= budget + SLACK]
-    if not rows:
-        least = min(row["cost"] for row in table.to_pylist())
+    rows = table[table["chosen"] & (table["cost"] <= budget + SLACK)]
+    if rows.empty:
+        least = table["cost"].min()
         raise InputError(f"no static mask costs at most {budget:g}; the cheapest of the run costs {least:g}; {advice}")
-    return tuple(max(rows, key=lambda row: row["cost"])["allocation"])
+    best = max(rows.to_dict("records"), key=lambda row: row["cost"])
+    return tuple(int(unit) for unit in best["allocation"])
 
 
 class _Search:
@@ -253,7 +248,7 @@ class _Search:
         """Budgets of the units alone, from high to low."""
         plan = self._plan
         asked = [*plan.budgets, *(self._total / one for one in plan.speedups)]
-        asked = asked or [share * self._total for share in SHARES]
+        asked = asked or [self._total / one for one in SPEEDUPS]
         if max(asked) > self._total:
             raise InputError(f"a budget of at most {self._total:g} {self._measure} is possible, not {max(asked):g}")
         least = self._overhead + min(self._unit_costs)

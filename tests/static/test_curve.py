@@ -151,7 +151,7 @@ def test_data_without_a_run(command, tiny_folder: Path, tmp_path: Path) -> None:
     how = ["--model", tiny_folder, "--max-new-tokens", 5, "--budget", 3, "--evaluations", 4, "--no-timing", "--quiet"]
     code, text, error = command("static", "--data", data, "--out", tmp_path / "run", *how)
     assert code == 0, error
-    assert "Budget 3 layers" in text and (tmp_path / "run" / "static" / "curve.parquet").is_file()
+    assert "Budget 3 layers" in text and len(list((tmp_path / "run" / "static").glob("budgets-*.parquet"))) == 1
     assert len(Run.open(tmp_path / "run").evaluations()) == 4, "the full model's outputs only"
     code, _, error = command("static")
     assert code != 0 and "either a RUN or --data is required" in error

@@ -69,6 +69,7 @@ const gallery = (run, showRow) => {
   });
   if (run.extras.throughput) find("plots").append(throughputPanel(run));
   if (run.extras.controllers) find("plots").append(controllersPanel(run));
+  if (run.extras.static) find("plots").append(staticPanel(run));
   let turn = 0;
   return async (part, chosen, width) => {
     const theme = colours();

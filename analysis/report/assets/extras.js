@@ -1,4 +1,4 @@
-// Results of other commands, if any: two plots and two tables.
+// Results of other commands, if any: two plots and three tables.
 const similarityPlot = ({ run, theme }) => {
   const looks = { skipping: ["blue", "solid"], "early exit": ["vermillion", "dash"] };
   const traces = run.extras.similarity.map((curve) => {
@@ -69,4 +69,20 @@ const controllersPanel = (run) => {
   ]);
   const words = "Static: the best fixed layers at the same cost. Oracle: the best choice per sequence. Captured: share of the gap between the two.";
   return panel("Practical controllers in numbers", words, numbers("Practical controllers", heads, cells));
+};
+
+const staticPanel = (run) => {
+  const rows = run.extras.static;
+  const between = (row, name) => (row[`${name}_low`] === null ? "" : ` (${score(row[`${name}_low`])} to ${score(row[`${name}_high`])})`);
+  const heads = ["Budget", "Layers that run", "Nominal", "Measured", `${run.metric} (full ${score(rows[0].full_quality)})`, "KL, nats/token"];
+  const cells = rows.map((row) => [
+    `${costText(row.cost, run.measure)} ${run.measure}`,
+    make("div", {}, strip(row.layers, run.layers), make("small", {}, row.layers)),
+    `${(1 / row.fraction).toFixed(2)}x`,
+    row.gain === null ? "" : `${row.gain.toFixed(2)}x, ${row.rate.toFixed(1)} tokens/s`,
+    score(row.quality) + between(row, "quality"),
+    score(row.kl) + between(row, "kl"),
+  ]);
+  const words = `One mask for all sequences, chosen on a training part; quality and divergence are of ${rows[0].heldOut} held-out sequences (95 % interval). Nominal and measured speed-up at batch 1.`;
+  return panel("Which layers can be dropped", words, numbers("Static masks by budget", heads, cells));
 };

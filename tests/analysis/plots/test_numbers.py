@@ -6,10 +6,12 @@ from math import comb, sqrt
 import numpy as np
 import pandas as pd
 import pytest
-from plot_tables import write_comparison, write_measures
+from plot_tables import write_comparison, write_measures, write_static
 
+import analysis
 from analysis import Experiment, Source, summarise
 from analysis.luck.right_and_wrong import mended_after, right_and_wrong
+from analysis.measurements import static_masks
 from analysis.plots.registry import COMPARISONS, FIGURES
 
 LAYERS = 30
@@ -20,6 +22,7 @@ def source(experiment, run_writer, tmp_path_factory):
     folder = run_writer(tmp_path_factory.mktemp("numbers") / "run")
     write_measures(folder, experiment)
     write_comparison(folder)
+    write_static(folder, LAYERS, budgets=(5, 4, 2))
     return Source(experiment=experiment, folder=folder, known=summarise(experiment, bootstrap=200, permutations=2))
 
 
@@ -262,3 +265,38 @@ def test_controllers(source):
     assert "10 of 14 settings clearly beat" in figure.texts[0].get_text()
     marks = {line.get_marker() for line in figure.axes[0].lines if line.get_marker() != "None"}
     assert len(marks) >= 8
+
+
+def test_static_masks(source):
+    table, figure = FIGURES["static_masks"](source)
+    assert table["budget"].tolist() == [5.0] * 3 + [4.0] * 3 + [2.0] * 3
+    chosen = table[table["chosen"]]
+    assert set(chosen["method"]) == {"surrogate"}
+    assert chosen["allocation"].iloc[-1] == "0 1"
+    layers = source.experiment.layers
+    marked = [line for line in figure.axes[0].lines if str(line.get_label()).startswith("chosen")]
+    assert marked[0].get_ydata().tolist() == pytest.approx([6 - budget / 2 - 2 for budget in (2, 4, 5)])
+    shades = [patch.get_facecolor() for patch in figure.axes[2].patches]
+    assert len(shades) == 3 * layers
+    assert shades.count(shades[0]) == 5 + 4 + 2
+    labels = [label.get_text() for label in figure.axes[2].get_yticklabels()]
+    assert labels == [
+        f"{budget} layers, {(30 - budget) / 15:.2f}\N{MULTIPLICATION SIGN} measured" for budget in (5, 4, 2)
+    ]
+
+
+def test_static_masks_of_several_tables_are_read_together(run_writer, tmp_path):
+    folder = run_writer(tmp_path / "run")
+    layers = analysis.load(folder).layers
+    assert static_masks(folder) is None
+    write_static(folder, layers, name="budgets-1", budgets=(4, 2), judge="quality", lost=0.1)
+    write_static(folder, layers)
+    found = static_masks(folder)
+    chosen = found[found["chosen"]].set_index("budget")
+    assert chosen["judge"].to_dict() == {3.0: "kl", 2.0: "kl", 1.0: "kl", 4.0: "quality"}
+    assert (chosen["training_sequences"] == 3).all() and (chosen["held_out_sequences"] == 2).all()
+    drawn, _ = FIGURES["static_masks"](Source.open(folder))
+    assert set(drawn["budget"]) == {3.0, 2.0, 1.0}, "a figure shows one table"
+    (folder / "static" / "curve-0.parquet").write_bytes(b"no table")
+    with pytest.raises(analysis.InputError, match="is damaged; delete it, and repeat 'oracle static"):
+        static_masks(folder)

@@ -19,7 +19,7 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from matplotlib.text import Text
 from PIL import Image
-from plot_tables import write_comparison, write_measures
+from plot_tables import write_comparison, write_measures, write_static
 
 from analysis import InputError, Source, load, summarise
 from analysis.plots.files import save
@@ -36,6 +36,7 @@ def source(experiment, run_writer, tmp_path_factory):
     folder = run_writer(tmp_path_factory.mktemp("plots") / "run")
     write_measures(folder, experiment)
     write_comparison(folder)
+    write_static(folder, experiment.layers)
     return Source(experiment=experiment, folder=folder, known=summarise(experiment, bootstrap=200, permutations=2))
 
 
@@ -46,6 +47,7 @@ def small(source, run_maker):
     folder = source.folder.with_name("small")
     shutil.copytree(source.folder, folder)
     write_measures(folder, experiment)
+    write_static(folder, experiment.layers, budgets=(7, 4))
     return Source(experiment=experiment, folder=folder, known=summarise(experiment, bootstrap=0, permutations=2))
 
 
@@ -146,7 +148,7 @@ def test_the_numbers_can_be_read_again(drawn, tmp_path):
 
 def test_what_a_run_lacks_is_named_and_the_rest_drawn(small, stored_run, tmp_path):
     bare = replace(small, folder=stored_run)
-    names = ["layer_use", "skip_against_exit", "throughput", "controllers"]
+    names = ["layer_use", "skip_against_exit", "throughput", "controllers", "static_masks"]
     pictures = {picture.name: picture for picture in draw_all([bare], tmp_path, names=names)}
     assert list(pictures) == names
     lacking = {name: picture.skipped for name, picture in pictures.items() if picture.skipped}
@@ -154,6 +156,7 @@ def test_what_a_run_lacks_is_named_and_the_rest_drawn(small, stored_run, tmp_pat
         "skip_against_exit": f"run `oracle measure {stored_run}` first",
         "throughput": f"run `oracle measure {stored_run}` first",
         "controllers": f"run `oracle compare {stored_run}` first",
+        "static_masks": f"run `oracle static {stored_run}` first",
     }
     assert all(bool(picture.files) != bool(picture.skipped) for picture in pictures.values())
     assert not list(tmp_path.glob("throughput*"))
@@ -213,7 +216,7 @@ def test_labels_follow_the_cost(experiment):
 
 
 @pytest.mark.parametrize(
-    "name", [name for name in NAMES if name not in ("skip_against_exit", "throughput", "controllers")]
+    "name", [name for name in NAMES if name not in ("skip_against_exit", "throughput", "controllers", "static_masks")]
 )
 def test_degenerate_runs_draw_too(experiment, tmp_path, name):
     zeros = replace(
@@ -269,6 +272,7 @@ def test_scripts_draw_the_same_bytes_as_another_process(run_writer, tmp_path):
     folder = run_writer(tmp_path / "run")
     write_measures(folder, load(folder))
     write_comparison(folder)
+    write_static(folder, load(folder).layers)
     done = run_script("make_all", folder, "--out", tmp_path / "script", "--criterion", "rouge1")
     assert (done.returncode, done.stderr) == (0, "")
     files = [Path(line) for line in done.stdout.splitlines()]

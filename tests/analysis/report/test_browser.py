@@ -204,8 +204,10 @@ def test_measurements_and_controllers_are_drawn(opened: Open, measured: Path) ->
     browser = opened(measured)
     assert series(browser, "similarity")["early exit"] == pytest.approx([0.25])
     assert set(series(browser, "controllers")) == {"oracle", "router"}
-    speed, controllers = (panel.text for panel in all_of(browser, ".panel"))
+    speed, controllers, static = (panel.text for panel in all_of(browser, ".panel"))
     assert "unified 2x 50.0" in speed
+    assert "0-8" in static and "1.33x" in static and "1.40x, 21.0 tokens/s" in static
+    assert len(all_of(browser, ".panel svg.layers")) == 2
     assert "33.3" in controllers
     assert all_of(browser, "#task") == []
     assert browser.get_log("browser") == []

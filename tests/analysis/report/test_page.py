@@ -130,6 +130,12 @@ def test_what_was_measured_is_shown_where_it_was(measured: Path, report: Path) -
     ]
     captured = {row["controller"]: row["captured"] for row in extras["controllers"]}
     assert captured == {"router": 0.33333, "oracle": None}
+    assert [(row["layers"], row["cost"], row["fraction"]) for row in extras["static"]] == [
+        ("0-8", 9, 0.75),
+        ("0-5", 6, 0.5),
+    ]
+    assert [(row["gain"], row["rate"], row["heldOut"]) for row in extras["static"]] == [(1.4, 21, 2), (1.6, 24, 2)]
+    assert [(row["kl"], row["kl_low"]) for row in extras["static"]] == [(-0.5, -0.6), (1, 0.9)]
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,134 @@
+"""The figure of static masks: quality of one mask for all sequences at each budget, and the layers that it runs."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
+from matplotlib.ticker import NullFormatter, StrMethodFormatter
+
+from analysis.experiment import Experiment
+from analysis.formatting import metric_label, per_token, percent
+from analysis.measurements import static_masks as stored_masks
+from analysis.plots.source import Drawn, MissingError, Source
+from analysis.plots.style import BLUE, GREY, frame, look_of, percent_axis, styled
+
+__all__ = ["static_masks"]
+
+TIMES = "\N{MULTIPLICATION SIGN}"
+
+OBJECTIVES = {"kl": "the KL divergence from the full model", "quality": "mean quality"}
+
+
+@styled()
+def static_masks(source: Source) -> Drawn:
+    """KL divergence and quality on held-out sequences against the budget, per method, and strips of the chosen masks.
+
+    Returns:
+        Numbers: the rows of `analysis.measurements.static_masks` of the table with most budgets, allocations as text.
+    """
+    table = source.measured(_fullest, "oracle static")
+    units = _units(source, table)
+    chosen = table[table["chosen"]].drop_duplicates("budget")
+    figure = Figure(figsize=(7.6, 3.2 + 0.3 * len(chosen)))
+    grid = figure.add_gridspec(2, 2, height_ratios=[2.9, 0.3 * len(chosen) + 0.3])
+    left, right = figure.add_subplot(grid[0, 0]), figure.add_subplot(grid[0, 1])
+    _draw_curve(left, table, "kl")
+    _draw_curve(right, table, "quality")
+    left.set_yscale("log")
+    left.yaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
+    left.yaxis.set_minor_formatter(NullFormatter())
+    left.set_title("KL divergence from the full model")
+    left.set_ylabel("nats per token")
+    right.axhline(table["full_quality"].iloc[0], color=GREY, linewidth=1.6, linestyle=(0, (6, 2)), label="full model")
+    right.set_title("Quality")
+    right.set_ylabel(f"mean {metric_label(_metric(table, source))}")
+    for axes in (left, right):
+        percent_axis(axes.xaxis)
+        axes.set_xlabel(f"fraction of {per_token(source.experiment.measure, 'run ')}".replace(" per ", "\nper "))
+    _draw_strips(figure.add_subplot(grid[1, :]), chosen, units, source.experiment)
+    handles = right.get_legend_handles_labels()[0]
+    frame(figure, *_headline(table, chosen, source), legend=handles, columns=6, note=_note(table))
+    numbers = table.assign(allocation=[" ".join(map(str, mask)) for mask in table["allocation"]])
+    return numbers, figure
+
+
+def _fullest(folder: Path) -> pd.DataFrame | None:
+    """The rows of the table with most budgets: others may have another split or objective."""
+    table = stored_masks(folder)
+    if table is None:
+        return None
+    names = table.drop_duplicates("budget")["table"].value_counts()
+    most = sorted(names.index, key=lambda name: (-names[name], name))[0]
+    return table[table["table"] == most].reset_index(drop=True)
+
+
+def _units(source: Source, table: pd.DataFrame) -> int:
+    units = source.experiment.layers
+    if any(not 0 <= unit < units for mask in table["allocation"] for unit in mask):
+        raise MissingError(f"the static masks name units that the model lacks: run `oracle static {source.name}` again")
+    return units
+
+
+def _metric(table: pd.DataFrame, source: Source) -> str:
+    return str(table.attrs.get("provenance", {}).get("metric", source.experiment.metric))
+
+
+def _draw_curve(axes: Axes, table: pd.DataFrame, value: str) -> None:
+    methods = list(table["method"].unique())
+    for i, method in enumerate(methods):
+        rows = table[table["method"] == method].sort_values("fraction")
+        axes.plot(rows["fraction"], rows[value], label=str(method), **look_of(i + 1).line())
+    rows = table[table["chosen"]].drop_duplicates("budget").sort_values("fraction")
+    known = rows[f"{value}_low"].notna()
+    axes.vlines(
+        rows["fraction"][known], rows[f"{value}_low"][known], rows[f"{value}_high"][known], color=BLUE, linewidth=1.4
+    )
+    look: dict[str, Any] = {"color": BLUE, "markersize": 9, "markerfacecolor": "none", "markeredgewidth": 1.6}
+    axes.plot(rows["fraction"], rows[value], marker="o", linestyle="none", label="chosen on the training part", **look)
+
+
+def _draw_strips(axes: Axes, chosen: pd.DataFrame, units: int, experiment: Experiment) -> None:
+    """One row per budget: the units that run, coloured."""
+    for place, row in enumerate(chosen.to_dict("records")):
+        runs = set(row["allocation"].tolist())
+        for at in range(units):
+            face = BLUE if at in runs else "#E4E4E4"
+            axes.add_patch(Rectangle((at - 0.42, place - 0.36), 0.84, 0.72, facecolor=face, linewidth=0))
+    axes.set_xlim(-0.6, units - 0.4)
+    axes.set_ylim(len(chosen) - 0.5, -0.5)
+    axes.set_yticks(range(len(chosen)), [_label(row, experiment.measure) for row in chosen.to_dict("records")])
+    axes.tick_params(axis="y", length=0)
+    axes.spines[["left", "bottom"]].set_visible(False)
+    axes.grid(visible=False)
+    axes.set_xlabel(f"{experiment.unit} of the model; coloured: it runs in the chosen mask")
+
+
+def _label(row: Mapping[Any, Any], measure: str) -> str:
+    rate, full = row["tokens_per_second"], row["full_tokens_per_second"]
+    speed = f", {rate / full:.2f}{TIMES} measured" if np.isfinite(rate) and np.isfinite(full) else ""
+    return f"{row['cost']:g} {measure}{speed}"
+
+
+def _headline(table: pd.DataFrame, chosen: pd.DataFrame, source: Source) -> tuple[str, str]:
+    metric = metric_label(_metric(table, source))
+    row = min(chosen.to_dict("records"), key=lambda one: abs(one["fraction"] - 1 / 1.5))
+    finding = (
+        f"One mask for all sequences: {percent(row['fraction'])} of the {source.experiment.measure} keep {metric} "
+        f"{row['quality']:.2f} of the full model's {row['full_quality']:.2f}"
+    )
+    return finding, (
+        f"{row['training_sequences']} training and {row['held_out_sequences']} held-out sequences; curves and 95 % "
+        "intervals are of the held-out ones"
+    )
+
+
+def _note(table: pd.DataFrame) -> str:
+    return (
+        f"Chosen: the mask of best {OBJECTIVES[table['judge'].iloc[0]].removeprefix('the ')} on the training part. "
+        "Intervals are over sequences, not over splits. Measured: tokens per second at batch 1, over the full model's."
+    )
