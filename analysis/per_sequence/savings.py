@@ -91,7 +91,7 @@ def _vacuous(experiment: Experiment, minimal: pd.DataFrame) -> list[str]:
         why_vacuous(
             experiment.kind,
             experiment.scope,
-            seen=not zero or sees(experiment.metric, texts),
+            seen=not zero or sees(experiment.metric, tuple(texts)),
             output_tokens=output,
             choice_tokens=choice,
             reference_tokens=reference,

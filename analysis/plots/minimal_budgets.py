@@ -35,7 +35,7 @@ def minimal_budgets(source: Source) -> Drawn:
 
     Returns:
         Numbers, one row per sequence, by task and budget: `task`, `sequence`, `lower` (proven) and `upper` (found) as
-        fractions of the full model's cost, `certified`, `zero_quality`, `vacuous`; of the task `scored` (sequences that
+        fractions of the full model's cost, `certified`, `zero_quality`, `informative`; of the task `scored` (sequences that
         tell something), `mean` (of `upper` over these), `mean_low`, `mean_high` (95 % bootstrap interval).
     """
     experiment, summary = source.experiment, source.summary
@@ -72,7 +72,7 @@ def _numbers(experiment: Experiment, summary: Summary) -> pd.DataFrame:
         interval = mean_interval(rows["upper"].to_numpy(), resamples=resamples, seed=experiment.seed)
         values = [len(rows), rows["upper"].mean(), *(interval or (np.nan, np.nan))]
         minimal.loc[minimal["task"] == task, ["scored", "mean", "mean_low", "mean_high"]] = values
-    columns = ["task", "sequence", "lower", "upper", "certified", "zero_quality", "vacuous"]
+    columns = ["task", "sequence", "lower", "upper", "certified", "zero_quality", "informative"]
     table = minimal.reindex(columns=[*columns, "scored", "mean", "mean_low", "mean_high"]).reset_index(drop=True)
     return table.assign(scored=table["scored"].fillna(0).astype(int))
 
@@ -91,7 +91,7 @@ def _steps(values: FloatArray) -> tuple[FloatArray, FloatArray]:
 
 def _draw_distribution(axes: Axes, table: pd.DataFrame, summary: Summary) -> list[Any]:
     upper, lower = table["upper"].to_numpy(), table["lower"].to_numpy()
-    untold = table["zero_quality"] | (table["vacuous"] != "")
+    untold = ~table["informative"]
     found = axes.step(*_steps(upper), where="post", color=BLUE, linewidth=2.2, label="found")
     bound = axes.step(
         *_steps(lower), where="post", color=BLUE, linewidth=1.1, linestyle=(0, (4, 2)), label="not ruled out"
@@ -145,7 +145,7 @@ def _draw_tasks(axes: Axes, table: pd.DataFrame, tasks: list[str], heights: list
 def _samples(table: pd.DataFrame) -> list[Any]:
     """Legend entries of single sequences."""
     handles = [Line2D([], [], linewidth=1.4, label="one sequence: from its lower bound to the best found", **_FOUND)]
-    untold = table["zero_quality"] | (table["vacuous"] != "")
+    untold = ~table["informative"]
     proven = table["certified"] & ~untold
     for there, label, look in (
         (proven, "proven minimal", _PROVEN),
@@ -160,7 +160,7 @@ def _samples(table: pd.DataFrame) -> list[Any]:
 
 def _draw_rows(axes: Axes, rows: pd.DataFrame, y: FloatArray) -> None:
     lower, upper = rows["lower"].to_numpy(), rows["upper"].to_numpy()
-    zero, proven = (rows["zero_quality"] | (rows["vacuous"] != "")).to_numpy(), rows["certified"].to_numpy()
+    zero, proven = ~rows["informative"].to_numpy(), rows["certified"].to_numpy()
     if len(rows) > SINGLE:
         axes.fill_betweenx(y, lower, upper, step="mid", color=BLUE, alpha=0.35, linewidth=0)
         axes.plot(upper, y, color=BLUE, linewidth=1.6, drawstyle="steps-mid")

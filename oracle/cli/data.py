@@ -64,10 +64,13 @@ def _show(found: "Preview", rows: int) -> None:
 
     facts = found.to_dict(0)
     tokens = facts["prompt_tokens"]
-    show_line(
-        f"{facts['sequences']} sequences; prompts of {tokens['least']} to {tokens['most']} tokens, median "
-        f"{tokens['median']:g}, by the tokenizer of {facts['model']}"
+    lengths = (
+        f"{tokens['least']} tokens"
+        if tokens["least"] == tokens["most"]
+        else f"{tokens['least']} to {tokens['most']} tokens, median {tokens['median']:g}"
     )
+    count = "1 sequence" if facts["sequences"] == 1 else f"{facts['sequences']} sequences"
+    show_line(f"{count}; prompts of {lengths}, by the tokenizer of {facts['model']}")
     if len(facts["tasks"]) > 1:
         show_line("Tasks: " + ", ".join(f"{name or '(none)'} {count}" for name, count in facts["tasks"].items()))
     for line in found.data.lines():

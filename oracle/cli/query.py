@@ -28,7 +28,8 @@ views for --sql (DuckDB, read-only, without access to files or network):
   frontiers        sequence, cost, fraction, quality, number, family, allocation, text: allocations better than all
                    cheaper ones
   minimal_budgets  sequence, upper, lower, certified, proof, fraction, allocation, family, number, quality,
-                   full_quality, zero_quality: available once the search has ended
+                   full_quality, zero_quality, vacuous (why it tells nothing, or empty), informative: available once
+                   the search has ended
 """
 
 

@@ -6,6 +6,8 @@ from typing import Any, Self
 
 from transformers import GenerationConfig, GenerationMixin, PreTrainedModel, PreTrainedTokenizerBase
 
+from oracle.errors import InputError
+
 __all__ = ["GenerationSettings"]
 
 HONOURED: Mapping[str, tuple[Any, ...]] = {
@@ -83,7 +85,11 @@ class GenerationSettings:
 
     @classmethod
     def of(cls, network: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> Self:
-        """Reads the settings of a model."""
+        """Reads the settings of a model.
+
+        Raises:
+            InputError: if the end tokens are no token ids.
+        """
         config = getattr(network, "generation_config", None) or GenerationConfig()
         honoured = _set(config, HONOURED)
         not_used = {name: (value, NOT_USED[name][1]) for name, value in _set(config, _neutral(NOT_USED)).items()}
@@ -165,8 +171,13 @@ def _end_tokens(config: GenerationConfig, tokenizer: PreTrainedTokenizerBase) ->
     """The token ids that end an output, and a remark where the tokenizer's is not among them."""
     named = config.eos_token_id
     ids = named if isinstance(named, (list, tuple)) else [named]
-    ends = frozenset(int(one) for one in ids if one is not None)
-    own = tokenizer.eos_token_id
+    ids = [one for one in ids if one is not None]
+    if not all(type(one) is int for one in ids):
+        raise InputError(
+            f"eos_token_id of the model's generation_config must be a token id or a list of them, not {named!r}; "
+            "correct its generation_config.json"
+        )
+    ends, own = frozenset(ids), tokenizer.eos_token_id
     if own is None or own in ends:
         return ends, []
     token = f"'{tokenizer.eos_token}' ({own})"

@@ -30,7 +30,7 @@ from transformers import (
 )
 from transformers.generation import logits_process as library
 
-from oracle.errors import InputError
+from oracle.errors import FOREIGN, InputError, reason_of
 
 __all__ = ["Processors", "Row", "StopTexts", "arithmetic", "best"]
 
@@ -104,17 +104,16 @@ class Processors:
         settings = {name: value for name, value in settings.items() if name != "stop_strings"}
         if not settings:
             return None
-        found = cls(network, settings, stop=stop, max_new_tokens=max_new_tokens)
         prompt_T = torch.zeros(2, dtype=torch.long, device=network.device)
         vocabulary = network.config.get_text_config().vocab_size
         try:
+            found = cls(network, settings, stop=stop, max_new_tokens=max_new_tokens)
             # Some settings are only checked when they are applied.
             _apply(found.built(prompt_T), prompt_T[None], torch.zeros((1, vocabulary), device=network.device))
-        except (ValueError, TypeError, IndexError, KeyError, AttributeError, RuntimeError) as error:
-            reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        except FOREIGN as error:
             raise InputError(
-                f"the model's generation_config ({', '.join(settings)}) cannot be honoured: {reason}; correct its "
-                "generation_config.json, or leave its settings out with --no-generation-config"
+                f"the model's generation_config ({', '.join(settings)}) cannot be honoured: {reason_of(error)}; "
+                "correct its generation_config.json, or leave its settings out with --no-generation-config"
             ) from error
         return found
 

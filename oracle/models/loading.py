@@ -10,14 +10,16 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
-from huggingface_hub import constants
+from huggingface_hub import constants, try_to_load_from_cache
 from transformers import (
     AutoConfig,
     AutoModelForCausalLM,
     AutoTokenizer,
+    GenerationConfig,
     PreTrainedModel,
     PreTrainedTokenizerBase,
 )
+from transformers.utils import GENERATION_CONFIG_NAME
 from transformers.utils import logging as transformers_logging
 
 from oracle.config import EMBEDDED
@@ -50,6 +52,7 @@ KNOWN = {
 REMEDIES = {
     "configuration": "restore its config.json, or update transformers if it does not know the model yet",
     "weights": "a model with safetensors weights is required",
+    "generation_config": "correct or remove its generation_config.json",
     "tokenizer": "save the tokenizer beside the model with save_pretrained",
 }
 """Part of a model that cannot be loaded -> what to do."""
@@ -187,6 +190,7 @@ def _load(
     transformers_logging.disable_progress_bar()
     network, report = _door(name, "weights", lambda: _weights(source, precision, options))
     check_weights(name, network, report)
+    _door(name, "generation_config", lambda: _read_generation(source, options))
     tokenizer = _door(name, "tokenizer", lambda: AutoTokenizer.from_pretrained(source, **options))
     check_vocabulary(name, network, tokenizer)
     with door(f"moving '{name}' to {place}", "choose a smaller model, another --dtype, or --device cpu"):
@@ -210,6 +214,16 @@ def _weights(
     )
     network, report = loaded
     return network, report
+
+
+def _read_generation(source: str, options: dict[str, object]) -> None:
+    """Reads a model's `generation_config` if it has one: the library goes on with defaults if it cannot be read."""
+    folder = Path(source)
+    path = (
+        folder / GENERATION_CONFIG_NAME if folder.is_dir() else try_to_load_from_cache(source, GENERATION_CONFIG_NAME)
+    )
+    if "gguf_file" not in options and isinstance(path, str | Path) and Path(path).is_file():
+        GenerationConfig.from_pretrained(str(Path(path).parent))
 
 
 Loaded = TypeVar("Loaded")

@@ -158,7 +158,7 @@ def test_two_runs_are_compared_sequence_by_sequence(command: Command, run: Run, 
     back = compare_two(other.folder, run.folder)
     assert (back["difference"], back["lower"]) == (pytest.approx(-found["difference"]), found["higher"])
     _, out, _ = command("query", run.folder, "--against", other.folder)
-    points = f"difference {100 * found['difference']:+.1f} points (95 % interval {100 * found['interval'][0]:+.1f} to"
+    points = f"difference {100 * found['difference']:+.1f} points (bootstrap range, too few sequences (4) for 95 %: {100 * found['interval'][0]:+.1f} to"
     assert points in out and "evaluations: 20; against: 8" in out
     assert f"Lower on {counts[0]}, equal on {counts[1]}, higher on {counts[2]}; " in out
 

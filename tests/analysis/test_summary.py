@@ -57,7 +57,7 @@ def test_to_dict_is_plain_json_and_holds_every_number(summary):
     values = json.loads(json.dumps(summary.to_dict()))
     assert values["equal_quality_interval"] == list(summary.equal_quality_interval)
     assert {"minimal", "assignment", "oracle", "null"}.isdisjoint(values)
-    assert len(values) == 25
+    assert len(values) == 27
     assert values["equal_quality_gap"] == 0.0
 
 

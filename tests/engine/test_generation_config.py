@@ -167,6 +167,9 @@ def test_a_watermark_is_named_and_left_out() -> None:
         ({"repetition_penalty": 2}, "strictly positive float"),
         ({"sequence_bias": [[[5000], 1.0]]}, "5000"),
         ({"bad_words_ids": [[-1]]}, "positive integers"),
+        ({"repetition_penalty": "1.2"}, "TypeError"),
+        ({"no_repeat_ngram_size": 2.5}, "strictly positive integer"),
+        ({"exponential_decay_length_penalty": [3]}, "Error"),
     ],
 )
 def test_settings_that_the_library_refuses_are_refused_at_once(settings, reason) -> None:

@@ -6,6 +6,7 @@ import pytest
 from generating import model_with
 from transformers import GenerationConfig, LogitsProcessorList
 
+from oracle.errors import InputError
 from oracle.models.generation import HONOURED, NOT_USED, SAMPLING, GenerationSettings
 
 NEUTRAL = {
@@ -62,6 +63,12 @@ def test_end_tokens_are_those_of_generate_where_it_has_any(ends, expected) -> No
     found = settings_of(eos_token_id=ends)
     assert found.end_tokens == expected
     assert bool(found.remarks) == (ends != 256)
+
+
+@pytest.mark.parametrize("ends", ["abc", 1.5, [256, "7"], [[256]], True])
+def test_end_tokens_that_are_no_token_ids_are_refused(ends) -> None:
+    with pytest.raises(InputError, match="eos_token_id of the model's generation_config must be a token id or a list"):
+        settings_of(eos_token_id=ends)
 
 
 def test_classes_that_generate_in_a_way_of_their_own_are_named() -> None:

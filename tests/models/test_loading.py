@@ -120,7 +120,7 @@ def test_tokens_without_an_embedding_are_refused_and_spare_rows_are_fine(saved: 
         load_model(str(folder), device="cpu")
 
 
-@pytest.mark.parametrize("name", ["tokenizer.json", "config.json", "model.safetensors"])
+@pytest.mark.parametrize("name", ["tokenizer.json", "config.json", "model.safetensors", "generation_config.json"])
 def test_a_damaged_file_is_one_line_with_the_exception_kept(name: str, saved: Callable[..., Path]) -> None:
     folder = saved()
     (folder / name).write_bytes(b"{not json")

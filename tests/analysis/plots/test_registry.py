@@ -218,13 +218,22 @@ def test_labels_follow_the_cost(experiment):
 @pytest.mark.parametrize(
     "name", [name for name in NAMES if name not in ("skip_against_exit", "throughput", "controllers", "static_masks")]
 )
-def test_degenerate_runs_draw_too(experiment, tmp_path, name):
+def test_runs_that_tell_nothing_draw_no_triumph(experiment, tmp_path, name):
     zeros = replace(
         experiment,
         evaluations=experiment.evaluations.query("sequence == 's000'").assign(rougeL=0.0, family="full"),
         sequences=experiment.sequences.iloc[:1],
     )
     [picture] = draw_all([Source(experiment=zeros, known=summarise(zeros, bootstrap=0))], tmp_path, names=[name])
+    if name == "depth_right_wrong":  # right and wrong are counted by the metric alone
+        assert len(picture.files) == 3
+    else:
+        assert picture.skipped == (
+            "no sequence can tell something: on 1 the full model scores zero, so that every allocation qualifies"
+        )
+    some = zeros.evaluations["number"].to_numpy() % 2 / 2 + 0.25
+    one = replace(zeros, evaluations=zeros.evaluations.assign(rougeL=some))
+    [picture] = draw_all([Source(experiment=one, known=summarise(one, bootstrap=0))], tmp_path, names=[name])
     assert len(picture.files) == 3
 
 
