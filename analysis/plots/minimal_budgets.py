@@ -35,8 +35,8 @@ def minimal_budgets(source: Source) -> Drawn:
 
     Returns:
         Numbers, one row per sequence, by task and budget: `task`, `sequence`, `lower` (proven) and `upper` (found) as
-        fractions of the full model's cost, `certified`, `zero_quality`, `informative`; of the task `scored` (sequences that
-        tell something), `mean` (of `upper` over these), `mean_low`, `mean_high` (95 % bootstrap interval).
+        fractions of the full model's cost, `certified`, `zero_quality`, `informative`; of the task `scored` (those
+        that tell something), `mean` (of `upper` over these), `mean_low`, `mean_high` (95 % bootstrap interval).
     """
     experiment, summary = source.experiment, source.summary
     table = _numbers(experiment, summary)

@@ -22,7 +22,8 @@ examples:
 
 views for --sql (DuckDB, read-only, without access to files or network):
   sequences        sequence, task, prompt, "references", choices, answer, prompt_tokens, rendered, prompt_ids,
-                   and messages in runs with conversations
+                   choice_tokens, reference_tokens (of the longest, where likelihoods are scored), and messages
+                   in runs with conversations
   evaluations      sequence, number (0: the full model), family, allocation, cost, fraction, tokens, text, finished,
                    margin, rerun, dropped, and one column per metric
   frontiers        sequence, cost, fraction, quality, number, family, allocation, text: allocations better than all

@@ -78,8 +78,7 @@ def test_what_is_proven_is_what_the_summary_says(command: Command, run: Run) -> 
 def test_the_gap_is_that_of_what_is_not_proven(certified: list[int], expected: dict[str, Any]) -> None:
     gaps = [0 if n in certified else 2 + n for n in range(3)]
     rows = [
-        {"upper": 5, "lower": 5 - gap, "certified": n in certified, "informative": n != 1}
-        for n, gap in enumerate(gaps)
+        {"upper": 5, "lower": 5 - gap, "certified": n in certified, "informative": n != 1} for n, gap in enumerate(gaps)
     ]
     assert query.proven(rows) == expected
 
@@ -158,7 +157,8 @@ def test_two_runs_are_compared_sequence_by_sequence(command: Command, run: Run, 
     back = compare_two(other.folder, run.folder)
     assert (back["difference"], back["lower"]) == (pytest.approx(-found["difference"]), found["higher"])
     _, out, _ = command("query", run.folder, "--against", other.folder)
-    points = f"difference {100 * found['difference']:+.1f} points (bootstrap range, too few sequences (4) for 95 %: {100 * found['interval'][0]:+.1f} to"
+    few = f"bootstrap range, too few sequences (4) for 95 %: {100 * found['interval'][0]:+.1f} to"
+    points = f"difference {100 * found['difference']:+.1f} points ({few}"
     assert points in out and "evaluations: 20; against: 8" in out
     assert f"Lower on {counts[0]}, equal on {counts[1]}, higher on {counts[2]}; " in out
 

@@ -133,9 +133,7 @@ def test_layer_use(source, experiment, by_sequence):
 def test_luck_curve_and_strategies(source, telling):
     table, _ = FIGURES["luck_curve"](source)
     progress, _ = COMPARISONS["strategies"]([source])
-    hand = {
-        n: np.mean([least(rows, n)["cost"] for rows in telling.values()]) / LAYERS for n in table["allocations"]
-    }
+    hand = {n: np.mean([least(rows, n)["cost"] for rows in telling.values()]) / LAYERS for n in table["allocations"]}
     assert dict(zip(table["allocations"], table["per_sequence"], strict=True)) == pytest.approx(hand)
     assert dict(zip(progress["evaluations"], progress["fraction"], strict=True)) == pytest.approx(hand)
     assert (progress["low"] <= progress["fraction"]).all() and (progress["fraction"] <= progress["high"]).all()
