@@ -2,7 +2,7 @@
 
     PYTHONPATH=tests python tests/benchmarks/size.py [--sequences 62500] [--run FOLDER]
 
-The run is made up, but written with the project's own writer. Prints, per command, wall time, CPU time and peak memory, and
+The run is made up, but written with the project's own writer. Prints, per command, wall time, CPU time, peak memory and
 what is required; exit code 1 if that is exceeded.
 """
 
