@@ -163,7 +163,7 @@ def links(ground: Ground, times: int) -> Tries:
 
 def edited(ground: Ground, times: int) -> Tries:
     """One byte of any file of a run is another one, a file goes or comes: it is noticed."""
-    whole, _ = ground.whole()
+    whole, _ = ground.whole(unit="layer")
     names = [path.relative_to(whole.folder) for path in sorted(whole.folder.rglob("*")) if path.is_file()]
     names = [name for name in names if name.name not in UNLISTED - {INDEX}]
     for number in range(times):
@@ -194,7 +194,7 @@ BOMBS = (
 
 def bombs(ground: Ground, times: int) -> Tries:
     """Queries that ask for more time or memory than there is: refused in time, in one line."""
-    whole, _ = ground.whole()
+    whole, _ = ground.whole(unit="layer")
     for number in range(times):
         words = ["query", str(whole.folder), "--seconds", "3", "--memory", "200", "--sql", BOMBS[number % len(BOMBS)]]
         began = time.monotonic()
