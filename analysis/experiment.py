@@ -90,26 +90,34 @@ class Experiment:
         order = np.argsort(self.costs.units, kind="stable")
         return self.costs.of_each([order[:k].tolist() for k in range(self.layers + 1)])
 
-    def shuffled_quality(self, partner_PN: NDArray[np.int64]) -> NDArray[np.float64]:
+    def shuffled_quality(
+        self, partner_PN: NDArray[np.int64], chosen_E: NDArray[np.bool_] | None = None
+    ) -> NDArray[np.float64]:
         """Quality of every evaluation against the references of another sequence (P E).
 
         Kind `text`: the partner's references. `tokens`: the full model's output on the partner. `choice`: the index of
         the partner's right answer, modulo the number of own choices. `likelihood`: the stored value against one other
-        sequence, so P is 1 for any input. `partner_PN` holds the row of each sequence's partner in `sequences`.
+        sequence, so P is 1 for any input. `partner_PN` holds the row of each sequence's partner in `sequences`; where
+        `chosen_E` is false, values may be NaN.
         """
-        key = hashlib.sha256(np.ascontiguousarray(partner_PN).tobytes()).digest()
+        chosen_E = np.ones(len(self.evaluations), dtype=bool) if chosen_E is None else chosen_E
+        key = hashlib.sha256(np.ascontiguousarray(partner_PN).tobytes() + chosen_E.tobytes()).digest()
         if key not in self._shuffled:
             # The null oracle and the luck curve read the same permutations; only the last ones are kept.
             self._shuffled.clear()
-            self._shuffled[key] = _SHUFFLED[self.kind](self, partner_PN)
+            self._shuffled[key] = _SHUFFLED[self.kind](self, partner_PN, chosen_E)
         return self._shuffled[key]
 
-    def affordable_permutations(self, wanted: int) -> int:
+    def affordable_permutations(self, wanted: int, outputs: int | None = None) -> int:
         """Number of permutations whose outputs can be scored in seconds: fewer than wanted for very large runs.
 
         With that many sequences a single permutation is a mean over as many pairs as ten are for a smaller run.
+
+        Args:
+            wanted: number of permutations.
+            outputs: number of outputs to score per permutation; None for all.
         """
-        return min(wanted, max(1, SCORED // max(1, len(self.evaluations))))
+        return min(wanted, max(1, SCORED // max(1, len(self.evaluations) if outputs is None else outputs)))
 
     def only(self, ids: Iterable[str]) -> "Experiment":
         """The experiment restricted to some sequences."""
@@ -126,16 +134,23 @@ class Experiment:
 
 
 def _scored_once(
-    experiment: Experiment, outputs: pd.Series, targets: list[Any], partner_PN: NDArray[np.int64]
+    experiment: Experiment,
+    outputs: pd.Series,
+    targets: list[Any],
+    partner_PN: NDArray[np.int64],
+    chosen_E: NDArray[np.bool_],
 ) -> NDArray[np.float64]:
-    """Scores of all (output, target) pairs; each distinct pair is scored once."""
+    """Scores of the (output, target) pairs of the chosen outputs, NaN for others; each distinct pair is scored once."""
     assert experiment.score is not None, "kinds text and tokens come with a score"
-    output_E, output = pd.factorize(_hashable(outputs))
+    output_E, output = pd.factorize(_hashable(outputs[chosen_E]))
     target_N, target = pd.factorize(_hashable(targets))
-    wanted_PE = output_E * len(target) + target_N[partner_PN][:, experiment.codes()]
+    # In the order of the outputs: those of one sequence share their targets, of which metrics cache what they need.
+    wanted_PE = output_E * len(target) + target_N[partner_PN][:, experiment.codes()[chosen_E]]
     pairs, where = np.unique(wanted_PE, return_inverse=True)
     scores = [experiment.score(output[p // len(target)], target[p % len(target)]) for p in pairs.tolist()]
-    return np.asarray(scores, dtype=np.float64)[where].reshape(wanted_PE.shape)
+    found_PE = np.full((len(partner_PN), len(outputs)), np.nan)
+    found_PE[:, chosen_E] = np.asarray(scores, dtype=np.float64)[where].reshape(wanted_PE.shape)
+    return found_PE
 
 
 def _hashable(values: Any) -> NDArray[np.object_]:
@@ -145,29 +160,37 @@ def _hashable(values: Any) -> NDArray[np.object_]:
     return array
 
 
-def _shuffled_text(experiment: Experiment, partner_PN: NDArray[np.int64]) -> NDArray[np.float64]:
+def _shuffled_text(
+    experiment: Experiment, partner_PN: NDArray[np.int64], chosen_E: NDArray[np.bool_]
+) -> NDArray[np.float64]:
     references = list(experiment.sequences["references"])
-    return _scored_once(experiment, experiment.evaluations["text"], references, partner_PN)
+    return _scored_once(experiment, experiment.evaluations["text"], references, partner_PN, chosen_E)
 
 
-def _shuffled_tokens(experiment: Experiment, partner_PN: NDArray[np.int64]) -> NDArray[np.float64]:
+def _shuffled_tokens(
+    experiment: Experiment, partner_PN: NDArray[np.int64], chosen_E: NDArray[np.bool_]
+) -> NDArray[np.float64]:
     full = experiment.evaluations[experiment.evaluations["number"] == 0].set_index("sequence")["tokens"]
     outputs = list(full.loc[experiment.sequences["sequence"]])
-    return _scored_once(experiment, experiment.evaluations["tokens"], outputs, partner_PN)
+    return _scored_once(experiment, experiment.evaluations["tokens"], outputs, partner_PN, chosen_E)
 
 
-def _shuffled_choice(experiment: Experiment, partner_PN: NDArray[np.int64]) -> NDArray[np.float64]:
+def _shuffled_choice(
+    experiment: Experiment, partner_PN: NDArray[np.int64], chosen_E: NDArray[np.bool_]
+) -> NDArray[np.float64]:
     answer_N = experiment.sequences["answer"].to_numpy(np.int64)
     choices_N = experiment.sequences["choices"].map(len).to_numpy(np.int64)
     other_PE = (answer_N[partner_PN] % choices_N)[:, experiment.codes()]
     return (experiment.evaluations["choice"].to_numpy(np.float64) == other_PE).astype(np.float64)
 
 
-def _shuffled_likelihood(experiment: Experiment, partner_PN: NDArray[np.int64]) -> NDArray[np.float64]:
+def _shuffled_likelihood(
+    experiment: Experiment, partner_PN: NDArray[np.int64], chosen_E: NDArray[np.bool_]
+) -> NDArray[np.float64]:
     return experiment.evaluations[f"null_{experiment.metric}"].to_numpy(np.float64)[None]
 
 
-_SHUFFLED: dict[str, Callable[[Experiment, NDArray[np.int64]], NDArray[np.float64]]] = {
+_SHUFFLED: dict[str, Callable[[Experiment, NDArray[np.int64], NDArray[np.bool_]], NDArray[np.float64]]] = {
     "text": _shuffled_text,
     "tokens": _shuffled_tokens,
     "choice": _shuffled_choice,

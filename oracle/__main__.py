@@ -1,8 +1,6 @@
 """`python -m oracle`."""
 
-import sys
-
-from oracle.cli import main
+from oracle.cli import run
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run()

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 from scipy.special import gammaln
 
 from analysis.experiment import Experiment, InputError
@@ -48,7 +49,8 @@ def right_and_wrong(experiment: Experiment, *, permutations: int = 10, bar: floa
     """Separates right samples from wrong ones, and computes the effect of smaller allocations on both.
 
     Outputs that the search dropped unfinished count as tried and not right: they are worse than the full model's. The
-    null permutes the references within each task, seeded by the run's seed.
+    null permutes the references within each task, seeded by the run's seed; fewer times for very large runs, see
+    `Experiment.affordable_permutations`.
 
     Raises:
         InputError: if the metric is not one of texts or choices.
@@ -99,11 +101,13 @@ def _null(experiment: Experiment, samples: pd.DataFrame, permutations: int, bar:
     columns = ["permutation", "sequence", "least", "tries", "hits"]
     if permutations < 1:
         return pd.DataFrame(columns=columns)
+    wrong_E = ~samples["right"].to_numpy(np.bool_)[experiment.codes()]
+    permutations = experiment.affordable_permutations(permutations, int(wrong_E.sum()))
     partner_PN = _partners(experiment.sequences["task"], permutations, experiment.seed)
     for number, (partner_N, quality_E) in enumerate(
-        zip(partner_PN, experiment.shuffled_quality(partner_PN), strict=True)
+        zip(partner_PN, experiment.shuffled_quality(partner_PN, wrong_E), strict=True)
     ):
-        other_N = np.array([not _agree(experiment, own, other) for own, other in enumerate(partner_N.tolist())])
+        other_N = ~_agree(experiment, partner_N)
         read = _read(experiment, quality_E, bar)
         kept = read[other_N & ~read["right"].to_numpy() & ~samples["right"].to_numpy()].drop(columns="right")
         tables.append(kept.assign(permutation=number))
@@ -122,9 +126,11 @@ def _partners(tasks: pd.Series, permutations: int, seed: int) -> IntArray:
     return partner_PN
 
 
-def _agree(experiment: Experiment, own: int, other: int) -> bool:
-    """Whether the right answer of one sample is also right for the other."""
-    one, two = experiment.sequences.iloc[own], experiment.sequences.iloc[other]
+def _agree(experiment: Experiment, partner_N: IntArray) -> NDArray[np.bool_]:
+    """Per sample, whether its partner's right answer is also right for itself (N)."""
     if experiment.kind == "choice":
-        return bool(two["answer"] % len(one["choices"]) == one["answer"])
-    return bool(set(one["references"]) & set(two["references"]))
+        answer_N = experiment.sequences["answer"].to_numpy(np.int64)
+        choices_N = experiment.sequences["choices"].map(len).to_numpy(np.int64)
+        return np.asarray(answer_N[partner_N] % choices_N == answer_N)
+    references = [set(each) for each in experiment.sequences["references"]]
+    return np.array([not one.isdisjoint(references[other]) for one, other in zip(references, partner_N, strict=True)])

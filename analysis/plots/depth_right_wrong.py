@@ -22,6 +22,8 @@ __all__ = ["depth_right_wrong"]
 
 NULL = "wrong, null"
 
+PERMUTATIONS = 10
+
 STEPS = 80
 """Maximum number of steps of the curves over depth; one per layer for models with fewer layers."""
 
@@ -48,7 +50,7 @@ def depth_right_wrong(source: Source) -> Drawn:
     """
     experiment = source.experiment
     try:
-        depth = right_and_wrong(experiment, permutations=10 if source.summary.null else 0)
+        depth = right_and_wrong(experiment, permutations=PERMUTATIONS if source.summary.null else 0)
     except InputError as error:
         raise MissingError(str(error)) from error
     table = _numbers(depth, experiment)
@@ -65,7 +67,10 @@ def depth_right_wrong(source: Source) -> Drawn:
     left.set_ylim(-0.015, 1.03)
     percent_axis(left.yaxis)
     log_axis(right, depth.samples["tries"].max(), "tries, drawn at random")
-    frame(figure, *_headline(table, experiment), legend=left.get_legend_handles_labels()[0], note=_HONEST)
+    note = _HONEST
+    if 0 < (count := depth.null["permutation"].nunique()) < PERMUTATIONS:
+        note += f" The null of a run of this size is of {count} permutation{'s' if count > 1 else ''}."
+    frame(figure, *_headline(table, experiment), legend=left.get_legend_handles_labels()[0], note=note)
     return table, figure
 
 

@@ -1,6 +1,7 @@
 """The command line: `oracle COMMAND`; one module adds each command."""
 
 import argparse
+import atexit
 import io
 import os
 import shlex
@@ -8,8 +9,9 @@ import sys
 import tempfile
 import traceback
 from collections.abc import Sequence as Seq
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from pathlib import Path
+from typing import NoReturn
 
 from oracle.cli.cache import add_cache
 from oracle.cli.check import add_check
@@ -29,7 +31,10 @@ from oracle.cli.static import add_static
 from oracle.errors import ForeignError, InputError, Interrupted, reason_of
 from oracle.utils.text import printable
 
-__all__ = ["COMMANDS", "main"]
+__all__ = ["COMMANDS", "main", "run"]
+
+INTERRUPTED = 130
+"""Exit code after SIGINT."""
 
 COMMANDS = {
     "demo": add_demo,
@@ -80,10 +85,10 @@ def main(argv: Seq[str] | None = None) -> int:
         return 2
     except Interrupted as stopped:
         print(f"oracle: stopped; continue with: oracle search --resume {shlex.quote(str(stopped))}", file=sys.stderr)
-        return 130
+        return INTERRUPTED
     except KeyboardInterrupt:
         print("oracle: interrupted", file=sys.stderr)
-        return 130
+        return INTERRUPTED
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
@@ -123,6 +128,21 @@ def _traceback(error: Exception, argv: Seq[str] | None) -> str:
             return " (--debug prints the traceback)"
         log = Path(file.name)
     return f" (traceback: {printable(str(log))}, or --debug)"
+
+
+def run() -> NoReturn:
+    """Runs the command of this process, and ends the process.
+
+    An interrupted one skips the interpreter's own end, in which torch alone takes longer than a second.
+    """
+    code = main()
+    if code == INTERRUPTED:
+        # What the interpreter would do first: functions that libraries registered, such as Ray's.
+        atexit._run_exitfuncs()
+        with suppress(OSError):
+            sys.stdout.flush()
+        os._exit(code)
+    sys.exit(code)
 
 
 def _tidy(arguments: argparse.Namespace) -> None:

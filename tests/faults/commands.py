@@ -24,17 +24,25 @@ WRITING: dict[str, Callable[[Path, Path], list[str]]] = {
     "figures": lambda run, out: ["figures", str(run)],
     "measure": lambda run, out: ["measure", str(run), "--only", "features", "--again"],
     "compare": lambda run, out: ["compare", str(run), "--controllers", "unified", "--no-timing"],
+    "static": lambda run, out: ["static", str(run), "--methods", "unified", "--no-timing"],
+    "check --renew": lambda run, out: ["check", str(run), "--renew"],
+    "export checkpoint": lambda run, out: [
+        *("export", str(run), "--format", "checkpoint", "--allocation", "0", "--out", str(out))
+    ],
+    "export layer-map": lambda run, out: [
+        *("export", str(run), "--format", "layer-map", "--allocation", "0", "--out", str(out))
+    ],
     "export hf": lambda run, out: ["export", str(run), "--format", "hf", "--out", str(out)],
     "export jsonl": lambda run, out: ["export", str(run), "--format", "jsonl", "--out", str(out)],
 }
 
-QUIET = ("report", "figures", "measure", "compare")
+QUIET = ("report", "figures", "measure", "compare", "static", "check")
 """Commands with `--quiet`."""
 
 
 def run_of(ground: Ground) -> Path:
     """A copy of a whole run, with its report and figures."""
-    whole, _ = ground.whole()
+    whole, _ = ground.whole(unit="layer")
     return Path(shutil.copytree(whole.folder, ground.place() / "run"))
 
 
@@ -155,7 +163,7 @@ def links(ground: Ground, times: int) -> Tries:
 
 def edited(ground: Ground, times: int) -> Tries:
     """One byte of any file of a run is another one, a file goes or comes: it is noticed."""
-    whole, _ = ground.whole()
+    whole, _ = ground.whole(unit="layer")
     names = [path.relative_to(whole.folder) for path in sorted(whole.folder.rglob("*")) if path.is_file()]
     names = [name for name in names if name.name not in UNLISTED - {INDEX}]
     for number in range(times):
@@ -186,7 +194,7 @@ BOMBS = (
 
 def bombs(ground: Ground, times: int) -> Tries:
     """Queries that ask for more time or memory than there is: refused in time, in one line."""
-    whole, _ = ground.whole()
+    whole, _ = ground.whole(unit="layer")
     for number in range(times):
         words = ["query", str(whole.folder), "--seconds", "3", "--memory", "200", "--sql", BOMBS[number % len(BOMBS)]]
         began = time.monotonic()
@@ -223,7 +231,7 @@ def formulas(ground: Ground, times: int) -> Tries:
 
 FAULTS = [
     Fault(
-        name="SIGKILL of report, figures, measure, compare, export",
+        name="SIGKILL of report, figures, measure, static, export, ...",
         tries=partial(interrupted, breaking=None),
         times=60,
         quick=2,
