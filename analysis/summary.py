@@ -15,6 +15,7 @@ from analysis.knapsack.items import quality_by_cost
 from analysis.luck.null_oracle import NullOracle, null_oracle
 from analysis.per_sequence.savings import budgets, fractions, mean_fraction
 from analysis.stats import equal_quality_interval, mean_interval
+from oracle.metrics import told_nothing
 
 __all__ = ["Summary", "end_to_end_fraction", "summarise"]
 
@@ -99,6 +100,11 @@ class Summary:
         if self.informative_sequences == self.sequences:
             return self
         return self.informative
+
+    @property
+    def told_nothing(self) -> str:
+        """A sentence on the sequences that tell nothing; empty if there are none."""
+        return told_nothing(self.sequences - self.informative_sequences, self.vacuous)
 
     def _repr_html_(self) -> str:
         return pd.Series(self.to_dict(), name="").to_frame().to_html()

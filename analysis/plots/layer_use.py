@@ -15,7 +15,6 @@ from analysis.per_sequence.layer_use import layer_use as use_by_task
 from analysis.plots.source import Drawn, Source
 from analysis.plots.style import BLUE, GREY, frame, styled
 from analysis.summary import Summary
-from oracle.metrics import told_nothing
 
 __all__ = ["layer_use"]
 
@@ -44,7 +43,7 @@ def layer_use(source: Source) -> Drawn:
     panels[-1].set_xlabel("layer" if experiment.unit == "layer" else "sublayer (even: attention, odd: MLP)")
     panels[-1].xaxis.set_major_locator(MaxNLocator(nbins=16, integer=True))
     untold = summary.sequences - summary.informative_sequences
-    why = told_nothing(summary.zero_quality_sequences, summary.vacuous)
+    why = summary.told_nothing
     note = f"Left out: {untold} of {counted(summary.sequences)}: {why}." if untold else ""
     frame(figure, *_headline(table[-experiment.layers :], experiment, summary), note=note)
     return table, figure

@@ -12,7 +12,6 @@ from matplotlib.figure import Figure
 from analysis.experiment import Experiment, InputError, load
 from analysis.formatting import percent, plain
 from analysis.summary import Summary, summarise
-from oracle.metrics import told_nothing
 
 __all__ = ["Drawn", "MissingError", "Source"]
 
@@ -57,9 +56,7 @@ class Source:
         """
         summary = self.summary
         if summary.headline is None:
-            raise MissingError(
-                f"no sequence can tell something: {told_nothing(summary.zero_quality_sequences, summary.vacuous)}"
-            )
+            raise MissingError(f"no sequence can tell something: {summary.told_nothing}")
         if summary.headline is summary:
             return self
         chosen = summary.minimal.loc[summary.minimal["informative"], "sequence"]

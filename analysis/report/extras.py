@@ -77,14 +77,18 @@ def _controllers(table: pd.DataFrame | None) -> list[dict[str, Any]]:
         return []
     qualities = ["executed_fraction", "quality", "static_quality", "oracle_quality"]
     wanted = [*qualities, "captured", "captured_low", "captured_high"]
+    masks = table["layers"] if "layers" in table else [None] * len(table)
     numbers = {name: rounded(table[name]) for name in wanted if name in table}
     return [
         {
             "controller": str(controller),
             "setting": str(setting),
+            "layers": None if pd.isna(layers) else str(layers),
             **{name: column[n] for name, column in numbers.items()},
         }
-        for n, (controller, setting) in enumerate(zip(table["controller"], table["setting"], strict=True))
+        for n, (controller, setting, layers) in enumerate(
+            zip(table["controller"], table["setting"], masks, strict=True)
+        )
     ]
 
 

@@ -8,7 +8,6 @@ from analysis.luck.held_out_saving import LuckAdjusted
 from analysis.report.parts import Part
 from analysis.stats import affordable_resamples
 from analysis.summary import Interval, Summary
-from oracle.metrics import told_nothing
 
 __all__ = ["Fact", "cost_text", "facts", "finding"]
 
@@ -93,7 +92,7 @@ def _fewer(part: Part) -> str:
 
 def _untold(part: Part) -> str:
     summary = part.summary
-    return told_nothing(summary.zero_quality_sequences, summary.vacuous)
+    return summary.told_nothing
 
 
 def _nothing(part: Part) -> Fact:

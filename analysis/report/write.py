@@ -16,7 +16,6 @@ from analysis.report.facts import facts, finding
 from analysis.report.page import page
 from analysis.report.parts import Part, parts_of, task_names
 from analysis.report.rows import details, table
-from oracle.metrics import told_nothing
 from oracle.store.files import make_folder, write_text
 
 __all__ = ["write_report"]
@@ -68,7 +67,7 @@ def write_report(
         criterion=metric_label(experiment.metric),
         summary=parts[0].summary,
         over_all=percent(parts[0].summary.per_sequence_fraction),
-        untold=told_nothing(parts[0].summary.zero_quality_sequences, parts[0].summary.vacuous),
+        untold=parts[0].summary.told_nothing,
         use=blocks["index"]["parts"][0]["use"],
         subject=[known[name][key] for name, key in SUBJECT if key in known.get(name, {})],
         origin=_origin(experiment),

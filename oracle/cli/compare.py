@@ -118,6 +118,10 @@ def _show(found: "Comparison") -> None:
     records = found.rows.to_dict("records")
     rows = [{heading: plain(row[name]) for name, heading in SHOWN.items()} for row in records]
     show_rows(list(SHOWN.values()), rows)
+    named = ["controller", "setting", "layers"]
+    if masks := [{name: row[name] for name in named} for row in records if isinstance(row["layers"], str)]:
+        show_line("")
+        show_rows(named, masks)
     show_line(
         f"{found.sequences} sequences, quality by {found.metric}; captured is empty where the oracle adds nothing."
     )

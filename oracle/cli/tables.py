@@ -106,7 +106,7 @@ def _left_out(summary: dict[str, Any]) -> str:
     null = "" if summary["null_zero_quality_share"] is None else f" ({null})"
     if not untold:
         return f"All {n} sequences can tell something{null}."
-    return f"{untold} of {n} sequences can tell nothing: {told_nothing(zero, vacuous)}{null}."
+    return f"{untold} of {n} sequences can tell nothing: {told_nothing(untold, vacuous)}{null}."
 
 
 def _headline(summary: dict[str, Any]) -> Table | str:

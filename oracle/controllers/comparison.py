@@ -1,6 +1,7 @@
 """Comparison of controllers on one run: quality, executed fraction, captured headroom, speed."""
 
 import math
+from collections import Counter
 from collections.abc import Iterator
 from collections.abc import Sequence as Seq
 from contextlib import contextmanager
@@ -15,6 +16,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from analysis import mean_interval
+from oracle.allocations import compact
 from oracle.controllers.cross_validation import CrossValidation, Result
 from oracle.controllers.headroom import RESAMPLES, Frontiers, captured
 from oracle.controllers.methods import gate_training
@@ -36,7 +38,7 @@ FOLDER = "controllers"
 
 NAME = "comparison"
 
-VERSION = 3
+VERSION = 4
 """Increment when the same settings give different results; results of other versions are recomputed."""
 
 TIMED = ("tokens_per_second", "speedup", "of_ideal")
@@ -57,14 +59,16 @@ SCHEMA = pa.schema(
         ("captured_high", pa.float64()),
         ("flops", pa.float64()),
         ("flops_fraction", pa.float64()),
+        ("layers", pa.string()),
         *((f"{name}_{batch}", pa.float64()) for name in TIMED for batch in BATCHES),
     ]
 )
 """One row per controller and setting. `executed_fraction`, `quality`: means over sequences, out of sample. Baselines at
 equal fraction: the best static mask, the oracle, the null oracle (shuffled references), and the best random mixture of
 static masks. `captured`: (quality - static) / (oracle - static) with its 95 % interval. `flops`: per generated token;
-`flops_fraction`: over the full model's. `speedup`: over the full model, timed in turns; `of_ideal`: over 1 / fraction,
-with the fraction of layers that ran while timed, over the first 8 tokens of an output."""
+`flops_fraction`: over the full model's. `layers`: what fixed and learned masks run, and in how many folds each was
+chosen; null where sequences or tokens differ. `speedup`: over the full model, timed in turns; `of_ideal`: over 1 /
+fraction, with the fraction of layers that ran while timed, over the first 8 tokens of an output."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -260,8 +264,20 @@ def _row(result: Result, full: Result, frontiers: Frontiers, seed: int) -> dict[
         "captured_high": high,
         "flops": None if math.isnan(flops) else flops,
         "flops_fraction": None if math.isnan(flops) else flops / whole,
+        "layers": _layers(result),
         **_speeds(result),
     }
+
+
+def _layers(result: Result) -> str | None:
+    """The masks of a controller that runs one per fold, those of most folds first, with the number of folds."""
+    if result.rows["mask"].isna().any():
+        return None
+    by_fold = result.rows.drop_duplicates("fold")["mask"]
+    counts = Counter(compact(mask) for mask in by_fold)
+    if len(by_fold) == 1:
+        return next(iter(counts))
+    return "; ".join(f"{mask} ({count} of {len(by_fold)} folds)" for mask, count in counts.most_common())
 
 
 def _speeds(result: Result) -> dict[str, float | None]:

@@ -14,6 +14,7 @@ import pandas as pd
 import pyarrow as pa
 
 from oracle.controllers.base import Controller, Kind
+from oracle.controllers.methods.fixed import FixedMask, Full
 from oracle.controllers.quality_table import QualityTable
 from oracle.controllers.registry import CONTROLLERS, make, setting
 from oracle.controllers.run_context import RunContext
@@ -37,8 +38,10 @@ SCHEMA = pa.schema(
         ("tokens", pa.int32()),
         ("seconds", pa.float64()),
         ("text", pa.string()),
+        ("mask", pa.list_(pa.int16())),
     ]
 )
+"""One row per sequence. `mask`: units that run for every sequence of the fold, of controllers that choose one mask."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -125,6 +128,8 @@ class CrossValidation:
                     "seconds": output.seconds,
                     "text": output.text,
                 }
+                if isinstance(controller, FixedMask | Full):
+                    row["mask"] = list(controller.allocations([context.examples[one].prompt])[0])
                 if found.cost is not None:  # the quality is of scored texts, not of the output
                     row |= {"fraction": found.cost / context.units, "flops": found.flops}
                 rows.append(row)

@@ -52,14 +52,14 @@ def sees(metric: str, references: Seq[str]) -> bool:
     return any(score_text(metric, text, tuple(references)) > known.floor for text in references)
 
 
-def told_nothing(zero_quality: int, vacuous: Mapping[str, int]) -> str:
+def told_nothing(untold: int, vacuous: Mapping[str, int]) -> str:
     """A sentence on the sequences that tell nothing.
 
     Args:
-        zero_quality: number where the full model scores zero.
-        vacuous: numbers by reason; those with unseen references score zero too.
+        untold: their number.
+        vacuous: numbers by reason; on the others the full model scores zero.
     """
     parts = [f"on {count} {VACUOUS.get(reason, reason)}" for reason, count in vacuous.items()]
-    if others := zero_quality - vacuous.get("unseen references", 0):
+    if others := untold - sum(vacuous.values()):
         parts.insert(0, f"on {others} the full model scores zero, so that every allocation qualifies")
     return "; ".join(parts)

@@ -107,7 +107,7 @@ REQUIRED: dict[str, Kind] = {
     "seed": COUNT,
     "config.criterion": TEXT,
     "config.tolerance": _number(0),
-    "config.scope": _one_of("decode", "sequence"),
+    "config.scope": _one_of("decode", "decode-last", "sequence"),
     "model.fingerprint": TEXT,
     "model.layers": _whole(1, MAX_LAYERS),
 }

@@ -8,6 +8,8 @@ import pandas as pd
 import pytest
 
 from analysis import end_to_end_fraction, layer_use, luck_curve, policy_curves, summarise
+from analysis.queries import budget_rows
+from oracle.cli.tables import show_summary
 from oracle.costs import Costs
 
 
@@ -208,3 +210,15 @@ def test_layer_use_leaves_zero_quality_out_and_counts_repeats_once():
     assert table.loc["z", [0, 1, 2]].isna().all()
     assert table.loc["all", [0, 1, 2]].tolist() == pytest.approx([1 / 3, 0, 2 / 3])
     assert layer_use(minimal, sequences.assign(task=""), 3).index.tolist() == ["all"]
+
+
+def test_the_terminal_states_both_headlines(experiment, summary, capsys):
+    times = dict.fromkeys(("search_seconds", "seconds", "peak_memory_mib", "memory_above_model_mib"), 1)
+    stored = {**summary.to_dict(), **times, "verified": 3, "verified_of": 3, "unverified": []}
+    show_summary(json.loads(json.dumps(stored)), budget_rows(experiment, summary.minimal))
+    text = capsys.readouterr().out
+    first, second = text.index("over the 21 sequences that can tell something"), text.index("over all 24 sequences")
+    told, every = (f"{100 * one.per_sequence_fraction:.1f} %" for one in (summary.informative, summary))
+    assert told in text[first:second] and every in text[second:] and told != every
+    assert "3 of 24 sequences can tell nothing: on 3 the full model scores zero" in " ".join(text.split())
+    assert f"{summary.informative.certified} of the 21 that can tell something proven minimal" in " ".join(text.split())

@@ -1,6 +1,7 @@
 """`oracle compare`, end to end on a tiny run."""
 
 import json
+import re
 import shutil
 from collections.abc import Callable
 from functools import partial
@@ -11,12 +12,14 @@ import pandas as pd
 import pytest
 
 import analysis
+from oracle.allocations import compact, parse, published_unified
 from oracle.controllers import compare_run
 from oracle.controllers.base import Controller
 from oracle.controllers.comparison import SCHEMA
 from oracle.controllers.cross_validation import parts
 from oracle.controllers.headroom import Frontiers, captured
 from oracle.controllers.methods import gate_training as training
+from oracle.controllers.methods.static import StaticBest
 from oracle.controllers.registry import CONTROLLERS
 from oracle.controllers.run_context import RunContext
 from oracle.errors import InputError
@@ -145,6 +148,23 @@ def test_a_criterion_that_needs_the_model(search: Callable[..., Run], tmp_path: 
     full = found.rows.set_index("controller").loc["full", "quality"]
     assert full == pytest.approx(Run.open(run).summary()["full_quality"])
     assert found.rows["quality"].notna().all()
+
+
+def test_the_layers_of_fixed_and_learned_masks_are_listed(copy: Path, command) -> None:
+    found = compare_run(copy, controllers=SOME, timed=False)
+    layers = found.rows.set_index(["controller", "setting"])["layers"]
+    assert layers.loc[("full", "")] == "0-4"
+    assert layers.loc[("unified", "speedup=2.0")] == compact(published_unified(5, 2.0))
+    assert layers[["oracle", "ridge"]].isna().all()
+    for setting, text in layers["static"].items():
+        folds = 0
+        for one in text.split("; "):
+            mask, count, total = re.fullmatch(r"(\S+) \((\d+) of (\d+) folds\)", one).groups()
+            assert mask == "none" or len(parse(mask)) <= int(setting.removeprefix("layers="))
+            folds += int(count)
+        assert folds == int(total) == StaticBest.folds
+    code, text, _ = command("compare", copy, "--controllers", "full,static", "--no-timing", "--quiet")
+    assert code == 0 and layers[("static", "layers=3")] in text
 
 
 def test_the_command_line(copy: Path, command, monkeypatch: pytest.MonkeyPatch) -> None:

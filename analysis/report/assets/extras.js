@@ -60,12 +60,12 @@ const throughputPanel = (run) => {
 };
 
 const controllersPanel = (run) => {
-  const heads = ["Controller", "executed", run.metric, "static", "oracle", "captured (95 % interval)"];
+  const heads = ["Controller", "executed", run.metric, "static", "oracle", "captured (95 % interval)", "layers that run"];
   const part = (value, show) => (value === null || value === undefined ? "" : show(value));
   const interval = (row) => part(row.captured_low, (low) => ` (${percent(low)} to ${percent(row.captured_high)})`);
   const cells = run.extras.controllers.map((row) => [
     `${row.controller} ${row.setting}`.trim(), part(row.executed_fraction, percent), part(row.quality, score),
-    part(row.static_quality, score), part(row.oracle_quality, score), part(row.captured, percent) + interval(row),
+    part(row.static_quality, score), part(row.oracle_quality, score), part(row.captured, percent) + interval(row), row.layers ?? "",
   ]);
   const words = "Static: the best fixed layers at the same cost. Oracle: the best choice per sequence. Captured: share of the gap between the two. unified and skipdecode are zero-shot: their published numbers are of models trained for them.";
   return panel("Practical controllers in numbers", words, numbers("Practical controllers", heads, cells));
