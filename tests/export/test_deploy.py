@@ -12,17 +12,25 @@ from tiny import LAYERS, tiny_tokenizer
 from transformers import AutoModelForCausalLM, AutoTokenizer
 from zoo import tiny
 
-from oracle.allocations import compact, parse, strip
+from oracle.allocations import compact, parse, strip, unified
 from oracle.config import SearchConfig
 from oracle.engine import Engine
 from oracle.errors import InputError
 from oracle.export import DEPLOYMENTS, deploy
 from oracle.export.checkpoint import write_checkpoint
 from oracle.models import LanguageModel, load_model
+from oracle.pipeline.data import read_sequences
 from oracle.store import Run
 
 FAMILIES = ("llama", "gemma3", "gpt2", "mixtral", "gpt-neo", "mistral", "bloom", "qwen2-moe")
 KEPT = (0, 2, 3)
+TEXTS = (
+    "What is the capital of Italy?",
+    "Name three colours.",
+    "Ünïcode",
+    "2 + 2 =",
+    *(f"{n} + {n}" for n in range(20)),
+)
 
 
 @pytest.fixture(scope="session")
@@ -53,7 +61,7 @@ def test_a_checkpoint_gives_the_tokens_of_the_engine_in_plain_transformers(famil
     tokenizer = AutoTokenizer.from_pretrained(tmp_path / "cut")
     engine = Engine(model, SearchConfig(scope="sequence", max_new_tokens=12, chat_template=False))
     full = []
-    for text in ("What is the capital of Italy?", "Name three colours.", "Ünïcode", "2 + 2 ="):
+    for text in TEXTS:
         prompt = engine.open(text)
         [(outcome, _), (whole, _)] = engine.generate([(prompt, KEPT), (prompt, tuple(range(LAYERS)))])
         ids = torch.tensor([tokenizer(text)["input_ids"]])
@@ -65,6 +73,27 @@ def test_a_checkpoint_gives_the_tokens_of_the_engine_in_plain_transformers(famil
         full.append(whole.tokens == outcome.tokens)
     assert not all(full), "dropping layers changes something"
     assert loaded.config.num_hidden_layers == len(KEPT)
+
+
+@pytest.mark.slow
+def test_a_checkpoint_of_the_embedded_model_gives_the_tokens_of_the_engine(embedded_model, tmp_path: Path) -> None:
+    """24 of its 30 layers, on 24 bundled prompts."""
+    kept = unified(30, 24)
+    write_checkpoint(tmp_path / "cut", embedded_model, kept, "# card\n", {}, trust_remote_code=False)
+    loaded = AutoModelForCausalLM.from_pretrained(tmp_path / "cut", dtype=torch.float32).eval()
+    tokenizer = AutoTokenizer.from_pretrained(tmp_path / "cut")
+    assert len(loaded.model.layers) == 24
+    engine = Engine(embedded_model, SearchConfig(scope="sequence", max_new_tokens=16))
+    sequences = read_sequences(SearchConfig(limit=24)).sequences
+    assert len(sequences) == 24
+    prompts = [engine.open(one.prompt) for one in sequences]
+    outcomes = engine.generate([(prompt, kept) for prompt in prompts])
+    for sequence, prompt, (outcome, _) in zip(sequences, prompts, outcomes, strict=True):
+        turns = [{"role": "user", "content": sequence.prompt}]
+        inputs = tokenizer.apply_chat_template(turns, add_generation_prompt=True, return_tensors="pt", return_dict=True)
+        assert inputs["input_ids"][0].tolist() == prompt.tokens.tolist()
+        output = loaded.generate(**inputs, do_sample=False, max_new_tokens=16)
+        assert tuple(output[0, prompt.length :].tolist()) == outcome.tokens
 
 
 def test_a_path_with_repeats_is_a_checkpoint_too(tmp_path: Path) -> None:
