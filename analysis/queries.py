@@ -10,6 +10,7 @@ from typing import Any
 import pandas as pd
 
 import analysis
+from analysis.luck.rarity import one_unit_below, random_masks, statement
 from analysis.per_sequence.frontiers import frontiers
 from oracle.costs import costs_of_file
 from oracle.errors import InputError
@@ -51,6 +52,15 @@ SERVING = """
 """Dropped outputs failed the run's own criterion; their qualities under others are unknown."""
 
 
+def _rarity_of(experiment: analysis.Experiment, sequence: str) -> list[dict[str, Any]] | None:
+    """Share of random masks that qualify per size, of one sequence; None if the run drew none uniformly."""
+    found = random_masks(experiment)
+    if found is None:
+        return None
+    rows = found.by_sequence[found.by_sequence["sequence"] == sequence]
+    return _records(rows.drop(columns=["sequence", "null_share", "null_low", "null_high"]))
+
+
 def budgets(folder: Path, criterion: str | None = None, costs: str | None = None) -> list[dict[str, Any]]:
     """The minimal budget of every sequence, with its bounds."""
     experiment = analysis.load(folder, criterion, costs=costs)
@@ -65,11 +75,31 @@ def measure(folder: Path, costs: str | None = None) -> str:
 
 
 def budget_rows(experiment: analysis.Experiment, minimal: pd.DataFrame) -> list[dict[str, Any]]:
-    """The rows of `budgets`, from a table of minimal budgets."""
+    """The rows of `budgets`, from a table of minimal budgets.
+
+    Of runs with masks drawn at random, three columns state what these say of masks with one unit fewer than the smallest
+    one found: their number (`random_below`), the share that qualifies at most (`random_below_at_most`, see
+    `analysis.luck.rarity`), and both in words (`statistical`); None elsewhere.
+    """
     minimal = minimal.merge(experiment.sequences[["sequence", "task"]], on="sequence")
     minimal["fraction"] = minimal["upper"] / experiment.full_cost
+    minimal = minimal.assign(**_rare(experiment, minimal))
     columns = ["sequence", "task", "upper", "lower", "certified", "proof", "fraction", "allocation", "family"]
-    return _records(minimal[[*columns, "quality", "full_quality", "zero_quality", "vacuous", "informative"]])
+    columns += ["quality", "full_quality", "zero_quality", "vacuous", "informative"]
+    return _records(minimal[[*columns, "random_below", "random_below_at_most", "statistical"]])
+
+
+def _rare(experiment: analysis.Experiment, minimal: pd.DataFrame) -> dict[str, list[Any]]:
+    """Statistical statements beside the proofs: on masks with one unit fewer than the smallest one found."""
+    found = random_masks(experiment)
+    if found is None:
+        return dict.fromkeys(("random_below", "random_below_at_most", "statistical"), [None] * len(minimal))
+    rows = one_unit_below(found, minimal)
+    return {
+        "random_below": [None if pd.isna(drawn) else int(drawn) for drawn in rows["drawn"]],
+        "random_below_at_most": [None if pd.isna(most) else float(most) for most in rows["at_most"]],
+        "statistical": [statement(row, experiment.unit) for _, row in rows.iterrows()],
+    }
 
 
 def proven(rows: list[dict[str, Any]]) -> dict[str, Any]:
@@ -164,6 +194,7 @@ def sequence_frontier(
         "references": known[sequence]["references"],
         "full_output": full["text"],
         "evaluations": len(mine),
+        "rarity": _rarity_of(experiment, sequence),
         "frontier": _records(points),
     }
 
