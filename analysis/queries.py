@@ -77,8 +77,8 @@ def measure(folder: Path, costs: str | None = None) -> str:
 def budget_rows(experiment: analysis.Experiment, minimal: pd.DataFrame) -> list[dict[str, Any]]:
     """The rows of `budgets`, from a table of minimal budgets.
 
-    Of runs with masks drawn at random, three columns state what these say of masks with one unit fewer than the smallest
-    one found: their number (`random_below`), the share that qualifies at most (`random_below_at_most`, see
+    Of runs with masks drawn at random, three columns state what these say of masks with one unit fewer than the
+    smallest one found: their number (`random_below`), the share that qualifies at most (`random_below_at_most`, see
     `analysis.luck.rarity`), and both in words (`statistical`); None elsewhere.
     """
     minimal = minimal.merge(experiment.sequences[["sequence", "task"]], on="sequence")

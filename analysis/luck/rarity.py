@@ -192,12 +192,12 @@ def one_unit_below(found: Rarity, minimal: pd.DataFrame) -> pd.DataFrame:
         minimal: table of `analysis.minimal_budgets`, in the order of the result.
 
     Returns:
-        One row per sequence, indexed by it; NaN where no mask of that size was drawn.
+        One row per sequence, indexed by it; NaN where no mask of that size was drawn, or all of them are known.
     """
     below = minimal[["sequence"]].assign(units=minimal["allocation"].map(len).to_numpy() - 1)
     rows = below.merge(found.by_sequence, on=["sequence", "units"], how="left").set_index("sequence")
-    # Known masks and proofs need no statistics.
-    return rows.where(rows["drawn"] > 0)
+    # Where all masks are known there is a proof, which needs no statistics.
+    return rows.where((rows["drawn"] > 0) & (rows["low"] < rows["high"]))
 
 
 def statement(row: pd.Series, unit: str) -> str | None:
