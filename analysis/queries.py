@@ -34,6 +34,9 @@ __all__ = [
 SLACK = 1e-9
 """Rounding up to which fractions count as equal."""
 
+STATISTICAL = ["random_below", "random_below_at_most", "statistical"]
+"""Columns of `budget_rows` that rest on masks drawn at random."""
+
 SERVING = """
     WITH full_model AS (SELECT sequence, {metric} AS full_quality FROM evaluations WHERE number = 0),
     tried AS (
@@ -86,20 +89,21 @@ def budget_rows(experiment: analysis.Experiment, minimal: pd.DataFrame) -> list[
     minimal = minimal.assign(**_rare(experiment, minimal))
     columns = ["sequence", "task", "upper", "lower", "certified", "proof", "fraction", "allocation", "family"]
     columns += ["quality", "full_quality", "zero_quality", "vacuous", "informative"]
-    return _records(minimal[[*columns, "random_below", "random_below_at_most", "statistical"]])
+    return _records(minimal[[*columns, *STATISTICAL]])
 
 
-def _rare(experiment: analysis.Experiment, minimal: pd.DataFrame) -> dict[str, list[Any]]:
+def _rare(experiment: analysis.Experiment, minimal: pd.DataFrame) -> dict[str, pd.Series]:
     """Statistical statements beside the proofs: on masks with one unit fewer than the smallest one found."""
-    found = random_masks(experiment)
-    if found is None:
-        return dict.fromkeys(("random_below", "random_below_at_most", "statistical"), [None] * len(minimal))
-    rows = one_unit_below(found, minimal)
-    return {
-        "random_below": [None if pd.isna(drawn) else int(drawn) for drawn in rows["drawn"]],
-        "random_below_at_most": [None if pd.isna(most) else float(most) for most in rows["at_most"]],
-        "statistical": [statement(row, experiment.unit) for _, row in rows.iterrows()],
-    }
+    found, values = random_masks(experiment), list[list[Any]]([[None, None, None]] * len(minimal))
+    if found is not None:
+        values = [
+            [None if text is None else int(row["drawn"]), None if text is None else float(row["at_most"]), text]
+            for _, row in one_unit_below(found, minimal).iterrows()
+            for text in [statement(row, experiment.unit)]
+        ]
+    # As objects, or None would become NaN and numbers of masks fractions.
+    table = pd.DataFrame(values, index=minimal.index, columns=STATISTICAL, dtype=object)
+    return {name: table[name] for name in STATISTICAL}
 
 
 def proven(rows: list[dict[str, Any]]) -> dict[str, Any]:

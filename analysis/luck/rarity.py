@@ -223,7 +223,8 @@ def _tried(experiment: Experiment) -> pd.DataFrame:
     tried["units"] = tried["allocation"].map(len).to_numpy(np.int64)
     tried["random"] = tried["family"] == RANDOM
     tried["named"] = tried["family"].isin(NAMED)
-    return tried[allocation_keys(tried["allocation"])[1]]
+    tried["mask"], is_mask_E = allocation_keys(tried["allocation"])
+    return tried[is_mask_E].drop_duplicates(["code", "mask"])
 
 
 def _met(experiment: Experiment, quality_E: FloatArray) -> BoolArray:

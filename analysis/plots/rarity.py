@@ -19,7 +19,7 @@ _UNKNOWN = "outputs were dropped by the search and their quality is unknown: the
 
 @styled()
 def rarity(source: Source) -> Drawn:
-    """Share of random masks that qualify by size; numbers of `analysis.Rarity.pooled`. The right axis is logarithmic."""
+    """Share of random masks that qualify by size, on two scales; numbers of `analysis.Rarity.pooled`."""
     told, summary = source.told, source.summary
     permutations = len(summary.null.per_sequence_fractions) if summary.null else 0
     bootstrap = 1000 if summary.per_sequence_interval else 0
@@ -37,7 +37,7 @@ def rarity(source: Source) -> Drawn:
     left.set_title("Share of the masks of a size")
     percent_axis(left.yaxis, 0.2)
     right.set_yscale("log")
-    right.set_ylim(max(1e-4, 0.5 * table.loc[table["high"] > 0, "high"].min()), 1.4)
+    right.set_ylim(max(1e-4, 0.2 * table.loc[table["high"] > 0, "high"].min()), 1.4)
     right.yaxis.set_major_formatter(lambda value, _: f"{100 * value:g} %")
     right.set_title("The same, logarithmic")
     finding, detail = _headline(table, told.summary.sequences, source.experiment.unit)
@@ -79,4 +79,6 @@ def _note(table: pd.DataFrame) -> str:
         "Statistical, not a proof. The interval over draws is of these sequences, for each size alone; the one over "
         "sequences is for others like them."
     )
+    if table["null_share"].notna().any():
+        note += " Against shuffled references the full model often scores zero, where every mask qualifies."
     return f"{note} {int(table['unknown'].sum())} {_UNKNOWN}." if table["unknown"].any() else note
