@@ -6,6 +6,7 @@ from .knapsack.items import Items, quality_by_cost
 from .luck.effort_curve import luck_curve, progress_curve
 from .luck.held_out_saving import LuckAdjusted, luck_adjusted
 from .luck.null_oracle import NullOracle, null_oracle
+from .luck.rarity import Rarity, rarity
 from .luck.transfer import metric_transfer, reference_transfer
 from .per_sequence.layer_use import CoOccurrence, co_occurrence, first_and_last, layer_use
 from .per_sequence.policies import policy_curves
@@ -29,6 +30,7 @@ __all__ = [
     "Items",
     "LuckAdjusted",
     "NullOracle",
+    "Rarity",
     "Source",
     "Summary",
     "assignment",
@@ -57,6 +59,7 @@ __all__ = [
     "policy_curves",
     "progress_curve",
     "quality_by_cost",
+    "rarity",
     "reference_transfer",
     "savings",
     "savings_by_criterion",

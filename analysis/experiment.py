@@ -21,6 +21,12 @@ __all__ = ["Experiment", "InputError", "load"]
 SCORED = 1_000_000
 """Maximum number of outputs scored again against shuffled references, unless a single permutation has more."""
 
+DROPPED = ["sequence", "number", "family", "allocation"]
+"""Columns kept of outputs that the search dropped."""
+
+UNIFORM = ("random", "spread")
+"""Strategies whose masks of family `random` are uniform over those of each size; see `oracle.search.enumeration`."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Experiment:
@@ -44,6 +50,10 @@ class Experiment:
             None for the others, whose values are stored.
         exhausted: by sequence, the number of units below which the search tested every mask.
         costs: costs of the units; None if each costs 1, without overhead.
+        uniform: whether the masks of family `random` were drawn uniformly over the masks of their size.
+        dropped: outputs that the search dropped unfinished (`--prune`) and that are not among the evaluations, as their
+            quality is unknown: `sequence`, `number`, `family`, `allocation`.
+        dropped_fail: whether they are known not to meet the criterion: it is the run's own, or a stricter tolerance.
     """
 
     sequences: pd.DataFrame
@@ -60,6 +70,9 @@ class Experiment:
     score: Callable[[Any, Any], float] | None = None
     exhausted: Mapping[str, int] = field(default_factory=dict)
     costs: Costs | None = None
+    uniform: bool = False
+    dropped: pd.DataFrame = field(default_factory=lambda: pd.DataFrame(columns=DROPPED))
+    dropped_fail: bool = False
     _shuffled: dict[bytes, NDArray[np.float64]] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     @property
@@ -122,10 +135,11 @@ class Experiment:
     def only(self, ids: Iterable[str]) -> "Experiment":
         """The experiment restricted to some sequences."""
         chosen = set(ids)
-        sequences, evaluations = (
-            table[table["sequence"].isin(chosen)].reset_index(drop=True) for table in (self.sequences, self.evaluations)
+        sequences, evaluations, dropped = (
+            table[table["sequence"].isin(chosen)].reset_index(drop=True)
+            for table in (self.sequences, self.evaluations, self.dropped)
         )
-        return replace(self, sequences=sequences, evaluations=evaluations)
+        return replace(self, sequences=sequences, evaluations=evaluations, dropped=dropped)
 
     def codes(self) -> NDArray[np.int64]:
         """Row in `sequences` of each evaluation's sequence."""
@@ -230,6 +244,7 @@ def load(
         raise InputError(f"tolerance must be at least 0, got {tolerance}: give the loss allowed, 0 for none")
     evaluations = run.evaluations()
     # Dropped outputs failed the run's own criterion; their qualities are unknown.
+    dropped = evaluations.loc[evaluations["dropped"], DROPPED].reset_index(drop=True)
     evaluations = evaluations[~evaluations["dropped"]].reset_index(drop=True)
     _check_stored(metric.name, METRICS, evaluations)
     scores: dict[str, Callable[[Any, Any], float]] = {
@@ -258,6 +273,10 @@ def load(
         score=scores.get(metric.kind),
         exhausted=_exhausted(run, metric.name, float(tolerance)),
         costs=found,
+        # A run that starts from another one skips what that one kept.
+        uniform=config.get("strategy") in UNIFORM and not run.manifest.get("continues"),
+        dropped=dropped,
+        dropped_fail=metric.name == config["criterion"] and float(tolerance) <= config["tolerance"],
     )
     return experiment.only(evaluated)
 

@@ -10,6 +10,7 @@ from typing import Any
 import pandas as pd
 
 import analysis
+from analysis.luck.rarity import one_unit_below, random_masks, statement
 from analysis.per_sequence.frontiers import frontiers
 from oracle.costs import costs_of_file
 from oracle.errors import InputError
@@ -33,6 +34,9 @@ __all__ = [
 SLACK = 1e-9
 """Rounding up to which fractions count as equal."""
 
+STATISTICAL = ["random_below", "random_below_at_most", "statistical"]
+"""Columns of `budget_rows` that rest on masks drawn at random."""
+
 SERVING = """
     WITH full_model AS (SELECT sequence, {metric} AS full_quality FROM evaluations WHERE number = 0),
     tried AS (
@@ -51,6 +55,15 @@ SERVING = """
 """Dropped outputs failed the run's own criterion; their qualities under others are unknown."""
 
 
+def _rarity_of(experiment: analysis.Experiment, sequence: str) -> list[dict[str, Any]] | None:
+    """Share of random masks that qualify per size, of one sequence; None if the run drew none uniformly."""
+    found = random_masks(experiment)
+    if found is None:
+        return None
+    rows = found.by_sequence[found.by_sequence["sequence"] == sequence]
+    return _records(rows.drop(columns=["sequence", "null_share", "null_low", "null_high"]))
+
+
 def budgets(folder: Path, criterion: str | None = None, costs: str | None = None) -> list[dict[str, Any]]:
     """The minimal budget of every sequence, with its bounds."""
     experiment = analysis.load(folder, criterion, costs=costs)
@@ -65,11 +78,32 @@ def measure(folder: Path, costs: str | None = None) -> str:
 
 
 def budget_rows(experiment: analysis.Experiment, minimal: pd.DataFrame) -> list[dict[str, Any]]:
-    """The rows of `budgets`, from a table of minimal budgets."""
+    """The rows of `budgets`, from a table of minimal budgets.
+
+    Of runs with masks drawn at random, three columns state what these say of masks with one unit fewer than the
+    smallest one found: their number (`random_below`), the share that qualifies at most (`random_below_at_most`, see
+    `analysis.luck.rarity`), and both in words (`statistical`); None elsewhere.
+    """
     minimal = minimal.merge(experiment.sequences[["sequence", "task"]], on="sequence")
     minimal["fraction"] = minimal["upper"] / experiment.full_cost
+    minimal = minimal.assign(**_rare(experiment, minimal))
     columns = ["sequence", "task", "upper", "lower", "certified", "proof", "fraction", "allocation", "family"]
-    return _records(minimal[[*columns, "quality", "full_quality", "zero_quality", "vacuous", "informative"]])
+    columns += ["quality", "full_quality", "zero_quality", "vacuous", "informative"]
+    return _records(minimal[[*columns, *STATISTICAL]])
+
+
+def _rare(experiment: analysis.Experiment, minimal: pd.DataFrame) -> dict[str, pd.Series]:
+    """Statistical statements beside the proofs: on masks with one unit fewer than the smallest one found."""
+    found, values = random_masks(experiment), list[list[Any]]([[None, None, None]] * len(minimal))
+    if found is not None:
+        values = [
+            [None if text is None else int(row["drawn"]), None if text is None else float(row["at_most"]), text]
+            for _, row in one_unit_below(found, minimal).iterrows()
+            for text in [statement(row, experiment.unit)]
+        ]
+    # As objects, or None would become NaN and numbers of masks fractions.
+    table = pd.DataFrame(values, index=minimal.index, columns=STATISTICAL, dtype=object)
+    return {name: table[name] for name in STATISTICAL}
 
 
 def proven(rows: list[dict[str, Any]]) -> dict[str, Any]:
@@ -164,6 +198,7 @@ def sequence_frontier(
         "references": known[sequence]["references"],
         "full_output": full["text"],
         "evaluations": len(mine),
+        "rarity": _rarity_of(experiment, sequence),
         "frontier": _records(points),
     }
 

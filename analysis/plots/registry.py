@@ -16,6 +16,7 @@ from analysis.plots.layer_use import layer_use
 from analysis.plots.luck_curve import luck_curve
 from analysis.plots.minimal_budgets import minimal_budgets
 from analysis.plots.oracle_quality import oracle_quality
+from analysis.plots.rarity import rarity
 from analysis.plots.skip_against_exit import skip_against_exit
 from analysis.plots.source import Drawn, MissingError, Source
 from analysis.plots.static_masks import static_masks
@@ -29,6 +30,7 @@ FIGURES: dict[str, Callable[[Source], Drawn]] = {
     "minimal_budgets": minimal_budgets,
     "layer_use": layer_use,
     "luck_curve": luck_curve,
+    "rarity": rarity,
     "depth_right_wrong": depth_right_wrong,
     "skip_against_exit": skip_against_exit,
     "throughput": throughput,

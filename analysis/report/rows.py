@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 
 from analysis.experiment import Experiment
+from analysis.luck.rarity import one_unit_below, random_masks, statement
 from analysis.per_sequence.frontiers import frontiers
 from analysis.summary import Summary
 from oracle.allocations import compact
@@ -52,9 +53,18 @@ def table(experiment: Experiment, summary: Summary, part: pd.Series, verified: p
         "vacuous": [VACUOUS.get(reason, "") for reason in rows["vacuous"]],
         "proven": rows["certified"].astype(int).tolist(),
         "proof": rows["proof"].tolist(),
+        "statistical": _statistical(experiment, rows),
         "layers": [compact(allocation, none="") for allocation in rows["allocation"]],
         "agrees": [None if pd.isna(value) else int(value) for value in agrees],
     }
+
+
+def _statistical(experiment: Experiment, rows: pd.DataFrame) -> list[str | None] | None:
+    """What random masks say of masks with one unit fewer than the smallest one found; None without random masks."""
+    found = random_masks(experiment)
+    if found is None:
+        return None
+    return [statement(row, experiment.unit) for _, row in one_unit_below(found, rows).iterrows()]
 
 
 def details(experiment: Experiment, summary: Summary) -> Details:

@@ -195,6 +195,8 @@ def show_sequence(answer: dict[str, Any], layers: int, measure: str = "layers") 
         ("allocation", compact(answer["allocation"])),
     ]:
         out.print(Text.assemble((f"{label:15}", "bold"), _text(value, 500)))
+    if answer["statistical"] is not None:
+        out.print(Text.assemble((f"{'statistical':15}", "bold"), _text(answer["statistical"])))
     table = new_table("Layers" if measure in COUNTS else measure, ["fraction", answer["criterion"]], strip=True)
     table.add_column("output", overflow="fold")
     for point in answer["frontier"]:

@@ -100,6 +100,7 @@ def make_run(seed: int = 0, sequences: int = SEQUENCES, count: int = 120, layers
         seed=seed,
         provenance={"model": {"id": "synthetic", "fingerprint": "f00d"}, "seed": seed},
         score=overlap,
+        uniform=True,
     )
 
 
@@ -143,7 +144,7 @@ def outcome(sequence, number):
 
 
 def write_run(folder: Path, evaluated="abc"):
-    config = {"criterion": "rougeL", "tolerance": 0.05, "scope": "decode", "model": "tiny"}
+    config = {"criterion": "rougeL", "tolerance": 0.05, "scope": "decode", "model": "tiny", "strategy": "spread"}
     manifest = {"config": config, "model": {"id": "tiny", "layers": 3, "fingerprint": "f00d"}, "seed": 7}
     writer = RunWriter(folder, manifest)
     sequences = [Sequence(id=name, prompt=name, references=REFERENCES[name], task="t") for name in "abc"]

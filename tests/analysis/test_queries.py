@@ -15,6 +15,7 @@ import pyarrow.parquet as pq
 import pytest
 from tiny import LAYERS, jsonl
 
+import analysis
 from analysis import queries as query
 from analysis.comparison import compare_two
 from oracle.allocations import compact
@@ -323,3 +324,39 @@ def test_the_help_names_every_column(run: Run) -> None:
     assert views == {"sequences", "evaluations", "frontiers", "minimal_budgets"}
     for view in views:
         assert {view, *run.query(f"SELECT * FROM {view} LIMIT 0").columns} - set(METRICS) <= words
+
+
+def test_random_masks_make_a_statement_that_is_no_proof(command: Command, search: Callable[..., Run]) -> None:
+    drawn = search(strategy="spread", evaluations=24, criterion="agreement", tolerance=0.3)
+    experiment = analysis.load(drawn.folder)
+    rows = answer(command, drawn.folder)["sequences"]
+    random = experiment.evaluations[experiment.evaluations["family"] == "random"]
+    stated = [row for row in rows if row["statistical"] is not None]
+    assert stated
+    for row in stated:
+        size = len(row["allocation"]) - 1
+        mine = random[(random["sequence"] == row["sequence"]) & (random["allocation"].map(len) == size)]
+        assert row["random_below"] == len(mine) > 0
+        assert 0 < row["random_below_at_most"] < 1
+        assert f"of the masks with {size} layer" in row["statistical"]
+        assert row["statistical"].endswith("not a proof")
+        assert not row["certified"]
+        code, out, _ = command("query", drawn.folder, "--sequence", row["sequence"])
+        assert code == 0
+        [line] = [line for line in out.splitlines() if line.startswith("statistical ")]
+        assert row["statistical"] in line
+        [proof] = [line for line in out.splitlines() if line.startswith("minimal budget ")]
+        assert "qualify" not in proof
+        sizes = answer(command, drawn.folder, "--sequence", row["sequence"])["rarity"]
+        [own] = [each for each in sizes if each["units"] == size]
+        assert (own["drawn"], own["at_most"]) == (row["random_below"], row["random_below_at_most"])
+
+
+def test_a_guided_search_makes_no_statistical_statement(command: Command, search: Callable[..., Run]) -> None:
+    run = search(strategy="auto", evaluations=12)
+    rows = answer(command, run.folder)["sequences"]
+    assert {(row["random_below"], row["random_below_at_most"], row["statistical"]) for row in rows} == {(None,) * 3}
+    whole = answer(command, run.folder, "--sequence", rows[0]["sequence"])
+    assert whole["rarity"] is whole["statistical"] is None
+    _, out, _ = command("query", run.folder, "--sequence", rows[0]["sequence"])
+    assert "statistical" not in out

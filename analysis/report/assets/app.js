@@ -37,6 +37,7 @@ const opened = async (run, n) => {
     quoted(`Full model, ${run.metric} ${score(rows.full[n])}`, full),
     make("h4", {}, "Outputs along the frontier, where they differ from the full model's"),
     make("small", {}, `Minimal budget ${costText(rows.upper[n], run.measure)} ${run.measure}; ${proof}.`),
+    ...(rows.statistical?.[n] ? [make("br"), make("small", { class: "statistical" }, `Statistical: ${rows.statistical[n]}.`)] : []),
     make("ol", { class: "steps" }, ...frontier.map((point) => step(run, full, point, rows.agrees[n]))),
   ];
 };

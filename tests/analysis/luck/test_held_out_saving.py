@@ -5,6 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 import pytest
+from benchmarks.luck import WORLDS, biases, in_halves, simulated
 from scipy.optimize import linprog
 from tables import judged
 
@@ -140,3 +141,33 @@ def test_halves_take_turns(count):
     assert pairs[::2] == [(other, one) for one, other in pairs[1::2]]
     often = pd.Series([one for one, _ in pairs]).value_counts()
     assert often.nunique() == 1
+
+
+@pytest.mark.parametrize("references", [2, 4])
+def test_the_simulated_estimator_is_the_one_of_the_package(references):
+    for world in WORLDS.values():
+        _, seen_NKR = simulated(np.random.default_rng(5), 12, references, **world)
+        found = luck_adjusted(judged(seen_NKR), bootstrap=0)
+        # The prices of the package are scaled by the best of two of four references, those of the simulation by each.
+        assert in_halves(seen_NKR) == pytest.approx(found.fraction, abs=1e-9 if references == 2 else 2e-3)
+
+
+def test_the_bias_is_as_documented():
+    """Far from 1 it is small; near 1 the saving is overstated, most where layers hardly matter."""
+    names = ("halves", "halves, last crossing", "nested halves", "leave one out")
+    found = {
+        name: biases(24, 4, WORLDS[name], replicates=25, seed=3, names=names)
+        for name in ("60 % needed", "nearly all needed", "all, hardly a rise")
+    }
+    few, most, flat = (each["bias"] for each in found.values())
+    assert found["60 % needed"]["truth"] < 0.7 < 0.9 < found["nearly all needed"]["truth"]
+    assert abs(few["halves"]) < 0.03
+    assert -0.1 < most["halves"] < -0.01
+    assert -0.45 < flat["halves"] < -0.1
+    # None of the others is better everywhere.
+    assert few["nested halves"] > 0.03 > abs(few["halves"])
+    assert flat["nested halves"] < -0.1
+    assert most["leave one out"] < most["halves"]
+    assert flat["halves"] < flat["halves, last crossing"] < -0.05
+    noisy = biases(24, 2, WORLDS["a third, noisy"], replicates=25, seed=3, names=names)["bias"]
+    assert noisy["halves, last crossing"] > noisy["halves"] + 0.03

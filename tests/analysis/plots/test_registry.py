@@ -162,6 +162,25 @@ def test_what_a_run_lacks_is_named_and_the_rest_drawn(small, stored_run, tmp_pat
     assert not list(tmp_path.glob("throughput*"))
 
 
+def test_rarity_needs_masks_drawn_at_random(small, tmp_path):
+    guided = replace(small, experiment=replace(small.experiment, uniform=False))
+    [picture] = draw_all([guided], tmp_path, names=["rarity"])
+    assert "run `oracle search --strategy spread` (or `random`, without --from)" in picture.skipped
+    [picture] = draw_all([small], tmp_path, names=["rarity"])
+    assert len(picture.files) == 3
+
+
+def test_rarity_of_dropped_outputs_shows_what_they_allow(small, tmp_path):
+    """Dropped under another criterion: no share is drawn, the band allows for both, and the note counts them."""
+    evaluations = small.experiment.evaluations
+    gone = (evaluations["family"] == "random") & (evaluations["number"] % 3 == 1)
+    dropped = evaluations.loc[gone, ["sequence", "number", "family", "allocation"]]
+    pruned = replace(small.experiment, evaluations=evaluations[~gone].reset_index(drop=True), dropped=dropped)
+    table, figure = FIGURES["rarity"](Source(experiment=pruned, known=small.known))
+    assert table["share"].isna().any() and not table["low"].isna().any()
+    assert f"{table['unknown'].sum()} outputs were dropped" in texts(figure).replace("\n", " ")
+
+
 def test_each_of_several_runs_gets_a_folder(small, tmp_path):
     first, other = replace(small, folder=Path("run")), replace(small, folder=Path("x") / "run-2")
     pictures = list(draw_all([first, replace(first), other], tmp_path, names=["layer_use", "strategies"]))

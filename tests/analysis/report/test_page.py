@@ -6,6 +6,7 @@ import hashlib
 import json
 import re
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,7 @@ import pytest
 from made_up import write_run
 
 import analysis
+from analysis import queries
 from analysis.report import write_report
 from analysis.report.facts import facts, finding
 from analysis.report.parts import MOST_TASKS, parts_of, task_names
@@ -101,6 +103,7 @@ def test_other_references_have_the_last_word(tmp_path: Path) -> None:
     shown = values["Oracle, scored by held-out references"]
     assert (shown.share, shown.interval) == (adjusted.fraction, adjusted.interval)
     assert f"{100 * adjusted.share_of_luck:.1f} % of the saving is lost" in shown.sentence
+    assert "this share is too low on average: in simulations by up to 0.08" in shown.sentence
 
 
 def test_what_opens_is_the_frontier(stored: Path) -> None:
@@ -117,6 +120,16 @@ def test_what_opens_is_the_frontier(stored: Path) -> None:
         assert set(texts) <= set(mine["text"])
         [minimal] = [cost for cost, *_, mark in frontier if mark & 1]
         assert minimal == summary.minimal.set_index("sequence")["upper"][name]
+
+
+def test_random_masks_are_stated_beside_the_proof(stored: Path, report: Path, tmp_path: Path) -> None:
+    rows = unpacked(report.read_text(encoding="utf-8"))["index"]["rows"]
+    expected = {row["sequence"]: row["statistical"] for row in queries.budgets(stored)}
+    assert dict(zip(rows["id"], rows["statistical"], strict=True)) == expected
+    assert any("drawn at random" in text and text.endswith("not a proof") for text in expected.values() if text)
+    guided = replace(analysis.load(stored), uniform=False)
+    page = write_report(stored, tmp_path / "guided.html", experiment=guided).read_text(encoding="utf-8")
+    assert unpacked(page)["index"]["rows"]["statistical"] is None
 
 
 def test_what_was_measured_is_shown_where_it_was(measured: Path, report: Path) -> None:

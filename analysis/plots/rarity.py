@@ -1,0 +1,84 @@
+"""The figure of rarity: share of random masks that meet the criterion at each number of units."""
+
+from typing import Any
+
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from analysis.experiment import InputError
+from analysis.formatting import counted, percent
+from analysis.luck.rarity import rarity as shares_by_size
+from analysis.plots.source import Drawn, MissingError, Source
+from analysis.plots.style import BLUE, GREY, VERMILLION, frame, percent_axis, styled
+
+__all__ = ["rarity"]
+
+_UNKNOWN = "outputs were dropped by the search and their quality is unknown: the intervals allow for both"
+
+
+@styled()
+def rarity(source: Source) -> Drawn:
+    """Share of random masks that qualify by size, on two scales; numbers of `analysis.Rarity.pooled`."""
+    told, summary = source.told, source.summary
+    permutations = len(summary.null.per_sequence_fractions) if summary.null else 0
+    bootstrap = 1000 if summary.per_sequence_interval else 0
+    try:
+        table = shares_by_size(source.experiment, permutations=permutations, bootstrap=bootstrap).pooled
+    except InputError as error:
+        raise MissingError(str(error)) from error
+    figure = Figure(figsize=(7.2, 3.7))
+    left, right = figure.subplots(1, 2, sharex=True)
+    for axes in (left, right):
+        _draw(axes, table)
+        axes.set_xlabel(f"{source.experiment.unit}s of the mask")
+    left.set_ylabel("share of masks that qualify")
+    left.set_ylim(-0.015, 1.03)
+    left.set_title("Share of the masks of a size")
+    percent_axis(left.yaxis, 0.2)
+    right.set_yscale("log")
+    right.set_ylim(max(1e-4, 0.2 * table.loc[table["high"] > 0, "high"].min()), 1.4)
+    right.yaxis.set_major_formatter(lambda value, _: f"{100 * value:g} %")
+    right.set_title("The same, logarithmic")
+    finding, detail = _headline(table, told.summary.sequences, source.experiment.unit)
+    handles = left.get_legend_handles_labels()[0]
+    frame(figure, finding, detail, legend=handles, note=_note(table))
+    return table, figure
+
+
+def _draw(axes: Axes, table: pd.DataFrame) -> None:
+    units, known = table["units"], table["share"].notna()
+    axes.fill_between(
+        units, table["low"], table["high"], color=BLUE, alpha=0.2, linewidth=0, label="95 % interval over draws"
+    )
+    axes.plot(units[known], table["share"][known], color=BLUE, marker="o", markersize=3.5, label="random masks")
+    if table["sequences_low"].notna().any():
+        look: dict[str, Any] = {"color": GREY, "linewidth": 1.0, "linestyle": (0, (5, 1.5))}
+        axes.plot(units, table["sequences_low"], label="95 % interval over sequences", **look)
+        axes.plot(units, table["sequences_high"], **look)
+    if table["null_share"].notna().any():
+        look = {"color": VERMILLION, "linestyle": (0, (1, 1.2)), "linewidth": 1.8}
+        axes.plot(units, table["null_share"], label="against shuffled references", **look)
+
+
+def _headline(table: pd.DataFrame, sequences: int, unit: str) -> tuple[str, str]:
+    drawn = table[table["drawn"] > 0]
+    over = f"{counted(sequences)} that can tell something"
+    if drawn.empty:
+        return f"The masks of {len(table)} numbers of {unit}s are all known", over
+    half = drawn.iloc[(drawn["fraction"] - 0.5).abs().argmin()]
+    share = "an unknown share" if pd.isna(half["share"]) else percent(half["share"])
+    ends = f"{percent(half['low'])} to {percent(half['high'])}"
+    finding = f"Of the masks with {half['units']:.0f} {unit}s, {share} work (95 % interval over draws {ends})"
+    null = "" if pd.isna(half["null_share"]) else f"; against shuffled references {percent(half['null_share'])}"
+    return finding, f"{over}; {half['qualifying']:.0f} of {half['drawn']:.0f} masks drawn at that size{null}"
+
+
+def _note(table: pd.DataFrame) -> str:
+    note = (
+        "Statistical, not a proof. The interval over draws is of these sequences, for each size alone; the one over "
+        "sequences is for others like them."
+    )
+    if table["null_share"].notna().any():
+        note += " Against shuffled references the full model often scores zero, where every mask qualifies."
+    return f"{note} {int(table['unknown'].sum())} {_UNKNOWN}." if table["unknown"].any() else note
