@@ -232,11 +232,12 @@ def savings(experiment: Experiment, by: Sequence[str] = ("task",), *, resamples:
         resamples: B of the bootstrap over the sequences of a group; 0 for no intervals.
 
     Returns:
-        The columns `by`, in the order of each group's first sequence; `counted`; number of `sequences`, of those with
-        `zero_quality` and of those that are `vacuous`; `full_quality`, mean of the full model; of the minimal
-        fraction (best found) `mean`, `q25`, `median` and `q75`, each with `_low` and `_high`, the ends of its 95 %
-        percentile bootstrap interval (NaN for fewer than two sequences); `lower`, mean of the fractions proven necessary; `certified`, share of the sequences
-        whose bounds meet. NaN where nothing is counted.
+        The columns `by`, in the order of each group's first sequence; `counted`; number of `sequences`, of
+        those with `zero_quality` and of those that are `vacuous`; `full_quality`, mean of the full model; of
+        the minimal fraction (best found) `mean`, `q25`, `median` and `q75`, each with `_low` and `_high`, the
+        ends of its 95 % percentile bootstrap interval (NaN for fewer than two sequences); `lower`, mean of the
+        fractions proven necessary; `certified`, share of the sequences whose bounds meet. NaN where nothing is
+        counted.
 
     Raises:
         InputError: if there is no such column.
