@@ -107,7 +107,7 @@ def test_what_a_search_would_refuse_is_shown_with_exit_code_1(
         (["--format", "jsn"], "nearest: 'json'"),
         (["--separator", "::"], "--separator needs one character"),
         (["--answer-as", "indx"], "nearest: 'index'"),
-        (["--choice-score", "summ"], "nearest: 'sum'"),
+        (["--choice-score", "acc_byte"], "nearest: 'acc_bytes'"),
         (["--extract", "gsm"], "nearest: 'gsm8k'"),
         (["--extract", "("], "--extract needs a valid regular expression"),
         (["--records", "data"], "--records is for JSON, not for"),
