@@ -218,6 +218,16 @@ def test_answers_are_extracted_from_references_and_outputs(command: Command, tin
     assert experiment.score(text, ("a",)) == score_text("chrf", answer_in(text, pattern), ("a",))
 
 
+def test_the_bundled_arithmetic_is_scored_by_its_number(command: Command, tiny_folder: Path, tmp_path: Path) -> None:
+    """The command of the README; other tasks have no numbers to extract, and are not read."""
+    options = "--tasks arithmetic --extract number --reference-column references.0 --criterion exact_match --limit 3"
+    code, _, err = command(*quick(tiny_folder, "instruct", tmp_path / "run"), *options.split())
+    assert code == 0, err
+    run = Run.open(tmp_path / "run")
+    assert [list(found) for found in run.sequences()["references"]] == [["8"], ["17"], ["24"]]
+    assert run.summary()["criterion"] == "exact_match"
+
+
 def test_a_reference_without_an_answer_is_refused_or_left_out(
     command: Command, tiny_folder: Path, tmp_path: Path
 ) -> None:

@@ -12,7 +12,9 @@ from typing import Any
 
 import pytest
 
+from oracle.metrics import answer_in, score_text
 from oracle.models import LanguageModel
+from oracle.sequences import Columns, read_data
 
 DATA = Path(__file__).parents[2] / "data"
 TASKS = (
@@ -148,6 +150,26 @@ def test_no_multiple_choice_answer_is_a_letter_alone(multiple_choice: list[Row])
         assert not any(len(text.split()) < 2 for text in (*row["references"], *row["choices"])), row["id"]
         assert len({choice.split(") ")[0][:-1] for choice in row["choices"]}) == 1, row["id"]
         assert "the letter of" not in row["prompt"], row["id"]
+
+
+def test_arithmetic_is_scored_by_its_number_with_the_documented_options(rows: list[Row]) -> None:
+    """`--tasks arithmetic --extract number --reference-column references.0 --criterion exact_match`."""
+    columns = Columns(references=("references.0",))
+    read = read_data("instruct", tasks=("arithmetic",), columns=columns, extract="number")
+    assert len(read.sequences) == 28 and not read.decisions
+    known = {row["id"]: row["references"] for row in rows}
+    for one in read.sequences:
+        sum_of, number = known[one.id][-1].split(" = ")
+        assert one.references == (number,) and calculate(sum_of) == int(number), one.id
+        for text, right in ((f"{sum_of} = {number}.", 1.0), (f"It is {int(number) + 1}.", 0.0), (f"{sum_of} =", 0.0)):
+            assert score_text("exact_match", answer_in(text, "number"), one.references) == right, (one.id, text)
+
+
+def test_other_numbers_in_references_are_said(rows: list[Row]) -> None:
+    """With all references, 4 would be right where one says `There are 24 rolls in 4 bags.`"""
+    [decision] = read_data("instruct", tasks=("arithmetic",), extract="number").decisions
+    assert decision["rows"] == 3 and decision["first"] == "arithmetic-003: '24', '4'"
+    assert "each counts as right; compare with one reference" in decision["rule"]
 
 
 @pytest.mark.embedded
