@@ -228,6 +228,20 @@ def test_the_bundled_arithmetic_is_scored_by_its_number(command: Command, tiny_f
     assert run.summary()["criterion"] == "exact_match"
 
 
+@pytest.mark.parametrize(("name", "stored"), [("acc_bytes", "acc_bytes"), ("per-byte", "acc_bytes")])
+def test_how_choices_are_scored_is_stored(
+    command: Command, tiny_folder: Path, tmp_path: Path, name: str, stored: str
+) -> None:
+    rows = [{"prompt": f"{n}?", "choices": ["да", "no", "maybe"], "answer": n} for n in range(2)]
+    options = ["--criterion", "choice_accuracy", "--choice-score", name, "--target-delimiter", r"\n"]
+    file, out = jsonl(tmp_path / "c.jsonl", *rows), tmp_path / "run"
+    code, _, err = command(*quick(tiny_folder, file, out), *options)
+    assert code == 0, err
+    config = Run.open(out).manifest["config"]
+    assert (config["choice_score"], config["target_delimiter"]) == (stored, "\n")
+    assert Run.open(out).sequences()["choice_tokens"].tolist() == [6, 6], "the delimiter and the five letters of maybe"
+
+
 def test_a_reference_without_an_answer_is_refused_or_left_out(
     command: Command, tiny_folder: Path, tmp_path: Path
 ) -> None:
