@@ -9,6 +9,7 @@ from .luck.null_oracle import NullOracle, null_oracle
 from .luck.rarity import Rarity, rarity
 from .luck.transfer import metric_transfer, reference_transfer
 from .per_sequence.layer_use import CoOccurrence, co_occurrence, first_and_last, layer_use
+from .per_sequence.lost_answers import lost_answers
 from .per_sequence.policies import policy_curves
 from .per_sequence.predictors import Cheap, what_makes_cheap
 from .per_sequence.savings import budgets, by_sequence, fractions, minimal_budgets, savings, savings_by_criterion
@@ -46,6 +47,7 @@ __all__ = [
     "fractions",
     "layer_use",
     "load",
+    "lost_answers",
     "luck_adjusted",
     "luck_curve",
     "mean_interval",

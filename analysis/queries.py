@@ -128,7 +128,10 @@ def at_most(rows: list[dict[str, Any]], fraction: float) -> list[dict[str, Any]]
 
 
 def by_task(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Means of `budgets` per task."""
+    """Means of `budgets` per task; `fraction_of_others` is that of all other tasks' sequences that can tell something.
+
+    The difference from the headline is the task's part in it.
+    """
     table = pd.DataFrame(rows)
     means = table.groupby("task", sort=False).agg(
         sequences=("sequence", "size"),
@@ -139,8 +142,11 @@ def by_task(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
         informative=("informative", "sum"),
         certified=("certified", "sum"),
     )
-    some = table[table["informative"]].groupby("task", sort=False)["fraction"].mean()
-    means.insert(3, "fraction_informative", some.reindex(means.index))
+    told = table[table["informative"]]
+    means.insert(3, "fraction_informative", told.groupby("task", sort=False)["fraction"].mean().reindex(means.index))
+    means["fraction_of_others"] = [told.loc[told["task"] != task, "fraction"].mean() for task in means.index]
+    shares = ["fraction_informative", "fraction_of_others"]
+    means[shares] = means[shares].astype(object).where(means[shares].notna(), None)
     return _records(means.reset_index())
 
 

@@ -4,7 +4,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any, Literal, get_args
 
 from oracle.errors import InputError
-from oracle.metrics import METRICS, ChoiceScore, Extraction, check_choice_score, get_metric
+from oracle.metrics import METRICS, ChoiceScore, Extraction, choice_score_name, get_metric
 from oracle.sequences import Columns, Layout
 from oracle.utils.arguments import parse_arguments
 from oracle.utils.devices import AUTO, check_device, dtype_name
@@ -45,7 +45,11 @@ class SearchConfig:
         criterion: metric that decides whether an output is as good as the full model's.
         tolerance: allowed loss of quality against the full model, in units of the metric.
         metrics: further metrics to compute that need a pass through the model.
-        choice_score: by what the choices of `choice_accuracy` are compared: see `oracle.metrics.ChoiceScore`.
+        choice_score: by what the choices of `choice_accuracy` are compared: see `oracle.metrics.ChoiceScore`; earlier
+            names are replaced.
+        target_delimiter: text between prompt and choice, as in lm-evaluation-harness; None for its rule: a space after
+            prompts without a chat template and after a begun assistant turn, unless there is white space already;
+            nothing after other templates.
         scope: which tokens run the allocation. `decode`: generated ones; the prompt runs at full depth, so that the
             first generated token is the full model's. `decode-last`: the prompt's last token too, so that all generated
             tokens depend on the allocation. `sequence`: all tokens.
@@ -95,7 +99,8 @@ class SearchConfig:
     criterion: str = "rougeL"
     tolerance: float = 0.0
     metrics: tuple[str, ...] = ()
-    choice_score: ChoiceScore = "per-token"
+    choice_score: ChoiceScore = "acc_tokens"
+    target_delimiter: str | None = None
     scope: Scope = "decode"
     unit: Unit = "layer"
     cost: str = "layers"
@@ -127,7 +132,7 @@ class SearchConfig:
         check_device(self.device)
         for name in (self.criterion, *self.metrics):
             get_metric(name)
-        check_choice_score(self.choice_score)
+        object.__setattr__(self, "choice_score", choice_score_name(self.choice_score))
         if self.extract is not None:
             Extraction.parse(self.extract)
             if self.prune and get_metric(self.criterion).kind == "text":
@@ -196,8 +201,9 @@ class SearchConfig:
         try:
             columns = Columns(**_tuples(values["columns"]))
             layout = Layout(**values.get("layout", {}))  # absent from runs of earlier versions
-            # Runs without this setting were decoded without the model's generation_config.
-            return cls(**{"generation_config": False, **_tuples(values), "columns": columns, "layout": layout})
+            # Runs without these settings: no model's generation_config, nothing between prompt and choice.
+            earlier = {"generation_config": False, "target_delimiter": ""}
+            return cls(**{**earlier, **_tuples(values), "columns": columns, "layout": layout})
         except (AttributeError, KeyError, TypeError) as error:
             raise InputError(
                 f"the run's settings do not fit this version of layer-oracle ({error}); search again, or use the "

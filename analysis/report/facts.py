@@ -5,9 +5,11 @@ from dataclasses import dataclass
 
 from analysis.formatting import counted, interval_name, metric_label, percent, percent_range
 from analysis.luck.held_out_saving import LuckAdjusted
+from analysis.per_sequence.lost_answers import lost_answers
 from analysis.report.parts import Part
 from analysis.stats import affordable_resamples
 from analysis.summary import Interval, Summary
+from oracle.utils.text import printable
 
 __all__ = ["Fact", "cost_text", "facts", "finding"]
 
@@ -19,6 +21,9 @@ BIAS = (
     "to 0.4 where layers matter less than the references scatter. The upper end of the interval is the safe reading."
 )
 """Bias of the luck-adjusted saving, from the table in `analysis.luck.held_out_saving`."""
+
+MAX_TEXT = 120
+"""Maximum number of characters of an output in a sentence."""
 
 PREFIXES = ((1e12, "T"), (1e9, "G"), (1e6, "M"))
 
@@ -83,7 +88,8 @@ def facts(part: Part, *, adjusted: LuckAdjusted | None = None, verified: tuple[i
     if part.told is None:
         return [_nothing(part), *_verified(verified)]
     found = [_per_sequence(part, part.told), _oracle(part, part.told), *_everything(part), *_end_to_end(part.told)]
-    return [*found, _proven(part, part.told), *_shuffled(part.told), *_adjusted(adjusted, part), *_verified(verified)]
+    found += [_proven(part, part.told), *_shuffled(part.told), *_adjusted(adjusted, part), *_lost(part)]
+    return [*found, *_verified(verified)]
 
 
 def _fewer(part: Part) -> str:
@@ -216,6 +222,34 @@ def _adjusted(adjusted: LuckAdjusted | None, part: Part) -> Iterator[Fact]:
         interval=adjusted.interval,
         sequences=adjusted.sequences,
     )
+
+
+def _lost(part: Part) -> Iterator[Fact]:
+    """How many right answers the minimal budgets lose, and the pair of outputs that gains most by it."""
+    rows = lost_answers(part.experiment).to_dict("records")
+    if not rows:
+        return
+    metric, lost = metric_label(part.experiment.metric), [row for row in rows if row["lost"]]
+    sentence = (
+        "Outputs at the minimal budget that lack the right answer and still qualify, over the sequences whose "
+        f"references share one answer that the full model gives. {metric} compares words, not truth."
+    )
+    if lost:
+        pair = max(lost, key=lambda row: float(row["quality"] - row["full_quality"]))
+        share = f"{percent(pair['cost'] / part.experiment.full_cost)} of the {part.experiment.measure}"
+        sentence += (
+            f" Such as {printable(pair['sequence'])}, answer {_quoted(pair['answer'])}: the full model's "
+            f"{_quoted(pair['full_text'])} scores {pair['full_quality']:.3f}, {_quoted(pair['text'])} with {share} "
+            f"scores {pair['quality']:.3f}. Definite answers are compared alone by --criterion exact_match with "
+            "--extract, or by choice_accuracy."
+        )
+    yield Fact(title="Right answers lost", value=f"{len(lost)} of {len(rows)}", sentence=sentence)
+
+
+def _quoted(text: str) -> str:
+    """Untrusted text on one line, in quotation marks, truncated."""
+    line = printable(" ".join(text.split()))
+    return f"“{line if len(line) <= MAX_TEXT else line[: MAX_TEXT - 1] + '…'}”"
 
 
 def _verified(verified: tuple[int, int] | None) -> Iterator[Fact]:

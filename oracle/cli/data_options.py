@@ -85,7 +85,7 @@ def add_reading(parser: argparse.ArgumentParser) -> None:
 
 
 def add_extract(goal: Settings) -> None:
-    """Adds `--extract` and `--choice-score`."""
+    """Adds `--extract`, `--choice-score` and `--target-delimiter`."""
     from oracle.metrics import CHOICE_SCORES, EXTRACTIONS
 
     goal.add(
@@ -97,8 +97,14 @@ def add_extract(goal: Settings) -> None:
     goal.add(
         "--choice-score",
         metavar="SCORE",
-        help=f"log-likelihood by which choices are compared: {', '.join(CHOICE_SCORES)} (acc of "
-        "lm-evaluation-harness is sum, acc_norm per-character)",
+        help=f"how choice_accuracy compares log-likelihoods of choices, {', '.join(CHOICE_SCORES)}: in total, per "
+        "character or per byte, as in lm-evaluation-harness, or per token (default: acc_tokens)",
+    )
+    goal.add(
+        "--target-delimiter",
+        metavar="TEXT",
+        help="text between prompt and choice (default: as in lm-evaluation-harness, a space without a chat template, "
+        "else nothing)",
     )
 
 
@@ -106,7 +112,9 @@ def given_settings(arguments: argparse.Namespace, base: Any) -> dict[str, Any]:
     """The settings of a `SearchConfig` that were given on the command line, those of its parts merged with `base`'s."""
     found = {name: tuple(value) if isinstance(value, list) else value for name, value in vars(arguments).items()}
     if "stop" in found:
-        found["stop"] = tuple(text.replace("\\n", "\n").replace("\\t", "\t") for text in found["stop"])
+        found["stop"] = tuple(_unescaped(text) for text in found["stop"])
+    if "target_delimiter" in found:
+        found["target_delimiter"] = _unescaped(str(found["target_delimiter"]))
     given = {field.name: found[field.name] for field in fields(base) if field.name in found}
     for part in _PARTS:
         own = getattr(base, part)
@@ -114,7 +122,11 @@ def given_settings(arguments: argparse.Namespace, base: Any) -> dict[str, Any]:
             field.name: found[f"{part}_{field.name}"] for field in fields(own) if f"{part}_{field.name}" in found
         }
         if "template" in changes:
-            changes["template"] = changes["template"].replace("\\n", "\n").replace("\\t", "\t")
+            changes["template"] = _unescaped(changes["template"])
         if changes:
             given[part] = replace(own, **changes)
     return given
+
+
+def _unescaped(text: str) -> str:
+    return text.replace("\\n", "\n").replace("\\t", "\t")

@@ -138,7 +138,15 @@ def _headline(summary: dict[str, Any]) -> Table | str:
 
 
 def _tasks(rows: list[dict[str, Any]]) -> Table:
-    table = new_table("Task", ["sequences", "full quality", "minimal budget", "of those\nthat tell", "tell nothing"])
+    columns = [
+        "sequences",
+        "full quality",
+        "minimal budget",
+        "of those\nthat tell",
+        "headline\nwithout it",
+        "tell nothing",
+    ]
+    table = new_table("Task", columns)
     for row in rows:
         table.add_row(
             _text(row["task"] or "(none)"),
@@ -146,6 +154,7 @@ def _tasks(rows: list[dict[str, Any]]) -> Table:
             f"{row['full_quality']:.3f}",
             percent(row["fraction"]),
             percent(row["fraction_informative"]),
+            percent(row["fraction_of_others"]),
             str(row["sequences"] - row["informative"]),
         )
     return table

@@ -33,24 +33,26 @@ def quality_of(
     if kind == "tokens":
         return [Scored(agreement(output.tokens, context.examples[one.id].tokens)) for one, output in pairs]
     if kind == "likelihood":
-        return [
-            max(_scores(context, controller, one, one.references), key=lambda score: score.value) for one in sequences
-        ]
-    return [_answered(context, _scores(context, controller, one, one.choices), one) for one in sequences]
+        tokenizer = context.engine.model.tokenizer
+        scored = (
+            controller.score(
+                [context.examples[one.id].prompt] * len(one.references),
+                [tokenizer(text, add_special_tokens=False)["input_ids"] for text in one.references],
+            )
+            for one in sequences
+        )
+        return [max(scores, key=lambda score: score.value) for scores in scored]
+    return [_answered(context, controller, one) for one in sequences]
 
 
-def _scores(context: RunContext, controller: Controller, sequence: Sequence, texts: Seq[str]) -> list[Scored]:
-    tokenizer, prompt = context.engine.model.tokenizer, context.examples[sequence.id].prompt
-    ids = [tokenizer(text, add_special_tokens=False)["input_ids"] for text in texts]
-    return controller.score([prompt] * len(ids), ids)
-
-
-def _answered(context: RunContext, scores: Seq[Scored], sequence: Sequence) -> Scored:
+def _answered(context: RunContext, controller: Controller, sequence: Sequence) -> Scored:
     """1 if the likeliest choice is the right one, else 0; costs are means over the scored choices."""
-    tokenizer, kind = context.engine.model.tokenizer, context.engine.config.choice_score
+    kind = context.engine.config.choice_score
+    ids = [context.engine.encode_choice(sequence, choice) for choice in sequence.choices]
+    scores = controller.score([context.examples[sequence.id].prompt] * len(ids), ids)
     values = [
-        choice_score(kind, score.value, len(tokenizer(choice, add_special_tokens=False)["input_ids"]), choice)
-        for choice, score in zip(sequence.choices, scores, strict=True)
+        choice_score(kind, score.value, len(tokens), choice)
+        for choice, score, tokens in zip(sequence.choices, scores, ids, strict=True)
     ]
     chosen = int(np.argmax(values))
     cost, flops = (_mean([getattr(score, name) for score in scores]) for name in ("cost", "flops"))

@@ -19,7 +19,7 @@ from oracle.engine.gates import Gate
 from oracle.engine.hidden_states import Hidden
 from oracle.engine.memory_budget import Footprint
 from oracle.engine.oom_backoff import Backoff, no_backoff
-from oracle.engine.prompts import PromptState, batchable, encode, prompt_pass
+from oracle.engine.prompts import PromptState, batchable, encode, encode_choice, prompt_pass
 from oracle.engine.reference import Difference, first_difference, plain_generate, plain_logits
 from oracle.engine.same_output import Refuter, Verdict
 from oracle.engine.schedule import Mask, Schedule, Units
@@ -157,6 +157,10 @@ class Engine:
     def encode(self, prompt: Asked | Sequence) -> list[int]:
         """Token ids of a prompt; a sequence of a run is not rendered again. See `oracle.engine.prompts.encode`."""
         return encode(self.model, prompt, self.config)
+
+    def encode_choice(self, sequence: Sequence, choice: str) -> list[int]:
+        """Token ids of a choice after a sequence's prompt. See `oracle.engine.prompts.encode_choice`."""
+        return encode_choice(self.model, sequence, choice, self.config)
 
     @no_backoff()
     def open(self, prompt: Asked | Sequence) -> PromptState:

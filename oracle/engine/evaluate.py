@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from collections.abc import Sequence as Seq
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import islice
 
 import numpy as np
@@ -24,6 +24,7 @@ class _Open:
     sequence: Sequence
     prompt: PromptState
     full_tokens: tuple[int, ...] | None = None
+    choices: list[list[int]] = field(default_factory=list)
 
 
 class Evaluator:
@@ -177,7 +178,13 @@ class Evaluator:
             columns["log_likelihood"] = self._best(current, allocations, current.sequence.references)
             columns["null_log_likelihood"] = self._best(current, allocations, other)
         if "choice_accuracy" in self.metrics:
-            scores = [self._choice(current, allocations, choice) for choice in current.sequence.choices]
+            current.choices = current.choices or [
+                self.engine.encode_choice(current.sequence, choice) for choice in current.sequence.choices
+            ]
+            scores = [
+                self._choice(current, allocations, choice, ids)
+                for choice, ids in zip(current.sequence.choices, current.choices, strict=True)
+            ]
             chosen = np.argmax(scores, axis=0)
             columns["choice"] = chosen.astype(float).tolist()
             columns["choice_accuracy"] = (chosen == current.sequence.answer).astype(float).tolist()
@@ -187,10 +194,10 @@ class Evaluator:
         """Per allocation the highest likelihood over the given texts."""
         return np.max([self._score(current, allocations, text) for text in texts], axis=0).tolist()
 
-    def _choice(self, current: _Open, allocations: Seq[Allocation], choice: str) -> list[float]:
+    def _choice(self, current: _Open, allocations: Seq[Allocation], choice: str, ids: Seq[int]) -> list[float]:
         """Per allocation the score by which a choice is compared with the others."""
-        kind, tokens = self.engine.config.choice_score, len(self._ids(current, choice))
-        return [choice_score(kind, value, tokens, choice) for value in self._score(current, allocations, choice)]
+        values = self.engine.log_likelihoods(current.prompt, allocations, ids)
+        return [choice_score(self.engine.config.choice_score, value, len(ids), choice) for value in values]
 
     def _ids(self, current: _Open, text: str) -> list[int]:
         ids = self.engine.model.tokenizer(text, add_special_tokens=False)["input_ids"]

@@ -12,10 +12,10 @@ from oracle.models.decoder import Decoder
 from oracle.models.kv_cache import PromptCache, RowCache
 from oracle.models.layer_call import Call
 from oracle.models.loading import LanguageModel
-from oracle.models.rendering import render
+from oracle.models.rendering import encode_text, render, uses_template
 from oracle.types import Asked, Sequence
 
-__all__ = ["PromptState", "batchable", "check_cache_switch", "encode", "prompt_pass"]
+__all__ = ["PromptState", "batchable", "check_cache_switch", "encode", "encode_choice", "prompt_pass"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -85,6 +85,29 @@ def encode(model: LanguageModel, prompt: Asked | Sequence, config: SearchConfig)
     # The last new token is not fed.
     check_cache_switch(model.decoder, len(rendered.ids), config.max_new_tokens - 1, "new tokens that are fed")
     return list(rendered.ids)
+
+
+def encode_choice(model: LanguageModel, sequence: Sequence, choice: str, config: SearchConfig) -> list[int]:
+    """Token ids of a choice after a sequence's prompt, as in lm-evaluation-harness; none for an empty choice.
+
+    Prompt and choice are encoded as one text, because some tokenizers mark the beginning of a text. Unlike there, white
+    space that ends the prompt stays the prompt's.
+    """
+    if not choice:
+        return []
+    rendered = sequence.rendered or render(model.tokenizer, sequence.asked, config)
+    templated = uses_template(model.tokenizer, config)
+    delimiter = config.target_delimiter
+    if delimiter is None:
+        begun = bool(sequence.messages) and sequence.messages[-1].role == "assistant"
+        apart = rendered.text[-1:].isspace() or choice[0].isspace()
+        delimiter = " " if (begun or not templated) and not apart else ""
+    whole = encode_text(model.tokenizer, rendered.text + delimiter + choice, templated)
+    length = len(rendered.ids)
+    if len(whole) > length and whole[:length] == rendered.ids:
+        return list(whole[length:])
+    # The last token of the prompt would be another one with the choice behind it.
+    return list(model.tokenizer(delimiter + choice, add_special_tokens=False)["input_ids"])
 
 
 def check_cache_switch(decoder: Decoder, prompt_tokens: int, following: int, what: str) -> None:

@@ -20,7 +20,7 @@ from oracle.costs import Costs
 from oracle.engine import Engine, Evaluator, FixedLengthEngine, PromptState, TableGate
 from oracle.measure.sizes import Sizes
 from oracle.measure.tables import THROUGHPUT
-from oracle.metrics import agreement, get_metric, score_text
+from oracle.metrics import agreement, choice_score, get_metric, score_text
 from oracle.pipeline.reload import SearchedSequence
 from oracle.types import Allocation, Proposal, Sequence
 from oracle.utils.progress import Advance
@@ -189,7 +189,7 @@ def _gated_quality(engine: Engine, originals: Seq[SearchedSequence], policy: _Po
     values: list[float] = []
     for first in range(0, len(originals), BATCH):
         some = originals[first : first + BATCH]
-        prompts = [engine.open(original.sequence.prompt) for original in some]
+        prompts = [engine.open(original.sequence) for original in some]
         if kind in ("likelihood", "choice"):
             values += [
                 _scored(engine, prompt, one.sequence, policy, kind) for prompt, one in zip(prompts, some, strict=True)
@@ -208,8 +208,17 @@ def _gated_quality(engine: Engine, originals: Seq[SearchedSequence], policy: _Po
 
 def _scored(engine: Engine, prompt: PromptState, sequence: Sequence, policy: _Policy, kind: str) -> float:
     """The likeliest reference's log-likelihood in nats/token, or whether the likeliest choice is the right one."""
-    texts = sequence.references if kind == "likelihood" else sequence.choices
-    ids = [engine.model.tokenizer(text, add_special_tokens=False)["input_ids"] for text in texts]
+    if kind == "likelihood":
+        tokenizer = engine.model.tokenizer
+        ids = [tokenizer(text, add_special_tokens=False)["input_ids"] for text in sequence.references]
+    else:
+        ids = [engine.encode_choice(sequence, choice) for choice in sequence.choices]
     scores = engine.score_gated([prompt] * len(ids), policy.gate(engine, len(ids)), ids)
     means = [float(score.log_likelihoods_T.mean()) for score in scores]
-    return max(means) if kind == "likelihood" else float(int(np.argmax(means)) == sequence.answer)
+    if kind == "likelihood":
+        return max(means)
+    values = [
+        choice_score(engine.config.choice_score, mean, len(tokens), choice)
+        for mean, tokens, choice in zip(means, ids, sequence.choices, strict=True)
+    ]
+    return float(int(np.argmax(values)) == sequence.answer)

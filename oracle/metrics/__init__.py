@@ -1,7 +1,7 @@
 """Quality: metrics of an output against the references, higher is better."""
 
 from oracle.metrics.bounds import Bound, bound_for
-from oracle.metrics.choices import CHOICE_SCORES, ChoiceScore, check_choice_score, choice_score
+from oracle.metrics.choices import CHOICE_SCORES, ChoiceScore, choice_score, choice_score_name
 from oracle.metrics.criterion import SLACK, least_quality, qualifies
 from oracle.metrics.extraction import EXTRACTIONS, Extraction, answer_in
 from oracle.metrics.registry import METRICS, Kind, Metric, get_metric
@@ -22,8 +22,8 @@ __all__ = [
     "agreement",
     "answer_in",
     "bound_for",
-    "check_choice_score",
     "choice_score",
+    "choice_score_name",
     "get_metric",
     "least_quality",
     "qualifies",

@@ -1,24 +1,40 @@
-"""Scores of multiple-choice answers: log-likelihoods, by the normalisations of lm-evaluation-harness."""
+"""Scores of multiple-choice answers: log-likelihoods, by the normalisations and names of lm-evaluation-harness."""
 
 from typing import Literal, get_args
 
 from oracle.errors import InputError
 from oracle.utils.text import nearest_hint
 
-__all__ = ["CHOICE_SCORES", "ChoiceScore", "check_choice_score", "choice_score"]
+__all__ = ["CHOICE_SCORES", "ChoiceScore", "choice_score", "choice_score_name"]
 
-ChoiceScore = Literal["per-token", "sum", "per-character", "per-byte"]
-"""What the likeliest choice maximises: its log-likelihood in nats per token, in total (`acc` of lm-evaluation-harness),
-per character (`acc_norm`) or per byte of UTF-8 (`acc_bytes`)."""
+ChoiceScore = Literal["acc", "acc_norm", "acc_bytes", "acc_tokens"]
+"""What the likeliest choice maximises: its log-likelihood in nats, in total (`acc`), per character (`acc_norm`), per
+byte of UTF-8 (`acc_bytes`) or per token (`acc_tokens`). The first three are metrics of lm-evaluation-harness, with its
+values; it has none per token. Lengths are those of the choice itself, without the delimiter between prompt and choice,
+whose tokens count."""
 
 CHOICE_SCORES: tuple[ChoiceScore, ...] = get_args(ChoiceScore)
 
+EARLIER: dict[str, ChoiceScore] = {
+    "sum": "acc",
+    "per-character": "acc_norm",
+    "per-byte": "acc_bytes",
+    "per-token": "acc_tokens",
+}
+"""Names in runs of earlier versions, still accepted."""
 
-def check_choice_score(name: str) -> None:
-    """Raises `InputError` unless it is one of `CHOICE_SCORES`."""
-    if name not in CHOICE_SCORES:
-        hint = nearest_hint(name, CHOICE_SCORES)
+
+def choice_score_name(name: str) -> ChoiceScore:
+    """The name in `CHOICE_SCORES`, also of an earlier one.
+
+    Raises:
+        InputError: if it is neither; names the nearest.
+    """
+    found = EARLIER.get(name, name)
+    if found not in CHOICE_SCORES:
+        hint = nearest_hint(name, [*CHOICE_SCORES, *EARLIER])
         raise InputError(f"--choice-score needs one of {', '.join(CHOICE_SCORES)}, not '{name}'{hint}")
+    return found
 
 
 def choice_score(kind: ChoiceScore, per_token: float, tokens: int, text: str) -> float:
@@ -30,9 +46,9 @@ def choice_score(kind: ChoiceScore, per_token: float, tokens: int, text: str) ->
         tokens: number of its tokens.
         text: the choice, at least one character.
     """
-    if kind == "per-token":
+    if kind == "acc_tokens":
         return per_token
     total = per_token * tokens
-    if kind == "sum":
+    if kind == "acc":
         return total
-    return total / (len(text) if kind == "per-character" else len(text.encode()))
+    return total / (len(text) if kind == "acc_norm" else len(text.encode()))

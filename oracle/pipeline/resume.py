@@ -35,10 +35,12 @@ SHARED = (
     "paths",
     "metrics",
     "extract",
-    "choice_score",
     "seed",
 )
 """Settings, besides the dtype, that a run must share with the run it starts from, so that outcomes are comparable."""
+
+OF_CHOICES = ("choice_score", "target_delimiter")
+"""The same, where choices are scored."""
 
 
 @dataclass(frozen=True)
@@ -107,7 +109,7 @@ class KnownOutcomes:
         if theirs.model_metrics:
             # The null's likelihoods depend on the other sequences.
             self._require("data", (mine.get("data") or {}).get("hash"), manifest["data"]["hash"])
-        for name in SHARED:
+        for name in (*SHARED, *(OF_CHOICES if "choice_accuracy" in theirs.model_metrics else ())):
             self._require(name.replace("_", " "), getattr(stored, name), getattr(theirs, name))
         if "generation" in mine:
             for name in ("honoured", "end_tokens"):

@@ -105,16 +105,15 @@ class Setup:
     def scored_tokens(self) -> list[dict[str, int]]:
         """Per sequence, tokens of the longest choice and reference, where a metric scores them by likelihood."""
         metrics, tokenizer = self.config.model_metrics, self.model.tokenizer
-        texts = {"choice_tokens": "choice_accuracy", "reference_tokens": "log_likelihood"}
-        wanted = [column for column, metric in texts.items() if metric in metrics]
-
-        def longest(texts: Seq[str]) -> int:
-            return max(len(tokenizer(text, add_special_tokens=False)["input_ids"]) for text in texts)
-
-        return [
-            {name: longest(one.choices if name == "choice_tokens" else one.references) for name in wanted}
-            for one in self.sequences
-        ]
+        found: list[dict[str, int]] = [{} for _ in self.sequences]
+        for counts, one in zip(found, self.sequences, strict=True):
+            if "choice_accuracy" in metrics:
+                counts["choice_tokens"] = max(len(self.engine.encode_choice(one, choice)) for choice in one.choices)
+            if "log_likelihood" in metrics:
+                counts["reference_tokens"] = max(
+                    len(tokenizer(text, add_special_tokens=False)["input_ids"]) for text in one.references
+                )
+        return found
 
     def vacuous(self) -> dict[str, list[str]]:
         """Ids of the sequences whose quality cannot depend on the allocation or be seen, as far as known, by reason."""
@@ -229,14 +228,14 @@ def _check_continuations(
     """Raises `InputError` unless every text to score has tokens and fits the context after its prompt."""
     config, model = engine.config, engine.model
     for sequence, length in zip(sequences, prompt_tokens, strict=True):
-        scored: list[tuple[str, str]] = []
+        texts: list[tuple[str, str]] = []
         if "log_likelihood" in config.model_metrics:
-            scored += [("reference", text) for text in sequence.references]
-            scored += [("reference (another sequence's, for the null)", t) for t in partners[sequence.id].references]
+            texts += [("reference", text) for text in sequence.references]
+            texts += [("reference (another sequence's, for the null)", t) for t in partners[sequence.id].references]
+        scored = [(kind, len(model.tokenizer(text, add_special_tokens=False)["input_ids"])) for kind, text in texts]
         if "choice_accuracy" in config.model_metrics:
-            scored += [("choice", text) for text in sequence.choices]
-        for kind, text in scored:
-            count = len(model.tokenizer(text, add_special_tokens=False)["input_ids"])
+            scored += [("choice", len(engine.encode_choice(sequence, choice))) for choice in sequence.choices]
+        for kind, count in scored:
             if not count:
                 raise InputError(f"sequence '{sequence.id}': a {kind} of at least one token is required; remove it")
             if config.scope != "sequence":

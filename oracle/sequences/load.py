@@ -103,7 +103,7 @@ def read_data(
             same name).
         columns: the columns that form a sequence.
         reference_files: for a text file with one prompt per line, files aligned with it line by line.
-        tasks: names of the tasks to keep; empty for all.
+        tasks: names of the tasks to keep, before anything is extracted or left out; empty for all.
         limit: maximum number of sequences, spread over the tasks (see `select`).
         layout: how a file is read where its suffix does not say.
         extract: what is extracted from references before they are compared; see `oracle.metrics.Extraction`.
@@ -121,14 +121,15 @@ def read_data(
     )
     if not sequences:
         raise InputError(f"{data} must have at least one sequence, not none: give data with rows")
+    sequences = select(sequences, tasks)
     if extraction is not None:
-        sequences = _extracted(sequences, extraction, skipped if skip_unusable else None)
+        sequences = _extracted(sequences, extraction, decisions, skipped if skip_unusable else None)
     if skip_unusable:
         sequences = usable(sequences, metrics, skipped)
         if not sequences:
             reasons = "; ".join(f"{_rows(count)}: {reason}" for reason, count in skipped.items())
             raise InputError(f"{data} must have at least one usable sequence, not none ({reasons}): name its columns")
-    return LoadedData(sequences=select(sequences, tasks, limit), decisions=decisions.to_list(), skipped=dict(skipped))
+    return LoadedData(sequences=select(sequences, (), limit), decisions=decisions.to_list(), skipped=dict(skipped))
 
 
 def _guarded(records: Iterator[Record], data: str) -> Iterator[Record]:
@@ -141,8 +142,14 @@ def _guarded(records: Iterator[Record], data: str) -> Iterator[Record]:
         raise InputError(f"cannot read {data}: {reason_of(error)}: check the file, or name its --format") from error
 
 
-def _extracted(sequences: list[Sequence], extraction: Extraction, skipped: Counter[str] | None) -> list[Sequence]:
+def _extracted(
+    sequences: list[Sequence], extraction: Extraction, decisions: Decisions, skipped: Counter[str] | None
+) -> list[Sequence]:
     """The sequences with what is extracted from their references."""
+    several = (
+        f"--extract {extraction.name} finds different answers in the references of one sequence, and each counts as "
+        "right; compare with one reference, such as --reference-column references.0, if only one is"
+    )
     kept = []
     for sequence in sequences:
         found = tuple(dict.fromkeys(filter(None, map(extraction.apply, sequence.references))))
@@ -154,6 +161,8 @@ def _extracted(sequences: list[Sequence], extraction: Extraction, skipped: Count
                 )
             skipped[f"--extract {extraction.name} finds nothing in the references"] += 1
             continue
+        if len(found) > 1:
+            decisions.add(several, f"{sequence.id}: {', '.join(map(repr, found)):.80}")
         kept.append(replace(sequence, references=found))
     return kept
 

@@ -58,6 +58,21 @@ def rows_of(command: Command, *arguments: object) -> list[dict[str, str]]:
     return list(csv.DictReader(io.StringIO(out)))
 
 
+def test_a_task_is_told_by_its_own_mean_and_that_of_the_others() -> None:
+    values = [("a", 0.2, True), ("a", 0.4, True), ("b", 0.9, True), ("b", 0.0, False), ("c", 0.0, False)]
+    common = {"full_quality": 1.0, "zero_quality": False, "certified": False}
+    rows = [
+        {"sequence": str(n), "task": task, "fraction": fraction, "informative": tells, "vacuous": "", **common}
+        for n, (task, fraction, tells) in enumerate(values)
+    ]
+    found = {row["task"]: (row["fraction_informative"], row["fraction_of_others"]) for row in query.by_task(rows)}
+    assert found["a"] == pytest.approx((0.3, 0.9)), "0.9 is the one of b that tells something"
+    assert found["b"] == pytest.approx((0.9, 0.3))
+    assert found["c"] == (None, pytest.approx(0.5)), "(0.2 + 0.4 + 0.9) / 3, the headline"
+    [alone] = query.by_task(rows[:2])
+    assert alone["fraction_of_others"] is None
+
+
 def test_what_is_proven_is_what_the_summary_says(command: Command, run: Run) -> None:
     summary, found = run.summary(), answer(command, run.folder)
     assert len(found["sequences"]) == 6

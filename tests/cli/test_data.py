@@ -107,7 +107,7 @@ def test_what_a_search_would_refuse_is_shown_with_exit_code_1(
         (["--format", "jsn"], "nearest: 'json'"),
         (["--separator", "::"], "--separator needs one character"),
         (["--answer-as", "indx"], "nearest: 'index'"),
-        (["--choice-score", "summ"], "nearest: 'sum'"),
+        (["--choice-score", "acc_byte"], "nearest: 'acc_bytes'"),
         (["--extract", "gsm"], "nearest: 'gsm8k'"),
         (["--extract", "("], "--extract needs a valid regular expression"),
         (["--records", "data"], "--records is for JSON, not for"),
@@ -216,6 +216,30 @@ def test_answers_are_extracted_from_references_and_outputs(command: Command, tin
     assert experiment.score is not None
     text = rows["text"].iloc[0]
     assert experiment.score(text, ("a",)) == score_text("chrf", answer_in(text, pattern), ("a",))
+
+
+def test_the_bundled_arithmetic_is_scored_by_its_number(command: Command, tiny_folder: Path, tmp_path: Path) -> None:
+    """The command of the README; other tasks have no numbers to extract, and are not read."""
+    options = "--tasks arithmetic --extract number --reference-column references.0 --criterion exact_match --limit 3"
+    code, _, err = command(*quick(tiny_folder, "instruct", tmp_path / "run"), *options.split())
+    assert code == 0, err
+    run = Run.open(tmp_path / "run")
+    assert [list(found) for found in run.sequences()["references"]] == [["8"], ["17"], ["24"]]
+    assert run.summary()["criterion"] == "exact_match"
+
+
+@pytest.mark.parametrize(("name", "stored"), [("acc_bytes", "acc_bytes"), ("per-byte", "acc_bytes")])
+def test_how_choices_are_scored_is_stored(
+    command: Command, tiny_folder: Path, tmp_path: Path, name: str, stored: str
+) -> None:
+    rows = [{"prompt": f"{n}?", "choices": ["да", "no", "maybe"], "answer": n} for n in range(2)]
+    options = ["--criterion", "choice_accuracy", "--choice-score", name, "--target-delimiter", r"\n"]
+    file, out = jsonl(tmp_path / "c.jsonl", *rows), tmp_path / "run"
+    code, _, err = command(*quick(tiny_folder, file, out), *options)
+    assert code == 0, err
+    config = Run.open(out).manifest["config"]
+    assert (config["choice_score"], config["target_delimiter"]) == (stored, "\n")
+    assert Run.open(out).sequences()["choice_tokens"].tolist() == [6, 6], "the delimiter and the five letters of maybe"
 
 
 def test_a_reference_without_an_answer_is_refused_or_left_out(

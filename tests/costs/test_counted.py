@@ -32,6 +32,9 @@ MORE: dict[str, tuple[str, dict[str, object]]] = {
     "a dense layer, then experts": ("Qwen3Moe", {**GATED, **SPARSE, "head_dim": 8, "mlp_only_layers": [0]}),
     "experts beside a shared one": ("Qwen2Moe", {**GATED, **SPARSE, "shared_expert_intermediate_size": 24}),
     "experts with biases": ("GptOss", {**GATED, **MIXED, "num_local_experts": 4, "num_experts_per_tok": 2}),
+    "experts behind every layer": ("Olmoe", {**GATED, "num_experts": 4, "num_experts_per_tok": 2}),
+    "experts with multipliers": ("GraniteMoe", {**GATED, "num_local_experts": 4, "num_experts_per_tok": 2}),
+    "experts in long context": ("Phimoe", {**GATED, "num_local_experts": 4, "num_experts_per_tok": 2}),
     "norms with a row a head": ("Cohere", {**GATED, "use_qk_norm": True}),
     "fused and grouped": ("Falcon", {**WIDE, "new_decoder_architecture": True, "num_kv_heads": 2, "alibi": False}),
     "latent attention": ("DeepseekV3", {**WIDE, **LATENT, "intermediate_size": 64, "first_k_dense_replace": LAYERS}),
@@ -186,7 +189,10 @@ def test_layers_may_differ_in_their_heads() -> None:
     assert [b - a for a, b in zip(costs.units, longer.units, strict=True)] == [per_token[n == 2] for n in range(LAYERS)]
 
 
-@pytest.mark.parametrize("family", ["mixtral", "experts beside a shared one", "a dense layer, then experts"])
+SPARSE_FAMILIES = ["mixtral", *(name for name in MORE if "experts" in name)]
+
+
+@pytest.mark.parametrize("family", SPARSE_FAMILIES)
 @pytest.mark.parametrize("layers", [2, 4])
 def test_as_many_layers_as_experts_or_heads_change_nothing(family: str, layers: int) -> None:
     """Four experts and four heads: what has the same number is not taken for the other."""

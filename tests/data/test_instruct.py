@@ -12,6 +12,10 @@ from typing import Any
 
 import pytest
 
+from oracle.metrics import answer_in, score_text
+from oracle.models import LanguageModel
+from oracle.sequences import Columns, read_data
+
 DATA = Path(__file__).parents[2] / "data"
 TASKS = (
     "facts",
@@ -129,16 +133,54 @@ def test_references_are_distinct_unpadded_and_short(rows: list[Row]) -> None:
             assert 0 < words(reference) <= MAX_REFERENCE_WORDS, row["id"]
 
 
-def test_choices_stand_in_the_prompt_and_the_right_one_in_a_reference(multiple_choice: list[Row]) -> None:
+def test_choices_are_sentences_about_the_options_of_the_prompt(multiple_choice: list[Row]) -> None:
     for row in multiple_choice:
         choices, answer = row["choices"], row["answer"]
         assert len(choices) == 4 == len({same_for_a_reader(choice) for choice in choices}), row["id"]
         assert 0 <= answer < 4, row["id"]
-        options = [f"{letter}) {choice}" for letter, choice in zip("ABCD", choices, strict=True)]
-        assert [line for line in row["prompt"].split("\n") if line in options] == options, row["id"]
-        assert options[answer] in row["references"], row["id"]
-        wrong = [option for index, option in enumerate(options) if index != answer]
-        assert not [ref for ref in row["references"] if any(option in ref for option in wrong)], row["id"]
+        options = [line for line in row["prompt"].split("\n") if re.match(r"[A-D]\) ", line)]
+        assert [line[0] for line in options] == list("ABCD"), row["id"]
+        assert [choice.rstrip(".") for choice in choices] == [f"The answer is {one.rstrip('.')}" for one in options]
+        assert row["references"] == [options[answer], choices[answer]], row["id"]
+
+
+def test_no_multiple_choice_answer_is_a_letter_alone(multiple_choice: list[Row]) -> None:
+    """In scope `decode` the first token is the full model's, so a letter would not depend on the allocation."""
+    for row in multiple_choice:
+        assert not any(len(text.split()) < 2 for text in (*row["references"], *row["choices"])), row["id"]
+        assert len({choice.split(") ")[0][:-1] for choice in row["choices"]}) == 1, row["id"]
+        assert "the letter of" not in row["prompt"], row["id"]
+
+
+def test_arithmetic_is_scored_by_its_number_with_the_documented_options(rows: list[Row]) -> None:
+    """`--tasks arithmetic --extract number --reference-column references.0 --criterion exact_match`."""
+    columns = Columns(references=("references.0",))
+    read = read_data("instruct", tasks=("arithmetic",), columns=columns, extract="number")
+    assert len(read.sequences) == 28 and not read.decisions
+    known = {row["id"]: row["references"] for row in rows}
+    for one in read.sequences:
+        sum_of, number = known[one.id][-1].split(" = ")
+        assert one.references == (number,) and calculate(sum_of) == int(number), one.id
+        for text, right in ((f"{sum_of} = {number}.", 1.0), (f"It is {int(number) + 1}.", 0.0), (f"{sum_of} =", 0.0)):
+            assert score_text("exact_match", answer_in(text, "number"), one.references) == right, (one.id, text)
+
+
+def test_other_numbers_in_references_are_said(rows: list[Row]) -> None:
+    """With all references, 4 would be right where one says `There are 24 rolls in 4 bags.`"""
+    [decision] = read_data("instruct", tasks=("arithmetic",), extract="number").decisions
+    assert decision["rows"] == 3 and decision["first"] == "arithmetic-003: '24', '4'"
+    assert "each counts as right; compare with one reference" in decision["rule"]
+
+
+@pytest.mark.embedded
+def test_choices_begin_alike_and_references_are_of_several_tokens(
+    embedded_model: LanguageModel, multiple_choice: list[Row]
+) -> None:
+    """What tells the choices apart comes after the first token, which in scope `decode` is the full model's."""
+    tokenizer = embedded_model.tokenizer
+    for row in multiple_choice:
+        assert len({tuple(tokenizer(choice)["input_ids"][:3]) for choice in row["choices"]}) == 1, row["id"]
+        assert all(len(tokenizer(text)["input_ids"]) >= 3 for text in row["references"]), row["id"]
 
 
 def test_right_answers_are_spread_over_the_positions(multiple_choice: list[Row]) -> None:

@@ -378,7 +378,7 @@ LONG = "x" * 25
         ),
         # The reference fits its own prompt, but not the other one, against which luck is measured.
         ("log_likelihood", [("Why not?", ["a"]), ("b?", [LONG])], r"'00000': .*another sequence's.* of 25 do not fit"),
-        ("choice_accuracy", [("Why not?", [LONG, "b"])] * 2, "a prompt of 8 tokens and a choice of 25 do not fit"),
+        ("choice_accuracy", [("Why not?", [LONG, "b"])] * 2, "a prompt of 8 tokens and a choice of 26 do not fit"),
         ("choice_accuracy", [("Why not?", ["", "b"])] * 2, "a choice of at least one token is required"),
     ],
 )
