@@ -67,7 +67,7 @@ def _run_export(arguments: argparse.Namespace) -> None:
     if arguments.json:
         print(json.dumps({"out": str(arguments.out), **manifest}))
         return
-    print(f"{manifest['sequences']} sequences, {manifest['zero_quality']} of them where the full model scores zero")
+    print(f"{manifest['sequences']} sequences, {manifest['informative']} of them tell something")
     if manifest.get("not_minimal"):
         print(f"{manifest['not_minimal']} have labels above their minimal budget, which labels cannot express")
     for name in ("README.md", "manifest.json", *manifest["digests"]):

@@ -22,6 +22,7 @@ def readme(manifest: dict[str, Any]) -> str:
         "seed": run["seed"],
         "sequences": manifest["sequences"],
         "zero-quality sequences": manifest["zero_quality"],
+        "sequences that tell something": manifest["informative"],
     }
     lines = "\n".join(f"- {key}: `{_quoted(value)}`" for key, value in facts.items())
     text = CARDS[manifest["format"]]
@@ -49,6 +50,15 @@ _COMMON = "\n".join(
         ("upper, lower", "its cost, and what no allocation can be cheaper than; equal where `certified`, see `proof`"),
         ("family", "where the search found it"),
         ("quality, full_quality, zero_quality", "of the allocation; of the full model; whether that is zero"),
+        (
+            "vacuous, informative",
+            "why no allocation can be told from another, or empty; whether the sequence tells something: neither "
+            "vacuous nor of zero quality",
+        ),
+        (
+            "choice_tokens, reference_tokens",
+            "tokens of the longest choice and reference, where the run scores their likelihood",
+        ),
         ("output, tokens, full_output", "what the allocation gives, and the full model"),
     )
 )
@@ -78,12 +88,13 @@ _DRLLM_CARD = """# Labels for training layer routers
 - `prompt_ids`: token ids of the prompt as the model reads it; null in runs of schema version 3
 - `optimal_layer_config`: for each layer 0 (skip), 1 (run) or 2 (run twice in a row)
 - `references`, `task`: as in the run
-- `output`, `quality`, `full_quality`, `zero_quality`: what these layers give, and how good the full model is
+- `output`, `quality`, `full_quality`, `zero_quality`, `informative`: what these layers give, how good the full model is, and
+  whether the sequence tells something
 - `minimal`: false where the cheapest allocation found is none that labels can say (another order, a layer three times),
   so that the cheapest of the others stands here; the manifest counts them
 
 `train/layer_oracle.json` is what Dr.LLM's trainer reads from its data folder: parallel lists `questions`, `best_path`,
-`best_response`, `original_correct` (full quality above 0.5), for sequences whose full quality is above zero."""
+`best_response`, `original_correct` (full quality above 0.5), for sequences that tell something."""
 
 _POLAR_CARD = """# Valid and invalid layer paths per sequence
 

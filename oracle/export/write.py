@@ -67,6 +67,7 @@ def export(run: Run, form: Format, out: Path) -> dict[str, Any]:
         "exported_with": versions(),
         "sequences": len(results.rows),
         "zero_quality": sum(row["zero_quality"] for row in results.rows),
+        "informative": sum(row["informative"] for row in results.rows),
         **notes,
     }
 
@@ -94,7 +95,10 @@ class _Results:
         columns = ["sequence", "number", "text", "tokens"]
         evaluations = self._evaluations[columns]
         full = evaluations[evaluations["number"] == 0].rename(columns={"text": "full_output"})
-        found = self.run.table("minimal_budgets").merge(evaluations.rename(columns={"text": "output"}))
+        minimal = self.run.table("minimal_budgets")
+        if "informative" not in minimal:  # runs of earlier versions
+            minimal = minimal.assign(vacuous="", informative=~minimal["zero_quality"])
+        found = minimal.merge(evaluations.rename(columns={"text": "output"}))
         # Where some sequences have no choices pandas makes the answers' indices floats.
         sequences = self.run.sequences().astype({"answer": "Int64"})
         rows = sequences.merge(found, on="sequence").merge(full[["sequence", "full_output"]], on="sequence")
@@ -165,10 +169,11 @@ def _drllm(results: _Results) -> _Written:
                 "quality": chosen["quality"],
                 "full_quality": row["full_quality"],
                 "zero_quality": row["zero_quality"],
+                "informative": row["informative"],
                 "minimal": chosen is row,
             }
         )
-    told = [row for row in rows if not row["zero_quality"]]
+    told = [row for row in rows if row["informative"]]
     data = results.run.manifest.get("data", {}).get("source") or "layer-oracle"
     # The released trainer reads parallel lists, and expects other responses where a name contains `squadv2`.
     training = {

@@ -77,7 +77,7 @@ SEARCHES = {
     "an output beyond the context": ("--max-new-tokens 1000", "do not fit the model's context of 256 tokens"),
     "an unknown criterion": ("--criterion rogueL", "unknown metric 'rogueL'"),
     "an unknown metric": ("--metrics likelihood", "unknown metric 'likelihood'"),
-    "an unknown scope": ("--scope prompt", "--scope needs one of decode, sequence, not 'prompt'"),
+    "an unknown scope": ("--scope prompt", "--scope needs one of decode, decode-last, sequence, not 'prompt'"),
     "an unknown model": ("--model unknown/model", "cannot load the model 'unknown/model'"),
     "no model in the folder": ("--model no-model", "the folder 'no-model' contains no config.json"),
     "a file as a model": ("--model file", "'file' is a file; give the folder of a saved model"),

@@ -38,7 +38,7 @@ BAD = {
     "--seconds -3": "--seconds needs a finite number above 0, not -3",
     "--tolerance nan": "--tolerance needs at least 0, not nan",
     "--tolerance 5": "--tolerance needs less than 1 for rougeL",
-    "--scope decod": "--scope needs one of decode, sequence, not 'decod'; nearest: 'decode'",
+    "--scope decod": "--scope needs one of decode, decode-last, sequence, not 'decod'; nearest: 'decode'",
     "--unit layers": "--unit needs one of layer, sublayer, not 'layers'; nearest: 'layer'",
     "--cost flop": "--cost needs layers, flops, latency or a file of costs: .*; nearest: 'flops'",
     "--max-new-tokens 0": "--max-new-tokens needs at least 1",

@@ -15,6 +15,7 @@ from oracle.controllers.run_context import RunContext
 from oracle.models import LanguageModel
 from oracle.store import Run
 from oracle.store.derived import DerivedTables, key_of, origin_of
+from oracle.store.index import index_all
 from oracle.utils.machine import Machine
 
 SOME = "full,static,unified"
@@ -80,6 +81,7 @@ def test_a_comparison_of_another_state_of_the_run_is_replaced(copy: Path) -> Non
     manifest = json.loads((copy / "manifest.json").read_text())
     manifest["config"]["tolerance"] = 0.25
     (copy / "manifest.json").write_text(json.dumps(manifest))
+    index_all(copy)
     found = compare_run(copy, controllers="full", timed=False, limit=3)
     assert found.fuller is None
     assert set(shown(copy)["controller"]) == {"full"}
@@ -121,6 +123,7 @@ def test_results_are_read_only_under_their_own_key(copy: Path, monkeypatch: pyte
     manifest = json.loads((copy / "manifest.json").read_text())
     manifest["prompts"]["hash"] = "0" * 16
     (copy / "manifest.json").write_text(json.dumps(manifest))
+    index_all(copy)
     compare_run(copy, controllers="full,random", timed=False)
     assert {"full", "random"} <= set(generated)
 

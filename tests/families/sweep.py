@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence as Seq
 from dataclasses import dataclass, field
+from typing import get_args
 
 import torch
 from tiny import tiny_tokenizer
@@ -9,7 +10,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from families.tiny_families import VOCABULARY, build
-from oracle.config import SearchConfig
+from oracle.config import Scope, SearchConfig
 from oracle.engine import Engine
 from oracle.engine.prompts import prompt_pass
 from oracle.errors import InputError, reason_of
@@ -72,9 +73,13 @@ def outputs(network: PreTrainedModel, row: Row) -> None:
     model.__dict__["stop"] = frozenset({VOCABULARY - 1})
     generator = torch.Generator().manual_seed(0)
     prompts = [torch.randint(2, VOCABULARY, (length,), generator=generator) for length in PROMPTS]
-    for scope in ("decode", "sequence"):
+    for scope in get_args(Scope):
         engine = Engine(model, SearchConfig(scope=scope, max_new_tokens=NEW_TOKENS, generation_config=False))
-        states = [prompt_pass(model.decoder, prompt.tolist()) for prompt in prompts]
+        states = [
+            prompt_pass(model.decoder, prompt.tolist(), scope)
+            for prompt in prompts
+            if len(prompt) > 1 or scope != "decode-last"
+        ]
         requests = [(state, mask) for state in states for mask in masks(model.layers)]
         generations = engine.generate(requests)
         for (state, mask), (generation, _) in zip(requests, generations, strict=True):
@@ -109,10 +114,12 @@ def reference(
     """Greedy tokens and the lead of each, from a whole forward pass per token, without a cache.
 
     In scope `sequence` by the cut model; in scope `decode` by the full model, whose skipped layers are undone for the
-    generated tokens: their keys and values of the prompt stay, as does what the layers make of it.
+    generated tokens (in `decode-last` from the prompt's last token on): their keys and values of the prompt stay, as
+    does what the layers make of it.
     """
     cut = truncated(network, mask) if scope == "sequence" else network
     ids, tokens, leads = prompt_P[None], [], []
+    whole = len(prompt_P) - (scope == "decode-last")
     owner, name = find_layers(network)
     layers: Seq[nn.Module] = getattr(owner, name)
     skipped = [] if scope == "sequence" else [layer for place, layer in enumerate(layers) if place not in mask]
@@ -120,7 +127,7 @@ def reference(
     def undo(layer: nn.Module, args: tuple[Tensor, ...], kwargs: dict[str, Tensor], output: Tensor) -> object:
         given = args[0] if args else kwargs["hidden_states"]
         result = output[0] if isinstance(output, tuple) else output
-        result = torch.cat([result[:, : len(prompt_P)], given[:, len(prompt_P) :]], dim=1)
+        result = torch.cat([result[:, :whole], given[:, whole:]], dim=1)
         return (result, *output[1:]) if isinstance(output, tuple) else result
 
     handles = [layer.register_forward_hook(undo, with_kwargs=True) for layer in skipped]

@@ -10,6 +10,7 @@ from oracle.errors import InputError
 from oracle.measure import Sizes, due, machine_of, measure_run
 from oracle.models import LanguageModel
 from oracle.store import Run
+from oracle.store.index import index_all
 
 ALL = ["similarity", "features", "throughput"]
 
@@ -26,6 +27,7 @@ def edited(run: Run, entry: str, name: str) -> Run:
     assert name in manifest[entry]
     manifest[entry][name] = {"tolerance": 0.5, "max_new_tokens": 9}.get(name, "sequence" if name == "scope" else "x")
     path.write_text(json.dumps(manifest))
+    index_all(run.folder)
     return Run.open(run.folder)
 
 

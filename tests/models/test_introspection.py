@@ -1,7 +1,7 @@
 """Layers, experts and cache indices are found by what the model does with them, not by a number that happens to fit."""
 
 from types import MethodType
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 import torch
@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from transformers import LlamaModel
 from zoo import GATED, tiny
 
-from oracle.config import SearchConfig
+from oracle.config import Scope, SearchConfig
 from oracle.engine import Engine
 from oracle.engine.prompts import prompt_pass
 from oracle.errors import InputError
@@ -27,9 +27,9 @@ def model(network: nn.Module) -> LanguageModel:
 
 def compare(network: nn.Module) -> None:
     """Every output of the engine is that of plain generation on the cut model."""
-    for scope in ("decode", "sequence"):
+    for scope in get_args(Scope):
         engine = Engine(model(network), SearchConfig(scope=scope, max_new_tokens=6))
-        prompts = [prompt_pass(engine.model.decoder, list(text)) for text in (b"a prompt of some length", b"x")]
+        prompts = [prompt_pass(engine.model.decoder, list(text), scope) for text in (b"a prompt of some length", b"xy")]
         requests = [(prompt, mask) for prompt in prompts for mask in MASKS]
         for request, (generation, _) in zip(requests, engine.generate(requests), strict=True):
             assert generation.tokens == engine.alone(*request)

@@ -113,7 +113,7 @@ def test_alone_means_the_very_numbers_of_plain_generation(model) -> None:
         )
         schedule = engine.units.steps([mask])
         batch = RowBatch(model.decoder, [prompt], schedule, new_tokens=12, by_reference=False)
-        logits = [model.decoder.finish(batch.run_prompts())[0, 0]]
+        logits = [model.decoder.finish(batch.run_rest())[0, 0]]
         for token in plain.sequences[0, prompt.length : -1]:
             logits.append(model.decoder.finish(batch.forward(token[None], [int(token)]))[0, 0])
         if model.name in DROPS_OLD_KEYS:

@@ -13,7 +13,7 @@ from templates import DATED, TURNS, move_clock, save_model
 from tiny import tiny_llama, tiny_tokenizer
 from tokenizers import normalizers
 
-from oracle.config import SearchConfig
+from oracle.config import Scope, SearchConfig
 from oracle.controllers import OracleController, compare_run
 from oracle.engine import Engine, PromptState
 from oracle.engine.prompts import prompt_pass
@@ -191,9 +191,9 @@ def test_throughput_next_day_runs_the_stored_prompts(
 ) -> None:
     opened: list[tuple[int, ...]] = []
 
-    def record(decoder: Decoder, ids: list[int]) -> PromptState:
+    def record(decoder: Decoder, ids: list[int], scope: Scope) -> PromptState:
         opened.append(tuple(ids))
-        return prompt_pass(decoder, ids)
+        return prompt_pass(decoder, ids, scope)
 
     monkeypatch.setattr("oracle.engine.engine.prompt_pass", record)
     measure_run(copy.folder, only=["throughput"], sizes=Sizes(new_tokens=3, rounds=1, batches=(1,), speedups=(2,)))
