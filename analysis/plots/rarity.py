@@ -86,10 +86,8 @@ def _headline(table: pd.DataFrame, sequences: int, unit: str) -> tuple[str, str]
 
 
 def _note(table: pd.DataFrame) -> str:
-    note = (
-        "Statistical, not a proof. The interval over draws is of these sequences, for each size alone; the one over "
-        "sequences is for others like them."
-    )
+    note = "Statistical, not a proof. The interval over draws is of these sequences, for each size alone"
+    note += "; the one over sequences is for others like them." if _is_line(table["sequences_low"]) else "."
     if _is_line(table["null_share"]):
         note += " Against shuffled references the full model often scores zero, where every mask qualifies."
     return f"{note} {int(table['unknown'].sum())} {_UNKNOWN}." if table["unknown"].any() else note
