@@ -25,13 +25,13 @@ the curve crosses and another quarter scores from there on.
 
     world                truth   24, 2   24, 4  100, 2  100, 4     last  bootstrap  leave out  nested
     a third needed        0.34   +0.04   +0.01   -0.00   +0.00    +0.01      +0.00      -0.00   +0.08
-    a third, noisy        0.24   +0.10   +0.05   -0.02   +0.02    +0.06      +0.01      +0.01   +0.18
+    a third, noisy        0.24   +0.10   +0.05   -0.02   +0.02    +0.06      +0.01      +0.02   +0.17
     60 % needed           0.62   +0.02   -0.00   -0.00   +0.00    -0.00      -0.01      -0.01   +0.06
     80 % needed           0.80   +0.01   -0.01   -0.03   +0.01    -0.00      -0.03      -0.03   +0.07
     nearly all needed     0.96   -0.05   -0.04   -0.03   -0.02    -0.04      -0.05      -0.06   -0.01
     all needed            1.00   -0.02   -0.01   +0.00   +0.00    -0.01      -0.01      -0.01   -0.01
     all, gentle rise      1.00   -0.08   -0.07   -0.02   +0.00    -0.06      -0.07      -0.08   -0.09
-    all, hardly a rise    1.00   -0.40   -0.25   -0.20   -0.01    -0.16      -0.25      -0.23   -0.28
+    all, hardly a rise    1.00   -0.40   -0.25   -0.20   -0.01    -0.16      -0.25      -0.22   -0.28
 
 The worlds differ in how much layers matter against the noise of the references; at `hardly a rise` all layers together
 are worth 0.05 of quality and the noise is 0.2. No estimator is better everywhere: the last crossing overstates less

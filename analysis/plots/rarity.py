@@ -47,18 +47,24 @@ def rarity(source: Source) -> Drawn:
 
 
 def _draw(axes: Axes, table: pd.DataFrame) -> None:
-    units, known = table["units"], table["share"].notna()
+    units = table["units"]
     axes.fill_between(
         units, table["low"], table["high"], color=BLUE, alpha=0.2, linewidth=0, label="95 % interval over draws"
     )
-    axes.plot(units[known], table["share"][known], color=BLUE, marker="o", markersize=3.5, label="random masks")
-    if table["sequences_low"].notna().any():
+    # Where a share is unknown the line is broken.
+    axes.plot(units, table["share"], color=BLUE, marker="o", markersize=3.5, label="random masks")
+    if _is_line(table["sequences_low"]):
         look: dict[str, Any] = {"color": GREY, "linewidth": 1.0, "linestyle": (0, (5, 1.5))}
         axes.plot(units, table["sequences_low"], label="95 % interval over sequences", **look)
         axes.plot(units, table["sequences_high"], **look)
-    if table["null_share"].notna().any():
+    if _is_line(table["null_share"]):
         look = {"color": VERMILLION, "linestyle": (0, (1, 1.2)), "linewidth": 1.8}
         axes.plot(units, table["null_share"], label="against shuffled references", **look)
+
+
+def _is_line(values: pd.Series) -> bool:
+    """Whether two neighbouring values are known, so that there is anything to draw."""
+    return bool((values.notna() & values.shift().notna()).any())
 
 
 def _headline(table: pd.DataFrame, sequences: int, unit: str) -> tuple[str, str]:
@@ -67,18 +73,21 @@ def _headline(table: pd.DataFrame, sequences: int, unit: str) -> tuple[str, str]
     if drawn.empty:
         return f"The masks of {len(table)} numbers of {unit}s are all known", over
     half = drawn.iloc[(drawn["fraction"] - 0.5).abs().argmin()]
-    share = "an unknown share" if pd.isna(half["share"]) else percent(half["share"])
-    ends = f"{percent(half['low'])} to {percent(half['high'])}"
-    finding = f"Of the masks with {half['units']:.0f} {unit}s, {share} work (95 % interval over draws {ends})"
+    low, high = percent(half["low"]), percent(half["high"])
+    finding = f"Of the masks with {half['units']:.0f} {unit}s, {percent(half['share'])} work (95 %: {low} to {high})"
+    if pd.isna(half["share"]):
+        finding = f"Of the masks with {half['units']:.0f} {unit}s, between {low} and {high} work"
     null = "" if pd.isna(half["null_share"]) else f"; against shuffled references {percent(half['null_share'])}"
-    return finding, f"{over}; {half['qualifying']:.0f} of {half['drawn']:.0f} masks drawn at that size{null}"
+    unknown = f", {half['unknown']:.0f} unknown" if half["unknown"] else ""
+    return (
+        finding,
+        f"{over}; {half['qualifying']:.0f} of {half['drawn']:.0f} masks drawn at that size work{unknown}{null}",
+    )
 
 
 def _note(table: pd.DataFrame) -> str:
-    note = (
-        "Statistical, not a proof. The interval over draws is of these sequences, for each size alone; the one over "
-        "sequences is for others like them."
-    )
-    if table["null_share"].notna().any():
+    note = "Statistical, not a proof. The interval over draws is of these sequences, for each size alone"
+    note += "; the one over sequences is for others like them." if _is_line(table["sequences_low"]) else "."
+    if _is_line(table["null_share"]):
         note += " Against shuffled references the full model often scores zero, where every mask qualifies."
     return f"{note} {int(table['unknown'].sum())} {_UNKNOWN}." if table["unknown"].any() else note

@@ -57,7 +57,8 @@ class Chosen:
     def __init__(self, seen_NKR: Floats, by: Half) -> None:
         self.seen_NKR = seen_NKR
         share_K, chooser_NK = np.linspace(0, 1, seen_NKR.shape[1]), _best(seen_NKR, by)
-        price_X = float(np.ptp(seen_NKR)) * np.append(np.geomspace(1e3, 1e-3, PRICES - 1), 0.0)
+        scale = float(np.ptp([_best(seen_NKR, half) for half, _ in _halves(seen_NKR)]))
+        price_X = scale * np.append(np.geomspace(1e3, 1e-3, PRICES - 1), 0.0)
         self.choice_NX = np.stack([(chooser_NK - price * share_K).argmax(axis=1) for price in price_X], axis=1)
         self.cost_NX = share_K[self.choice_NX]
         self.cost_X = self.cost_NX.mean(axis=0)

@@ -148,8 +148,7 @@ def test_the_simulated_estimator_is_the_one_of_the_package(references):
     for world in WORLDS.values():
         _, seen_NKR = simulated(np.random.default_rng(5), 12, references, **world)
         found = luck_adjusted(judged(seen_NKR), bootstrap=0)
-        # The prices of the package are scaled by the best of two of four references, those of the simulation by each.
-        assert in_halves(seen_NKR) == pytest.approx(found.fraction, abs=1e-9 if references == 2 else 2e-3)
+        assert in_halves(seen_NKR) == pytest.approx(found.fraction, abs=1e-9)
 
 
 def test_the_bias_is_as_documented():

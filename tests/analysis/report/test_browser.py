@@ -14,6 +14,7 @@ from selenium.webdriver.remote.webelement import WebElement
 from selenium.webdriver.support.ui import Select, WebDriverWait
 
 import analysis
+from analysis import queries
 
 pytestmark = pytest.mark.slow
 
@@ -151,6 +152,17 @@ def test_a_row_opens_moves_and_closes_by_keyboard(opened: Open, report: Path, st
     press(browser, Keys.ESCAPE)
     assert all_of(browser, ".opened") == []
     assert focused(browser) == "s0001"
+
+
+def test_a_row_states_what_random_masks_say(opened: Open, report: Path, stored: Path) -> None:
+    browser = opened(report)
+    stated = [row for row in queries.budgets(stored) if row["statistical"]]
+    if stated[0]["sequence"] not in ids(browser):
+        one(browser, "#pages button:not(:disabled)").click()
+    [place] = [n for n, name in enumerate(ids(browser)) if name == stated[0]["sequence"]]
+    browser.execute_script("document.querySelectorAll('.opener')[arguments[0]].click()", place)
+    assert f"Statistical: {stated[0]['statistical']}." in opened_text(browser)
+    assert one(browser, ".opened .statistical").text.endswith("not a proof.")
 
 
 def test_marked_words_are_those_that_differ(opened: Open, report: Path) -> None:
