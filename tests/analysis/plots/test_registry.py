@@ -234,9 +234,11 @@ def test_labels_follow_the_cost(experiment):
     assert set(table.loc[table["zero_quality"], "upper"]) == {0.25}
 
 
-@pytest.mark.parametrize(
-    "name", [name for name in NAMES if name not in ("skip_against_exit", "throughput", "controllers", "static_masks")]
-)
+MEASURED = ("skip_against_exit", "throughput", "controllers", "static_masks")
+"""Figures of what other commands add to a run."""
+
+
+@pytest.mark.parametrize("name", [name for name in NAMES if name not in (*MEASURED, "rarity")])
 def test_runs_that_tell_nothing_draw_no_triumph(experiment, tmp_path, name):
     zeros = replace(
         experiment,
