@@ -88,8 +88,8 @@ _DRLLM_CARD = """# Labels for training layer routers
 - `prompt_ids`: token ids of the prompt as the model reads it; null in runs of schema version 3
 - `optimal_layer_config`: for each layer 0 (skip), 1 (run) or 2 (run twice in a row)
 - `references`, `task`: as in the run
-- `output`, `quality`, `full_quality`, `zero_quality`, `informative`: what these layers give, how good the full model is,
-  and whether the sequence tells something
+- `output`, `quality`, `full_quality`, `zero_quality`, `informative`: what these layers give, how good the full model
+  is, and whether the sequence tells something
 - `minimal`: false where the cheapest allocation found is none that labels can say (another order, a layer three times),
   so that the cheapest of the others stands here; the manifest counts them
 
