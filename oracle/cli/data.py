@@ -76,7 +76,7 @@ def _show(found: "Preview", rows: int) -> None:
     for line in found.data.lines():
         show_line(f"Data: {line}")
     for line in found.notes:
-        show_line(f"Prompts: {line}")
+        show_line(f"Note: {line}")
     out = console()
     for row in found.rows(rows):
         out.print()

@@ -160,7 +160,7 @@ class Engine:
 
     def encode_choice(self, sequence: Sequence, choice: str) -> list[int]:
         """Token ids of a choice after a sequence's prompt. See `oracle.engine.prompts.encode_choice`."""
-        return encode_choice(self.model, sequence, choice, self.config)
+        return encode_choice(self.model.tokenizer, sequence, choice, self.config)
 
     @no_backoff()
     def open(self, prompt: Asked | Sequence) -> PromptState:

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence as Seq
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -87,7 +88,7 @@ def encode(model: LanguageModel, prompt: Asked | Sequence, config: SearchConfig)
     return list(rendered.ids)
 
 
-def encode_choice(model: LanguageModel, sequence: Sequence, choice: str, config: SearchConfig) -> list[int]:
+def encode_choice(tokenizer: Any, sequence: Sequence, choice: str, config: SearchConfig) -> list[int]:
     """Token ids of a choice after a sequence's prompt, as in lm-evaluation-harness; none for an empty choice.
 
     Prompt and choice are encoded as one text, because some tokenizers mark the beginning of a text. Unlike there, white
@@ -95,19 +96,19 @@ def encode_choice(model: LanguageModel, sequence: Sequence, choice: str, config:
     """
     if not choice:
         return []
-    rendered = sequence.rendered or render(model.tokenizer, sequence.asked, config)
-    templated = uses_template(model.tokenizer, config)
+    rendered = sequence.rendered or render(tokenizer, sequence.asked, config)
+    templated = uses_template(tokenizer, config)
     delimiter = config.target_delimiter
     if delimiter is None:
         begun = bool(sequence.messages) and sequence.messages[-1].role == "assistant"
         apart = rendered.text[-1:].isspace() or choice[0].isspace()
         delimiter = " " if (begun or not templated) and not apart else ""
-    whole = encode_text(model.tokenizer, rendered.text + delimiter + choice, templated)
+    whole = encode_text(tokenizer, rendered.text + delimiter + choice, templated)
     length = len(rendered.ids)
     if len(whole) > length and whole[:length] == rendered.ids:
         return list(whole[length:])
     # The last token of the prompt would be another one with the choice behind it.
-    return list(model.tokenizer(delimiter + choice, add_special_tokens=False)["input_ids"])
+    return list(tokenizer(delimiter + choice, add_special_tokens=False)["input_ids"])
 
 
 def check_cache_switch(decoder: Decoder, prompt_tokens: int, following: int, what: str) -> None:

@@ -11,6 +11,7 @@ from oracle.errors import InputError
 from oracle.metrics import get_metric
 from oracle.models import load_tokenizer
 from oracle.models.rendering import PromptFormat
+from oracle.pipeline.vacuous import scored_tokens, vacuous, vacuous_line
 from oracle.sequences import LoadedData, check_sequences, read_data
 
 __all__ = ["Preview", "preview", "read_sequences"]
@@ -116,5 +117,8 @@ def preview(config: SearchConfig) -> Preview:
             f"{len(beyond)} prompts and {config.max_new_tokens} new tokens do not fit the model's context of {context} "
             f"tokens, the first with id {first!r} and {tokens[beyond[0]]} tokens; shorten or remove them"
         )
-    notes = prompt_format.notes(sequence.asked for sequence in data.sequences)
+    notes = list(prompt_format.notes(sequence.asked for sequence in data.sequences))
+    if not problems:
+        untold = vacuous(config, data.sequences, scored_tokens(tokenizer, config, data.sequences))
+        notes += [vacuous_line(reason, len(ids), len(data.sequences)) for reason, ids in untold.items()]
     return Preview(config=config, data=data, prompts=prompts, tokens=tokens, notes=notes, problems=problems)

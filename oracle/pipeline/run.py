@@ -17,11 +17,11 @@ import analysis
 from oracle.config import SearchConfig
 from oracle.errors import FOREIGN, ForeignError, InputError, Interrupted, reason_of
 from oracle.executors import DEFAULT_WORKERS, Workers, create_executor
-from oracle.metrics import VACUOUS
 from oracle.pipeline.resume import KnownOutcomes, authorised, differences, with_dtype_of
 from oracle.pipeline.scheduler import Scheduler, Stop, never
 from oracle.pipeline.settings_check import check_settings
 from oracle.pipeline.setup import Setup
+from oracle.pipeline.vacuous import vacuous, vacuous_line
 from oracle.pipeline.verify import explain, verify
 from oracle.store import Run, RunWriter, check_free, versions
 from oracle.store.hidden import HiddenStore
@@ -150,8 +150,8 @@ class _Session:
         for line in setup.prompts.notes:
             note(self._watch, line)
             writer.log.warning("prompts", note=line)
-        for reason, ids in setup.vacuous().items():
-            line = f"{len(ids)} of {len(setup.sequences)} sequences can tell nothing: {VACUOUS[reason]}"
+        for reason, ids in vacuous(setup.config, setup.sequences, setup.scored_tokens).items():
+            line = vacuous_line(reason, len(ids), len(setup.sequences))
             note(self._watch, line)
             writer.log.warning("vacuous", reason=reason, note=line, sequences=ids)
         model_mib = psutil.Process().memory_info().rss / MIB

@@ -15,12 +15,13 @@ from oracle.engine import Engine
 from oracle.engine.prompts import check_cache_switch
 from oracle.errors import InputError
 from oracle.executors import Item
-from oracle.metrics import get_metric, sees, why_vacuous
+from oracle.metrics import get_metric
 from oracle.models import LanguageModel, load_model
 from oracle.pipeline.data import read_sequences
 from oracle.pipeline.prompts import FixedPrompts, fix_prompts, prompt_ids
 from oracle.pipeline.reload import require_same_decoding
 from oracle.pipeline.resume import FREE_TO_CHANGE, KnownOutcomes
+from oracle.pipeline.vacuous import scored_tokens
 from oracle.search import Space
 from oracle.sequences import LoadedData, check_sequences, data_hash
 from oracle.store import Run, git_commit, versions
@@ -104,29 +105,7 @@ class Setup:
     @cached_property
     def scored_tokens(self) -> list[dict[str, int]]:
         """Per sequence, tokens of the longest choice and reference, where a metric scores them by likelihood."""
-        metrics, tokenizer = self.config.model_metrics, self.model.tokenizer
-        found: list[dict[str, int]] = [{} for _ in self.sequences]
-        for counts, one in zip(found, self.sequences, strict=True):
-            if "choice_accuracy" in metrics:
-                counts["choice_tokens"] = max(len(self.engine.encode_choice(one, choice)) for choice in one.choices)
-            if "log_likelihood" in metrics:
-                counts["reference_tokens"] = max(
-                    len(tokenizer(text, add_special_tokens=False)["input_ids"]) for text in one.references
-                )
-        return found
-
-    def vacuous(self) -> dict[str, list[str]]:
-        """Ids of the sequences whose quality cannot depend on the allocation or be seen, as far as known, by reason."""
-        config = self.config
-        found: dict[str, list[str]] = {}
-        kind = get_metric(config.criterion).kind
-        output_tokens = 1 if config.max_new_tokens == 1 else None
-        for sequence, counts in zip(self.sequences, self.scored_tokens, strict=True):
-            seen = sees(config.criterion, sequence.references)
-            reason = why_vacuous(kind, config.scope, seen=seen, output_tokens=output_tokens, **counts)
-            if reason:
-                found.setdefault(reason, []).append(sequence.id)
-        return found
+        return scored_tokens(self.model.tokenizer, self.config, self.sequences)
 
     @property
     def sequences(self) -> Seq[Sequence]:

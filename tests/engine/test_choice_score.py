@@ -86,7 +86,7 @@ def test_a_space_stands_between_plain_prompt_and_choice(
     tiny_model: LanguageModel, prompt: str, choice: str, delimiter: str | None, between: str
 ) -> None:
     config = SearchConfig(target_delimiter=delimiter)
-    ids = encode_choice(tiny_model, Sequence(id="s", prompt=prompt), choice, config)
+    ids = encode_choice(tiny_model.tokenizer, Sequence(id="s", prompt=prompt), choice, config)
     assert tiny_model.tokenizer.decode(ids) == between + choice
 
 
@@ -97,9 +97,9 @@ def test_after_a_template_only_a_begun_turn_gets_a_space(tiny_model: LanguageMod
     begun = Sequence(
         id="s", prompt="Q?", messages=(Message(role="user", content="Q?"), Message(role="assistant", content="It is"))
     )
-    found = [tiny_model.tokenizer.decode(encode_choice(tiny_model, one, "Rome", config)) for one in (asked, begun)]
+    found = [tiny_model.tokenizer.decode(encode_choice(tiny_model.tokenizer, one, "Rome", config)) for one in (asked, begun)]
     assert found == ["Rome", " Rome"]
-    assert encode_choice(tiny_model, asked, "", config) == []
+    assert encode_choice(tiny_model.tokenizer, asked, "", config) == []
 
 
 def test_tokens_are_those_behind_the_prompt_not_of_a_text_of_its_own(tmp_path) -> None:
@@ -112,6 +112,6 @@ def test_tokens_are_those_behind_the_prompt_not_of_a_text_of_its_own(tmp_path) -
     (tmp_path / "t.jinja").write_text(TEMPLATE)
     plain, templated = SearchConfig(), SearchConfig(chat_template=str(tmp_path / "t.jinja"))
     sequence = Sequence(id="s", prompt="Q:")
-    assert encode_choice(model, sequence, "Rome", plain) == harness_ids(tokenizer, "Q:", " Rome")[1]
-    behind = tokenizer.convert_ids_to_tokens(encode_choice(model, sequence, "Rome", templated))
+    assert encode_choice(model.tokenizer, sequence, "Rome", plain) == harness_ids(tokenizer, "Q:", " Rome")[1]
+    behind = tokenizer.convert_ids_to_tokens(encode_choice(model.tokenizer, sequence, "Rome", templated))
     assert (behind, tokenizer.tokenize("Rome")) == (["R", "o", "m", "e"], ["▁", "R", "o", "m", "e"])
