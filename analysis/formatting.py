@@ -1,6 +1,6 @@
 """Formatting of numbers and names in figures, tables and reports."""
 
-__all__ = ["basis", "counted", "interval_name", "metric_label", "per_token", "percent", "percent_range", "plain"]
+__all__ = ["FEW", "basis", "counted", "interval_name", "metric_label", "per_token", "percent", "percent_range", "plain"]
 
 FEW = 10
 """Sequences below which percentile intervals are named for what they are."""

@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from analysis.experiment import Experiment
-from analysis.formatting import basis, per_token, percent, percent_range, plain
+from analysis.formatting import FEW, basis, per_token, percent, percent_range, plain
 from analysis.grouping import FloatArray
 from analysis.plots.source import Drawn, Source
 from analysis.plots.style import BLUE, GREY, VERMILLION, frame, percent_axis, styled
@@ -127,7 +127,8 @@ def _draw_means(axes: Axes, summary: Summary) -> list[Any]:
 def _draw_tasks(axes: Axes, table: pd.DataFrame, tasks: list[str], heights: list[float]) -> list[Any]:
     ends = np.cumsum([0.0, *heights])
     right: dict[str, Any] = {"transform": axes.get_yaxis_transform(), "va": "center", "fontsize": 8.5}
-    axes.text(1.03, -HEADER / 2, "mean of those that tell\nsomething, 95 %", **right)
+    ends_are = "95 %" if table["scored"].min() >= FEW else "bootstrap range"
+    axes.text(1.03, -HEADER / 2, f"mean of those that tell\nsomething, {ends_are}", **right)
     for task, start, end in zip(tasks, ends, ends[1:], strict=False):
         rows = table[table["task"] == task]
         y = start + (end - start) * (0.1 + 0.8 * (np.arange(len(rows)) + 0.5) / len(rows))
@@ -149,7 +150,7 @@ def _samples(table: pd.DataFrame) -> list[Any]:
     proven = table["certified"] & ~untold
     for there, label, look in (
         (proven, "proven minimal", _PROVEN),
-        (untold, "tells nothing (the full model scores 0, or one token)", _ZERO),
+        (untold, "tells nothing", _ZERO),
     ):
         if there.any():
             handles.append(Line2D([], [], linestyle="none", label=f"one sequence: {label}", **look))

@@ -50,11 +50,12 @@ def static_masks(source: Source) -> Drawn:
     right.set_title("Quality")
     right.set_ylabel(f"mean {metric_label(_metric(table, source))}")
     for axes in (left, right):
+        axes.set_xlim(table["fraction"].min() - 0.05, 1.02)
         percent_axis(axes.xaxis)
         axes.set_xlabel(f"fraction of {per_token(source.experiment.measure, 'run ')}".replace(" per ", "\nper "))
     _draw_strips(figure.add_subplot(grid[1, :]), chosen, units, source.experiment)
     handles = right.get_legend_handles_labels()[0]
-    frame(figure, *_headline(table, chosen, source), legend=handles, columns=6, note=_note(table))
+    frame(figure, *_headline(table, chosen, source), legend=handles, columns=4, note=_note(table))
     numbers = table.assign(allocation=[" ".join(map(str, mask)) for mask in table["allocation"]])
     return numbers, figure
 

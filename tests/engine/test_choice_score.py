@@ -97,7 +97,9 @@ def test_after_a_template_only_a_begun_turn_gets_a_space(tiny_model: LanguageMod
     begun = Sequence(
         id="s", prompt="Q?", messages=(Message(role="user", content="Q?"), Message(role="assistant", content="It is"))
     )
-    found = [tiny_model.tokenizer.decode(encode_choice(tiny_model.tokenizer, one, "Rome", config)) for one in (asked, begun)]
+    found = [
+        tiny_model.tokenizer.decode(encode_choice(tiny_model.tokenizer, one, "Rome", config)) for one in (asked, begun)
+    ]
     assert found == ["Rome", " Rome"]
     assert encode_choice(tiny_model.tokenizer, asked, "", config) == []
 

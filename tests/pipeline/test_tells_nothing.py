@@ -115,6 +115,8 @@ def test_cyrillic_letters_are_seen_by_chrf(search_rows) -> None:
 def test_oracle_data_says_it_before_any_model_is_loaded(command, tiny_folder: Path, tmp_path: Path) -> None:
     data = jsonl(tmp_path / "letters.jsonl", *LETTERS)
     code, text, _ = command("data", data, "--model", tiny_folder, "--criterion", "choice_accuracy")
-    assert code == 0 and "Note: 4 of 4 sequences can tell nothing: what is scored is one token" in " ".join(text.split())
+    assert code == 0 and "Note: 4 of 4 sequences can tell nothing: what is scored is one token" in " ".join(
+        text.split()
+    )
     how = ["--model", tiny_folder, "--criterion", "choice_accuracy", "--scope", "decode-last"]
     assert "can tell nothing" not in command("data", data, *how)[1]
