@@ -33,8 +33,15 @@ WRITING: dict[str, Callable[[Path, Path], list[str]]] = {
         *("export", str(run), "--format", "layer-map", "--allocation", "0", "--out", str(out))
     ],
     "export hf": lambda run, out: ["export", str(run), "--format", "hf", "--out", str(out)],
+    "profile": lambda run, out: ["profile", "--model", model_of(run), "--out", str(out.with_suffix(".json"))],
     "export jsonl": lambda run, out: ["export", str(run), "--format", "jsonl", "--out", str(out)],
 }
+
+
+def model_of(run: Path) -> str:
+    """The model of a run."""
+    return str(Run.open(run).manifest["config"]["model"])
+
 
 QUIET = ("report", "figures", "measure", "compare", "static", "check")
 """Commands with `--quiet`."""
@@ -79,7 +86,7 @@ def interrupted(ground: Ground, times: int, breaking: Callable[[Random], Callabl
         run, out = run_of(ground), ground.place() / "export"
         words = WRITING[name](run, out)
         extra = ["--quiet"] * (words[0] in QUIET)
-        if number % 2 and not name.startswith("export"):
+        if number % 2 and not name.startswith(("export", "profile")):
             told(words)  # there is an old version to lose
         before = contents(run)
         process = ground.start(words, breaking(ground.random) if breaking else None, quiet=bool(extra))
@@ -101,6 +108,7 @@ def interrupted(ground: Ground, times: int, breaking: Callable[[Random], Callabl
             yield f"{name}: {lost[0]} was lost"
             continue
         shutil.rmtree(out, ignore_errors=True)
+        out.with_suffix(".json").unlink(missing_ok=True)
         began = time.monotonic()
         code, _, error = told(words)
         seconds[name] = time.monotonic() - began + 1.0
