@@ -122,3 +122,17 @@ def test_oracle_data_says_it_before_any_model_is_loaded(command, tiny_folder: Pa
     assert "can tell nothing" not in command("data", data, *letters, "--scope", "decode-last")[1]
     # A space before each letter is a token of its own here: the letter after it depends on the allocation.
     assert "can tell nothing" not in command("data", data, *letters[:-1], " ")[1]
+
+
+def test_a_random_model_that_scores_zero_everywhere_ends_in_a_sentence(search_rows, command, tmp_path: Path) -> None:
+    rows = [{"id": f"e{n}", "prompt": f"Question {n}?", "references": [f"A sentence of words {n}"]} for n in range(4)]
+    run = search_rows(rows, criterion="rougeL")
+    summary = run.summary()
+    assert (summary["zero_quality_sequences"], summary["informative_sequences"], summary["vacuous"]) == (4, 0, {})
+    page = write_report(run.folder, tmp_path / "report.html").read_text(encoding="utf-8")
+    assert "This run tells nothing about layers" in page and "on 4 the full model scores zero" in page
+    for picture in draw_all([Source.open(run.folder)], tmp_path / "figures", names=["oracle_quality", "luck_curve"]):
+        assert picture.skipped and "on 4 the full model scores zero" in picture.skipped
+    assert not run.query("SELECT informative FROM minimal_budgets")["informative"].any()
+    _, text, _ = command("query", run.folder, "--against", run.folder)
+    assert "None of the 4 shared sequences tells something in both runs: no mean is stated." in text
