@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from analysis.formatting import interval_name
+from analysis.formatting import counted, interval_name
 from analysis.queries import by_task
 from oracle.allocations import compact
 from oracle.metrics import VACUOUS, told_nothing
@@ -47,7 +47,7 @@ def show_summary(summary: dict[str, Any], rows: list[dict[str, Any]]) -> None:
     """Prints the numbers of a run, then one line per task."""
     out = console()
     out.print(
-        f"\n{summary['sequences']} sequences, {summary['allocations_per_sequence']} allocations each, "
+        f"\n{counted(summary['sequences'])}, {summary['allocations_per_sequence']:.4g} allocations each, "
         f"{summary['layers']} {summary['unit']}s; mean {summary['criterion']} of the full model "
         f"{summary['full_quality']:.3f}\n"
     )
