@@ -107,7 +107,11 @@ class Summary:
         return told_nothing(self.sequences - self.informative_sequences, self.vacuous)
 
     def _repr_html_(self) -> str:
-        return pd.Series(self.to_dict(), name="").to_frame().to_html()
+        """The numbers over all sequences, and beside them over those that can tell something."""
+        columns = {"all sequences": self.to_dict()}
+        if self.informative is not None:
+            columns["that can tell something"] = self.informative.to_dict()
+        return pd.DataFrame(columns, dtype=object).drop(index="informative").to_html()
 
     def to_dict(self) -> dict[str, Any]:
         """The numbers without the tables, ready for JSON."""
