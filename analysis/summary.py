@@ -21,6 +21,9 @@ __all__ = ["Summary", "end_to_end_fraction", "summarise"]
 
 Interval = tuple[float, float]
 
+LARGE = 10_000
+"""Sequences from which intervals and shuffled references are computed for the headline alone."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Summary:
@@ -123,11 +126,19 @@ class Summary:
 def summarise(experiment: Experiment, *, bootstrap: int = 1000, permutations: int = 10) -> Summary:
     """Computes the savings of a run.
 
+    Of more than `LARGE` sequences of which some tell nothing, the numbers over all have neither intervals nor shuffled
+    references; those over the informative ones have.
+
     Args:
         experiment: the run.
         bootstrap: resamples behind the intervals; 0 for none.
         permutations: derangements behind the null oracle; 0 for none.
     """
+    return _summarised(experiment, bootstrap, permutations, _distinct(experiment.evaluations))
+
+
+def _summarised(experiment: Experiment, bootstrap: int, permutations: int, distinct: pd.Series) -> Summary:
+    """See `summarise`; `distinct` is the number of distinct allocations of each sequence."""
     evaluations, full_cost, metric = experiment.evaluations, experiment.full_cost, experiment.metric
     tolerance, seed = experiment.tolerance, experiment.seed
     minimal = budgets(experiment)
@@ -136,13 +147,17 @@ def summarise(experiment: Experiment, *, bootstrap: int = 1000, permutations: in
     oracle = equal_quality(items, full_N, tolerance=tolerance)
     chosen = assignment(evaluations, number_NC, oracle.costs, metric)
     full_model = evaluations[evaluations["number"] == 0]
-    null = null_oracle(experiment, permutations=permutations)
     informative = minimal.loc[minimal["informative"], "sequence"]
-    some = 0 < len(informative) < len(minimal)
+    told = None
+    if 0 < len(informative) < len(minimal):
+        told = _summarised(experiment.only(informative), bootstrap, permutations, distinct)
+        if len(minimal) > LARGE:
+            bootstrap = permutations = 0
+    null = null_oracle(experiment, permutations=permutations)
     gaps = (minimal["upper"] - minimal["lower"])[~minimal["certified"]]
     return Summary(
         sequences=len(minimal),
-        allocations_per_sequence=_allocations_per_sequence(evaluations),
+        allocations_per_sequence=_allocations_per_sequence(distinct[minimal["sequence"]]),
         layers=experiment.layers,
         unit=experiment.unit,
         cost=experiment.measure,
@@ -169,9 +184,7 @@ def summarise(experiment: Experiment, *, bootstrap: int = 1000, permutations: in
         end_to_end_fraction=end_to_end_fraction(experiment, chosen),
         end_to_end_against_full=_end_to_end(experiment, chosen, full_model),
         exact=oracle.gap == 0,
-        informative=summarise(experiment.only(informative), bootstrap=bootstrap, permutations=permutations)
-        if some
-        else None,
+        informative=told,
         minimal=minimal,
         assignment=chosen,
         oracle=oracle,
@@ -179,9 +192,13 @@ def summarise(experiment: Experiment, *, bootstrap: int = 1000, permutations: in
     )
 
 
-def _allocations_per_sequence(evaluations: pd.DataFrame) -> int | float:
+def _distinct(evaluations: pd.DataFrame) -> pd.Series:
+    """Number of distinct allocations evaluated, by sequence."""
     key, _ = allocation_keys(evaluations["allocation"])
-    counts = pd.Series(key).groupby(evaluations["sequence"].to_numpy()).nunique()
+    return pd.Series(key).groupby(evaluations["sequence"].to_numpy()).nunique()
+
+
+def _allocations_per_sequence(counts: pd.Series) -> int | float:
     return int(counts.iloc[0]) if counts.nunique() == 1 else float(counts.mean())
 
 

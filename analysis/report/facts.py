@@ -95,6 +95,8 @@ def facts(part: Part, *, adjusted: LuckAdjusted | None = None, verified: tuple[i
 def _fewer(part: Part) -> str:
     """What a very large run has less of, as sentences."""
     summary, said = part.summary, ""
+    if summary.null is None and part.told is not None and part.told.null is not None:
+        said += " In a run this large, intervals and shuffled references are of the sequences that tell something only."
     if (resamples := affordable_resamples(1000, summary.sequences)) < 1000:
         said += f" In a run this large, intervals are from {resamples} resamples."
     if summary.null is not None and (shuffles := len(summary.null.zero_shares)) < 10 and part.experiment.kind in SCORED:

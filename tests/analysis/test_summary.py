@@ -222,3 +222,13 @@ def test_the_terminal_states_both_headlines(experiment, summary, capsys):
     assert told in text[first:second] and every in text[second:] and told != every
     assert "3 of 24 sequences can tell nothing: on 3 the full model scores zero" in " ".join(text.split())
     assert f"{summary.informative.certified} of the 21 that can tell something proven minimal" in " ".join(text.split())
+
+
+def test_of_many_sequences_the_headline_alone_has_intervals(experiment, monkeypatch):
+    monkeypatch.setattr("analysis.summary.LARGE", 20)
+    summary = summarise(experiment, bootstrap=50, permutations=2)
+    assert summary.per_sequence_interval is None and summary.null is None
+    assert summary.informative == summarise(experiment, bootstrap=50, permutations=2).informative
+    assert summary.informative.per_sequence_interval is not None and summary.informative.null is not None
+    monkeypatch.setattr("analysis.summary.LARGE", 24)
+    assert summarise(experiment, bootstrap=50, permutations=2).null is not None
