@@ -64,10 +64,12 @@ def _rarity_of(experiment: analysis.Experiment, sequence: str) -> list[dict[str,
     return _records(rows.drop(columns=["sequence", "null_share", "null_low", "null_high"]))
 
 
-def budgets(folder: Path, criterion: str | None = None, costs: str | None = None) -> list[dict[str, Any]]:
-    """The minimal budget of every sequence, with its bounds."""
+def budgets(
+    folder: Path, criterion: str | None = None, costs: str | None = None, *, statistical: bool = True
+) -> list[dict[str, Any]]:
+    """The minimal budget of every sequence, with its bounds; `statistical` as in `budget_rows`."""
     experiment = analysis.load(folder, criterion, costs=costs)
-    return budget_rows(experiment, analysis.budgets(experiment))
+    return budget_rows(experiment, analysis.budgets(experiment), statistical=statistical)
 
 
 def measure(folder: Path, costs: str | None = None) -> str:
@@ -77,19 +79,22 @@ def measure(folder: Path, costs: str | None = None) -> str:
     return f"{Run.open(folder).unit}s" if costs == "layers" else costs_of_file(costs).unit_of_measure
 
 
-def budget_rows(experiment: analysis.Experiment, minimal: pd.DataFrame) -> list[dict[str, Any]]:
+def budget_rows(
+    experiment: analysis.Experiment, minimal: pd.DataFrame, *, statistical: bool = True
+) -> list[dict[str, Any]]:
     """The rows of `budgets`, from a table of minimal budgets.
 
-    Of runs with masks drawn at random, three columns state what these say of masks with one unit fewer than the
-    smallest one found: their number (`random_below`), the share that qualifies at most (`random_below_at_most`, see
-    `analysis.luck.rarity`), and both in words (`statistical`); None elsewhere.
+    With `statistical`, of runs with masks drawn at random, three columns state what these say of masks with one unit
+    fewer than the smallest one found: their number (`random_below`), the share that qualifies at most
+    (`random_below_at_most`, see `analysis.luck.rarity`), and both in words (`statistical`); None elsewhere.
     """
     minimal = minimal.merge(experiment.sequences[["sequence", "task"]], on="sequence")
     minimal["fraction"] = minimal["upper"] / experiment.full_cost
-    minimal = minimal.assign(**_rare(experiment, minimal))
     columns = ["sequence", "task", "upper", "lower", "certified", "proof", "fraction", "allocation", "family"]
     columns += ["quality", "full_quality", "zero_quality", "vacuous", "informative"]
-    return _records(minimal[[*columns, *STATISTICAL]])
+    if statistical:
+        minimal, columns = minimal.assign(**_rare(experiment, minimal)), [*columns, *STATISTICAL]
+    return _records(minimal[columns])
 
 
 def _rare(experiment: analysis.Experiment, minimal: pd.DataFrame) -> dict[str, pd.Series]:
@@ -98,7 +103,7 @@ def _rare(experiment: analysis.Experiment, minimal: pd.DataFrame) -> dict[str, p
     if found is not None:
         values = [
             [None if text is None else int(row["drawn"]), None if text is None else float(row["at_most"]), text]
-            for _, row in one_unit_below(found, minimal).iterrows()
+            for row in one_unit_below(found, minimal).to_dict("records")
             for text in [statement(row, experiment.unit)]
         ]
     # As objects, or None would become NaN and numbers of masks fractions.
@@ -133,12 +138,13 @@ def by_task(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
     The difference from the headline is the task's part in it.
     """
     table = pd.DataFrame(rows)
+    table["told_nothing"] = table["vacuous"] != ""
     means = table.groupby("task", sort=False).agg(
         sequences=("sequence", "size"),
         full_quality=("full_quality", "mean"),
         fraction=("fraction", "mean"),
         zero_quality=("zero_quality", "sum"),
-        vacuous=("vacuous", lambda reasons: int((reasons != "").sum())),
+        vacuous=("told_nothing", "sum"),
         informative=("informative", "sum"),
         certified=("certified", "sum"),
     )

@@ -20,8 +20,10 @@ distribution, so that they are slightly too wide. Masks that were tested narrow 
 is known, both ends are the share. In shapes, X is the sizes 0..L, in units.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from math import comb
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -179,7 +181,8 @@ def rarity(experiment: Experiment, *, permutations: int = 10, bootstrap: int = 1
 
 def random_masks(experiment: Experiment) -> Rarity | None:
     """`rarity` without null and bootstrap; None if the run holds no masks drawn uniformly."""
-    if not experiment.uniform or not _tried(experiment)["random"].any():
+    tables = (experiment.evaluations, experiment.dropped)
+    if not experiment.uniform or not any((table["family"] == RANDOM).any() for table in tables):
         return None
     return rarity(experiment, permutations=0, bootstrap=0)
 
@@ -200,7 +203,7 @@ def one_unit_below(found: Rarity, minimal: pd.DataFrame) -> pd.DataFrame:
     return rows.where((rows["drawn"] > 0) & (rows["low"] < rows["high"]))
 
 
-def statement(row: pd.Series, unit: str) -> str | None:
+def statement(row: Mapping[Any, Any], unit: str) -> str | None:
     """A row of `one_unit_below` in words, without claiming a proof; None if there is nothing to state."""
     if pd.isna(row["drawn"]):
         return None

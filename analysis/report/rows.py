@@ -64,7 +64,7 @@ def _statistical(experiment: Experiment, rows: pd.DataFrame) -> list[str | None]
     found = random_masks(experiment)
     if found is None:
         return None
-    return [statement(row, experiment.unit) for _, row in one_unit_below(found, rows).iterrows()]
+    return [statement(row, experiment.unit) for row in one_unit_below(found, rows).to_dict("records")]
 
 
 def details(experiment: Experiment, summary: Summary) -> Details:

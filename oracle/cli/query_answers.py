@@ -133,7 +133,9 @@ def _at_most(arguments: argparse.Namespace) -> Answer:
 
 
 def _by_task(arguments: argparse.Namespace) -> Answer:
-    return _table("tasks", query.by_task(query.budgets(arguments.folder, arguments.criterion, arguments.cost)))
+    return _table(
+        "tasks", query.by_task(query.budgets(arguments.folder, arguments.criterion, arguments.cost, statistical=False))
+    )
 
 
 def _allocations(arguments: argparse.Namespace) -> Answer:

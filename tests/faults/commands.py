@@ -43,7 +43,7 @@ def model_of(run: Path) -> str:
     return str(Run.open(run).manifest["config"]["model"])
 
 
-QUIET = ("report", "figures", "measure", "compare", "static", "check")
+QUIET = ("report", "figures", "measure", "compare", "static", "check", "profile")
 """Commands with `--quiet`."""
 
 
