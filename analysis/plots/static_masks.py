@@ -50,8 +50,9 @@ def static_masks(source: Source) -> Drawn:
     right.set_title("Quality")
     right.set_ylabel(f"mean {metric_label(_metric(table, source))}")
     for axes in (left, right):
-        axes.set_xlim(table["fraction"].min() - 0.05, 1.02)
-        percent_axis(axes.xaxis)
+        least = table["fraction"].min()
+        axes.set_xlim(least - 0.05, 1.02)
+        percent_axis(axes.xaxis, 0.1 if least >= 0.5 else 0.2)
         axes.set_xlabel(f"fraction of {per_token(source.experiment.measure, 'run ')}".replace(" per ", "\nper "))
     _draw_strips(figure.add_subplot(grid[1, :]), chosen, units, source.experiment)
     handles = right.get_legend_handles_labels()[0]
