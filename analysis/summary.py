@@ -105,9 +105,14 @@ class Summary:
         return self.informative
 
     @property
+    def untold(self) -> int:
+        """Number of sequences that tell nothing."""
+        return self.sequences - self.informative_sequences
+
+    @property
     def told_nothing(self) -> str:
         """A sentence on the sequences that tell nothing; empty if there are none."""
-        return told_nothing(self.sequences - self.informative_sequences, self.vacuous)
+        return told_nothing(self.untold, self.vacuous)
 
     def _repr_html_(self) -> str:
         """The numbers over all sequences, and beside them over those that can tell something."""

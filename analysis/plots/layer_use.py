@@ -42,9 +42,8 @@ def layer_use(source: Source) -> Drawn:
         _draw_tasks(figure, panels[1], tasks)
     panels[-1].set_xlabel("layer" if experiment.unit == "layer" else "sublayer (even: attention, odd: MLP)")
     panels[-1].xaxis.set_major_locator(MaxNLocator(nbins=16, integer=True))
-    untold = summary.sequences - summary.informative_sequences
     why = summary.told_nothing
-    note = f"Left out: {untold} of {counted(summary.sequences)}: {why}." if untold else ""
+    note = f"Left out: {summary.untold} of {counted(summary.sequences)}: {why}." if summary.untold else ""
     frame(figure, *_headline(table[-experiment.layers :], experiment, summary), note=note)
     return table, figure
 

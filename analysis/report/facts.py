@@ -141,13 +141,12 @@ def _everything(part: Part) -> Iterator[Fact]:
     summary = part.summary
     if summary.headline is summary:
         return
-    untold = summary.sequences - summary.informative_sequences
     yield Fact(
         title="Over all sequences",
         value=percent(summary.per_sequence_fraction),
         sentence=f"The numbers above are of the {summary.informative_sequences} sequences that can tell something. "
-        f"{untold} of {summary.sequences} cannot: {_untold(part)}. With them the mean minimal budget is as shown here, "
-        f"and the oracle at equal mean quality needs {percent(summary.equal_quality_fraction)}.",
+        f"{summary.untold} of {summary.sequences} cannot: {_untold(part)}. With them the mean minimal budget is as "
+        f"shown here, and the oracle at equal mean quality needs {percent(summary.equal_quality_fraction)}.",
         share=summary.per_sequence_fraction,
         interval=summary.per_sequence_interval,
         sequences=summary.sequences,

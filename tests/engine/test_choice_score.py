@@ -11,7 +11,7 @@ from oracle.config import SearchConfig
 from oracle.engine import Engine
 from oracle.engine.evaluate import Evaluator
 from oracle.engine.prompts import encode_choice
-from oracle.metrics import CHOICE_SCORES
+from oracle.metrics import CHOICE_SCORES, ChoiceScore
 from oracle.models import LanguageModel
 from oracle.types import Message, Proposal, Sequence
 
@@ -41,7 +41,7 @@ def harness_sums(model: LanguageModel) -> list[float]:
 
 @pytest.mark.parametrize("score", CHOICE_SCORES)
 def test_scores_are_those_of_the_harness(
-    tiny_model: LanguageModel, score: str, monkeypatch: pytest.MonkeyPatch
+    tiny_model: LanguageModel, score: ChoiceScore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     lengths = {
         "acc": [1, 1, 1],
@@ -52,7 +52,7 @@ def test_scores_are_those_of_the_harness(
     expected = np.array(harness_sums(tiny_model)) / lengths
     config = SearchConfig(
         criterion="choice_accuracy",
-        choice_score=score,  # type: ignore[arg-type]
+        choice_score=score,
         scope="sequence",
         max_new_tokens=2,
     )
