@@ -1,6 +1,7 @@
 """Bootstrap intervals over sequences, seeded."""
 
 from collections.abc import Callable, Iterable
+from functools import lru_cache
 
 import numpy as np
 
@@ -84,9 +85,12 @@ def intervals(
     return result.confidence_interval.low, result.confidence_interval.high
 
 
+@lru_cache(maxsize=1)  # the points of a curve resample alike
 def resampled_counts(N: int, resamples: int, seed: int) -> IntArray:
-    """Number of times each of N sequences is drawn, one row per bootstrap resample (B N)."""
-    return np.random.default_rng(seed).multinomial(N, np.full(N, 1 / N), size=resamples)
+    """Number of times each of N sequences is drawn, one row per bootstrap resample (B N), read-only."""
+    times_BN = np.random.default_rng(seed).multinomial(N, np.full(N, 1 / N), size=resamples)
+    times_BN.flags.writeable = False
+    return times_BN
 
 
 def percentile_interval(values_B: FloatArray) -> tuple[float, float] | None:

@@ -21,7 +21,7 @@ __all__ = ["Summary", "end_to_end_fraction", "summarise"]
 
 Interval = tuple[float, float]
 
-LARGE = 10_000
+LARGE = 5_000
 """Sequences from which intervals and shuffled references are computed for the headline alone."""
 
 

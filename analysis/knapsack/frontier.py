@@ -5,7 +5,9 @@ the curve is that of costs rounded to steps, or the linear relaxation's with poi
 single points are solved exactly on request.
 """
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import cached_property
 
 import numpy as np
 
@@ -141,8 +143,7 @@ def oracle_frontier(items: Items, *, exact: bool | None = None) -> Frontier:
         exact: True for every optimum, which requires a common step of the costs; False for the filled relaxation; None
             for every optimum within `EXACT_LIMIT` cell updates, otherwise rounded costs.
     """
-    N = len(items.cost_NC)
-    step = items.step if exact else None if exact is False else _step(items)
+    N, step = len(items.cost_NC), _solved_in(items, exact)
     hull, gap = None, 0.0
     if step is not None and step == items.step:
         solution = solve_in_steps(items, step)
@@ -172,6 +173,11 @@ def _gap(solution: Solution, bound: Solution, step: float) -> float:
     return max(0.0, float((np.interp(before, bound.cost, bound.quality) - solution.quality).max()))
 
 
+def _solved_in(items: Items, exact: bool | None) -> float | None:
+    """Step of the costs in which the frontier is solved, see `oracle_frontier`; None for the filled relaxation."""
+    return items.step if exact else None if exact is False else _step(items)
+
+
 def _step(items: Items) -> float | None:
     """The costs' own step if affordable, else the finest affordable one; None if that is too coarse."""
     fewest, most = STEPS
@@ -194,7 +200,7 @@ class EqualQuality:
         full_quality: mean quality of the full model.
         costs: cost per sequence.
         gap: upper bound of the excess of `fraction`; 0 unless the search exceeded its limits.
-        frontier: the whole curve.
+        solve: solves the whole curve.
     """
 
     fraction: float
@@ -202,7 +208,12 @@ class EqualQuality:
     full_quality: float
     costs: CostArray
     gap: float
-    frontier: Frontier
+    solve: Callable[[], Frontier] = field(repr=False, compare=False)
+
+    @cached_property
+    def frontier(self) -> Frontier:
+        """The whole curve; solved when first read, if the point did not need it."""
+        return self.solve()
 
 
 def equal_quality(items: Items, full_N: FloatArray, *, tolerance: float, exact: bool | None = None) -> EqualQuality:
@@ -213,31 +224,49 @@ def equal_quality(items: Items, full_N: FloatArray, *, tolerance: float, exact: 
     cost, then the last but one, and so on.
 
     Args:
-        items: as returned by `quality_by_cost`.
+        items: as returned by `quality_by_cost`; not to be changed before the curve is read.
         full_N: quality of the full model, in the same order.
         tolerance: allowed loss of mean quality, in units of the metric.
         exact: of the frontier, see `oracle_frontier`; the point itself is always exact.
+
+    Raises:
+        InputError: if the full model is not among the items.
     """
-    frontier = oracle_frontier(items, exact=exact)
-    N, full_quality, gap = len(full_N), float(np.mean(full_N)), 0.0
+    full_quality = float(np.mean(full_N))
     target = full_quality - tolerance - SLACK
-    index = int(np.searchsorted(frontier.quality, target))
-    if index == len(frontier.quality):
-        raise InputError("the full model must be among the items, it is not: keep number 0 of every sequence")
-    if frontier.hull is None:
-        point = Point.of(items, frontier.solution.choose(index), gap=0.0)
+    step = _solved_in(items, exact)
+    if step is not None and step == items.step:
+        frontier = oracle_frontier(items, exact=True)
+        index = int(np.searchsorted(frontier.quality, target))
+        _check_reached(index < len(frontier.quality))
+        point, gap = Point.of(items, frontier.solution.choose(index), gap=0.0), 0.0
+        known: Frontier | None = frontier
     else:
-        cheapest = cheapest_with(items, target * N, frontier.hull)
-        point, gap = Point.of(items, cheapest.choice, gap=0.0), cheapest.gap / (N * items.full_cost)
-        best = best_within(items, items.costs(cheapest.choice).sum(), frontier.hull)
-        # Rounding may hide from the second search what the first one found.
-        if items.qualities(best.choice).mean() > point.quality:
-            point = Point.of(items, best.choice, gap=0.0)
+        _check_reached(target <= items.quality_NC.max(axis=1).mean())
+        point, gap = _searched(items, target)
+        known = None
     return EqualQuality(
         fraction=point.fraction,
         quality=point.quality,
         full_quality=full_quality,
         costs=point.costs,
         gap=gap,
-        frontier=frontier,
+        solve=lambda: known or oracle_frontier(items, exact=exact),
     )
+
+
+def _check_reached(reached: bool) -> None:
+    if not reached:
+        raise InputError("the full model must be among the items, it is not: keep number 0 of every sequence")
+
+
+def _searched(items: Items, target: float) -> tuple[Point, float]:
+    """The cheapest choice whose mean quality is the target, and the gap of its mean fraction."""
+    hull, N = envelope(items), len(items.cost_NC)
+    cheapest = cheapest_with(items, target * N, hull)
+    point = Point.of(items, cheapest.choice, gap=0.0)
+    best = best_within(items, items.costs(cheapest.choice).sum(), hull)
+    # Rounding may hide from the second search what the first one found.
+    if items.qualities(best.choice).mean() > point.quality:
+        point = Point.of(items, best.choice, gap=0.0)
+    return point, cheapest.gap / (N * items.full_cost)

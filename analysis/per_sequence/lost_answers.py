@@ -43,15 +43,20 @@ def lost_answers(experiment: Experiment) -> pd.DataFrame:
     compared = experiment.provenance.get("config", {}).get("extract") is None and experiment.metric in OVERLAP
     minimal = budgets(experiment)
     minimal = minimal[informative(minimal)] if compared else minimal.iloc[:0]
-    texts = experiment.evaluations.set_index(["sequence", "number"])["text"]
-    references = experiment.sequences.set_index("sequence")["references"]
+    evaluations = experiment.evaluations[["sequence", "number", "text"]]
+    full = evaluations.loc[evaluations["number"] == 0, ["sequence", "text"]].rename(columns={"text": "full_text"})
+    minimal = minimal.merge(experiment.sequences[["sequence", "references"]], on="sequence", validate="one_to_one")
+    minimal["answer"] = [definite_answer(texts) for texts in minimal["references"]]
+    minimal = minimal[minimal["answer"] != ""].merge(full, on="sequence", validate="one_to_one")
+    minimal = minimal.merge(evaluations, on=["sequence", "number"], validate="one_to_one")
     rows = []
     for one in minimal.to_dict("records"):
-        name = one["sequence"]
-        answer, full, text = definite_answer(references[name]), texts[name, 0], texts[name, one["number"]]
-        if answer and _has(full, answer):
+        answer, full_text, text = one["answer"], one["full_text"], one["text"]
+        if _has(full_text, answer):
             lost = not _has(text, answer)
-            rows.append((name, answer, full, one["full_quality"], text, one["quality"], one["upper"], lost))
+            rows.append(
+                (one["sequence"], answer, full_text, one["full_quality"], text, one["quality"], one["upper"], lost)
+            )
     return pd.DataFrame(rows, columns=list(COLUMNS)).astype({"lost": np.bool_})
 
 

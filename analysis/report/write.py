@@ -12,7 +12,7 @@ from analysis.formatting import metric_label, percent
 from analysis.luck.held_out_saving import luck_adjusted
 from analysis.report.curves import lines_of, use_by_part
 from analysis.report.extras import extras_of
-from analysis.report.facts import facts, finding
+from analysis.report.facts import Fact, facts, finding
 from analysis.report.page import page
 from analysis.report.parts import Part, parts_of, task_names
 from analysis.report.rows import details, table
@@ -56,12 +56,11 @@ def write_report(
     parts = parts_of(experiment, advance=advance)
     blocks = _blocks(experiment, parts, verified, extras_of(folder, experiment.layers))
     agrees = (int(verified["agrees"].sum()), len(verified)) if verified is not None and len(verified) else None
-    known, shown = experiment.provenance, [_shown(part) for part in parts]
-    shown[0]["facts"] = facts(parts[0], adjusted=luck_adjusted(experiment), verified=agrees)
+    known, whole = experiment.provenance, facts(parts[0], adjusted=luck_adjusted(experiment), verified=agrees)
     text = page(
         blocks,
         name=folder.resolve().name,
-        parts=shown,
+        parts=[_shown(parts[0], whole), *(_shown(part, facts(part)) for part in parts[1:])],
         finding=finding(parts[0]),
         experiment=experiment,
         criterion=metric_label(experiment.metric),
@@ -88,8 +87,8 @@ def _save(text: str, target: Path) -> None:
         raise InputError(f"cannot write the report to '{target}' ({error.strerror}); give another file") from error
 
 
-def _shown(part: Part) -> dict[str, Any]:
-    return {"name": part.name, "summary": part.summary, "facts": facts(part)}
+def _shown(part: Part, stated: list[Fact]) -> dict[str, Any]:
+    return {"name": part.name, "summary": part.summary, "facts": stated}
 
 
 def _blocks(
