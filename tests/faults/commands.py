@@ -10,6 +10,8 @@ from functools import partial
 from pathlib import Path
 from random import Random
 
+import pandas as pd
+
 from faults.disks import limit_files
 from faults.ground import Fault, Ground, Tries, one_line
 from oracle.cli import main
@@ -237,6 +239,46 @@ def formulas(ground: Ground, times: int) -> Tries:
         yield f"a cell of CSV is {bad[0]!r}" if bad else None
 
 
+STUDY = [
+    *("--arms", "skiplayer", "dense", "--layers", "2", "--width", "16", "--heads", "2", "--feed-forward", "16"),
+    *("--steps", "6", "--batch", "2", "--context", "32", "--validation", "2", "--questions", "2"),
+]
+"""Settings of a training study of seconds."""
+
+
+def studies(ground: Ground, times: int) -> Tries:
+    """Kills a training study anywhere, and its resumption every other time: resumed, its numbers are the same."""
+    whole = ground.place() / "study"
+    words, began = ["skiplayer", *STUDY], time.monotonic()
+    if code := ground.start([*words, "--out", str(whole)]).wait():
+        raise RuntimeError(f"the study fails without any fault: exit code {code}")
+    seconds = time.monotonic() - began
+    for number in range(times):
+        out = ground.place() / "study"
+        for each in ([*words, "--out", str(out)], ["skiplayer", "--resume", str(out)])[: 1 + number % 2]:
+            process = ground.start(each)
+            time.sleep(ground.random.uniform(0, seconds))
+            process.kill()
+        again = ["--resume", str(out)] if (out / "manifest.json").exists() else [*STUDY, "--out", str(out)]
+        process = ground.start(["skiplayer", *again])
+        if code := process.wait():
+            yield f"again: exit code {code}: {process.output[-300:]}"
+        elif left := [path.name for path in out.rglob("*") if is_scratch(path)]:
+            yield f"{left[0]} stays, unfinished"
+        elif broken := [path.name for path in out.rglob("*") if path.is_file() and wrong(path, path.read_bytes())]:
+            yield f"{broken[0]} is not whole"
+        else:
+            yield None if measured(out) == measured(whole) else "the numbers differ"
+
+
+def measured(study: Path) -> tuple[str, str]:
+    """The numbers of a training study, but for times."""
+    arms = pd.read_parquet(study / "arms.parquet")
+    arms = arms.drop(columns=[name for name in arms if "seconds" in name or "per_second" in name])
+    losses = pd.read_parquet(study / "training.parquet")["loss"]
+    return arms.to_json(double_precision=6), losses.to_json(double_precision=6)
+
+
 FAULTS = [
     Fault(
         name="SIGKILL of report, figures, measure, static, export, ...",
@@ -245,6 +287,7 @@ FAULTS = [
         quick=2,
     ),
     Fault(name="disk full under the same (RLIMIT_FSIZE)", tries=partial(interrupted, breaking=full), times=24, quick=2),
+    Fault(name="SIGKILL of a training study", tries=studies, times=10, quick=0),
     Fault(name="links in a run", tries=links, times=13, quick=2),
     Fault(name="hand edits of a run", tries=edited, times=80, quick=4),
     Fault(name="SQL bombs", tries=bombs, times=5, quick=0),
