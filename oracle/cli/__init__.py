@@ -19,6 +19,7 @@ from oracle.cli.report import add_report
 from oracle.cli.search import add_demo, add_search
 from oracle.cli.skiplayer import add_skiplayer
 from oracle.errors import InputError, Interrupted
+from oracle.utils.cores import wait_passively
 from oracle.utils.text import printable
 
 __all__ = ["COMMANDS", "main"]
@@ -43,6 +44,7 @@ def main(argv: Seq[str] | None = None) -> int:
     """Runs one command and returns the exit code: 0, 1 (damage found), 2 (bad input) or 130 (interrupted)."""
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    wait_passively()
     if isinstance(sys.stdout, io.TextIOWrapper):
         # Escape characters that the encoding lacks, as standard error does already.
         sys.stdout.reconfigure(errors="backslashreplace")

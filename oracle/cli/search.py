@@ -154,7 +154,7 @@ def _add_effort(how: Settings) -> None:
 
 def _add_machine(machine: Settings) -> None:
     machine.add("--batch-rows", type=int, help="maximum number of allocations per decoding batch")
-    machine.add("--memory", type=int, help="maximum memory beyond the loaded model, in MiB")
+    machine.add("--memory", type=int, help="maximum memory beyond the loaded model, in MiB, per worker")
     machine.add(
         "--near-tie",
         type=float,
@@ -180,10 +180,16 @@ def _add_run(run: Any) -> None:
         help="start from the outcomes of RUN, and its settings where none are given: another strategy, more effort",
     )
     run.add_argument(
-        "--executor", default="local", metavar="KIND", help="local: this process; ray: workers on a Ray cluster"
+        "--executor",
+        default="local",
+        metavar="KIND",
+        help="local: processes of this machine that share one model; ray: workers on a Ray cluster",
     )
     run.add_argument(
-        "--workers", type=int, metavar="N", help="number of Ray workers (default: one per processor core or GPU)"
+        "--workers",
+        type=int,
+        metavar="N",
+        help="number of workers, of one thread each (default: one per free processor core, or per GPU on Ray)",
     )
     _add_drawing(run)
     add_cache_options(run)

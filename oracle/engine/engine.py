@@ -7,6 +7,7 @@ from functools import partial
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -18,7 +19,7 @@ from oracle.engine.hidden_states import Hidden
 from oracle.engine.memory_budget import Footprint
 from oracle.engine.oom_backoff import Backoff, no_backoff
 from oracle.engine.prompts import PromptState, batchable, encode, prompt_pass
-from oracle.engine.reference import Difference, first_difference, plain_generate, plain_logits
+from oracle.engine.reference import Difference, PlainForward, first_difference, plain_generate, plain_logits
 from oracle.engine.same_output import Refuter, Verdict
 from oracle.engine.schedule import Mask, Schedule, Units
 from oracle.engine.score import log_likelihoods
@@ -197,13 +198,37 @@ class Engine:
     def alone(self, prompt: PromptState, allocation: Allocation) -> tuple[int, ...]:
         """The output of plain generation on a model cut to the allocation."""
         self.units.check(allocation, rising=self.shared_prompt)
+        return self._plain(prompt.tokens, allocation)
+
+    def _plain(self, tokens_P: Tensor, allocation: Allocation) -> tuple[int, ...]:
         return plain_generate(
             self.model,
-            prompt.tokens,
+            tokens_P,
             self.units.calls(allocation),
             max_new_tokens=self.config.max_new_tokens,
             shared_prompt=self.shared_prompt,
         )
+
+    @no_backoff()
+    def confirms(self, prompt: str, outputs: Seq[tuple[Allocation, Seq[int]]]) -> list[bool]:
+        """Whether outputs of one prompt are those of plain generation on models cut to their allocations.
+
+        The cut model reads the prompt and the recorded output in one forward of the library, alone. If every recorded
+        token leads by more than a near-tie, plain generation, which computes the same token by token, yields the
+        output too; otherwise plain generation itself decides.
+        """
+        tokens_P = torch.tensor(self.encode(prompt), device=self.model.network.device)
+        forward = PlainForward(self.model, tokens_P, shared_prompt=self.shared_prompt)
+        least = max(self.tie, self.model.decoder.rounding.near_tie)
+        found = []
+        for allocation, recorded in outputs:
+            self.units.check(allocation, rising=self.shared_prompt)
+            calls, tokens = self.units.calls(allocation), tuple(recorded)
+            ended = tokens[-1] in self.model.stop or len(tokens) == self.config.max_new_tokens
+            whole = ended and not self.model.stop.intersection(tokens[:-1])
+            clear = whole and least < math.inf and forward.least_lead(calls, tokens) > least
+            found.append(clear or self._plain(tokens_P, allocation) == tokens)
+        return found
 
     @no_backoff()
     def difference(self, prompt: PromptState, allocation: Allocation, recorded: Seq[int]) -> Difference | None:

@@ -4,6 +4,8 @@ Slow and simple on purpose, and independent of the rest of the engine: from the 
 runs. What the engine reports is checked against this, and what lies within rounding of a tie is decided by it.
 """
 
+import copy
+import math
 from collections.abc import Sequence as Seq
 from dataclasses import dataclass
 from inspect import signature
@@ -18,7 +20,7 @@ from oracle.models.layer_call import Call, Part
 from oracle.models.loading import LanguageModel
 from oracle.models.truncate import truncated
 
-__all__ = ["Difference", "first_difference", "plain_generate", "plain_logits"]
+__all__ = ["Difference", "PlainForward", "first_difference", "plain_generate", "plain_logits"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -91,6 +93,75 @@ def plain_logits(
     return tokens, torch.cat(logits)
 
 
+class PlainForward:
+    """One forward of the library per recorded output of a prompt, batch 1, on the model cut to its allocation.
+
+    In scope `decode` the full model's pass over the prompt is computed once, and each cut model goes on from copies of
+    its states, as in plain generation.
+
+    Args:
+        model: the full model.
+        prompt_P: the prompt's token ids.
+        shared_prompt: scope `decode` rather than `sequence`.
+    """
+
+    def __init__(self, model: LanguageModel, prompt_P: Tensor, *, shared_prompt: bool) -> None:
+        self._model, self._prompt_P, self._shared = model, prompt_P, shared_prompt
+        self._full: tuple[DynamicCache, Tensor] | None = None
+
+    @torch.inference_mode()
+    def least_lead(self, calls: Seq[Call], recorded: Seq[int]) -> float:
+        """Least lead, in logits, of the recorded tokens over all others at their places; negative if one is not best.
+
+        Args:
+            calls: the layers that run, or parts of them.
+            recorded: token ids of the output, at least one.
+        """
+        apart = any(call.part != Part.WHOLE for call in calls)
+        attends = any(call.part != Part.MLP for call in calls)
+        cut: Any = truncated(self._model.network, calls, self._model.decoder.sublayers.shapes if apart else None)
+        tokens_T = self._prompt_P.new_tensor(recorded)
+        if not self._shared:
+            ids = torch.cat([self._prompt_P, tokens_T[:-1]])
+            return _lead(cut(input_ids=ids[None], use_cache=False).logits[0, len(self._prompt_P) - 1 :], tokens_T)
+        full, first_1V = self._prompt()
+        lead = _lead(first_1V, tokens_T[:1])
+        if len(tokens_T) == 1:
+            return lead
+        if attends:
+            kept = DynamicCache(config=cut.config)
+            kept.layers = [copy.deepcopy(full.layers[call.layer]) for call in calls if call.part != Part.MLP]
+            ids = tokens_T[:-1]
+            length = len(self._prompt_P) + len(ids)
+            seen = torch.ones((1, length), dtype=torch.long, device=ids.device)
+            logits_TV = cut(input_ids=ids[None], attention_mask=seen, cache=kept, use_cache=True).logits[0]
+        else:
+            ids = torch.cat([self._prompt_P, tokens_T[:-1]])
+            logits_TV = cut(input_ids=ids[None], use_cache=False).logits[0, len(self._prompt_P) :]
+        return min(lead, _lead(logits_TV, tokens_T[1:]))
+
+    def _prompt(self) -> tuple[DynamicCache, Tensor]:
+        """The full model's states of the prompt, and its logits for the token that follows (1 V)."""
+        if self._full is None:
+            self._full = _read_prompt(self._model, self._prompt_P)
+        return self._full
+
+
+def _read_prompt(model: LanguageModel, prompt_P: Tensor) -> tuple[DynamicCache, Tensor]:
+    full = DynamicCache(config=model.network.config)
+    # As `generate` does where the model can: the head is applied to the last position only.
+    last = {"logits_to_keep": 1} if "logits_to_keep" in signature(model.network.forward).parameters else {}
+    return full, model.network(prompt_P[None], cache=full, use_cache=True, **last).logits[:, -1]
+
+
+def _lead(logits_TV: Tensor, tokens_T: Tensor) -> float:
+    """Least lead of tokens over the best other token of each row; NaN counts as none."""
+    own_T1 = logits_TV.gather(1, tokens_T[:, None])
+    others_TV = logits_TV.scatter(1, tokens_T[:, None], -math.inf)
+    least = float((own_T1[:, 0] - others_TV.amax(1)).min())
+    return -math.inf if math.isnan(least) else least
+
+
 @torch.inference_mode()
 def _generate(
     model: LanguageModel,
@@ -111,11 +182,9 @@ def _generate(
     logits: list[Tensor] = []
     start: dict[str, Any] = {}
     if shared_prompt:
-        full = DynamicCache(config=model.network.config)
-        # As `generate` does where the model can: the head is applied to the last position only.
-        last = {"logits_to_keep": 1} if "logits_to_keep" in signature(model.network.forward).parameters else {}
-        logits.append(model.network(ids[None], cache=full, use_cache=True, **last).logits[:, -1])
-        first = int(logits[0].argmax())
+        full, first_1V = _read_prompt(model, prompt_P)
+        logits.append(first_1V)
+        first = int(first_1V.argmax())
         if first in model.stop or max_new_tokens == 1:
             return (first,), logits
         head, ids = (first,), torch.cat([ids, ids.new_tensor([first])])

@@ -8,6 +8,8 @@ import pandas as pd
 
 import analysis
 from oracle.engine import Difference, Engine
+from oracle.executors import Pool, Searcher
+from oracle.types import Allocation
 from oracle.utils.progress import Watch
 
 __all__ = ["explain", "verify"]
@@ -16,10 +18,11 @@ MAX_ROUNDING = 100
 """Leads above this multiple of the near-tie threshold are not attributed to rounding."""
 
 
-def verify(engine: Engine, experiment: analysis.Experiment, summary: analysis.Summary, watch: Watch) -> pd.DataFrame:
-    """Runs every reported allocation again, alone, by plain generation on the cut model.
+def verify(pool: Pool, experiment: analysis.Experiment, summary: analysis.Summary, watch: Watch) -> pd.DataFrame:
+    """Runs every reported allocation again, alone, by the library's own forward of the cut model, on all workers.
 
-    Reported per sequence: the full model (the threshold), the minimal allocation and the oracle's choice.
+    Reported per sequence: the full model (the threshold), the minimal allocation and the oracle's choice. See
+    `Engine.confirms`.
 
     Returns:
         One row per allocation: `sequence`, `number`, `allocation`, `cost`, `agrees`.
@@ -34,15 +37,33 @@ def verify(engine: Engine, experiment: analysis.Experiment, summary: analysis.Su
     ).drop_duplicates()
     recorded = reported.merge(evaluations, on=["sequence", "number"], validate="one_to_one")
     prompts = experiment.sequences.set_index("sequence")["prompt"]
-    agrees = []
+    groups = [(str(name), group) for name, group in recorded.groupby("sequence", sort=False)]
+    # The longest first, so that no worker begins one when the others have ended.
+    groups.sort(key=lambda named: -sum(map(len, named[1]["tokens"])))
+    claims = [
+        (
+            prompts[name],
+            [
+                (tuple(allocation.tolist()), tuple(tokens.tolist()))
+                for allocation, tokens in zip(group["allocation"], group["tokens"], strict=True)
+            ],
+        )
+        for name, group in groups
+    ]
+    agrees = pd.Series(False, index=recorded.index)
     with watch("Verifying", len(recorded)) as advance:
-        for name, group in recorded.groupby("sequence", sort=False):
-            prompt = engine.open(prompts[name])
-            for allocation, tokens in zip(group["allocation"], group["tokens"], strict=True):
-                agrees.append(engine.alone(prompt, tuple(allocation.tolist())) == tuple(tokens.tolist()))
-                advance(1, str(name))
+        for place, found in pool.map(_confirm, claims):
+            name, group = groups[place]
+            agrees[group.index] = found
+            advance(len(found), name)
     ordered = pd.concat([group for _, group in recorded.groupby("sequence", sort=False)])
     return ordered[["sequence", "number", "allocation", "cost"]].assign(agrees=agrees)
+
+
+def _confirm(searcher: Searcher, claim: tuple[str, list[tuple[Allocation, tuple[int, ...]]]]) -> list[bool]:
+    """Whether the outputs of allocations of one prompt are those of plain generation."""
+    prompt, outputs = claim
+    return searcher.engine.confirms(prompt, outputs)
 
 
 def explain(engine: Engine, experiment: analysis.Experiment, verification: pd.DataFrame) -> list[dict[str, Any]]:
