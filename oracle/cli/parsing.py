@@ -2,6 +2,7 @@
 
 import argparse
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -38,7 +39,20 @@ class Formatter(argparse.ArgumentDefaultsHelpFormatter, argparse.RawDescriptionH
 
 
 class Parser(argparse.ArgumentParser):
-    """Argument parser that raises `InputError` instead of exiting."""
+    """Argument parser that raises `InputError` instead of exiting.
+
+    Attributes:
+        options: adds options whose defaults or help take long to import; called once the command is known.
+    """
+
+    options: Callable[["Parser"], None] | None = None
+
+    def parse_known_args(self, *args: Any, **kwargs: Any) -> Any:
+        """See the base class."""
+        if self.options is not None:
+            add, self.options = self.options, None
+            add(self)
+        return super().parse_known_args(*args, **kwargs)
 
     def error(self, message: str) -> NoReturn:
         """Raises `InputError`."""
@@ -65,9 +79,12 @@ class Settings:
         self._group.add_argument(option, help=help + shown.replace("%", "%%"), default=argparse.SUPPRESS, **settings)
 
 
-def command(commands: Any, name: str, run: Any, summary: str) -> argparse.ArgumentParser:
-    """Adds a command with the option `--json`."""
+def command(
+    commands: Any, name: str, run: Any, summary: str, options: Callable[[Parser], None] | None = None
+) -> argparse.ArgumentParser:
+    """Adds a command with the option `--json`, and with `options` once it is used: see `Parser`."""
     parser = commands.add_parser(name, help=summary, description=summary, formatter_class=Formatter)
+    parser.options = options
     parser.set_defaults(run=run)
     parser.add_argument("--json", action="store_true", help="print one JSON object instead of tables")
     return parser

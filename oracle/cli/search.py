@@ -9,7 +9,7 @@ from typing import Any
 
 from oracle.cli.cache import add_cache_options, open_store
 from oracle.cli.interrupts import stoppable
-from oracle.cli.parsing import Settings, add_device, add_dtype, add_quiet, add_trust, command, progress
+from oracle.cli.parsing import Parser, Settings, add_device, add_dtype, add_quiet, add_trust, command, progress
 from oracle.utils.text import printable
 
 __all__ = ["add_demo", "add_search"]
@@ -21,12 +21,16 @@ COLUMNS = ("prompt", "template", "references", "choices", "answer", "id", "task"
 
 def add_demo(commands: Any) -> None:
     """Adds `oracle demo`."""
-    parser = command(
+    command(
         commands,
         "demo",
         _run_demo,
         f"Search {DEMO_SEQUENCES} bundled sequences on the embedded model, verify and draw: the whole tool in minutes.",
+        _add_demo_options,
     )
+
+
+def _add_demo_options(parser: Parser) -> None:
     from oracle.config import SearchConfig
 
     settings = Settings(parser, SearchConfig())
@@ -41,12 +45,16 @@ def add_demo(commands: Any) -> None:
 
 def add_search(commands: Any) -> None:
     """Adds `oracle search`."""
-    parser = command(
+    command(
         commands,
         "search",
         _run_search,
         "Search, per sequence, for the fewest layers whose output is as good as the full model's.",
+        _add_search_options,
     )
+
+
+def _add_search_options(parser: Parser) -> None:
     from oracle.config import SearchConfig
     from oracle.search import STRATEGIES
 

@@ -6,8 +6,6 @@ from collections.abc import Iterator, MutableMapping
 from dataclasses import dataclass
 from pathlib import Path
 
-import psutil
-
 __all__ = ["Cores", "forks", "free_memory", "threads_wanted", "wait_passively"]
 
 CGROUPS = Path("/sys/fs/cgroup")
@@ -67,6 +65,8 @@ class Cores:
 
 def free_memory() -> int:
     """Bytes of memory that can still be used, within the machine and the limits of the cgroup."""
+    import psutil  # not at the top, because every command imports this module
+
     return int(min(psutil.virtual_memory().available, *_memory_left(), UNLIMITED))
 
 

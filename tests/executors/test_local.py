@@ -2,6 +2,7 @@
 
 import os
 import signal
+import time
 from collections import deque
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -157,6 +158,7 @@ def behaves(request: object) -> Iterator[object]:
         os.kill(os.getpid(), signal.SIGKILL)
     if request == "leave":
         os.kill(os.getppid(), signal.SIGKILL)
+        time.sleep(60)
     if request == "refuse":
         raise InputError("not enough memory for a single row")
     if request == "fail":
