@@ -1,6 +1,6 @@
 """What cores bring: one search on 1, 2, ... workers, against threads, and beside other busy processes.
 
-    python tests/benchmarks/cores.py [--json] [--limit 16] [--evaluations 60] [--busy 0 1 2] [--workers 1 2] [--repeats 1]
+    python tests/benchmarks/cores.py [--json] [--limit 16] [--evaluations 60] [--busy 0 1 2] [--workers 1 2]
 
 Each figure is of a whole command, started anew; compare only figures of one run, because machines differ and drift.
 Evaluations per second are those of the search; `command` adds loading, verification and the summary. Memory per worker
