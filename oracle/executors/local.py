@@ -6,10 +6,10 @@ from collections.abc import Sequence as Seq
 from typing import Any, TypeVar
 
 from oracle.executors.base import Event, Item, Note
-from oracle.executors.process_pool import DIED, ProcessPool
 from oracle.executors.searcher import Searcher
 from oracle.executors.work import MAX_DEATHS, Work, requeue, split_work
 from oracle.search import Memory
+from oracle.utils.process_pool import DIED, ProcessPool
 
 __all__ = ["Local", "Pool"]
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -68,7 +68,12 @@ class Plan:
 
     def to_dict(self) -> dict[str, Any]:
         """The plan as JSON values, for a manifest."""
-        return {"workers": self.processes, "parts": self.parts, **asdict(self.cores)}
+        return {
+            "workers": self.processes,
+            "parts": self.parts,
+            "cores": self.cores.available,
+            "busy": self.cores.busy,
+        }
 
     @contextmanager
     def threads_set(self) -> Iterator[None]:
@@ -115,5 +120,5 @@ def plan_workers(workers: Workers, *, device: str, study: bool = False) -> Plan:
         return Plan(processes=1, threads=1, parts=parts, cores=cores, reason="--study has one writer")
     if count is not None:
         return Plan(processes=count, threads=1, parts=parts, cores=cores, asked=True)
-    reason = f"{cores.busy:g} other processes are running" if cores.workers < cores.available else ""
+    reason = f"about {cores.busy:.0f} other processes are running" if cores.workers < cores.available else ""
     return Plan(processes=cores.workers, threads=1, parts=parts, cores=cores, reason=reason)

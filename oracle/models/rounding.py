@@ -6,13 +6,16 @@ compared within the rounding measured here, once, when a model is loaded. Shapes
 """
 
 import math
-from collections.abc import Iterator
+from collections import deque
+from collections.abc import Callable, Iterator
 from collections.abc import Sequence as Seq
 from dataclasses import asdict, dataclass
 from typing import Any, Protocol
 
 import torch
 from torch import Tensor
+
+from oracle.utils.process_pool import DIED, ProcessPool
 
 __all__ = ["MULTIPLE", "Rounding", "measure_rounding"]
 
@@ -68,7 +71,9 @@ class Passes(Protocol):
         ...
 
 
-def measure_rounding(passes: Passes, *, layers: int, vocabulary: int, device: torch.device, chooses: bool) -> Rounding:
+def measure_rounding(
+    passes: Passes, *, layers: int, vocabulary: int, device: torch.device, chooses: bool, processes: int = 1
+) -> Rounding:
     """Measures rounding: compares logits of a few rows computed alone, in a tall padded batch, and token by token.
 
     Covers the full model and three skip masks, because models with skipped layers amplify rounding more.
@@ -79,6 +84,7 @@ def measure_rounding(passes: Passes, *, layers: int, vocabulary: int, device: to
         vocabulary: V, of the embedding.
         device: device of the token ids.
         chooses: whether layers select experts.
+        processes: number of forked processes that measure one mask each; 1 for this process. The result is the same.
     """
     generator = torch.Generator().manual_seed(0)
 
@@ -89,8 +95,8 @@ def measure_rounding(passes: Passes, *, layers: int, vocabulary: int, device: to
     tall = torch.cat([above, tokens_RT.flip(0), below])
     padded = torch.cat([draw(len(tall), 1), tall], dim=1)
     rows = slice(len(above), len(above) + ROWS)
-    largest, scale, repeats, compared = 0.0, 0.0, True, 0
-    for mask in _masks(layers):
+
+    def measure(mask: list[int]) -> _Measured:
         alone = torch.cat([passes(row[None], mask) for row in tokens_RT])
         first = passes(tokens_RT[:1], mask)
         others = (
@@ -98,18 +104,46 @@ def measure_rounding(passes: Passes, *, layers: int, vocabulary: int, device: to
             passes(tokens_RT, mask),
             passes(tokens_RT[:1], mask, pieces=TOKENS),
         )
-        repeats &= torch.equal(first, alone[:1])
-        scale = max(scale, float(alone.abs().max()))
-        for other in others:
-            largest = max(largest, float((other.float() - alone[: len(other)].float()).abs().max()))
-            compared += other.shape[0] * other.shape[1]
-    precision = torch.finfo(alone.dtype).eps
+        return _Measured(
+            largest=max([0.0, *(float((one.float() - alone[: len(one)].float()).abs().max()) for one in others)]),
+            scale=float(alone.abs().max()),
+            repeats=torch.equal(first, alone[:1]),
+            compared=sum(one.shape[0] * one.shape[1] for one in others),
+            precision=torch.finfo(alone.dtype).eps,
+        )
+
+    found = _measured(measure, list(_masks(layers)), processes)
+    precision = found[0].precision
     return Rounding(
-        logits=max(largest, precision * scale),
-        compared=compared,
-        repeats=repeats,
+        logits=max([*(one.largest for one in found), precision * max([0.0, *(one.scale for one in found)])]),
+        compared=sum(one.compared for one in found),
+        repeats=all(one.repeats for one in found),
         jumps=chooses and precision > COARSE,
     )
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Measured:
+    """Measurements with one mask."""
+
+    largest: float
+    scale: float
+    repeats: bool
+    compared: int
+    precision: float
+
+
+def _measured(measure: Callable[[list[int]], _Measured], masks: list[list[int]], processes: int) -> list[_Measured]:
+    if processes == 1:
+        return [measure(mask) for mask in masks]
+    pool = ProcessPool(min(processes, len(masks)), lambda place: iter([measure(masks[place])]))
+    try:
+        places = deque(range(len(masks)))
+        found = {place: one for place, _, one in pool.run(places, lambda place: place) if one is not DIED}
+    finally:
+        pool.close()
+    # What a dead process leaves is measured here.
+    return [found[place] if place in found else measure(mask) for place, mask in enumerate(masks)]
 
 
 def _masks(layers: int) -> Iterator[list[int]]:

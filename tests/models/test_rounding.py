@@ -9,7 +9,9 @@ from zoo import MORE, ZOO, tiny
 
 from oracle.errors import InputError
 from oracle.models import Decoder
+from oracle.models import decoder as decoders
 from oracle.models.rounding import MULTIPLE
+from oracle.utils.cores import Cores, forks
 
 DTYPES = [torch.float32, torch.bfloat16]
 EACH_DTYPE = [torch.float32, pytest.param(torch.bfloat16, marks=pytest.mark.slow)]
@@ -92,3 +94,24 @@ def test_experts_in_low_precision_have_no_safe_lead() -> None:
     assert rounding[torch.bfloat16].jumps and rounding[torch.bfloat16].near_tie == float("inf")
     assert rounding[torch.bfloat16].to_dict()["near_tie"] is None
     assert not Decoder(tiny("llama").to(torch.bfloat16)).rounding.jumps
+
+
+@pytest.mark.skipif(not forks(), reason="processes are forked on Linux only")
+def test_several_processes_measure_the_same_rounding(monkeypatch: pytest.MonkeyPatch) -> None:
+    network = tiny_llama()
+    alone = Decoder(network).rounding
+    asked = []
+    measured = decoders.measure_rounding
+    monkeypatch.setattr(decoders, "FORK_FROM", 0)
+    monkeypatch.setattr(Cores, "workers", 3)
+    monkeypatch.setattr(
+        decoders, "measure_rounding", lambda *a, **how: asked.append(how["processes"]) or measured(*a, **how)
+    )
+    assert Decoder(network).rounding == alone
+    # With several threads, as in a forked process with one, other kernels may round.
+    torch.set_num_threads(2)
+    try:
+        Decoder(network)
+    finally:
+        torch.set_num_threads(1)
+    assert asked == [3, 1]
