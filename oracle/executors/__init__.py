@@ -3,8 +3,9 @@
 from oracle.executors.base import DEFAULT_WORKERS, Ended, Event, Executor, Found, Item, Note, SetAside, Workers
 from oracle.executors.factory import create_executor
 from oracle.executors.local import Local, Pool
-from oracle.executors.plan import Plan, plan_workers
+from oracle.executors.plan import Plan, over_cores, plan_workers
 from oracle.executors.searcher import SIDE_BY_SIDE, Searcher, SearchEvaluator
+from oracle.executors.work import split_work
 
 __all__ = [
     "DEFAULT_WORKERS",
@@ -23,5 +24,7 @@ __all__ = [
     "SetAside",
     "Workers",
     "create_executor",
+    "over_cores",
     "plan_workers",
+    "split_work",
 ]

@@ -1,9 +1,10 @@
 """The plan of a search: the number of processes and threads, from the free cores, the memory and what is asked for."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from collections.abc import Sequence as Seq
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from threadpoolctl import threadpool_limits
@@ -12,8 +13,12 @@ from oracle.errors import InputError
 from oracle.executors.base import Workers
 from oracle.utils.cores import Cores, forks, free_memory, threads_wanted
 from oracle.utils.machine import resolve_device
+from oracle.utils.process_pool import forked_map
 
-__all__ = ["Plan", "plan_workers"]
+__all__ = ["Plan", "over_cores", "plan_workers"]
+
+Given = TypeVar("Given")
+Result = TypeVar("Result")
 
 MIB = 2**20
 
@@ -122,3 +127,19 @@ def plan_workers(workers: Workers, *, device: str, study: bool = False) -> Plan:
         return Plan(processes=count, threads=1, parts=parts, cores=cores, asked=True)
     reason = f"about {cores.busy:.0f} other processes are running" if cores.workers < cores.available else ""
     return Plan(processes=cores.workers, threads=1, parts=parts, cores=cores, reason=reason)
+
+
+def over_cores(
+    task: Callable[[Given], Result], given: Seq[Given], *, device: torch.device, memory_mib: int
+) -> Iterator[tuple[int, Result]]:
+    """The result of a task per item on all free cores, with one thread each; see `forked_map`.
+
+    Args:
+        task: computes one item with the loaded model.
+        given: the items.
+        device: of the model.
+        memory_mib: most that a task may use beyond the loaded model.
+    """
+    plan = plan_workers(Workers(), device=str(device)).fitted(sequences=len(given), memory_mib=memory_mib)
+    with plan.threads_set():
+        yield from forked_map(task, given, plan.processes)

@@ -6,16 +6,16 @@ compared within the rounding measured here, once, when a model is loaded. Shapes
 """
 
 import math
-from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from collections.abc import Sequence as Seq
 from dataclasses import asdict, dataclass
+from operator import itemgetter
 from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 
-from oracle.utils.process_pool import DIED, ProcessPool
+from oracle.utils.process_pool import forked_map
 
 __all__ = ["MULTIPLE", "Rounding", "measure_rounding"]
 
@@ -112,7 +112,7 @@ def measure_rounding(
             precision=torch.finfo(alone.dtype).eps,
         )
 
-    found = _measured(measure, list(_masks(layers)), processes)
+    found = [one for _, one in sorted(forked_map(measure, list(_masks(layers)), processes), key=itemgetter(0))]
     precision = found[0].precision
     return Rounding(
         logits=max([*(one.largest for one in found), precision * max([0.0, *(one.scale for one in found)])]),
@@ -131,19 +131,6 @@ class _Measured:
     repeats: bool
     compared: int
     precision: float
-
-
-def _measured(measure: Callable[[list[int]], _Measured], masks: list[list[int]], processes: int) -> list[_Measured]:
-    if processes == 1:
-        return [measure(mask) for mask in masks]
-    pool = ProcessPool(min(processes, len(masks)), lambda place: iter([measure(masks[place])]))
-    try:
-        places = deque(range(len(masks)))
-        found = {place: one for place, _, one in pool.run(places, lambda place: place) if one is not DIED}
-    finally:
-        pool.close()
-    # What a dead process leaves is measured here.
-    return [found[place] if place in found else measure(mask) for place, mask in enumerate(masks)]
 
 
 def _masks(layers: int) -> Iterator[list[int]]:

@@ -16,6 +16,7 @@ import traceback
 import warnings
 from collections import deque
 from collections.abc import Callable, Iterator
+from collections.abc import Sequence as Seq
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
@@ -25,9 +26,11 @@ from typing import Any, NoReturn, TypeVar
 
 from oracle.errors import InputError
 
-__all__ = ["DIED", "ProcessPool"]
+__all__ = ["DIED", "ProcessPool", "forked_map"]
 
 Job = TypeVar("Job")
+Given = TypeVar("Given")
+Result = TypeVar("Result")
 
 Serve = Callable[[Any], Iterator[Any]]
 """Computes the events of a request, in a worker."""
@@ -133,6 +136,26 @@ class ProcessPool:
                 self._nursery.close()
                 self._nursery = None
         raise InputError("worker processes cannot be started, memory may be short; search with --workers 1")
+
+
+def forked_map(task: Callable[[Given], Result], given: Seq[Given], processes: int) -> Iterator[tuple[int, Result]]:
+    """The result of a task per item, as (place of the item, result) in the order of completion.
+
+    Args:
+        task: any callable; it runs in processes forked for this call, so only results are copied between processes.
+        given: the items, the longest first. An item on which a process dies is computed in this one.
+        processes: number of processes; with 1, or a single item, everything is computed in this one.
+    """
+    if min(processes, len(given)) < 2:
+        for place, one in enumerate(given):
+            yield place, task(one)
+        return
+    pool = ProcessPool(min(processes, len(given)), lambda place: iter([task(given[place])]))
+    try:
+        for place, _, result in pool.run(deque(range(len(given))), lambda place: place):
+            yield place, task(given[place]) if result is DIED else result
+    finally:
+        pool.close()
 
 
 class _Nursery:
