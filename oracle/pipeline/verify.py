@@ -1,4 +1,4 @@
-"""Verification: runs reported allocations again by plain generation on the cut model, and explains differences."""
+"""Verification: reads reported outputs by the library's own forward of the cut model, and explains differences."""
 
 import math
 from dataclasses import asdict
