@@ -184,6 +184,6 @@ def _verified(verified: tuple[int, int] | None) -> Iterator[Fact]:
     yield Fact(
         title="Verified",
         value=f"{agree} of {total}",
-        sentence="Reported allocations whose very output was confirmed alone, by the library's own forward of a model that "
-        f"has only those layers.{rest}",
+        sentence="Reported allocations whose very output was confirmed alone, by the library's own forward of a model "
+        f"that has only those layers.{rest}",
     )

@@ -59,7 +59,8 @@ def show_summary(summary: dict[str, Any], rows: list[dict[str, Any]]) -> None:
         f"against shuffled references {percent(summary['null_zero_quality_share']) or 'unknown'}.\n"
         f"Budgets are the best found; {summary['certified_nonzero']} of the {n - zero} above zero proven minimal"
         f"{open_gap}.\n"
-        f"Verified by the cut model's own forward: {summary['verified']} of {summary['verified_of']} reported allocations.\n"
+        f"Verified by the cut model's own forward: {summary['verified']} of {summary['verified_of']} reported "
+        "allocations.\n"
         f"Search {summary['search_seconds']:.0f} s, total {summary['seconds']:.0f} s, "
         f"peak memory {summary['peak_memory_mib']} MiB ({summary['memory_above_model_mib']} above the model)."
     )
