@@ -10,6 +10,7 @@ is its proportional set size (PSS) at its peak: pages that processes share count
 import argparse
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -93,22 +94,26 @@ def command(way: Way, folder: Path, limit: int, evaluations: int) -> dict[str, A
         env=environment | dict(way.environment),
         stdout=subprocess.DEVNULL,
     )
-    while process.poll() is None:
-        for child, share in shares(process).items():
-            peak[child] = max(share, peak.get(child, 0.0))
-        time.sleep(0.25)
+    try:
+        while process.poll() is None:
+            for child, share in shares(process).items():
+                peak[child] = max(share, peak.get(child, 0.0))
+            time.sleep(0.25)
+    finally:
+        process.kill()
+        process.wait()
     if process.returncode:
         raise SystemExit(f"{way.name}: exit code {process.returncode}")
     run = Run.open(out)
+    workers = run.manifest["machine"]["workers"]
     columns = run.evaluations()
     return {
         "command": time.monotonic() - began,
         "search": run.summary()["search_seconds"],
         "evaluations": len(columns),
         "verified": (run.summary()["verified"], run.summary()["verified_of"]),
-        "workers": run.manifest["machine"]["workers"],
-        # The nursery, which only forks, shares all its pages; it is the smallest.
-        "worker_mib": sorted(peak.values())[1:],
+        # Others live shortly, while the model is loaded, or only fork.
+        "worker_mib": sorted(peak.values())[-workers:] if workers > 1 else [],
         "rows": columns.map(repr).to_dict("records"),
     }
 
@@ -158,6 +163,7 @@ def main() -> None:
     parser.add_argument("--workers", type=int, nargs="+", default=list(range(1, cores + 1)), help="numbers of workers")
     parser.add_argument("--repeats", type=int, default=1, help="searches of each kind, in turn")
     arguments = parser.parse_args()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # so that no busy process is left
     every = ways(arguments.workers, cores)
     found: dict[tuple[str, int], list[dict[str, Any]]] = {
         (way.name, busy): [] for busy in arguments.busy for way in every
