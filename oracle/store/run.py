@@ -9,6 +9,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.dataset as ds
 import pyarrow.fs as fs
+from numpy.typing import NDArray
 
 from oracle.errors import InputError
 from oracle.store.files import damage, damaged, read_metadata, read_table, require_columns
@@ -138,9 +139,13 @@ class Run:
         if whole and len(lacking):
             raise InputError(f"the run '{self.folder}' lacks evaluations of '{lacking[0]}'; {self._resume_hint}")
         # Parts interleave the sequences that were searched together.
-        names = self.sequences()["sequence"] if self.has("sequences") else evaluations["sequence"].unique()
-        place = pd.Index(names).get_indexer(evaluations["sequence"])
+        place = self._places(evaluations["sequence"])
         return evaluations.iloc[np.lexsort((evaluations["number"], place))].reset_index(drop=True)
+
+    def _places(self, names: pd.Series) -> NDArray[np.intp]:
+        """Places of sequences in the run; in the order of appearance if the run has no table of them."""
+        order = self.sequences()["sequence"] if self.has("sequences") else names.unique()
+        return pd.Index(order).get_indexer(names)
 
     def to_frame(self) -> pd.DataFrame:
         """One row per sequence, in the order of the run, with its minimal budget.
@@ -236,13 +241,14 @@ class Run:
         return ds.dataset([str(path) for path in paths], schema=schemas[0], filesystem=fs.LocalFileSystem())
 
     def certificates(self) -> pd.DataFrame:
-        """One row per sequence whose search has ended.
+        """One row per sequence whose search has ended, in the order of the run.
 
         Columns: `sequence`, `evaluations`, `exhausted` (least number of units of which not every mask was tested),
         `executions` (layer x token units spent), `set_aside` (the reason, if it was set aside).
         """
         tables = self.parts(CERTIFICATES, CERTIFICATE)
-        return pa.concat_tables([CERTIFICATE.empty_table(), *tables]).to_pandas().drop_duplicates("sequence")
+        found = pa.concat_tables([CERTIFICATE.empty_table(), *tables]).to_pandas().drop_duplicates("sequence")
+        return found.iloc[np.argsort(self._places(found["sequence"]), kind="stable")].reset_index(drop=True)
 
     def parts(self, name: str, schema: pa.Schema) -> list[pa.Table]:
         """The parts of a table, in the order in which they were written.

@@ -100,8 +100,9 @@ def command(way: Way, folder: Path, limit: int, evaluations: int) -> dict[str, A
                 peak[child] = max(share, peak.get(child, 0.0))
             time.sleep(0.25)
     finally:
-        process.kill()
-        process.wait()
+        if process.poll() is None:
+            process.kill()
+            process.wait()
     if process.returncode:
         raise SystemExit(f"{way.name}: exit code {process.returncode}")
     run = Run.open(out)
