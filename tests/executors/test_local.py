@@ -45,6 +45,11 @@ def stored(run: Run) -> list[list[dict[str, str]]]:
     return [evaluations, certificates, *tables]
 
 
+def files(run: Run) -> dict[str, bytes]:
+    """The parts and tables as they are on disk; a search as short as these writes one part."""
+    return {str(path.relative_to(run.folder)): path.read_bytes() for path in run.folder.rglob("*.parquet")}
+
+
 NOT_RESULTS = {"search_seconds", "seconds", "peak_memory_mib", "memory_above_model_mib", "hidden_states"}
 
 
@@ -61,6 +66,7 @@ def test_any_number_of_workers_stores_the_same_bits(searched: Callable[..., Run]
         runs += [searched(1), searched(2)]
     for run in runs[1:]:
         assert stored(run) == stored(runs[0])
+        assert files(run) == files(runs[0])
         assert results(run) == results(runs[0])
     assert [run.manifest["machine"]["workers"] for run in runs] == [3, 3, 1, 2]
     assert [run.manifest["machine"]["threads"] for run in runs] == [1, 1, 1, 1]
