@@ -20,7 +20,7 @@ from oracle.cli import main
 from oracle.cli.tables import show_summary
 from oracle.config import SearchConfig
 from oracle.engine import Difference, Engine
-from oracle.engine.reference import first_difference, plain_generate, plain_logits
+from oracle.engine.reference import PlainForward, first_difference, plain_generate, plain_logits
 from oracle.errors import ForeignError, InputError
 from oracle.metrics import METRICS
 from oracle.models import LanguageModel, load_model
@@ -131,6 +131,7 @@ def test_what_a_run_says_of_itself(search: Search) -> None:
 
 
 def test_a_wrong_output_does_not_pass_verification(search: Search, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(PlainForward, "least_lead", lambda *args: -1.0)
     monkeypatch.setattr("oracle.engine.engine.plain_generate", lambda *args, **kwargs: (0,))
     summary = search(limit=2, evaluations=8).summary()
     assert summary["verified"] < summary["verified_of"]
@@ -153,6 +154,7 @@ def test_a_failed_verification_says_where_by_how_much_and_what_to_do(
         logits_TV[2, 7] = logits_TV[2].max() + lead
         return (*tokens[:2], 7, *tokens[3:]), logits_TV
 
+    monkeypatch.setattr(PlainForward, "least_lead", lambda *args: -lead)
     monkeypatch.setattr("oracle.engine.engine.plain_generate", lambda *args, **settings: other(*args, **settings)[0])
     monkeypatch.setattr("oracle.engine.engine.plain_logits", other)
     run = search(limit=1, evaluations=8, near_tie=1e-5)
