@@ -34,9 +34,8 @@ Except for clasp and knapspec, which need no data, masks and draft lengths come 
 judged on the other.
 
 bounds: every mask of up to K whole layers is tested at every verified prefix (--prove masks per prefix). No mask within
-the budget gets its first token accepted more often; accepted lengths and speed-ups follow, with everything after the
-first token counted as accepted. Masks of single attentions and MLPs are not enumerated. Beyond the budget the only
-proven bound is that all that is drafted is accepted.
+the budget does better, whatever decides how much each round drafts. Masks of single attentions and MLPs are not
+enumerated. Beyond the budget the only proven bound is that all that is drafted is accepted.
 """
 
 FORMS = ("swift", "draft-verify")
@@ -219,7 +218,8 @@ def _show_bounds(bounds: "pd.DataFrame", summary: "pd.DataFrame", sequences: int
     best = summary["expected_speedup"].iloc[0]
     show_line(
         f"Whatever its layers, no single mask per sequence exceeds {last['speedup_any']:.2f}x under the cost model "
-        f"(above {last['budget']:.0f} layers this assumes that all drafts are accepted); the best found reach {best:.2f}x."
+        f"(above {last['budget']:.0f} layers this assumes that all drafts are accepted); the best found reach "
+        f"{best:.2f}x."
     )
 
 

@@ -1,8 +1,8 @@
 """Proven bounds on what masks of whole layers get accepted, from whole budgets that are enumerated at every prefix.
 
 The first draft token after a verified prefix starts from full-depth states, so that the same-output machinery decides
-for every mask of a budget whether it is accepted. What follows it is not enumerated and counts as accepted. In shapes,
-X is prefixes.
+for every mask of a budget whether it is accepted. The few that are accepted are drafted further. In shapes, X is
+prefixes.
 """
 
 from itertools import combinations
@@ -40,11 +40,12 @@ SCHEMA = pa.schema(
 )
 """One row per sequence and budget; all masks of at most `budget` whole layers, `masks` of them, were tested at each of
 `prefixes` verified prefixes. Upper bounds: `first`, on the share of prefixes at which any one of these masks gets its
-first draft token accepted, attained by `best` (near-ties, `near` of them, count as accepted); `first_any`, the same if
-masks may differ by prefix; `speedup`, on the expected speed-up of any one mask under the cost model; `speedup_beyond`,
-on that of any mask of more layers: if all that it drafts were accepted, which is proven but trivial. `rounds`: lower
-bound on the rounds in which any one mask gives `tokens` tokens after the first; with `ended` the last of them may lack
-the token that verification adds. `draft_ms`: of a draft token of `budget` layers, the cheapest ones."""
+first draft token accepted, attained by `best`; `first_any`, the same if masks may differ by prefix; `speedup`, on the
+expected speed-up of any one mask under the cost model, whatever decides how much each round drafts (attained by what
+knows when to stop); `speedup_beyond`, on that of any mask of more layers: if all that it drafts were accepted, which is
+proven but trivial. Near-ties, `near` of them among the first tokens, count as accepted. `rounds`: lower bound on the
+rounds in which any one mask gives `tokens` tokens after the first; with `ended` the last of them may lack the token
+that verification adds. `draft_ms`: of a draft token of `budget` layers, the cheapest ones."""
 
 
 def enumerable(layers: int, most: int) -> int:
@@ -71,8 +72,14 @@ def bounds_of(
     size_A = layers_AL.sum(1)
     costs_L = np.array(times.layers)
     draft_A = times.overhead + layers_AL @ costs_L
-    rounds_A = fewest_rounds(accepts_AX, most)
-    ms_A = least_ms(accepts_AX, draft_A, times, most)
+    # What is drafted further may round otherwise: the first token stays accepted.
+    lengths_AX = np.zeros(accepts_AX.shape, dtype=np.int16)
+    place_R, mask_R = np.nonzero(accepts_AX.T)
+    masks_AU = np.repeat(layers_AL, 2, axis=1)
+    lengths_AX[mask_R, place_R] = np.maximum(
+        acceptance.engine.accepted_pairs(output, masks_AU, mask_R, place_R + 1, most), 1
+    )
+    rounds_A, ms_A = fewest_rounds(lengths_AX), least_ms(lengths_AX, draft_A, times)
     plain = one.length.tokens - 1
     rows: list[dict[str, object]] = []
     for least in range(budget + 1):
@@ -106,7 +113,7 @@ def _beyond(budget: int, prefixes: int, costs_L: NDArray[np.float64], times: Tim
     if budget == len(costs_L):
         return None
     cheapest = times.overhead + np.sort(costs_L)[: budget + 1].sum()
-    [ms] = least_ms(np.ones((1, prefixes), dtype=np.bool_), np.array([cheapest]), times, most)
+    [ms] = least_ms(np.full((1, prefixes), most, dtype=np.int16), np.array([cheapest]), times)
     return prefixes * times.token / float(ms)
 
 

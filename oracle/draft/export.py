@@ -23,7 +23,7 @@ def layer_ids(study: "DraftStudy", model: str) -> dict[str, dict[str, Any]]:
     for choice, part in rows.groupby("choice", sort=False):
         masks = [tuple(mask.tolist()) for mask in part["allocation"]]
         for mask, task, sequence in zip(masks, part["task"], part["sequence"], strict=True):
-            name = f"{model}_{str(choice).replace(' ', '-')}"
+            name = f"{model.rstrip('/').rsplit('/', 1)[-1]}_{str(choice).replace(' ', '-')}"
             if choice == "best per task":
                 name = f"{name}_{task}"
             elif len(set(masks)) > 1:

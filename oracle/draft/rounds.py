@@ -82,7 +82,8 @@ class Played:
 
     def ms(self, draft_ms: float | Seq[float], times: Times) -> float:
         """Expected time; `draft_ms` of a draft token, or per prefix where masks differ."""
-        per_round = np.asarray(draft_ms)[self.known_R - 1] if np.ndim(draft_ms) else float(draft_ms)  # type: ignore[arg-type]
+        per_prefix = np.asarray(draft_ms, dtype=np.float64)
+        per_round = per_prefix[self.known_R - 1] if per_prefix.ndim else per_prefix
         return float((self.drafted_R * per_round).sum() + np.array(times.verify)[self.drafted_R].sum())
 
 
@@ -110,38 +111,37 @@ def play(lengths_X: Seq[int] | NDArray[np.int16], length: Length, draft: int) ->
     return Played(known_R=known_R, drafted_R=drafted_R, accepted_R=accepted_R, tokens=length.tokens - 1)
 
 
-def least_ms(accepts_MX: NDArray[np.bool_], draft_ms_M: Floats, times: Times, most: int) -> Floats:
-    """Lower bounds (M) on the time of the rounds of masks of which only the first draft token is known.
+def least_ms(lengths_MX: NDArray[np.int16], draft_ms_M: Floats, times: Times) -> Floats:
+    """Lower bounds (M) on the time of the rounds of some masks, whatever decides how much is drafted.
 
-    Where a mask's first draft token is accepted, any number up to `most` may be; elsewhere none is. The cheapest
-    rounds under this are found by dynamic programming over prefixes, with draft lengths free to differ. No rounds of
-    the mask are cheaper: drafting more than is accepted only costs, and the times of verification never fall.
+    The cheapest rounds are found by dynamic programming over prefixes, with draft lengths free to differ: each round
+    drafts just what is accepted, or less. No rounds of the mask are cheaper: drafting more than is accepted only costs,
+    and the times of verification never fall.
 
     Args:
-        accepts_MX: whether each mask's first draft token is accepted at each prefix (near-ties count as accepted).
+        lengths_MX: accepted tokens of each mask at each prefix (near-ties count as accepted).
         draft_ms_M: time of a draft token.
         times: of verification.
-        most: maximum draft length.
     """
-    return _cheapest(accepts_MX, draft_ms_M, np.array(times.verify), most)
+    return _cheapest(lengths_MX, draft_ms_M, np.array(times.verify))
 
 
-def fewest_rounds(accepts_MX: NDArray[np.bool_], most: int) -> NDArray[np.int64]:
+def fewest_rounds(lengths_MX: NDArray[np.int16]) -> NDArray[np.int64]:
     """Lower bounds (M) on the number of rounds, in the same way."""
-    M = len(accepts_MX)
-    return np.rint(_cheapest(accepts_MX, np.zeros(M), np.ones(most + 1), most)).astype(np.int64)
+    most = int(lengths_MX.max(initial=0))
+    return np.rint(_cheapest(lengths_MX, np.zeros(len(lengths_MX)), np.ones(most + 1))).astype(np.int64)
 
 
-def _cheapest(accepts_MX: NDArray[np.bool_], draft_M: Floats, verify: Floats, most: int) -> Floats:
+def _cheapest(lengths_MX: NDArray[np.int16], draft_M: Floats, verify: Floats) -> Floats:
     """Least cost of reaching the end: best[i] = min over a of a draft + verify(a + 1) + best[i + a + 1]."""
-    M, X = accepts_MX.shape
+    M, X = lengths_MX.shape
     best_MX = np.zeros((M, X + 1))
     for place in range(X - 1, -1, -1):
         cost_M = verify[0] + best_MX[:, place + 1]
         # The last token comes from the verification, so that at most X - place - 1 are drafted.
-        for count in range(1, min(most, X - place - 1) + 1):
+        for count in range(1, min(int(lengths_MX[:, place].max(initial=0)), X - place - 1) + 1):
             more_M = count * draft_M + verify[count] + best_MX[:, place + count + 1]
-            cost_M = np.where(accepts_MX[:, place], np.minimum(cost_M, more_M), cost_M)
+            cost_M = np.where(lengths_MX[:, place] >= count, np.minimum(cost_M, more_M), cost_M)
         best_MX[:, place] = cost_M
     return best_MX[:, 0]
 

@@ -143,7 +143,7 @@ def _proposed(rows_AU: Masks, quality_A: NDArray[np.float64], pool_MU: Masks, co
 
 
 def _candidates(best_MU: Masks, known_AU: Masks, rng: np.random.Generator) -> Masks:
-    """Unknown masks: one or two units from the best ones, and random ones."""
+    """Unknown masks: one or two units from the best ones, and random ones; none that skips nothing, or everything."""
     units = best_MU.shape[1]
     one, other = np.triu_indices(units)
     eye = np.eye(units, dtype=np.bool_)
@@ -151,7 +151,7 @@ def _candidates(best_MU: Masks, known_AU: Masks, rng: np.random.Generator) -> Ma
     skipped = rng.uniform(*RANDOM, size=(POOL, 1))
     pool = np.unique(np.vstack([*around, rng.random((POOL, units)) >= skipped]), axis=0)
     known = {row.tobytes() for row in known_AU}
-    return pool[[row.tobytes() not in known and bool(row.any()) for row in pool]]
+    return pool[[row.tobytes() not in known and bool(row.any()) and not row.all() for row in pool]]
 
 
 def _rows(masks: Seq[Allocation], units: int) -> Masks:

@@ -85,9 +85,9 @@ SCHEMA = pa.schema(
         ("settled", pa.int32()),
     ]
 )
-"""One row per sequence and choice of a mask. `allocation`: the sublayers that the draft runs (unit u is the attention of
-layer u // 2 if u is even, its MLP otherwise); null where masks differ by prefix. `draft_ms`, `token_ms`: expected time
-of a draft token (their mean where masks differ) and of a plain one. `accepts[j]`: verified prefixes from which more
+"""One row per sequence and choice of a mask. `allocation`: the sublayers that the draft runs (unit u is the attention
+of layer u // 2 if u is even, its MLP otherwise); null where masks differ by prefix. `draft_ms`, `token_ms`: expected
+time of a draft token (their mean where masks differ) and of a plain one. `accepts[j]`: prefixes from which more
 than j draft tokens are accepted, of `possible[j]` with so many tokens to come; `near`: prefixes at which a near-tie
 decided. `tokens` after the first one are decoded in `rounds` with `drafted` draft tokens, `accepted` of them accepted.
 `verify_ms`, `expected_ms`: expected time of the verifications, and of all. `decision_executions`: layer executions per
@@ -436,11 +436,12 @@ class _Study:
         return self._best([*masks, *pool], training)
 
     def _random(self, units: int) -> list[Allocation]:
-        """Random masks that skip a tenth to a half of the units, and one that skips none."""
+        """Random masks that skip a tenth to a half of the units."""
         rng = np.random.default_rng([self._plan.seed, 5])
-        masks = [tuple(range(units))]
-        for share in np.linspace(0.1, 0.5, max(1, self._plan.evaluations // 4)):
-            masks.append(tuple(np.flatnonzero(rng.random(units) >= share).tolist()) or (0,))
+        masks = []
+        for share in np.linspace(0.1, 0.5, max(2, self._plan.evaluations // 4)):
+            skipped = rng.choice(units, max(1, round(share * units)), replace=False)
+            masks.append(tuple(sorted(set(range(units)) - set(skipped.tolist()))))
         return list(dict.fromkeys(masks))
 
     def _whole(self, pool: Seq[Allocation], ids: Seq[str]) -> list[Allocation]:

@@ -168,6 +168,17 @@ class DraftEngine(Engine):
         length_R, near_R = self._lengths(output, masks_AU, mask_R, np.repeat(places, A), most)
         return Drafted(lengths_AX=length_R.reshape(X, A).T, near_AX=near_R.reshape(X, A).T)
 
+    def accepted_pairs(
+        self,
+        output: VerifiedOutput,
+        masks_AU: Mask,
+        mask_R: NDArray[np.int64],
+        place_R: NDArray[np.int64],
+        most: int,
+    ) -> NDArray[np.int16]:
+        """Accepted lengths (R) of some masks from some prefixes, prefix by prefix; near-ties count as accepted."""
+        return self._lengths(output, masks_AU, mask_R, place_R, most, generous=True)[0]
+
     def accepted_each(self, output: VerifiedOutput, masks_XU: Mask, most: int) -> Drafted:
         """The same for one mask per prefix (lengths 1 X)."""
         places = np.array(output.prefixes)
@@ -181,7 +192,10 @@ class DraftEngine(Engine):
         mask_R: NDArray[np.int64],
         place_R: NDArray[np.int64],
         most: int,
+        *,
+        generous: bool = False,
     ) -> tuple[NDArray[np.int16], NDArray[np.bool_]]:
+        """Accepted lengths of rows of (mask, prefix), and whether near-ties decided: `generous` accepts those."""
         length_R, near_R = np.zeros(len(mask_R), dtype=np.int16), np.zeros(len(mask_R), dtype=np.bool_)
         if not len(mask_R):
             return length_R, near_R
@@ -193,7 +207,8 @@ class DraftEngine(Engine):
             def draft(rows: NDArray[np.int64], some: list[int] = some) -> None:
                 which = np.array(some)[rows]
                 chosen = [prompts[row] for row in which]
-                found = self._draft(output, chosen, schedule.of_rows(mask_R[which]), place_R[which], most)
+                steps = schedule.of_rows(mask_R[which])
+                found = self._draft(output, chosen, steps, place_R[which], most, generous=generous)
                 length_R[which], near_R[which] = found
 
             for _ in self._decoding.run_pieces(np.arange(len(some)), self._draft_rows(output, schedule, most), draft):
@@ -217,6 +232,8 @@ class DraftEngine(Engine):
         schedule: Schedule,
         place_R: NDArray[np.int64],
         most: int,
+        *,
+        generous: bool,
     ) -> tuple[NDArray[np.int16], NDArray[np.bool_]]:
         """Runs rows together; a row leaves at its first token that is not the full model's."""
         decoder, settings = self.model.decoder, self._settings(len(prompts))
@@ -230,6 +247,8 @@ class DraftEngine(Engine):
             right = np.array([output.tokens[count] for count in known.tolist()])
             near_R[alive] |= np.array(near)
             agree = tokens_R.cpu().numpy() == right
+            if generous:
+                agree |= np.array(near)
             length_R[alive[agree]] += 1
             goes_on = agree & (length_R[alive] < most) & (known + 1 < len(output.tokens))
             keep = np.flatnonzero(goes_on)
@@ -239,7 +258,8 @@ class DraftEngine(Engine):
                 batch.select(keep.tolist())
             # A selected batch keeps rows of one prompt together, and so the order of the rows.
             alive = alive[keep]
-            hidden_RTD = batch.forward(tokens_R[torch.from_numpy(keep).to(tokens_R.device)], right[keep].tolist())
+            next_R = torch.from_numpy(right[keep]).to(tokens_R.device)
+            hidden_RTD = batch.forward(next_R, right[keep].tolist())
 
     def first_tokens(self, output: VerifiedOutput, known: int, layers_AL: Mask) -> NDArray[np.int8]:
         """For each mask of whole layers a `Verdict`: whether its first draft token after a prefix is accepted.
