@@ -39,11 +39,12 @@ def drafts(source: Source) -> Drawn:
         _draw_bounds(axes, bounds, limits, length, token)
     for place, row in enumerate(choices.to_dict("records")):
         look = look_of(place)
-        known = row["accepted_low"] == row["accepted_low"]
-        ends = [[row["accepted"] - row["accepted_low"]], [row["accepted_high"] - row["accepted"]]] if known else None
-        style: dict[str, Any] = {"color": look.color, "marker": look.marker, "linestyle": "none", "linewidth": 1.0}
-        style |= {"markersize": 7, "markerfacecolor": look.color if row["oracle"] else "none"}
-        axes.errorbar([row["draft_cost"]], [row["accepted"]], yerr=ends, label=row["choice"], **style)
+        if row["accepted_low"] == row["accepted_low"]:
+            ends = [row["accepted_low"], row["accepted_high"]]
+            axes.vlines(row["draft_cost"], *ends, color=look.color, linewidth=1.0)
+        style: dict[str, Any] = {"color": look.color, "marker": look.marker, "linestyle": "none", "markersize": 7}
+        style["markerfacecolor"] = look.color if row["oracle"] else "none"
+        axes.plot([row["draft_cost"]], [row["accepted"]], label=row["choice"], **style)
     axes.set_xlim(0, 1.02)
     axes.set_ylim(bottom=0)
     percent_axis(axes.xaxis, 0.2)

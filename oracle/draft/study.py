@@ -1,4 +1,7 @@
-"""The oracle of self-speculative decoding on one run: the best draft masks, what practice reaches, proven bounds."""
+"""The oracle of self-speculative decoding on one run: the best draft masks, what practice reaches, proven bounds.
+
+In shapes, X is verified prefixes.
+"""
 
 from collections.abc import Callable, Iterable
 from collections.abc import Sequence as Seq
