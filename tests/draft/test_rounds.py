@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 
 from oracle.draft.rounds import Length, Times, break_even, fewest_rounds, least_ms, play
 
-VERIFY = (10.0, 11.0, 11.0, 14.0)
-TIMES = Times(layers=(1.0, 2.0), attention=(0.4, 0.8), mlp=(0.7, 1.3), overhead=3.0, verify=VERIFY)
+ALONE = {"attention": (0.4, 0.8), "mlp": (0.7, 1.3)}
+TIMES = Times(layers=(1.0, 2.0), overhead=3.0, verify=(10.0, 11.0, 11.0, 14.0), **ALONE)
 
 
 def test_a_round_is_a_draft_and_a_verification() -> None:
