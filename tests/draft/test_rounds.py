@@ -16,7 +16,8 @@ TIMES = Times(layers=(1.0, 2.0), overhead=3.0, verify=(10.0, 11.0, 11.0, 14.0), 
 def test_a_round_is_a_draft_and_a_verification() -> None:
     length = Length(tokens=8, limit=8, ended=False)
     played = play([2, 0, 0, 1, 0, 0, 0], length, 3)
-    # From token 1: 3 drafted, 2 accepted, one more: 4 known. Then 1 of 3; then one token of two that are left: no draft.
+    # From token 1: 3 drafted, 2 accepted, one more: 4 known. Then 1 of 3. Then two tokens are left, of which one may be
+    # drafted, and at last none.
     assert played.known_R.tolist() == [1, 4, 6, 7]
     assert played.drafted_R.tolist() == [3, 3, 1, 0]
     assert played.accepted_R.tolist() == [2, 1, 0, 0]
