@@ -131,7 +131,7 @@ def test_nothing_imports_the_command_line() -> None:
 
 def test_search_and_engine_meet_where_sequences_are_searched() -> None:
     both = importers("oracle.search") & importers("oracle.engine")
-    assert both <= {"oracle.pipeline.setup", *within("oracle.executors")}
+    assert both <= {"oracle.pipeline.setup", "oracle.static.curve", *within("oracle.executors")}
     assert "oracle.executors.searcher" in both
     assert importers("oracle.pipeline.setup") == {"oracle.pipeline.run"}
 

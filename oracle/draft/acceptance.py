@@ -1,4 +1,7 @@
-"""Sequences with the full model's outputs, and what drafts of them get accepted: computed once, and kept on disk."""
+"""Sequences with the full model's outputs, and what drafts of them get accepted: computed once, and kept on disk.
+
+In shapes, X is verified prefixes.
+"""
 
 from collections import OrderedDict
 from collections.abc import Iterable

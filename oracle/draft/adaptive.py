@@ -1,20 +1,21 @@
-"""Draft masks that are chosen while decoding: CLaSp's at every verified prefix, and KnapSpec's after the prompt.
+"""Choices while decoding: CLaSp's mask at every verified prefix, KnapSpec's after the prompt, and SWIFT's score.
 
-Both see only tokens that the full model has run when they choose.
+All see only tokens that the full model has run when they choose.
 """
 
+from collections.abc import Iterable
 from collections.abc import Sequence as Seq
+from dataclasses import replace
 
 import numpy as np
 
-from oracle.draft.rounds import Times
 from oracle.draft.searches import sublayers_of
 from oracle.engine import DraftEngine, Engine, PromptState, VerifiedOutput
 from oracle.engine.layer_importance import HiddenStates
 from oracle.engine.schedule import as_masks
 from oracle.types import Allocation
 
-__all__ = ["clasp_masks", "knapspec_choice", "knapspec_mask", "knapspec_weights", "tokens_per_time"]
+__all__ = ["clasp_masks", "knapspec_choice", "knapspec_mask", "knapspec_weights", "swift_score", "tokens_per_time"]
 
 HEAVIEST = 5
 """KnapSpec's cap on the weight of a unit (code)."""
@@ -24,6 +25,9 @@ SIMILAR = 0.5
 
 DRAFTS = 18
 """Draft lengths from 0 that KnapSpec considers (code: `d_max`)."""
+
+CONTEXT_TOKENS = 50
+"""Output tokens on which SWIFT scores masks (paper)."""
 
 WINDOW = 8
 """Tokens at the end of the prompt whose states KnapSpec compares here; theirs are those of the last round."""
@@ -55,45 +59,59 @@ def clasp_masks(engine: Engine, output: VerifiedOutput, skips: Seq[int]) -> list
 
 
 def knapspec_mask(
-    engine: DraftEngine, parts: Engine, output: VerifiedOutput, times: Times, most: int
+    engine: DraftEngine, states: Engine, output: VerifiedOutput, ms: tuple[float, float], most: int
 ) -> tuple[Allocation, int]:
     """KnapSpec's mask over sublayers and draft length (arXiv 2602.20217, as released), chosen once, after the prompt.
 
-    A knapsack over attentions and MLPs by cosine similarity, weights from latencies; then the mask and draft length of
-    most expected tokens per time, with the share of equal next tokens as the acceptance rate. The first and the last
+    A knapsack over attentions and MLPs by cosine similarity, weights from their times; then the mask and draft length
+    of most expected tokens per time, with the share of equal next tokens as the acceptance rate. The first and the last
     layer always run. Theirs chooses again while decoding, and takes the time of attention as linear in the context.
 
     Args:
         engine: runs drafts.
-        parts: in scope `decode`, unit `sublayer`.
-        output: the full model's output; only its prompt is looked at.
-        times: the cost model.
+        states: in scope `decode`; with the unit `layer` the knapsack is over whole layers, of equal weights.
+        output: the full model's output; only its prompt and first token are looked at.
+        ms: times of an attention and of an MLP, in any unit.
         most: maximum draft length.
     """
-    layers, full = engine.model.layers, sublayers_of(range(engine.model.layers))
-    assert times.attention is not None and times.mlp is not None
-    attention, mlp = float(np.mean(times.attention)), float(np.mean(times.mlp))
-    weights = knapspec_weights(attention, mlp)
-    whole = output.prefix(1)
+    units, layers = states.units.count, engine.model.layers
+    full = sublayers_of(range(layers))
     window = min(WINDOW, len(output.prompt_T) - 1)
     if window < 1:
         return full, most
-    before = _before(whole, window + 1)
-    tokens = whole.tokens[-window - 1 :].tolist()
-    costs = weights * layers
-    free = range(2, 2 * layers - 2)
-    by_cost = HiddenStates(parts, before, tokens).skips(
-        [float(cost) for cost in costs], free, weights=costs, least=SIMILAR
+    whole = output.prefix(1)
+    before, tokens = _before(whole, window + 1), whole.tokens[-window - 1 :].tolist()
+    parts = units // layers
+    weights = (knapspec_weights(*ms) if parts == 2 else [1]) * layers
+    by_cost = HiddenStates(states, before, tokens).skips(
+        [float(weight) for weight in weights], range(parts, units - parts), weights=weights, least=SIMILAR
     )
-    budget = sum(costs) // 2
-    masks = [mask for spent, mask in by_cost.items() if len(mask) < 2 * layers and sum(costs) - spent <= budget]
-    if not masks:
+    found = [mask for spent, mask in by_cost.items() if 0 < sum(weights) - spent <= sum(weights) // 2]
+    if not found:
         return full, most
+    masks = found if parts == 2 else [sublayers_of(mask) for mask in found]
     # The window as an output of the prompt before it: its first token is given, the others are predicted.
     text = VerifiedOutput(prompt_T=before.tokens, tokens=tuple(tokens), ended=False, cache=output.cache)
     alphas = engine.agreements(text, as_masks(masks, 2 * layers), with_full=True)
-    place, length = knapspec_choice(alphas.tolist(), masks, layers, (attention, mlp), min(most, DRAFTS - 1))
+    place, length = knapspec_choice(alphas.tolist(), masks, layers, ms, min(most, DRAFTS - 1))
     return masks[place], length
+
+
+def swift_score(engine: DraftEngine, outputs: Iterable[VerifiedOutput], masks: Seq[Allocation]) -> list[float]:
+    """SWIFT's score of masks over sublayers: agreement on the first 50 output tokens of some outputs, in order.
+
+    Its context is the stream of tokens that the full model has generated so far.
+    """
+    rows_AU = as_masks(masks, engine.sublayers)
+    totals_A, tokens = np.zeros(len(masks)), 0
+    for output in outputs:
+        kept = output.tokens[: CONTEXT_TOKENS - tokens + 1]
+        if len(kept) > 1:
+            totals_A += (len(kept) - 1) * engine.agreements(replace(output, tokens=kept), rows_AU)
+            tokens += len(kept) - 1
+        if tokens >= CONTEXT_TOKENS:
+            break
+    return (totals_A / max(1, tokens)).tolist()
 
 
 def knapspec_weights(attention: float, mlp: float) -> list[int]:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from oracle.search.surrogate import Masks, Surrogate
 from oracle.types import Allocation
 
-__all__ = ["Objective", "bayesian", "sublayers_of", "swift"]
+__all__ = ["SKIP_RATIO", "Objective", "bayesian", "sublayers_of", "swift"]
 
 Objective = Callable[[Seq[Allocation]], Seq[float]]
 """Values of masks, higher is better."""
@@ -80,7 +80,15 @@ def bayesian(
     return values
 
 
-def swift(objective: Objective, *, layers: int, evaluations: int, seed: int, separable: bool = True) -> Allocation:
+def swift(
+    objective: Objective,
+    *,
+    layers: int,
+    evaluations: int,
+    seed: int,
+    separable: bool = True,
+    skip_ratio: float = SKIP_RATIO,
+) -> Allocation:
     """SWIFT's layer set (arXiv 2410.06916, as released), over sublayers.
 
     Every second inner layer is skipped at first. Then sets that skip 45 % of the inner sublayers are drawn at random,
@@ -93,10 +101,11 @@ def swift(objective: Objective, *, layers: int, evaluations: int, seed: int, sep
         evaluations: number of steps.
         seed: of the random sets.
         separable: whether attention and MLP are skipped apart; otherwise whole layers are.
+        skip_ratio: share of the inner sublayers that is skipped.
     """
     width = 2 if separable else 1
     inner = np.arange(width, width * (layers - 1))
-    skipped = int(len(inner) * SKIP_RATIO)
+    skipped = int(len(inner) * skip_ratio)
     rng = np.random.default_rng([seed, 4])
 
     def kept(lost: NDArray[np.int64]) -> Allocation:

@@ -20,7 +20,7 @@ from oracle.config import SearchConfig
 from oracle.costs import Conditions
 from oracle.costs.latency import measure_latency
 from oracle.draft.acceptance import Acceptance, Drafting
-from oracle.draft.adaptive import clasp_masks, knapspec_mask
+from oracle.draft.adaptive import clasp_masks, knapspec_mask, swift_score
 from oracle.draft.bounds import SCHEMA as BOUNDS
 from oracle.draft.bounds import bounds_of, enumerable
 from oracle.draft.plan import ORACLES, Plan
@@ -47,9 +47,6 @@ SKIPPED = (0.1, 0.2, 0.3, 0.4, 0.5)
 
 CALIBRATION = 6
 """Sequences on which Draft & Verify's search and that for a static mask evaluate masks."""
-
-CONTEXT_TOKENS = 50
-"""Output tokens on which SWIFT scores masks."""
 
 SWIFT_STEPS = 6
 """SWIFT's steps, in multiples of the evaluations: one of its steps costs a sixth of an evaluation or less."""
@@ -455,18 +452,7 @@ class _Study:
         return [tuple(unit // 2 for unit in whole[place][::2]) for place in order[:BEST]]
 
     def _agreement(self, masks: Seq[Allocation], ids: Seq[str]) -> list[float]:
-        """SWIFT's score on the first `CONTEXT_TOKENS` output tokens of some sequences, in order."""
-        totals, tokens = np.zeros(len(masks)), 0
-        rows_AU = as_masks(masks, 2 * self._layers)
-        for name in ids:
-            if tokens >= CONTEXT_TOKENS:
-                break
-            output = self._acceptance.output(name)
-            kept = output.tokens[: CONTEXT_TOKENS - tokens + 1]
-            if len(kept) > 1:
-                totals += (len(kept) - 1) * self._engine.agreements(replace(output, tokens=kept), rows_AU)
-                tokens += len(kept) - 1
-        return (totals / tokens).tolist()
+        return swift_score(self._engine, map(self._acceptance.output, ids), masks)
 
     def _clasp_policies(self) -> dict[str, Policy]:
         """CLaSp's masks per prefix, with the number of skipped layers and the draft length of the other half."""
@@ -527,11 +513,12 @@ class _Study:
         return [list(each) for each in zip(*by_skips, strict=True)], lengths, [row["near"] for row in found]
 
     def _knapspec_policies(self) -> dict[str, Policy]:
-        assert self._apart is not None
+        assert self._apart is not None and self._times.attention is not None and self._times.mlp is not None
+        ms = float(np.mean(self._times.attention)), float(np.mean(self._times.mlp))
         found: dict[str, Policy] = {}
         for name in self._sequences:
             output = self._acceptance.output(name)
-            mask, length = knapspec_mask(self._engine, self._apart, output, self._times, self._plan.length)
+            mask, length = knapspec_mask(self._engine, self._apart, output, ms, self._plan.length)
             found[name] = Policy(masks=[mask], length=length)
         return found
 
