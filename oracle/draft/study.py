@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 from numpy.typing import NDArray
+from sklearn.isotonic import IsotonicRegression
 
 from analysis.drafting import DRAFTS
 from oracle.allocations import unified
@@ -45,7 +46,7 @@ VERSION = 1
 SKIPPED = (0.1, 0.2, 0.3, 0.4, 0.5)
 """Shares of the layers that CLaSp skips in its sweep; the best on the other half of the sequences is used."""
 
-CALIBRATION = 6
+CALIBRATION = 4
 """Sequences on which Draft & Verify's search and that for a static mask evaluate masks."""
 
 SWIFT_STEPS = 6
@@ -178,6 +179,8 @@ class _Study:
         self._plan, self._watch = plan, watch
         self._parts = tables.in_folder(tables.folder / tables.key)
         config = SearchConfig.from_dict(run.manifest["config"])
+        if model.layers < 2:
+            raise InputError(f"a draft skips layers, but the model has {model.layers}; choose one of at least 2 layers")
         self._engine = DraftEngine(model, config)
         require_same_decoding(self._engine, run.manifest)
         note(watch, model.headline())
@@ -206,6 +209,9 @@ class _Study:
         self._left_out: dict[str, str] = {}
         self._decisions: dict[str, float] = {}
         self._times = self._measured_times()
+        # What depends on the measured times is not read again once they are measured anew.
+        timed = key_of(self._parts.key, asdict(self._times))
+        self._timed = DerivedTables(self._parts.folder, key=timed, origin=self._parts.origin)
 
     def _drafted(self, run: Run) -> tuple[dict[str, Drafting], list[str]]:
         """The sequences by id, and the ids of those whose outputs have one token."""
@@ -239,7 +245,9 @@ class _Study:
         model, one = self._engine.model, self._sequences.values()
         context = round(float(np.mean([len(each.prompt_ids) + len(each.tokens) / 2 for each in one])))
         with self._watch("Cost model", 0):
-            verify = np.maximum.accumulate(self._engine.verification_ms(context, self._plan.length + 1, ROUNDS))
+            measured = self._engine.verification_ms(context, self._plan.length + 1, ROUNDS)
+            # More tokens never cost less: what noise says otherwise is averaged.
+            verify = IsotonicRegression().fit_transform(np.arange(len(measured)), measured)
             costs = measure_latency(model, Conditions(context=context, rounds=ROUNDS)).costs
             # A draft token of every layer is a plain token: parts are scaled so that they add up to one.
             scale = float(verify[0]) / costs.total
@@ -279,10 +287,10 @@ class _Study:
         total = sum(one.length.tokens - 1 for one in self._sequences.values())
         with self._watch(f"Bounds: masks of at most {budget} layers, at every prefix", total) as advance:
             for number, one in enumerate(self._sequences.values()):
-                stored = self._parts.read(f"bounds-{number:05}", BOUNDS)
+                stored = self._timed.read(f"bounds-{number:05}", BOUNDS)
                 if stored is None:
                     new = bounds_of(self._acceptance, one, self._times, budget, self._plan.length, advance)
-                    self._parts.write(f"bounds-{number:05}", pa.Table.from_pylist(new, schema=BOUNDS))
+                    self._timed.write(f"bounds-{number:05}", pa.Table.from_pylist(new, schema=BOUNDS))
                     rows += new
                 else:
                     rows += stored[0].to_pylist()
@@ -400,15 +408,7 @@ class _Study:
                 [sublayers_of(unified(layers, budget)) for budget in range(max(1, layers // 4), layers)], training
             )
         if name == "swift":
-            steps = SWIFT_STEPS * plan.evaluations
-            mask = swift(
-                lambda masks: self._agreement(masks, training),
-                layers=layers,
-                evaluations=steps,
-                seed=plan.seed,
-                separable=self._separable,
-            )
-            return self._best([mask], training)
+            return self._best([self._swift(training)], training)
         # Draft & Verify searches sublayers, and knows none of the others' masks; a static mask is of whole layers.
         apart = name == "draft-verify" and self._separable
         starts = (
@@ -434,6 +434,22 @@ class _Study:
         if name == "draft-verify":
             return self._best(masks, some)
         return self._best([*masks, *pool], training)
+
+    def _swift(self, training: list[str]) -> Allocation:
+        """SWIFT's mask, stored once it is found."""
+        schema = pa.schema([("mask", pa.list_(pa.int16()))])
+        name = f"swift-{self._halves.index(training)}"
+        if (stored := self._parts.read(name, schema)) is not None:
+            return tuple(stored[0].to_pylist()[0]["mask"])
+        mask = swift(
+            lambda masks: self._agreement(masks, training),
+            layers=self._layers,
+            evaluations=SWIFT_STEPS * self._plan.evaluations,
+            seed=self._plan.seed,
+            separable=self._separable,
+        )
+        self._parts.write(name, pa.Table.from_pylist([{"mask": list(mask)}], schema=schema))
+        return mask
 
     def _random(self, units: int) -> list[Allocation]:
         """Random masks that skip a tenth to a half of the units."""
@@ -613,10 +629,10 @@ class _Study:
         found: dict[tuple[str, str], dict[str, Any]] = {}
         with self._watch("Decoding by draft and verification", len(self._sequences)) as advance:
             for number, name in enumerate(self._sequences):
-                stored = self._parts.read(f"decoded-{number:05}", schema)
+                stored = self._timed.read(f"decoded-{number:05}", schema)
                 if stored is None:
                     rows = self._decoded(name, {choice: by_id[name] for choice, by_id in policies.items()})
-                    self._parts.write(f"decoded-{number:05}", pa.Table.from_pylist(rows, schema=schema))
+                    self._timed.write(f"decoded-{number:05}", pa.Table.from_pylist(rows, schema=schema))
                 else:
                     rows = stored[0].to_pylist()
                 for row in rows:

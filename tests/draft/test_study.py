@@ -6,7 +6,8 @@ from itertools import product
 
 import numpy as np
 import pytest
-from tiny import LAYERS
+from tiny import LAYERS, tiny_llama, tiny_tokenizer
+from zoo import tiny
 
 import oracle.draft.study as module
 from analysis.drafting import bound_summary, draft_bounds, draft_summary, drafts
@@ -180,6 +181,20 @@ def test_results_are_read_again_and_interrupted_ones_continued(study, run, tmp_p
     assert again.rows.equals(study.rows) and again.bounds.equals(study.bounds)
 
 
+def test_times_that_are_measured_again_are_used_for_everything(study, run, tmp_path, monkeypatch) -> None:
+    folder = shutil.copytree(run.folder, tmp_path / "run")
+    for name in ("drafts", "bounds", "*/times"):
+        [path] = (folder / "drafts").glob(f"{name}.parquet")
+        path.unlink()
+    monkeypatch.setattr(DraftEngine, "verification_ms", lambda self, context, most, rounds: [float(most)] * most)
+    again = find_drafts(folder, study_plan())
+    assert again.about["times"]["verify"] == pytest.approx([LENGTH + 1.0] * (LENGTH + 1))
+    every = again.bounds[again.bounds["budget"] == LAYERS]
+    times = times_of(again)
+    assert every["draft_ms"].tolist() == pytest.approx([times.overhead + sum(times.layers)] * len(every))
+    assert (again.rows["token_ms"] == LENGTH + 1.0).all()
+
+
 def study_plan() -> Plan:
     return Plan(length=LENGTH, evaluations=6)
 
@@ -235,3 +250,37 @@ def test_the_command_prints_what_is_stored(study, run, command, tmp_path) -> Non
     assert code == 2 and "already exists" in err
     code, _, err = command("draft", "--quiet")
     assert code == 2 and "either a RUN or --data is required" in err
+
+
+def test_blocks_that_run_side_by_side_have_no_knapsack(search, tmp_path) -> None:
+    """GPT-NeoX: attention and MLP can be skipped apart, but have no state between them."""
+    folder = tmp_path / "neox"
+    tiny("gpt-neox", use_parallel_residual=True).save_pretrained(folder)
+    tiny_tokenizer().save_pretrained(folder)
+    run = search(model=str(folder), evaluations=1, limit=3, scope="sequence")
+    found = find_drafts(run.folder, Plan(length=3, evaluations=4, prove=6))
+    assert list(found.about["left_out"]) == ["knapspec"]
+    assert set(found.rows["choice"]) == {*ORACLES, *METHODS} - {"knapspec"}
+    assert found.rows["equal"].all() and set(found.bounds["budget"]) == {0, 1}
+
+
+def test_runs_over_sublayers_are_drafted_too(search) -> None:
+    run = search(evaluations=1, limit=3, unit="sublayer", max_new_tokens=5)
+    found = find_drafts(run.folder, Plan(length=2, evaluations=3, prove=0, methods=("swift", "knapspec"), timed=False))
+    assert found.bounds.empty and found.rows["measured_ms"].isna().all()
+    assert found.rows["expected_ms"].notna().all()
+
+
+def test_what_cannot_be_drafted_is_refused(search) -> None:
+    run = search(evaluations=1, limit=3, max_new_tokens=1)
+    with pytest.raises(InputError, match="at least 2 outputs of 2 tokens or more are required, but there are 0"):
+        find_drafts(run.folder, Plan())
+
+
+def test_a_model_of_one_layer_is_refused(search, tmp_path) -> None:
+    folder = tmp_path / "shallow"
+    tiny_llama(num_hidden_layers=1).save_pretrained(folder)
+    tiny_tokenizer().save_pretrained(folder)
+    run = search(model=str(folder), evaluations=1, limit=3)
+    with pytest.raises(InputError, match="a draft skips layers, but the model has 1"):
+        find_drafts(run.folder, Plan())
