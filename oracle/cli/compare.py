@@ -37,6 +37,7 @@ controllers:
   router       as ridge, by a small network
   drllm        per prompt, a small network at each layer, from the prompt's states (Dr.LLM as described); no repeats
   drllm-forward  the same networks at every forward, as released
+  first        per prompt, a linear router per layer, decided when the prompt is read (FiRST), without LoRA repair
   gate-hidden  per token, a small network at each layer decides from the hidden state; decision=sample as released
   gate-fixed   as gate-hidden, on a fixed input: the control
 

@@ -6,6 +6,7 @@ from oracle.controllers.base import Controller
 from oracle.controllers.methods.confidence import AdaInfer, Confidence, Entropy
 from oracle.controllers.methods.drafting import KnapSpec, Swift
 from oracle.controllers.methods.evopress import EvoPress
+from oracle.controllers.methods.first import First
 from oracle.controllers.methods.fixed import DepthDecay, EarlyExit, Full, RandomMask, SkipDecode, Unified
 from oracle.controllers.methods.gates import GlavasFixed, GlavasHidden
 from oracle.controllers.methods.hidden_state import BlockInfluence, Clasp, ClaspWindow
@@ -43,6 +44,7 @@ CONTROLLERS: dict[str, type[Controller]] = {
         Router,
         DrLlm,
         DrLlmForward,
+        First,
         GlavasHidden,
         GlavasFixed,
     )

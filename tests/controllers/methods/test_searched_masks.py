@@ -170,3 +170,34 @@ def test_per_forward_routers_decide_by_the_token_alone(context: RunContext, trai
     outputs = controller.generate(prompts)
     assert [one.tokens for one in outputs] == expected
     assert {one.cost for one in outputs if len(one.tokens) > 1} == {float(LAYERS - 1)}
+
+
+def test_prefill_routers_decide_from_the_prompts_mean_states(context: RunContext, training_set: TrainingSet) -> None:
+    controller = make("first", context, {"alpha": 8.0})
+    controller.fit(training_set)
+    weights, network = controller.state(), context.engine.model.network
+    prompts = [example.prompt for example in context.examples.values()]
+    expected = []
+    for prompt in prompts:
+        with torch.inference_mode():
+            states = network(prompt.state.tokens[None], output_hidden_states=True).hidden_states
+        kept = [0]
+        for layer in range(1, LAYERS - 1):
+            mean_D = states[layer][0].mean(0).double().numpy()
+            input_D = (mean_D - mean_D.mean()) / np.sqrt(mean_D.var() + 1e-5) / np.sqrt(len(mean_D))
+            skip, run = weights[f"nets.{layer - 1}.weight"] @ input_D + weights[f"nets.{layer - 1}.bias"]
+            kept += [layer] if run >= skip else []
+        expected.append((*kept, LAYERS - 1))
+    assert controller.allocations(prompts) == expected
+
+
+def test_a_dearer_layer_is_skipped_more_often(context: RunContext, training_set: TrainingSet) -> None:
+    prompts = [example.prompt for example in context.examples.values()]
+    counts = []
+    for alpha in (0.0, 1000.0):
+        controller = make("first", context, {"alpha": alpha})
+        controller.fit(training_set)
+        counts.append(sum(map(len, controller.allocations(prompts))))
+    assert counts[0] > counts[1] == 2 * len(prompts)
+    with pytest.raises(InputError, match="a finite weight alpha of at least 0 is required, but -1 was given"):
+        make("first", context, {"alpha": -1})
