@@ -12,7 +12,17 @@ import pyarrow.parquet as pq
 
 from analysis.experiment import InputError, Run
 
-__all__ = ["FOLDER", "STATIC", "STATIC_COLUMNS", "claims", "features", "similarity", "static_masks", "throughput"]
+__all__ = [
+    "FOLDER",
+    "STATIC",
+    "STATIC_COLUMNS",
+    "claims",
+    "features",
+    "read_table",
+    "similarity",
+    "static_masks",
+    "throughput",
+]
 
 FOLDER = "measures"
 
@@ -103,7 +113,7 @@ def static_masks(folder: Path | str) -> pd.DataFrame | None:
     found = []
     for path in sorted((run.folder / STATIC).glob("*.parquet")):
         again = f"delete it, and repeat 'oracle static {folder}'"
-        table = _table(run, f"{STATIC}/{path.stem}", STATIC_COLUMNS, again)
+        table = read_table(run, f"{STATIC}/{path.stem}", STATIC_COLUMNS, again)
         about = table.attrs["provenance"]
         if about.get("model") != run.manifest["model"]:
             raise InputError(f"the static masks in '{path}' are not of this run's model; {again}")
@@ -132,16 +142,17 @@ def _measure(folder: Path | str, name: str, again: str = "") -> pd.DataFrame | N
     if not run.has(f"{FOLDER}/{name}"):
         return None
     again = again or f"measure it again with 'oracle measure {folder} --only {name}'"
-    return _table(run, f"{FOLDER}/{name}", (), again)
+    return read_table(run, f"{FOLDER}/{name}", (), again)
 
 
-def _table(run: Run, name: str, columns: tuple[str, ...], again: str) -> pd.DataFrame:
+def read_table(run: Run, name: str, columns: tuple[str, ...], again: str, *, empty: bool = False) -> pd.DataFrame:
+    """A table of a run with its provenance, checked for its columns, and for rows unless it may be `empty`."""
     path = run.folder / f"{name}.parquet"
     try:
         table = run.table(name)
         table.attrs["provenance"] = json.loads(pq.read_schema(path).metadata[b"provenance"])
         lacking = [column for column in columns if column not in table]
-        if lacking or (columns and table.empty):
+        if lacking or (columns and table.empty and not empty):
             raise KeyError(lacking[0] if lacking else "rows")
     except (InputError, KeyError, TypeError, ValueError) as error:
         raise InputError(f"'{path}' is damaged; {again}") from error

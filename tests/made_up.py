@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pyarrow as pa
-from plot_tables import write_static
+from plot_tables import write_drafts, write_static
 from selenium import webdriver
 from selenium.webdriver.support.ui import WebDriverWait
 
@@ -52,7 +52,7 @@ def write_run(
 
 
 def write_extras(folder: Path) -> None:
-    """What `oracle measure`, `oracle compare` and `oracle static` would add, with values that are easy to average."""
+    """What `oracle measure`, `compare`, `static` and `draft` would add, with values that are easy to average."""
     states = [("skip", 6, 0.4), ("skip", 6, 0.8), ("skip", 12, 1.0), ("exit", 6, 0.2)]
     rows = [(f"s{n:04d}", *state[:2], token, state[2] + n / 10) for n in (0, 1) for token, state in enumerate(states)]
     similarity = pd.DataFrame(rows, columns=["sequence", "kind", "budget", "token", "cosine"])
@@ -71,6 +71,7 @@ def write_extras(folder: Path) -> None:
     save(folder / "measures" / "claims.parquet", pd.DataFrame([claim, {**claim, **unknown}]))
     save(folder / "controllers" / "comparison.parquet", controllers.assign(kind="sequence", **values, **captured))
     write_static(folder, 12, budgets=(9, 6))
+    write_drafts(folder, 12)
 
 
 def save(path: Path, table: pd.DataFrame) -> None:

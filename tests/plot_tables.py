@@ -8,7 +8,7 @@ import pyarrow as pa
 
 from oracle.store.files import write_table
 
-__all__ = ["write_comparison", "write_measures", "write_static"]
+__all__ = ["write_comparison", "write_drafts", "write_measures", "write_static"]
 
 
 def write(folder, name, table, **about):
@@ -74,6 +74,34 @@ def write_static(folder, layers, *, name="curve-0", budgets=(3, 2, 1), judge="kl
     split = {"training": ["a", "b", "c"], "held_out": ["d", "e"], "metric": "rougeL", "plan": {"judge": judge}}
     model = json.loads((folder / "manifest.json").read_text())["model"]
     write(folder, f"static/{name}", pd.DataFrame(rows), model=model, **split)
+
+
+def write_drafts(folder, layers, *, measured=True):
+    """Drafts of two sequences by the best masks and by two methods, and bounds of budgets 0 and 1."""
+    rows = []
+    for place, choice in enumerate(("best per sequence", "best per task", "best overall", "swift", "clasp")):
+        for name, tokens in (("s0000", 10), ("s0001", 20)):
+            rounds, accepted = tokens // 2 + place, tokens - tokens // 2 - place
+            drafted = accepted + 4
+            about = {"sequence": name, "task": "a", "choice": choice, "draft_length": 3, "tokens": tokens}
+            about |= {"allocation": None if choice == "clasp" else [0, 1], "draft_ms": 4.0 + place, "token_ms": 10.0}
+            about |= {"prefixes": tokens, "accepts": [accepted, 2, 1], "possible": [tokens, tokens - 1, tokens - 2]}
+            verify = 12.0 * rounds
+            about |= {"rounds": rounds, "drafted": drafted, "accepted": accepted, "verify_ms": verify, "near": 0}
+            about |= {"expected_ms": verify + drafted * (4.0 + place), "decision_executions": None}
+            times = {"measured_ms": 20.0 * tokens, "plain_ms": 10.0 * tokens, "measured_accepted": accepted}
+            times |= {"measured_drafted": drafted, "equal": True, "settled": 1}
+            rows.append(about | (times if measured else dict.fromkeys(times)))
+    plan = {"length": 3, "prove": 100}
+    write(folder, "drafts/drafts", pd.DataFrame(rows), plan=plan, layers=layers)
+    limits = []
+    for budget in (0, 1):
+        for name, tokens in (("s0000", 10), ("s0001", 20)):
+            limit = {"sequence": name, "task": "a", "budget": budget, "masks": 1 + budget * layers, "prefixes": tokens}
+            limit |= {"draft_ms": 2.0 + budget, "first": 0.2 * budget, "first_any": 0.4 * budget, "near": 0}
+            limit |= {"rounds": tokens - 2 * budget, "tokens": tokens, "ended": True, "best": [0]}
+            limits.append(limit | {"speedup": 1 + 0.1 * budget, "speedup_beyond": 2.0})
+    write(folder, "drafts/bounds", pd.DataFrame(limits), plan=plan, layers=layers)
 
 
 def spread(value):

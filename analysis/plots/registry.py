@@ -11,6 +11,7 @@ from typing import Any
 from analysis.experiment import InputError
 from analysis.plots.controllers import controllers
 from analysis.plots.depth_right_wrong import depth_right_wrong
+from analysis.plots.drafts import drafts
 from analysis.plots.files import save
 from analysis.plots.layer_use import layer_use
 from analysis.plots.luck_curve import luck_curve
@@ -36,6 +37,7 @@ FIGURES: dict[str, Callable[[Source], Drawn]] = {
     "throughput": throughput,
     "controllers": controllers,
     "static_masks": static_masks,
+    "drafts": drafts,
 }
 """Figures of one run by file name; none changes matplotlib's global state."""
 

@@ -1,13 +1,15 @@
-"""Results of other commands in a run's folder: similarity, throughput, controllers, static masks, claims.
+"""Results of other commands in a run's folder: similarity, throughput, controllers, static masks, drafts, claims.
 
 All are optional.
 """
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
+from analysis.drafting import bound_summary, draft_bounds, draft_summary, drafts
 from analysis.experiment import Run
 from analysis.measurements import claims, similarity, static_masks, throughput
 from analysis.per_sequence.similarity import similarity_by_budget
@@ -22,13 +24,16 @@ CONTROLLERS = "controllers/comparison"
 
 
 def extras_of(folder: Path, layers: int) -> dict[str, Any]:
-    """The results that exist, by name: `similarity`, `throughput`, `controllers`, `static`, `claims`."""
+    """The results that exist, by name: `similarity`, `throughput`, `controllers`, `static`, `drafts`,
+    `claims`.
+    """
     run = Run.open(folder)
     found = {
         "similarity": _similarity(similarity(folder), layers),
         "throughput": _throughput(throughput(folder)),
         "controllers": _controllers(run.table(CONTROLLERS) if run.has(CONTROLLERS) else None),
         "static": _static(static_masks(folder), layers),
+        "drafts": _drafts(drafts(folder), draft_bounds(folder)),
         "claims": _claims(claims(folder)),
     }
     return {name: value for name, value in found.items() if value}
@@ -113,6 +118,30 @@ def _static(table: pd.DataFrame | None, layers: int) -> list[dict[str, Any]]:
         }
         for n, row in enumerate(chosen.to_dict("records"))
     ]
+
+
+def _drafts(table: pd.DataFrame | None, bounds: pd.DataFrame | None) -> dict[str, Any]:
+    """`choices`: one row per choice of a draft mask; `bounds`: one row per enumerated budget."""
+    if table is None or table.empty:
+        return {}
+    choices = draft_summary(table)
+    names = [
+        *("draft_cost", "draft_length", "first", "accepted", "accepted_low", "accepted_high", "sequences", "equal"),
+        *("expected", "expected_speedup", "measured", "measured_speedup", "pays_below", "pays_below_flat"),
+    ]
+    limits = bound_summary(bounds) if bounds is not None and len(bounds) else pd.DataFrame()
+    proven = ("budget", "masks", "sequences", "first", "first_any", "accepted", "speedup", "speedup_any")
+    return {
+        "choices": _records(choices, names, choices["choice"]),
+        "bounds": _records(limits, proven, limits["budget"]) if len(limits) else [],
+        "length": int(table.attrs["provenance"]["plan"]["length"]),
+    }
+
+
+def _records(table: pd.DataFrame, names: Sequence[str], labels: pd.Series) -> list[dict[str, Any]]:
+    """Rounded numbers of each row, with its label as `name`."""
+    numbers = {name: rounded(table[name].astype(float)) for name in names}
+    return [{"name": str(label), **{name: each[n] for name, each in numbers.items()}} for n, label in enumerate(labels)]
 
 
 def _claims(table: pd.DataFrame | None) -> list[dict[str, Any]]:

@@ -17,6 +17,7 @@ from oracle.cli.cache import add_cache
 from oracle.cli.check import add_check
 from oracle.cli.compare import add_compare
 from oracle.cli.data import add_data
+from oracle.cli.draft import add_draft
 from oracle.cli.export import add_export
 from oracle.cli.figures import add_figures
 from oracle.cli.interrupts import within_a_second
@@ -46,6 +47,7 @@ COMMANDS = {
     "report": add_report,
     "measure": add_measure,
     "static": add_static,
+    "draft": add_draft,
     "compare": add_compare,
     "export": add_export,
     "check": add_check,

@@ -25,13 +25,19 @@ controllers:
   d3           fewer layers for later tokens, the first and the last ones
   influence    all but the layers that change the hidden state least; last=raw: before the final norm, as in the
                paper's equation; last=normed: after it, as in the released code
+  evopress     EvoPress's evolution of one mask, by KL divergence from the full model on the training part
+  swift        SWIFT's random search with a Bayesian step, by agreement on 50 tokens; theirs drafts, this is lossy
   clasp        per prompt, the mask whose hidden state at the last token stays closest to the full model's
   clasp-window as clasp, over the last 8 tokens and all budgets: our variant, expensive
+  knapspec     per prompt, KnapSpec's knapsack, with weights from FLOPs; theirs drafts, this is lossy
   confidence   per token, exits once the vocabulary head is confident: gap of probabilities, or the highest one
   entropy      per token, exits once the entropy of the vocabulary head is low
   adainfer     per token, exits when a classifier of gap and top probability says so: svm as published, or regression
   ridge        per prompt, a mask from a small code book, by ridge regression on hidden states
   router       as ridge, by a small network
+  drllm        per prompt, a small network at each layer, from the prompt's states (Dr.LLM as described); no repeats
+  drllm-forward  the same networks at every forward, as released
+  first        per prompt, a linear router per layer, decided when the prompt is read (FiRST), without LoRA repair
   gate-hidden  per token, a small network at each layer decides from the hidden state; decision=sample as released
   gate-fixed   as gate-hidden, on a fixed input: the control
 

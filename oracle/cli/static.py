@@ -22,7 +22,7 @@ from oracle.utils.text import printable
 if TYPE_CHECKING:
     from oracle.static import StaticCurve
 
-__all__ = ["add_static"]
+__all__ = ["add_static", "full_model_run"]
 
 EPILOG = """\
 methods (the mask of highest value on the training part is chosen at each budget):
@@ -134,7 +134,7 @@ def _run_static(arguments: argparse.Namespace) -> None:
     from oracle.static import find_static
     from oracle.store import Run
 
-    folder = arguments.folder or _full_model(arguments)
+    folder = arguments.folder or full_model_run(arguments, "static")
     run, watch = Run.open(folder), progress(arguments)
     found = find_static(folder, plan, load=lambda: model_of(run, **how), watch=watch)
     rows = [
@@ -151,15 +151,15 @@ def _run_static(arguments: argparse.Namespace) -> None:
         _show(found, run.units, folder)
 
 
-def _full_model(arguments: argparse.Namespace) -> Path:
-    """A new run with the full model's outputs on the data."""
+def full_model_run(arguments: argparse.Namespace, command: str) -> Path:
+    """A new run with the full model's outputs on the data, by default under the name of a command."""
     from oracle.cli.data_options import given_settings
     from oracle.cli.search import new_folder
     from oracle.config import SearchConfig
     from oracle.pipeline.run import run_search
 
     config = SearchConfig(**{**given_settings(arguments, SearchConfig()), **FULL_MODEL})
-    out = arguments.out or new_folder(Path("runs") / "static")
+    out = arguments.out or new_folder(Path("runs") / command)
     run_search(config, out, watch=progress(arguments))
     return out
 

@@ -7,11 +7,12 @@ from collections.abc import Sequence as Seq
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from time import perf_counter
-from typing import Any, ClassVar, Literal, NamedTuple, Self
+from typing import Any, ClassVar, Literal, NamedTuple, Self, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
+from oracle.config import Unit
 from oracle.controllers.prompts import Prompt
 from oracle.controllers.training_set import TrainingSet
 from oracle.costs import Conditions, Costs
@@ -93,6 +94,8 @@ class Controller(ABC):
     learns: ClassVar[bool] = False
     folds: ClassVar[int] = 4
     """Number of cross-validation folds."""
+    units: ClassVar[tuple[Unit, ...]] = get_args(Unit)
+    """Units of the runs in which the controller works."""
     at_inference: ClassVar[tuple[str, ...]] = ()
     """Settings that training does not depend on: those that differ in nothing else share learned parameters."""
 
@@ -113,6 +116,12 @@ class Controller(ABC):
 
     def restore(self, state: Mapping[str, NDArray[Any]]) -> None:  # noqa: B027 - see fit
         """Sets the learned parameters from the `state` of a controller with the same settings."""
+
+    def _wrong_unit(self) -> InputError:
+        return InputError(
+            f"'{self.name}' requires a run with unit '{self.units[0]}', but its unit is '{self.engine.config.unit}'; "
+            "choose another controller"
+        )
 
     def _not_fitted(self) -> InputError:
         return InputError(f"'{self.name}' requires training, but has no learned state; call fit first")
@@ -218,14 +227,12 @@ class TokenController(Controller):
     """
 
     kind: ClassVar[Kind] = "token"
+    units: ClassVar[tuple[Unit, ...]] = ("layer",)
 
     def __init__(self, engine: Engine) -> None:
         super().__init__(engine)
-        if engine.config.unit != "layer":
-            raise InputError(
-                f"'{self.name}' requires a run with unit 'layer', but its unit is '{engine.config.unit}'; "
-                "choose a sequence controller"
-            )
+        if engine.config.unit not in self.units:
+            raise self._wrong_unit()
 
     @abstractmethod
     def gate(self, prompts: Seq[Prompt]) -> Gate:

@@ -181,10 +181,10 @@ def _suitable(names: list[str], unit: str) -> tuple[list[str], list[str]]:
     Raises:
         InputError: if the latter were requested by name.
     """
-    unable = [name for name in names if unit != "layer" and CONTROLLERS[name].kind == "token"]
+    unable = [name for name in names if unit not in CONTROLLERS[name].units]
     suitable = [name for name in names if name not in unable]
     if unable and names != list(CONTROLLERS):
-        others = ",".join(name for name, kind in CONTROLLERS.items() if kind.kind != "token")
+        others = ",".join(name for name, kind in CONTROLLERS.items() if unit in kind.units)
         raise InputError(
             f"{', '.join(unable)}: a run with unit 'layer' is required, but its unit is '{unit}'; "
             f"use --controllers {others}"

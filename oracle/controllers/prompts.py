@@ -1,4 +1,4 @@
-"""Prompts after their full-depth pass, and training examples."""
+"""Prompts after their full-depth pass, and training examples. In shapes, X is the windows of a prompt."""
 
 import hashlib
 from collections.abc import Callable, Hashable
@@ -56,7 +56,10 @@ class Prompt:
         Its state is a separate object because the engine runs identical rows once.
         """
         middle = self.cached("middle", lambda: self._middle(engine))
-        return Prompt(text=self.text, state=replace(self.state), _cache={"middle": middle})
+        kept: dict[Hashable, Any] = {
+            key: value for key, value in self._cache.items() if isinstance(key, tuple) and key[0] == "windows"
+        }
+        return Prompt(text=self.text, state=replace(self.state), _cache={"middle": middle, **kept})
 
     def windows(self, engine: Engine, count: int) -> Tensor:
         """Mean hidden state of the full model at half depth, per window of the prompt, in float32 (W D).
@@ -65,6 +68,17 @@ class Prompt:
         """
         middle_TD = self.cached("middle", lambda: self._middle(engine))
         return torch.stack([part.mean(0) for part in middle_TD.tensor_split(min(count, len(middle_TD)))])
+
+    def layer_windows(self, engine: Engine, count: int) -> Tensor:
+        """Mean hidden state of the full model before each unit, per window of the prompt, in float32 (U X D)."""
+
+        def compute() -> Tensor:
+            units = engine.units.count
+            states = engine.hidden.states(self.state, [self.first], tuple(range(units)))
+            parts = states.prompt.every()[:-1].float().tensor_split(min(count, self.state.length), dim=1)
+            return torch.stack([part.mean(1) for part in parts], dim=1)
+
+        return self.cached(("windows", count), compute)
 
     def _middle(self, engine: Engine) -> Tensor:
         units = engine.units.count

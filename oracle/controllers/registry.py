@@ -4,9 +4,13 @@ from typing import Any
 
 from oracle.controllers.base import Controller
 from oracle.controllers.methods.confidence import AdaInfer, Confidence, Entropy
+from oracle.controllers.methods.drafting import KnapSpec, Swift
+from oracle.controllers.methods.evopress import EvoPress
+from oracle.controllers.methods.first import First
 from oracle.controllers.methods.fixed import DepthDecay, EarlyExit, Full, RandomMask, SkipDecode, Unified
 from oracle.controllers.methods.gates import GlavasFixed, GlavasHidden
 from oracle.controllers.methods.hidden_state import BlockInfluence, Clasp, ClaspWindow
+from oracle.controllers.methods.layer_router import DrLlm, DrLlmForward
 from oracle.controllers.methods.oracle_replay import OracleController
 from oracle.controllers.methods.sequence_router import Ridge, Router
 from oracle.controllers.methods.static import StaticBest
@@ -28,13 +32,19 @@ CONTROLLERS: dict[str, type[Controller]] = {
         SkipDecode,
         DepthDecay,
         BlockInfluence,
+        EvoPress,
+        Swift,
         Clasp,
         ClaspWindow,
+        KnapSpec,
         Confidence,
         Entropy,
         AdaInfer,
         Ridge,
         Router,
+        DrLlm,
+        DrLlmForward,
+        First,
         GlavasHidden,
         GlavasFixed,
     )

@@ -1,6 +1,7 @@
 """The engine: evaluates many allocations of a sequence at once, exactly."""
 
 from oracle.engine.decode import Generation
+from oracle.engine.drafting import Drafted, DraftEngine, Speculation, VerifiedOutput
 from oracle.engine.engine import Engine
 from oracle.engine.evaluate import Evaluator
 from oracle.engine.fixed_length import FixedLengthEngine
@@ -11,6 +12,8 @@ from oracle.engine.reference import Difference
 
 __all__ = [
     "Difference",
+    "DraftEngine",
+    "Drafted",
     "Engine",
     "Evaluator",
     "Fed",
@@ -20,5 +23,7 @@ __all__ = [
     "GatedScore",
     "Generation",
     "PromptState",
+    "Speculation",
     "TableGate",
+    "VerifiedOutput",
 ]

@@ -90,7 +90,15 @@ class HiddenStates:
 
     @no_backoff()
     @torch.inference_mode()
-    def skips(self, costs: Seq[float], free: Seq[int], most: int | None = None) -> dict[float, Allocation]:
+    def skips(
+        self,
+        costs: Seq[float],
+        free: Seq[int],
+        most: int | None = None,
+        *,
+        weights: Seq[int] | None = None,
+        least: float | None = None,
+    ) -> dict[float, Allocation]:
         """For each budget the mask whose state stays closest to the full model's, unit by unit.
 
         Dynamic programming over (units passed, budget spent): the better of running the unit on the best state that
@@ -106,11 +114,13 @@ class HiddenStates:
             free: units that may be skipped.
             most: maximum number of skipped units. With it, the full model's own states are taken as they are instead of
                 computed again. None for any number.
+            weights: costs as whole numbers, such as KnapSpec's; None to round `costs` to a grid.
+            least: mean cosine similarity below which a state is dropped, as KnapSpec does (0.5); None for none.
 
         Returns:
             The masks by their costs.
         """
-        grid = _grid(costs)
+        grid = _grid(costs) if weights is None else weights
         best: dict[int, tuple[Tensor, Allocation]] = {0: (self._full_UTD[0], ())}
         for unit in range(self._units.count):
             ran = self._ran(unit, best, known=most is not None)
@@ -123,7 +133,8 @@ class HiddenStates:
                         continue
                     found.setdefault(spent, []).append(carried)
             target_TD = self._full_UTD[unit + 1].float()
-            best = {spent: _closest(states, target_TD) for spent, states in sorted(found.items())}
+            closest = {spent: _closest(states, target_TD, least) for spent, states in sorted(found.items())}
+            best = {spent: state for spent, state in closest.items() if state is not None}
         return {sum(costs[unit] for unit in mask): mask for _, mask in best.values()}
 
     def _ran(self, unit: int, best: Mapping[int, tuple[Tensor, Allocation]], *, known: bool) -> list[Tensor]:
@@ -133,12 +144,15 @@ class HiddenStates:
         return ran if len(ran) == len(best) else [*ran, self._full_UTD[unit + 1]]
 
 
-def _closest(states: list[tuple[Tensor, Allocation]], target_TD: Tensor) -> tuple[Tensor, Allocation]:
-    """The state with the highest mean cosine similarity to the target."""
-    if len(states) == 1:
+def _closest(
+    states: list[tuple[Tensor, Allocation]], target_TD: Tensor, least: float | None
+) -> tuple[Tensor, Allocation] | None:
+    """The state with the highest mean cosine similarity to the target; None if that is below `least`."""
+    if len(states) == 1 and least is None:
         return states[0]
     similar = cosine_similarity(torch.stack([state for state, _ in states]).float(), target_TD, dim=-1).mean(1)
-    return states[int(similar.argmax())]
+    place = int(similar.argmax())
+    return None if least is not None and float(similar[place]) < least else states[place]
 
 
 def _grid(costs: Seq[float]) -> list[int]:

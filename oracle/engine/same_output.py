@@ -23,7 +23,7 @@ from oracle.engine.prompts import PromptState
 from oracle.engine.schedule import Schedule
 from oracle.engine.score import continuation_pass
 from oracle.models.decoder import Decoder
-from oracle.models.greedy import Processors, arithmetic
+from oracle.models.greedy import Processors, Row, arithmetic
 
 __all__ = ["Refuter", "Verdict"]
 
@@ -53,6 +53,7 @@ class Refuter:
         piece: nodes that pass through a layer at once.
         head_rows: positions that pass through the vocabulary head at once.
         processors: what `generation_config` makes of the logits; None for nothing.
+        generated: number of the prompt's last tokens that count as output before the given one, for the processors.
 
     Attributes:
         piece: as given; may be lowered.
@@ -70,10 +71,13 @@ class Refuter:
         piece: int,
         head_rows: int,
         processors: Processors | None = None,
+        generated: int = 0,
     ) -> None:
         self._decoder, self._prompt, self._tokens = decoder, prompt, tuple(tokens)
         self._tie = tie
         self._processors = processors
+        asked = prompt.length - generated
+        self._asked_T, self._generated = prompt.tokens[:asked], tuple(prompt.tokens[asked:].tolist())
         self._candidates: dict[int, Tensor | None] = {}
         self.piece, self.head_rows = piece, head_rows
         self.executions = 0
@@ -149,7 +153,7 @@ class Refuter:
         """The output's token and the likeliest others of a sample; None if they cannot refute by their logits."""
         target = self._tokens[place]
         if self._processors is not None:
-            row = (self._prompt.tokens, self._tokens[:place])
+            row = self._row(place)
             untouched_V = self._processors.untouched(row, logits_RV.shape[1])
             if not (self._processors.lowers or bool(untouched_V[target])):
                 return None
@@ -162,17 +166,21 @@ class Refuter:
         likely = tokens[counts.argsort(descending=True)[: CANDIDATES - 1]]
         return torch.cat([likely.new_tensor([target]), likely])
 
+    def _row(self, place: int) -> Row:
+        """What the scores at one place of the output depend on."""
+        return self._asked_T, (*self._generated, *self._tokens[:place])
+
     def _threshold(self, place: int, *scores_R: Tensor) -> float | Tensor:
         """The lead between these scores up to which a token is a near-tie."""
         if self._processors is None:
             return self._tie
-        return sum(map(arithmetic, scores_R), start=self._processors.threshold(self._tie, place))
+        return sum(map(arithmetic, scores_R), start=self._processors.threshold(self._tie, len(self._generated) + place))
 
     def _verdicts(self, logits_RV: Tensor, place: int) -> NDArray[np.int8]:
         """Verdicts by whole logits."""
         target = self._tokens[place]
         if self._processors is not None:
-            row = (self._prompt.tokens, self._tokens[:place])
+            row = self._row(place)
             logits_RV = self._processors.scores(logits_RV, [row] * len(logits_RV))
         right_R = logits_RV[:, target].clone()
         logits_RV[:, target] = -torch.inf

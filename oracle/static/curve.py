@@ -23,7 +23,7 @@ from oracle.costs import Costs
 from oracle.engine import FixedLengthEngine
 from oracle.errors import InputError
 from oracle.models import LanguageModel
-from oracle.static.masks import METHODS, SLACK, MaskSearch
+from oracle.search.mask_search import METHODS, SLACK, MaskSearch
 from oracle.static.plan import Judge, Plan
 from oracle.store import Run
 from oracle.store.derived import DerivedTables, key_of, origin_of

@@ -14,7 +14,7 @@ Judge = Literal["kl", "quality"]
 JUDGES: tuple[Judge, ...] = get_args(Judge)
 
 METHOD_NAMES = ("unified", "influence", "greedy", "evolution", "surrogate")
-"""Names of the methods in `oracle.static.masks.METHODS`, in the order in which they run."""
+"""Names of the methods in `oracle.search.mask_search.METHODS`, in the order in which they run."""
 
 
 @dataclass(frozen=True, kw_only=True)

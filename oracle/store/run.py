@@ -38,7 +38,7 @@ SUMMARY = "summary.json"
 RESULTS = ("minimal_budgets", "assignment", "verification")
 """Tables that the end of a search computes from the evaluations."""
 
-DERIVED_BY = {"measures": "measure", "controllers": "compare", "static": "static"}
+DERIVED_BY = {"measures": "measure", "controllers": "compare", "static": "static", "drafts": "draft"}
 """Folder of tables that another command adds -> the command."""
 EVALUATIONS = "evaluations"
 CERTIFICATES = "certificates"

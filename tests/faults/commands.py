@@ -27,6 +27,7 @@ WRITING: dict[str, Callable[[Path, Path], list[str]]] = {
     "measure": lambda run, out: ["measure", str(run), "--only", "features", "--again"],
     "compare": lambda run, out: ["compare", str(run), "--controllers", "unified", "--no-timing"],
     "static": lambda run, out: ["static", str(run), "--methods", "unified", "--no-timing"],
+    "draft": lambda run, out: ["draft", str(run), "--methods", "unified", "--evaluations", "2", "--no-timing"],
     "check --renew": lambda run, out: ["check", str(run), "--renew"],
     "export checkpoint": lambda run, out: [
         *("export", str(run), "--format", "checkpoint", "--allocation", "0", "--out", str(out))
@@ -45,7 +46,7 @@ def model_of(run: Path) -> str:
     return str(Run.open(run).manifest["config"]["model"])
 
 
-QUIET = ("report", "figures", "measure", "compare", "static", "check", "profile")
+QUIET = ("report", "figures", "measure", "compare", "static", "draft", "check", "profile")
 """Commands with `--quiet`."""
 
 

@@ -71,6 +71,7 @@ const gallery = (run, showRow) => {
   if (run.extras.throughput) find("plots").append(throughputPanel(run));
   if (run.extras.controllers) find("plots").append(controllersPanel(run));
   if (run.extras.static) find("plots").append(staticPanel(run));
+  if (run.extras.drafts) find("plots").append(draftsPanel(run));
   if (run.extras.claims) find("plots").append(claimsPanel(run));
   let turn = 0;
   return async (part, chosen, width) => {

@@ -1,4 +1,4 @@
-// Results of other commands, if any: two plots and three tables.
+// Results of other commands, if any: two plots and four tables.
 const similarityPlot = ({ run, theme }) => {
   const looks = { skipping: ["blue", "solid"], "early exit": ["vermillion", "dash"] };
   const traces = run.extras.similarity.map((curve) => {
@@ -85,6 +85,29 @@ const staticPanel = (run) => {
   ]);
   const words = `One mask for all sequences, chosen on a training part; quality and divergence are of ${rows[0].heldOut} held-out sequences (95 % interval). Nominal and measured speed-up at batch 1.`;
   return panel("Which layers can be dropped", words, numbers("Static masks by budget", heads, cells));
+};
+
+const draftsPanel = (run) => {
+  const { choices, bounds, length } = run.extras.drafts;
+  const known = (value, show) => (value === null || value === undefined ? "" : show(value));
+  const times = (value) => `${value.toFixed(2)}x`;
+  const pays = (value) => (value <= 0 ? "never" : percent(value));
+  const heads = ["Draft mask", "draft cost", "first token accepted", "accepted per round (95 % interval)", "expected", "measured", "output equal", "pays below", "pays below, flat"];
+  const cells = choices.map((row) => [
+    row.name, percent(row.draft_cost), percent(row.first),
+    `${score(row.accepted)}${known(row.accepted_low, (low) => ` (${score(low)} to ${score(row.accepted_high)})`)}`,
+    `${row.expected.toFixed(1)} tokens/s (${times(row.expected_speedup)})`,
+    known(row.measured, (rate) => `${rate.toFixed(1)} tokens/s (${times(row.measured_speedup)})`),
+    known(row.equal, (count) => `${count} of ${row.sequences}`), known(row.pays_below, pays), known(row.pays_below_flat, pays),
+  ]);
+  const proven = bounds.map((row) => [
+    `proven: at most ${row.budget} layers`, "", percent(row.first), score(row.accepted), `at most ${times(row.speedup)}`, "", "", "", "",
+  ]);
+  const limit = bounds.length
+    ? ` Proven rows are upper bounds for ${bounds[bounds.length - 1].sequences} sequences: all ${bounds[bounds.length - 1].masks} masks of so few layers were tested at every verified prefix; whatever its layers, no single mask per sequence exceeds ${times(bounds[bounds.length - 1].speedup_any)}.`
+    : " No bound was computed.";
+  const words = `A mask drafts up to ${length} tokens on the full model's keys and values, and the full model verifies them, so that the output cannot change. Draft cost: of a draft token, in plain tokens. Pays below: draft cost at which drafting is as fast as plain decoding on this machine; flat: where verifying costs one token. The best masks are chosen on the sequences that they are judged on.${limit}`;
+  return panel("Drafting for the full model", words, numbers("Skip masks as drafts", heads, [...cells, ...proven]));
 };
 
 const claimsPanel = (run) => {

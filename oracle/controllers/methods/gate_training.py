@@ -43,6 +43,16 @@ class GateNetwork(nn.Module, ABC):
     def forward(self, layer: int, hidden_RTD: Tensor) -> Tensor:
         """Logits for skipping and for running a layer (R T 2), given its input states (R T D)."""
 
+    def sampled(self, examples: Seq[Example], temperature: float) -> GateFunction:
+        """Hard samples for a batch of training sequences, one per token and layer, with straight-through gradients."""
+
+        def decide(layer: int, hidden_RTD: Tensor) -> Tensor | None:
+            if not self.decides(layer):
+                return None
+            return gumbel_softmax(self(layer, hidden_RTD), tau=temperature, hard=True)[..., 1]
+
+        return decide
+
 
 @dataclass(frozen=True, kw_only=True)
 class Plan:
@@ -98,7 +108,7 @@ def train(
             chosen = [taught[place] for place in torch.randperm(len(taught))[: plan.batch].tolist()]
             for group in optimizer.param_groups:
                 group["lr"] = plan.rate * (0.55 + 0.45 * math.cos(math.pi * step / plan.steps))
-            surprise, executed = gated_loss(decoder, chosen, _sampling(net, plan.temperature))
+            surprise, executed = gated_loss(decoder, chosen, net.sampled(chosen, plan.temperature))
             loss = surprise + alpha * executed
             optimizer.zero_grad()
             loss.backward()
@@ -108,17 +118,6 @@ def train(
                 save_training(checkpoint, net, optimizer, {"step": step + 1})
             advance(1, f"{surprise.item():.2f} nats/token at {100 * executed.item():.0f} %")
     return losses
-
-
-def _sampling(net: GateNetwork, temperature: float) -> GateFunction:
-    """Hard samples with straight-through gradients."""
-
-    def decide(layer: int, hidden_RTD: Tensor) -> Tensor | None:
-        if not net.decides(layer):
-            return None
-        return gumbel_softmax(net(layer, hidden_RTD), tau=temperature, hard=True)[..., 1]
-
-    return decide
 
 
 def gated_loss(decoder: Decoder, training_set: Seq[Example], decide: GateFunction) -> tuple[Tensor, Tensor]:

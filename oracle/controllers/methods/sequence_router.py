@@ -24,7 +24,7 @@ from oracle.engine import Engine
 from oracle.errors import InputError
 from oracle.types import Allocation
 
-__all__ = ["Ridge", "Router", "class_weights", "focal_loss"]
+__all__ = ["WINDOWS", "Ridge", "Router", "class_weights", "focal_loss", "network"]
 
 PRICES = (0.1, 0.3, 1.0)
 """Cost of the full model in quality, as a multiple of the best mask's mean quality minus the worst's, in training."""
@@ -118,7 +118,7 @@ class Router(_CodeBookController):
         windows = [example.prompt.windows(self.engine, WINDOWS).cpu() for example in training_set.examples]
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(training_set.seed)
-            net = self._net = _network(windows[0].shape[-1], len(self.book))
+            net = self._net = network(windows[0].shape[-1], len(self.book))
         optimizer = torch.optim.AdamW(net.parameters(), lr=RATE, weight_decay=DECAY)
         weight_M = class_weights(label_N, len(self.book))
         with training_set.watch("router", STEPS) as advance:
@@ -145,7 +145,7 @@ class Router(_CodeBookController):
         """Sets the learned parameters."""
         super().restore(state)
         weights = {name: torch.from_numpy(value.copy()) for name, value in state.items() if name != "book"}
-        self._net = _network(weights["1.weight"].shape[1], len(self.book))
+        self._net = network(weights["1.weight"].shape[1], len(self.book))
         self._net.load_state_dict(weights)
 
     def decision_flops(self, ran_TL: NDArray[np.bool_]) -> float:
@@ -155,7 +155,8 @@ class Router(_CodeBookController):
         return 2.0 * WINDOWS * sum(weight.numel() for weight in self._net.parameters() if weight.dim() > 1)
 
 
-def _network(width: int, classes: int) -> nn.Sequential:
+def network(width: int, classes: int) -> nn.Sequential:
+    """Dr.LLM's router: two linear layers with a GELU between them, 128 units wide, on a normalised input."""
     # Hidden states grow with depth; without normalisation the first layer saturates.
     return nn.Sequential(
         nn.LayerNorm(width, elementwise_affine=False), nn.Linear(width, HIDDEN), nn.GELU(), nn.Linear(HIDDEN, classes)

@@ -6,7 +6,7 @@ from math import comb, sqrt
 import numpy as np
 import pandas as pd
 import pytest
-from plot_tables import write_comparison, write_measures, write_static
+from plot_tables import write_comparison, write_drafts, write_measures, write_static
 
 import analysis
 from analysis import Experiment, Source, summarise
@@ -23,6 +23,7 @@ def source(experiment, run_writer, tmp_path_factory):
     write_measures(folder, experiment)
     write_comparison(folder)
     write_static(folder, LAYERS, budgets=(5, 4, 2))
+    write_drafts(folder, LAYERS)
     return Source(experiment=experiment, folder=folder, known=summarise(experiment, bootstrap=200, permutations=2))
 
 
@@ -308,3 +309,31 @@ def test_static_masks_of_several_tables_are_read_together(run_writer, tmp_path):
     (folder / "static" / "curve-0.parquet").write_bytes(b"no table")
     with pytest.raises(analysis.InputError, match="is damaged; delete it, and repeat 'oracle static"):
         static_masks(folder)
+
+
+def test_drafts(source):
+    table, figure = FIGURES["drafts"](source)
+    rows = table.set_index("name")
+    swift = rows.loc["swift"]
+    # Ten and twenty tokens: rounds 5 + 3 and 10 + 3, and so 2 and 7 accepted tokens, 4 more drafted each.
+    assert swift["accepted"] == pytest.approx((2 + 7) / (8 + 13))
+    assert swift["draft_cost"] == pytest.approx(7 / 10)
+    assert swift["expected_speedup"] == pytest.approx(10 * 30 / (12 * 21 + 7 * (2 + 7 + 8)))
+    assert swift["measured_speedup"] == pytest.approx(0.5)
+    assert rows.loc["at most 1 layers", "accepted"] == pytest.approx((30 - 26 + 2) / 26)
+    assert rows.loc["at most 1 layers", "draft_cost"] == pytest.approx(0.3)
+    grey = next(line for line in figure.axes[0].lines if line.get_label() == "all accepted")
+    # Rounds of four tokens each: 3 and 5; both outputs may end without the token that verification adds.
+    assert grey.get_ydata()[-1] == pytest.approx((30 - 8 + 2) / 8)
+    points = [line for line in figure.axes[0].lines if line.get_marker() != "None"]
+    filled = [line.get_label() for line in points if line.get_markerfacecolor() != "none"]
+    assert filled == ["best per sequence", "best per task", "best overall"]
+
+
+def test_drafts_without_bounds_or_measured_speed_are_drawn(run_writer, tmp_path):
+    folder = run_writer(tmp_path / "run")
+    write_drafts(folder, analysis.load(folder).layers, measured=False)
+    (folder / "drafts" / "bounds.parquet").unlink()
+    table, figure = FIGURES["drafts"](Source.open(folder))
+    assert set(table["series"]) == {"mask"} and table["measured_speedup"].isna().all()
+    assert "no proven bound" in figure.texts[1].get_text()

@@ -19,7 +19,7 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from matplotlib.text import Text
 from PIL import Image
-from plot_tables import write_comparison, write_measures, write_static
+from plot_tables import write_comparison, write_drafts, write_measures, write_static
 
 from analysis import InputError, Source, load, summarise
 from analysis.plots.files import save
@@ -37,6 +37,7 @@ def source(experiment, run_writer, tmp_path_factory):
     write_measures(folder, experiment)
     write_comparison(folder)
     write_static(folder, experiment.layers)
+    write_drafts(folder, experiment.layers)
     return Source(experiment=experiment, folder=folder, known=summarise(experiment, bootstrap=200, permutations=2))
 
 
@@ -148,7 +149,7 @@ def test_the_numbers_can_be_read_again(drawn, tmp_path):
 
 def test_what_a_run_lacks_is_named_and_the_rest_drawn(small, stored_run, tmp_path):
     bare = replace(small, folder=stored_run)
-    names = ["layer_use", "skip_against_exit", "throughput", "controllers", "static_masks"]
+    names = ["layer_use", "skip_against_exit", "throughput", "controllers", "static_masks", "drafts"]
     pictures = {picture.name: picture for picture in draw_all([bare], tmp_path, names=names)}
     assert list(pictures) == names
     lacking = {name: picture.skipped for name, picture in pictures.items() if picture.skipped}
@@ -157,6 +158,7 @@ def test_what_a_run_lacks_is_named_and_the_rest_drawn(small, stored_run, tmp_pat
         "throughput": f"run `oracle measure {stored_run}` first",
         "controllers": f"run `oracle compare {stored_run}` first",
         "static_masks": f"run `oracle static {stored_run}` first",
+        "drafts": f"run `oracle draft {stored_run}` first",
     }
     assert all(bool(picture.files) != bool(picture.skipped) for picture in pictures.values())
     assert not list(tmp_path.glob("throughput*"))
@@ -234,7 +236,7 @@ def test_labels_follow_the_cost(experiment):
     assert set(table.loc[table["zero_quality"], "upper"]) == {0.25}
 
 
-MEASURED = ("skip_against_exit", "throughput", "controllers", "static_masks")
+MEASURED = ("skip_against_exit", "throughput", "controllers", "static_masks", "drafts")
 """Figures of what other commands add to a run."""
 
 

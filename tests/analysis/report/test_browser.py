@@ -216,11 +216,12 @@ def test_measurements_and_controllers_are_drawn(opened: Open, measured: Path) ->
     browser = opened(measured)
     assert series(browser, "similarity")["early exit"] == pytest.approx([0.25])
     assert set(series(browser, "controllers")) == {"oracle", "router"}
-    speed, controllers, static, claims = (panel.text for panel in all_of(browser, ".panel"))
+    speed, controllers, static, drafts, claims = (panel.text for panel in all_of(browser, ".panel"))
     assert "unified 2x 50.0" in speed
     assert "0-8" in static and "1.33x" in static and "1.40x, 21.0 tokens/s" in static
     assert len(all_of(browser, ".panel svg.layers")) == 2
     assert "33.3" in controllers
+    assert "swift 70.0 %" in drafts and "(0.50x) 2 of 2" in drafts and "proven: at most 1 layers" in drafts
     assert "skipping is better (a paper) better 0.123 (0.1 to 0.2) cosine; zero-shot 9 agrees" in claims
     assert all_of(browser, "#task") == []
     assert browser.get_log("browser") == []

@@ -155,6 +155,12 @@ def test_what_was_measured_is_shown_where_it_was(measured: Path, report: Path) -
     ]
     assert [(row["gain"], row["rate"], row["heldOut"]) for row in extras["static"]] == [(1.4, 21, 2), (1.6, 24, 2)]
     assert [(row["kl"], row["kl_low"]) for row in extras["static"]] == [(-0.5, -0.6), (1, 0.9)]
+    swift = next(row for row in extras["drafts"]["choices"] if row["name"] == "swift")
+    assert (swift["accepted"], swift["draft_cost"], swift["equal"]) == (pytest.approx(9 / 21, abs=1e-5), 0.7, 2)
+    assert [(row["budget"], row["masks"], row["speedup_any"]) for row in extras["drafts"]["bounds"]] == [
+        (0, 1, 2),
+        (1, 13, 2),
+    ]
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from oracle.allocations import unified
 from oracle.errors import InputError
-from oracle.static.masks import METHODS, MaskSearch
+from oracle.search.mask_search import METHODS, MaskSearch
 from oracle.static.plan import METHOD_NAMES
 from oracle.types import Allocation
 

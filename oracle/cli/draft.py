@@ -1,0 +1,234 @@
+"""`oracle draft`: how far skip masks get as drafts of their own full model, and how far any mask could."""
+
+import argparse
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from oracle.cli.parsing import Settings, add_device, add_quiet, add_trust, check_format, command, loading, progress
+from oracle.cli.static import full_model_run
+from oracle.errors import InputError
+from oracle.utils.text import printable
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from oracle.draft import DraftStudy
+
+__all__ = ["add_draft"]
+
+EPILOG = """\
+A mask drafts tokens on the full model's keys and values of what is verified; one pass of the full model verifies them,
+so that the output is the full model's, token for token. Acceptance is computed from the full model's known output.
+
+masks:
+  best per sequence, per task, overall   the best found, chosen on the sequences that they are judged on
+  swift         random search with a Bayesian step every 25th, by agreement on 50 output tokens (code)
+  draft-verify  Bayesian optimisation over attentions and MLPs of the expected tokens/s (our Gaussian process)
+  clasp         CLaSp's dynamic program, anew at every verified prefix; the share of skipped layers from the other half
+  knapspec      knapsack over attentions and MLPs by latency; chosen once, after the prompt
+  early-exit    the first layers
+  unified       evenly spread layers
+  static        the best mask of all that were tried without this half, and of a search over layers
+Except for clasp and knapspec, which need no data, masks and draft lengths come from one half of the sequences and are
+judged on the other.
+
+bounds: every mask of up to K whole layers is tested at every verified prefix (--prove masks per prefix). No mask within
+the budget does better, whatever decides how much each round drafts. Masks of single attentions and MLPs are not
+enumerated. Beyond the budget the only proven bound is that all that is drafted is accepted.
+"""
+
+FORMS = ("swift", "draft-verify")
+
+
+def add_draft(commands: Any) -> None:
+    """Adds `oracle draft`."""
+    from oracle.config import SearchConfig
+    from oracle.draft.plan import METHODS, Plan
+
+    parser = command(
+        commands,
+        "draft",
+        _run_draft,
+        "Self-speculative decoding: the best masks to draft with, what practical methods reach, and proven bounds.",
+    )
+    parser.epilog = EPILOG
+    parser.add_argument("folder", type=Path, nargs="?", metavar="RUN", help="run folder")
+    new = Settings(parser.add_argument_group("without a run: data to run the full model on first"), SearchConfig())
+    new.add("--data", help="sequences, as in oracle search")
+    new.add("--model", help="hub id, local folder, GGUF file, or the embedded model; with a RUN as in oracle measure")
+    new.add("--max-new-tokens", type=int, help="maximum length of an output, in tokens")
+    parser.add_argument("--out", type=Path, help="run folder to write with --data (default: a new one under runs/)")
+    plan = Plan()
+    how = parser.add_argument_group("drafts")
+    how.add_argument("--methods", default=",".join(METHODS), metavar="NAMES", help="methods, separated by commas")
+    how.add_argument("--length", type=int, default=plan.length, metavar="N", help="maximum draft length, in tokens")
+    how.add_argument(
+        "--prove",
+        type=int,
+        default=plan.prove,
+        metavar="N",
+        help="masks tested per verified prefix for bounds; 0: none",
+    )
+    how.add_argument(
+        "--evaluations", type=int, default=plan.evaluations, metavar="N", help="masks that each search evaluates"
+    )
+    how.add_argument("--limit", type=int, metavar="N", help="maximum number of sequences, evenly spread")
+    how.add_argument("--seed", type=int, default=plan.seed, help="seed of the halves and the searches")
+    how.add_argument("--no-timing", action="store_true", help="do not decode with drafts: no measured speed, no check")
+    parser.add_argument(
+        "--export",
+        type=Path,
+        metavar="FILE",
+        help="also write the skipped attention and MLP ids of each mask as JSON, as Draft & Verify and SWIFT read them",
+    )
+    parser.add_argument("--csv", action="store_true", help="print one row per sequence and mask as CSV instead")
+    settings = Settings(parser)
+    add_device(settings, " (default: the run's setting)")
+    add_trust(settings)
+    add_quiet(parser)
+
+
+def _run_draft(arguments: argparse.Namespace) -> None:
+    from oracle.cli.tables import plain, show_csv
+    from oracle.draft.plan import Plan
+
+    check_format(arguments)
+    data = getattr(arguments, "data", None)
+    if (arguments.folder is None) == (data is None):
+        raise InputError("either a RUN or --data is required; give one of them")
+    plan = Plan(
+        methods=tuple(name.strip() for name in arguments.methods.split(",") if name.strip()),
+        length=arguments.length,
+        prove=arguments.prove,
+        evaluations=arguments.evaluations,
+        limit=arguments.limit,
+        seed=arguments.seed,
+        timed=not arguments.no_timing,
+    )
+    how = loading(arguments)
+    if arguments.export is not None and arguments.export.exists():
+        raise InputError(f"'{arguments.export}' already exists; choose another --export or delete it")
+
+    from analysis.drafting import bound_summary, draft_summary
+    from oracle.draft import find_drafts
+    from oracle.draft.export import write_layer_ids
+    from oracle.pipeline.reload import model_of
+    from oracle.store import Run
+
+    folder = arguments.folder or full_model_run(arguments, "draft")
+    run, watch = Run.open(folder), progress(arguments)
+    found = find_drafts(folder, plan, load=lambda: model_of(run, **how), watch=watch)
+    if arguments.export is not None:
+        write_layer_ids(found, arguments.export, str(run.manifest["model"].get("id")))
+    summary = draft_summary(found.rows, seed=plan.seed)
+    bounds = bound_summary(found.bounds)
+    if arguments.json:
+        whole = {
+            "choices": summary.to_dict("records"),
+            "bounds": bounds.to_dict("records"),
+            "rows": found.rows.to_dict("records"),
+            "sequence_bounds": found.bounds.to_dict("records"),
+            **{
+                name: found.about[name] for name in ("plan", "layers", "times", "left_out", "notes", "nothing_to_draft")
+            },
+            "path": str(found.path),
+            "run": str(folder),
+        }
+        print(json.dumps(plain(whole)))
+    elif arguments.csv:
+        rows = [{str(name): value for name, value in row.items()} for row in found.rows.to_dict("records")]
+        show_csv(list(found.rows.columns), rows)
+    else:
+        _show(found, summary, bounds)
+        if arguments.export is not None:
+            print(f"Layer ids: {printable(str(arguments.export))}")
+
+
+def _show(found: "DraftStudy", summary: "pd.DataFrame", bounds: "pd.DataFrame") -> None:
+    from oracle.cli.tables import show_line, show_rows
+
+    about, sequences = found.about, int(summary["sequences"].iloc[0])
+    times = about["times"]
+    plain, length = times["verify"][0], about["plan"]["length"]
+    verified = times["verify"][min(length, 4)] / plain
+    show_line(
+        f"{sequences} sequences, {about['layers']} layers, drafts of at most {length} tokens. A plain token takes "
+        f"{plain:.1f} ms; verifying {min(length, 4) + 1} tokens at once costs {verified:.2f} of it"
+    )
+    measured = summary["measured"].notna().all()
+    rows = []
+    for row in summary.to_dict("records"):
+        shown = {
+            "mask": row["choice"],
+            "draft cost": f"{100 * row['draft_cost']:.0f} %",
+            "length": f"{row['draft_length']:.1f}",
+            "1st token": f"{100 * row['first']:.0f} %",
+            "accepted": f"{row['accepted']:.2f}{_ends(row, 'accepted')}",
+            "expected": f"{row['expected']:.1f} ({row['expected_speedup']:.2f}x)",
+        }
+        if measured:
+            shown["measured"] = f"{row['measured']:.1f} ({row['measured_speedup']:.2f}x)"
+            shown["equal"] = f"{row['equal']:.0f} of {sequences}"
+        rows.append({**shown, "pays below": _cost(row["pays_below"]), "flat": _cost(row["pays_below_flat"])})
+    show_rows(list(rows[0]), rows)
+    show_line(
+        "draft cost: of a draft token, in plain tokens. 1st token: verified prefixes at which the first draft token is "
+        "accepted. accepted: draft tokens per round, 95 % interval over sequences. expected, measured: tokens/s, and "
+        "over plain decoding. pays below: draft cost at which drafting is as fast as plain decoding here; flat: where "
+        "verifying costs one token."
+    )
+    if measured:
+        differ, settled = int(sequences * len(summary) - summary["equal"].sum()), int(summary["settled"].sum())
+        words = "every output is the full model's" if not differ else f"{differ} outputs are NOT the full model's"
+        show_line(f"Decoded with drafts: {words}; {settled} near-ties of verification settled by plain decoding.")
+    _show_bounds(bounds, summary, sequences)
+    for name, reason in about["left_out"].items():
+        show_line(f"{name} is left out: {reason}")
+    for line in about["notes"]:
+        show_line(line)
+    if about["nothing_to_draft"]:
+        show_line(f"{len(about['nothing_to_draft'])} more outputs have one token, and nothing to draft.")
+    show_line(f"Written: {printable(str(found.path))}")
+
+
+def _show_bounds(bounds: "pd.DataFrame", summary: "pd.DataFrame", sequences: int) -> None:
+    from oracle.cli.tables import show_line, show_rows
+
+    if bounds.empty:
+        show_line("No sequence has a proven bound: --prove is too small for a budget.")
+        return
+    last = bounds.iloc[-1]
+    show_line(
+        f"Proven for {last['sequences']:.0f} of {sequences} sequences, by enumeration at every verified prefix; upper "
+        "bounds for masks of whole layers:"
+    )
+    rows = [
+        {
+            "layers": f"at most {row['budget']}",
+            "masks": row["masks"],
+            "1st token": f"{100 * row['first']:.0f} %",
+            "1st, mask per prefix": f"{100 * row['first_any']:.0f} %",
+            "accepted": f"{row['accepted']:.2f}",
+            "expected": f"{row['speedup']:.2f}x",
+        }
+        for row in bounds.to_dict("records")
+    ]
+    show_rows(list(rows[0]), rows)
+    best = summary["expected_speedup"].iloc[0]
+    show_line(
+        f"Whatever its layers, no single mask per sequence exceeds {last['speedup_any']:.2f}x under the cost model "
+        f"(above {last['budget']:.0f} layers this assumes that all drafts are accepted); the best found reach "
+        f"{best:.2f}x."
+    )
+
+
+def _ends(row: Any, name: str) -> str:
+    low, high = row[f"{name}_low"], row[f"{name}_high"]
+    return f" ({low:.2f} - {high:.2f})" if low == low else ""
+
+
+def _cost(value: float) -> str:
+    if value != value:
+        return ""
+    return "never" if value <= 0 else f"{100 * value:.0f} %"
