@@ -29,6 +29,7 @@ from oracle.cli.search import add_demo, add_search
 from oracle.cli.skiplayer import add_skiplayer
 from oracle.cli.static import add_static
 from oracle.errors import ForeignError, InputError, Interrupted, reason_of
+from oracle.utils.consent import allow
 from oracle.utils.text import printable
 
 __all__ = ["COMMANDS", "main", "run"]
@@ -76,6 +77,7 @@ def main(argv: Seq[str] | None = None) -> int:
     try:
         arguments = _parser(sys.argv[1:] if argv is None else argv).parse_args(argv)
         with nullcontext() if arguments.command in SEARCHING else within_a_second():
+            allow(*getattr(arguments, "trust_code", ()))
             _tidy(arguments)
             code = arguments.run(arguments)
             sys.stdout.flush()

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from oracle.cli.cache import add_cache_options, open_store
-from oracle.cli.data_options import DATA, add_columns, add_extract, add_reading, given_settings
+from oracle.cli.data_options import DATA, add_columns, add_extract, add_reading, add_tasks, given_settings
 from oracle.cli.interrupts import stoppable
 from oracle.cli.parsing import Settings, add_device, add_dtype, add_prompt, add_quiet, add_trust, command, progress
 from oracle.utils.text import printable
@@ -64,6 +64,7 @@ def add_search(commands: Any) -> None:
     _add_machine(Settings(parser.add_argument_group("hardware and precision"), defaults))
     add_columns(parser)
     add_reading(parser)
+    add_tasks(parser)
     add_prompt(parser.add_argument_group("how prompts are rendered (once per run; token ids are stored)"))
     add_quiet(parser)
 
@@ -81,10 +82,13 @@ def _add_goal(goal: Settings) -> None:
     goal.add(
         "--criterion",
         metavar="METRIC",
-        help=f"metric that must not fall below the full model's: {', '.join(METRICS)}",
+        help=f"metric that must not fall below the full model's: {', '.join(METRICS)}; of tasks lm-eval:METRIC or "
+        "lm-eval:METRIC,FILTER, by default their first",
     )
     goal.add("--tolerance", type=float, help="allowed loss of quality, in units of the metric")
-    goal.add("--metrics", nargs="+", metavar="METRIC", help="also compute log_likelihood, choice_accuracy")
+    goal.add(
+        "--metrics", nargs="+", metavar="METRIC", help="also compute log_likelihood, choice_accuracy, lm-eval:METRIC"
+    )
     add_extract(goal)
     goal.add(
         "--scope",

@@ -89,7 +89,7 @@ class QualityTable:
         if not pairs:
             return
         metric, sequences = self.context.metric, {one.id: one for one in self.context.sequences}
-        passes = [metric] if get_metric(metric).kind in ("likelihood", "choice") else []
+        passes = [] if get_metric(metric).always else [metric]
         evaluator = Evaluator(self.context.engine, metrics=passes, shuffled=sequences)
         with self._watch("masks", len(pairs)) as advance:
             for start in range(0, len(pairs), CHUNK):

@@ -4,7 +4,7 @@ from oracle.metrics.bounds import Bound, bound_for
 from oracle.metrics.choices import CHOICE_SCORES, ChoiceScore, choice_score, choice_score_name
 from oracle.metrics.criterion import SLACK, least_quality, qualifies
 from oracle.metrics.extraction import EXTRACTIONS, Extraction, answer_in
-from oracle.metrics.registry import METRICS, Kind, Metric, get_metric
+from oracle.metrics.registry import METRICS, TASK_METRIC, Kind, Metric, get_metric
 from oracle.metrics.text import agreement, score_text, score_texts
 from oracle.metrics.vacuous import VACUOUS, sees, told_nothing, why_vacuous
 
@@ -13,6 +13,7 @@ __all__ = [
     "EXTRACTIONS",
     "METRICS",
     "SLACK",
+    "TASK_METRIC",
     "VACUOUS",
     "Bound",
     "ChoiceScore",

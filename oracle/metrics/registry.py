@@ -6,9 +6,13 @@ from typing import Literal
 from oracle.errors import InputError
 from oracle.utils.text import nearest_hint
 
-__all__ = ["METRICS", "Kind", "Metric", "get_metric"]
+__all__ = ["METRICS", "TASK_METRIC", "Kind", "Metric", "get_metric"]
 
-Kind = Literal["text", "tokens", "likelihood", "choice"]
+Kind = Literal["text", "tokens", "likelihood", "choice", "function", "continuations"]
+
+TASK_METRIC = "lm-eval"
+"""Criterion of a search over tasks of lm-evaluation-harness: `lm-eval` for the first metric of the tasks,
+`lm-eval:METRIC` or `lm-eval:METRIC,FILTER` for another."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -19,15 +23,31 @@ class Metric:
         name: its key in `METRICS`.
         kind: its inputs. `text`: the decoded output and the references (`score_text`). `tokens`: the token ids of the
             output and of the full model's (`agreement`). `likelihood` and `choice`: a pass of the references or the
-            choices through the model, computed by the engine.
+            choices through the model, computed by the engine. `function`: the decoded output and the record of the
+            sequence, by code that is no part of this package. `continuations`: the same, by the log-likelihoods of
+            the continuations that the record holds.
         floor: lower bound; None if unbounded.
         description: one line for listings, with the unit.
+        always: whether it is computed for every output, not only on request.
     """
 
     name: str
     kind: Kind
     floor: float | None
     description: str
+    always: bool = False
+
+    @property
+    def null_stored(self) -> bool:
+        """Whether the value against another sequence is stored as `null_NAME`, since only the search can compute it."""
+        return self.kind in ("likelihood", "function", "continuations")
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """Columns of an evaluation that hold its values."""
+        if self.kind == "choice":
+            return (self.name, "choice")
+        return (self.name, f"null_{self.name}") if self.null_stored else (self.name,)
 
 
 _METRICS: tuple[tuple[str, Kind, str], ...] = (
@@ -47,18 +67,28 @@ _METRICS: tuple[tuple[str, Kind, str], ...] = (
 )
 
 METRICS = {
-    name: Metric(name=name, kind=kind, floor=None if kind == "likelihood" else 0.0, description=description)
+    name: Metric(
+        name=name,
+        kind=kind,
+        floor=None if kind == "likelihood" else 0.0,
+        description=description,
+        always=kind in ("text", "tokens"),
+    )
     for name, kind, description in _METRICS
 }
 """The metrics by name."""
 
 
 def get_metric(name: str) -> Metric:
-    """The metric of that name.
+    """The metric of that name; nothing is imported for it.
 
     Raises:
         InputError: if it is unknown; lists the known ones and the nearest.
     """
     if name in METRICS:
         return METRICS[name]
+    if name.partition(":")[0] == TASK_METRIC:
+        # With a filter it is a metric of outputs; log-likelihoods go through none.
+        kind: Kind = "function" if "," in name else "continuations"
+        return Metric(name=name, kind=kind, floor=0.0, description="metric of a task of lm-evaluation-harness")
     raise InputError(f"unknown metric {name!r}: the metrics are {', '.join(METRICS)}{nearest_hint(name, METRICS)}")

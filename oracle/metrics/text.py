@@ -92,8 +92,9 @@ def score_text(name: str, text: str, references: tuple[str, ...]) -> float:
 
 
 def score_texts(text: str, references: tuple[str, ...]) -> dict[str, float]:
-    """Quality of a text by every metric of kind `text`, in the order of `METRICS`; see `score_text`."""
-    return {name: score_text(name, text, references) for name, metric in METRICS.items() if metric.kind == "text"}
+    """Quality of a text by the metrics of kind `text` that are always computed, in order; see `score_text`."""
+    wanted = [name for name, metric in METRICS.items() if metric.kind == "text" and metric.always]
+    return {name: score_text(name, text, references) for name in wanted}
 
 
 def agreement(tokens: Sequence[int], full_tokens: Sequence[int]) -> float:

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from oracle.config import SearchConfig
 from oracle.errors import InputError
-from oracle.metrics import get_metric
+from oracle.metrics import METRICS, get_metric
 from oracle.search import PATH_STRATEGIES, get_strategy
 from oracle.utils.text import nearest_hint
 
@@ -26,7 +26,7 @@ def check_settings(config: SearchConfig) -> None:
             "skip masks only; choose one or omit --paths"
         )
     metric = get_metric(config.criterion)
-    if metric.floor is not None and config.tolerance >= 1:
+    if metric.name in METRICS and metric.floor is not None and config.tolerance >= 1:
         raise InputError(
             f"--tolerance needs less than 1 for {config.criterion}, whose values lie between 0 and 1, not "
             f"{config.tolerance}: any allocation would qualify"
