@@ -16,7 +16,7 @@ GSM = [
 ARC = [
     {
         "id": str(one),
-        "question": f"Which of these is number {one % 4}?",
+        "question": f"Which of these is number {one % 4}, asked time {one}?",
         "choices": {"text": list(WORDS), "label": list("ABCD")},
         "answerKey": "ABCD"[one % 4],
     }
@@ -24,6 +24,7 @@ ARC = [
 ]
 LAMBADA = [{"text": f"Cat number {one} sat on the mat{one}"} for one in range(8)]
 WIKITEXT = [{"page": f"Some text , number {one} , of a page .", "title": "t"} for one in range(8)]
+LONG = {"page": "A page that goes on and on . " * 40, "title": "more than the context of a tiny model"}
 
 
 def task_file(folder: Path, name: str, include: str, rows: Mapping[str, list[dict[str, Any]]], **settings: Any) -> Path:
@@ -60,6 +61,10 @@ def write_tasks(folder: Path) -> Path:
     task_file(folder, "gsm_like", "gsm8k/gsm8k.yaml", {"train": GSM, "test": invalid}, num_fewshot=2)
     task_file(folder, "arc_like", "arc/arc_easy.yaml", {"train": ARC, "validation": ARC, "test": ARC})
     task_file(folder, "lambada_like", "lambada/lambada_openai.yaml", {"test": LAMBADA})
-    rows = dict.fromkeys(("train", "validation", "test"), WIKITEXT)
-    task_file(folder, "wikitext_like", "wikitext/wikitext.yaml", rows)
+    for name, pages in {"wikitext_like": WIKITEXT, "wikitext_long": [LONG, *WIKITEXT]}.items():
+        rows = dict.fromkeys(("train", "validation", "test"), pages)
+        task_file(folder, name, "wikitext/wikitext.yaml", rows)
+    long = {"until": ["Question:"], "do_sample": False, "max_gen_toks": 400}
+    rows = {"train": GSM, "test": invalid}
+    task_file(folder, "gsm_truncated", "gsm8k/gsm8k.yaml", rows, num_fewshot=2, generation_kwargs=long)
     return folder

@@ -17,6 +17,7 @@ from oracle.cli.cache import add_cache
 from oracle.cli.check import add_check
 from oracle.cli.compare import add_compare
 from oracle.cli.data import add_data
+from oracle.cli.eval import add_eval
 from oracle.cli.export import add_export
 from oracle.cli.figures import add_figures
 from oracle.cli.interrupts import within_a_second
@@ -47,6 +48,7 @@ COMMANDS = {
     "measure": add_measure,
     "static": add_static,
     "compare": add_compare,
+    "eval": add_eval,
     "export": add_export,
     "check": add_check,
     "profile": add_profile,

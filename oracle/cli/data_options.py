@@ -6,7 +6,7 @@ from typing import Any
 
 from oracle.cli.parsing import Settings
 
-__all__ = ["DATA", "add_columns", "add_extract", "add_reading", "add_tasks", "given_settings"]
+__all__ = ["DATA", "add_columns", "add_extract", "add_reading", "add_tasks", "given_part", "given_settings"]
 
 DATA = (
     "JSONL, JSON, CSV, TSV, Parquet or text file, also compressed; a name or folder of the datasets library; "
@@ -156,14 +156,20 @@ def given_settings(arguments: argparse.Namespace, base: Any) -> dict[str, Any]:
         found["task_options_own"] = tuple(name for name in OWN if name not in given)
     for part in _PARTS:
         own = getattr(base, part)
-        changes: dict[str, Any] = {
-            field.name: found[f"{part}_{field.name}"] for field in fields(own) if f"{part}_{field.name}" in found
-        }
-        if "template" in changes:
-            changes["template"] = _unescaped(changes["template"])
-        if changes:
-            given[part] = replace(own, **changes)
+        if (changed := given_part(argparse.Namespace(**found), part, own)) != own:
+            given[part] = changed
     return given
+
+
+def given_part(arguments: argparse.Namespace, part: str, base: Any) -> Any:
+    """A part of a `SearchConfig` with the settings that were given on the command line."""
+    found = {name: tuple(value) if isinstance(value, list) else value for name, value in vars(arguments).items()}
+    changes: dict[str, Any] = {
+        field.name: found[f"{part}_{field.name}"] for field in fields(base) if f"{part}_{field.name}" in found
+    }
+    if "template" in changes:
+        changes["template"] = _unescaped(changes["template"])
+    return replace(base, **changes)
 
 
 def _unescaped(text: str) -> str:

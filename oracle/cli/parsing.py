@@ -123,7 +123,7 @@ def add_device(settings: Settings, note: str = "") -> None:
 def add_trust(settings: Settings) -> None:
     """Adds `--trust-remote-code` and `--trust-code`, which `oracle.cli.main` reads."""
     settings.add("--trust-remote-code", action="store_true", help="run code shipped with the model")
-    code = "run Python code of your own that data or a run names: the task files of a folder; repeatable"
+    code = "run Python code of your own that data or a run names, such as that of a folder of task files; repeatable"
     settings.add("--trust-code", action="append", metavar="NAME", help=code)
 
 

@@ -19,7 +19,15 @@ from oracle.utils.consent import require
 from oracle.utils.hub import quick_hub
 from oracle.utils.text import nearest_hint
 
-__all__ = ["UNCONDITIONAL", "generation_settings", "load_tasks", "open_manager", "quiet", "require_harness"]
+__all__ = [
+    "UNCONDITIONAL",
+    "generation_settings",
+    "guarded_data",
+    "load_tasks",
+    "open_manager",
+    "quiet",
+    "require_harness",
+]
 
 OFFLINE = (
     "without a network, put its files where you like and name them in a task file of your own: include the harness's "
@@ -123,25 +131,39 @@ def load_tasks(names: tuple[str, ...], options: TaskOptions) -> Mapping[str, Any
     manager = open_manager(names, options)
     tasks: dict[str, Any] = {}
     for name in names:
-        files = list(_task_files(manager, name))
-        for one, config in files:
-            if config.get("unsafe_code"):
-                raise _unsafe(one)
-        data = list(dict.fromkeys(path for _, file in files if isinstance(path := file.get("dataset_path"), str)))
-        remote = next((path for path in data if path not in PACKAGED), ".")
-        try:
-            with quiet(), quick_hub(remote, "dataset"):
-                tasks |= manager.load([name])["tasks"]
-        except FOREIGN as error:
-            of_data = isinstance(error, OSError) and data
-            remedy = f"it needs the data set {', '.join(map(repr, data[:3]))}: {OFFLINE}" if of_data else MEND
-            raise ForeignError(f"the task {name!r} cannot be loaded ({reason_of(error)}); {remedy}") from error
+        with guarded_data(manager, [name]), quiet():
+            tasks |= manager.load([name])["tasks"]
     for name, task in tasks.items():
         _check(name, task)
         _set_examples(task, options)
         for metric in UNCONDITIONAL:
             task._metric_fn_list.pop(metric, None)
     return tasks
+
+
+@contextmanager
+def guarded_data(manager: Any, names: Seq[str]) -> Iterator[None]:
+    """Within it, tasks are loaded: without a network from local caches, and what cannot be loaded is one line.
+
+    Raises:
+        InputError: if a task runs code that the model writes, or cannot be loaded.
+    """
+    files = [file for name in names for file in _task_files(manager, name)]
+    for one, config in files:
+        if config.get("unsafe_code"):
+            raise _unsafe(one)
+    data = list(dict.fromkeys(path for _, file in files if isinstance(path := file.get("dataset_path"), str)))
+    remote = next((path for path in data if path not in PACKAGED), ".")
+    try:
+        with quick_hub(remote, "dataset"):
+            yield
+    except InputError:
+        raise
+    except FOREIGN as error:
+        of_data = isinstance(error, OSError) and data
+        remedy = f"it needs the data set {', '.join(map(repr, data[:3]))}: {OFFLINE}" if of_data else MEND
+        named = ", ".join(map(repr, names))
+        raise ForeignError(f"the task {named} cannot be loaded ({reason_of(error)}); {remedy}") from error
 
 
 def _set_examples(task: Any, options: TaskOptions) -> None:

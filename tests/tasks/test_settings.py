@@ -153,3 +153,11 @@ def test_a_chat_template_is_the_harness_s(tmp_path: Path, tasks: Path, command: 
         prompts.append(json.loads(out)["rows"][0]["prompt"])
     assert prompts[0].startswith("Question: What is")
     assert prompts[1].startswith("<user>Question: What is") and prompts[1].count("<assistant>") == 3
+
+
+def test_texts_longer_than_the_context_are_left_out_or_refused(tasks: Path, command: Command, roomy: Path) -> None:
+    given = ("data", "lm-eval:wikitext_long", "--include-path", tasks, "--model", roomy, "--limit", 3, "--json")
+    code, _, error = command(*given)
+    assert code == 2 and "wikitext_long-00000: a text of" in error and "'oracle eval' scores it in windows" in error
+    code, out, _ = command(*given, "--skip-unusable")
+    assert code == 0 and json.loads(out)["sequences"] == 2 and list(json.loads(out)["skipped"].values()) == [1]
