@@ -248,6 +248,8 @@ def load(
     # Dropped outputs failed the run's own criterion; their qualities are unknown.
     dropped = evaluations.loc[evaluations["dropped"], DROPPED].reset_index(drop=True)
     evaluations = evaluations[~evaluations["dropped"]].reset_index(drop=True)
+    if metric.kind == "text" and metric.name not in evaluations:
+        evaluations = _scored_now(run, metric.name, evaluations)
     _check_stored(metric.name, METRICS, evaluations)
     scores: dict[str, Callable[[Any, Any], float]] = {
         "text": partial(_score_answer, metric.name, config.get("extract")),
@@ -281,6 +283,15 @@ def load(
         dropped_fail=metric.name == config["criterion"] and float(tolerance) <= config["tolerance"],
     )
     return experiment.only(evaluated)
+
+
+def _scored_now(run: Run, metric: str, evaluations: pd.DataFrame) -> pd.DataFrame:
+    """The evaluations with a text metric that the search did not compute, by their texts."""
+    sequences, extract = run.sequences(), run.manifest["config"].get("extract")
+    references = dict(zip(sequences["sequence"], map(tuple, sequences["references"]), strict=True))
+    pairs = zip(evaluations["text"], evaluations["sequence"].map(references), strict=True)
+    values = [_score_answer(metric, extract, text, known) if known else np.nan for text, known in pairs]
+    return evaluations.assign(**{metric: values})
 
 
 def _score_answer(metric: str, extract: str | None, text: str, references: tuple[str, ...]) -> float:

@@ -140,7 +140,7 @@ class SearchConfig:
         self._check_tasks()
         if self.extract is not None:
             Extraction.parse(self.extract)
-            if self.prune and get_metric(self.criterion).kind == "text":
+            if self.prune and get_metric(self.criterion).kind in ("text", "function"):
                 raise InputError(
                     "--prune bounds the quality of unfinished outputs, of which --extract may still take another part: "
                     "leave out one of them"

@@ -5,6 +5,7 @@ from dataclasses import fields, replace
 from typing import Any
 
 from oracle.cli.parsing import Settings
+from oracle.utils.consent import allow
 
 __all__ = ["DATA", "add_columns", "add_extract", "add_reading", "add_tasks", "given_part", "given_settings"]
 
@@ -141,7 +142,7 @@ def given_settings(arguments: argparse.Namespace, base: Any) -> dict[str, Any]:
 
     With data that are tasks, the criterion, the stop texts and the length of outputs are the tasks' unless given.
     """
-    from oracle.metrics import TASK_METRIC
+    from oracle.metrics import TASK_METRIC, is_function_name
     from oracle.tasks.options import OWN, task_names
 
     found = {name: tuple(value) if isinstance(value, list) else value for name, value in vars(arguments).items()}
@@ -154,6 +155,7 @@ def given_settings(arguments: argparse.Namespace, base: Any) -> dict[str, Any]:
         # What is not given is up to the tasks.
         given.setdefault("criterion", TASK_METRIC)
         found["task_options_own"] = tuple(name for name in OWN if name not in given)
+    allow(*(name for name in (given.get("criterion"), *given.get("metrics", ())) if is_function_name(str(name))))
     for part in _PARTS:
         own = getattr(base, part)
         if (changed := given_part(argparse.Namespace(**found), part, own)) != own:

@@ -51,10 +51,13 @@ def add_search(commands: Any) -> None:
     )
     from oracle.config import SearchConfig
     from oracle.search import STRATEGIES
+    from oracle.utils.plugins import STRATEGIES as PLUGINS
+    from oracle.utils.plugins import plugins
 
     width = max(map(len, STRATEGIES))
     lines = [f"  {name:{width}}  {strategy.hint}" for name, strategy in STRATEGIES.items()]
     parser.usage = f"%(prog)s {MAIN} [options]"
+    lines += [f"  {name:{width}}  of an installed package ({one.value})" for name, one in plugins(PLUGINS).items()]
     parser.epilog = "\n".join(["strategies:", *lines])
     defaults = SearchConfig()
     _add_data(Settings(parser.add_argument_group("what to search"), defaults))
@@ -83,12 +86,11 @@ def _add_goal(goal: Settings) -> None:
         "--criterion",
         metavar="METRIC",
         help=f"metric that must not fall below the full model's: {', '.join(METRICS)}; of tasks lm-eval:METRIC or "
-        "lm-eval:METRIC,FILTER, by default their first",
+        "lm-eval:METRIC,FILTER, by default their first; MODULE:FUNCTION, a function (references, output, record) of "
+        "your own that returns a number; or a metric of an installed package",
     )
     goal.add("--tolerance", type=float, help="allowed loss of quality, in units of the metric")
-    goal.add(
-        "--metrics", nargs="+", metavar="METRIC", help="also compute log_likelihood, choice_accuracy, lm-eval:METRIC"
-    )
+    goal.add("--metrics", nargs="+", metavar="METRIC", help="also compute these, which are computed on request")
     add_extract(goal)
     goal.add(
         "--scope",

@@ -1,5 +1,6 @@
 """Outcomes with their qualities: generation, text metrics, and metrics that need a pass through the model."""
 
+import json
 from collections.abc import Mapping
 from collections.abc import Sequence as Seq
 from dataclasses import dataclass, field
@@ -13,7 +14,17 @@ from oracle.engine.layer_importance import HiddenStates
 from oracle.engine.prompts import PromptState
 from oracle.engine.schedule import Mask
 from oracle.errors import InputError
-from oracle.metrics import Bound, agreement, answer_in, bound_for, choice_score, get_metric, score_texts
+from oracle.metrics import (
+    TASK_METRIC,
+    Bound,
+    agreement,
+    answer_in,
+    bound_for,
+    choice_score,
+    function_bound,
+    get_metric,
+    score_texts,
+)
 from oracle.tasks import continuation_quality, continuations_of, text_quality
 from oracle.types import Allocation, Outcome, Proposal, Sequence
 
@@ -77,17 +88,19 @@ class Evaluator:
             return None
         thresholds: list[tuple[Bound, float]] = []
         for current, (sequence, proposals) in zip(opened, work, strict=True):
-            bound = bound_for(
-                self.engine.config.criterion,
-                sequence.references,
-                current.full_tokens or (),
-                self.engine.model.words_per_token,
-            )
+            bound = self._bound(sequence, current.full_tokens or ())
             if bound is None:
                 return None
             wanted = least.get(sequence.id, -float("inf"))
             thresholds += [(bound, wanted)] * len(proposals)
         return thresholds
+
+    def _bound(self, sequence: Sequence, full_tokens: tuple[int, ...]) -> Bound | None:
+        """The bound of the criterion on the outputs of a sequence, if it has one."""
+        criterion = self.engine.config.criterion
+        if get_metric(criterion).kind == "function" and criterion.partition(":")[0] != TASK_METRIC:
+            return function_bound(criterion, sequence.references, json.loads(sequence.record or "{}"))
+        return bound_for(criterion, sequence.references, full_tokens, self.engine.model.words_per_token)
 
     def hidden_states(self, sequence: Sequence) -> HiddenStates:
         """The full model's hidden states on its own output; the sequence must have been evaluated."""

@@ -6,10 +6,10 @@ from typing import Any, Self
 
 from oracle.allocations import compact, parse
 from oracle.config import SearchConfig
-from oracle.controllers import CONTROLLERS, Controller
+from oracle.controllers import Controller, OracleController
 from oracle.controllers.methods.fixed import FixedMask
 from oracle.controllers.quality_table import QualityTable
-from oracle.controllers.registry import make, setting
+from oracle.controllers.registry import get_controller, make, setting
 from oracle.controllers.run_context import RunContext
 from oracle.controllers.training_set import TrainingSet
 from oracle.engine import Engine
@@ -17,7 +17,6 @@ from oracle.errors import InputError
 from oracle.models import LanguageModel
 from oracle.store import Run
 from oracle.utils.progress import Watch, silent
-from oracle.utils.text import nearest_hint
 
 __all__ = ["Choice", "Policy"]
 
@@ -44,9 +43,8 @@ class Choice:
             raise InputError(f"{' and '.join(f'--{name}' for name in given)} exclude each other: give one of them")
         if self.settings and self.controller is None:
             raise InputError(f"the settings {setting(dict(self.settings))} need a controller: name it")
-        if self.controller is not None and self.controller not in CONTROLLERS:
-            hint = nearest_hint(self.controller, CONTROLLERS)
-            raise InputError(f"a controller must be one of {', '.join(CONTROLLERS)}, not '{self.controller}'{hint}")
+        if self.controller is not None:
+            get_controller(self.controller)
 
 
 class Policy:
@@ -76,7 +74,7 @@ class Policy:
         if choice.allocation is not None:
             return cls(_Fixed, {"kept": parse(choice.allocation)}, run=None, state={})
         name = "oracle" if choice.oracle is not None else choice.controller or "full"
-        kind = CONTROLLERS[name]
+        kind = get_controller(name)
         if run is None and (kind.learns or name == "oracle"):
             raise InputError(f"'{name}' needs a run, whose sequences it has seen: give run=RUN")
         settings = {"policy": choice.oracle} if choice.oracle is not None else dict(choice.settings or {})
@@ -113,8 +111,8 @@ class Policy:
 
     def on(self, engine: Engine) -> Controller:
         """The controller on an engine."""
-        if self._run is not None and self._kind is CONTROLLERS["oracle"]:
-            return CONTROLLERS["oracle"].of(self._run, engine, **self._settings)  # type: ignore[attr-defined]
+        if self._run is not None and issubclass(self._kind, OracleController):
+            return self._kind.of(self._run, engine, **self._settings)
         controller = self._kind(engine, **self._settings)
         if self._state:
             controller.restore(self._state)

@@ -1,14 +1,19 @@
 """The metrics by name, with kind, lower bound and description."""
 
+import re
 from dataclasses import dataclass
 from typing import Literal
 
 from oracle.errors import InputError
+from oracle.utils.plugins import METRICS as PLUGINS
+from oracle.utils.plugins import plugins
 from oracle.utils.text import nearest_hint
 
-__all__ = ["METRICS", "TASK_METRIC", "Kind", "Metric", "get_metric"]
+__all__ = ["METRICS", "TASK_METRIC", "Kind", "Metric", "get_metric", "is_function_name"]
 
 Kind = Literal["text", "tokens", "likelihood", "choice", "function", "continuations"]
+
+_FUNCTION = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")
 
 TASK_METRIC = "lm-eval"
 """Criterion of a search over tasks of lm-evaluation-harness: `lm-eval` for the first metric of the tasks,
@@ -50,6 +55,15 @@ class Metric:
         return (self.name, f"null_{self.name}") if self.null_stored else (self.name,)
 
 
+_ON_REQUEST: tuple[tuple[str, str], ...] = (
+    ("numeric", "1 if the last number equals a reference's (or math-verify says so, where installed), else 0"),
+    ("choice_letter", "1 if the letter of the chosen answer is a reference's, else 0"),
+    ("token_f1", "F-measure of shared words without articles and punctuation (SQuAD), best reference; 0 to 1"),
+    ("contains", "1 if the output contains a reference, up to case and white space, else 0"),
+    ("rougeL-stemmed", "ROUGE-L of package rouge-score with stemming, best reference; 0 to 1"),
+    ("rougeLsum", "ROUGE-Lsum of package rouge-score, line by line, best reference; 0 to 1"),
+)
+
 _METRICS: tuple[tuple[str, Kind, str], ...] = (
     ("rouge1", "text", "F-measure of shared words (ROUGE-1, no stemming), best reference; 0 to 1"),
     ("rouge2", "text", "F-measure of shared word pairs (ROUGE-2, no stemming), best reference; 0 to 1"),
@@ -75,7 +89,7 @@ METRICS = {
         always=kind in ("text", "tokens"),
     )
     for name, kind, description in _METRICS
-}
+} | {name: Metric(name=name, kind="text", floor=0.0, description=line) for name, line in _ON_REQUEST}
 """The metrics by name."""
 
 
@@ -91,4 +105,18 @@ def get_metric(name: str) -> Metric:
         # With a filter it is a metric of outputs; log-likelihoods go through none.
         kind: Kind = "function" if "," in name else "continuations"
         return Metric(name=name, kind=kind, floor=0.0, description="metric of a task of lm-evaluation-harness")
-    raise InputError(f"unknown metric {name!r}: the metrics are {', '.join(METRICS)}{nearest_hint(name, METRICS)}")
+    installed = plugins(PLUGINS)
+    if name in installed or is_function_name(name):
+        return Metric(
+            name=name, kind="function", floor=0.0, description="metric of an installed package, or a function"
+        )
+    known = [*METRICS, *installed]
+    raise InputError(
+        f"unknown metric {name!r}: the metrics are {', '.join(known)}, lm-eval:METRIC of a task, MODULE:FUNCTION of "
+        f"your own, and those of packages that are not installed here{nearest_hint(name, known)}"
+    )
+
+
+def is_function_name(name: str) -> bool:
+    """Whether a name is `module:function`."""
+    return _FUNCTION.fullmatch(name) is not None

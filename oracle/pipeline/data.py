@@ -50,6 +50,7 @@ def read_sequences(config: SearchConfig) -> LoadedData:
         extract=config.extract,
         skip_unusable=config.skip_unusable,
         metrics=[get_metric(name) for name in dict.fromkeys((config.criterion, *config.metrics))],
+        keep=any(get_metric(name).kind == "function" for name in config.asked_metrics),
     )
 
 

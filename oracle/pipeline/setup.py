@@ -21,6 +21,7 @@ from oracle.pipeline.data import read_sequences
 from oracle.pipeline.prompts import FixedPrompts, fix_prompts, prompt_ids
 from oracle.pipeline.reload import require_same_decoding
 from oracle.pipeline.resume import FREE_TO_CHANGE, KnownOutcomes
+from oracle.pipeline.settings_check import check_functions
 from oracle.pipeline.vacuous import scored_tokens
 from oracle.search import Space
 from oracle.sequences import LoadedData, check_sequences, data_hash
@@ -81,6 +82,7 @@ class Setup:
             InputError: for bad input, or if the model, data or prompts differ from the run to continue.
         """
         expected = earlier.manifest if earlier and same else None
+        check_functions(config)
         resolve_device(config.device)  # raises before anything is loaded
         data = read_sequences(config)
         sequences = data.sequences

@@ -9,7 +9,7 @@ from functools import lru_cache
 from typing import Any, Protocol
 
 from oracle.errors import InputError, door
-from oracle.metrics import METRICS, answer_in, score_text
+from oracle.metrics import METRICS, TASK_METRIC, answer_in, function_value, score_text
 from oracle.tasks.harness import load_tasks, quiet
 from oracle.tasks.options import TaskOptions, task_names
 from oracle.types import Sequence
@@ -47,6 +47,9 @@ def text_quality(metric: str, text: str, sequence: Sequence, options: ScoreOptio
     """
     if metric in METRICS:
         return score_text(metric, answer_in(text, options.extract), sequence.references)
+    if metric.partition(":")[0] != TASK_METRIC:
+        record = _record(sequence.record) if sequence.record else {}
+        return function_value(metric, sequence.references, answer_in(text, options.extract), record)
     name, _, filter_name = metric.partition(":")[2].partition(",")
     task, record = _task(sequence, options), _record(sequence.record)
     with door(f"scoring an output by {metric!r} of task {sequence.task!r}", "check the task's metric"), quiet():
