@@ -59,7 +59,7 @@ def require_harness() -> None:
         InputError: if it is not installed.
     """
     try:
-        import lm_eval  # noqa: F401
+        from lm_eval import __version__  # noqa: F401 - a folder of that name has none
     except ImportError as error:
         raise InputError(EXTRA) from error
 

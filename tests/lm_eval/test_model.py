@@ -18,7 +18,7 @@ from oracle.pipeline.run import run_search
 from oracle.store import Run
 from oracle.tasks import TaskOptions
 
-pytest.importorskip("lm_eval", reason="the extra lm-eval is not installed")
+pytest.importorskip("lm_eval.api", reason="the extra lm-eval is not installed")
 
 TASKS = ("gsm_like", "gsm_truncated", "arc_like", "lambada_like", "wikitext_like", "wikitext_long")
 ONE_OF_EACH = ("gsm_like", "arc_like", "lambada_like", "wikitext_like")

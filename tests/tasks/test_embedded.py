@@ -8,7 +8,7 @@ import pytest
 
 from oracle.store import Run
 
-pytest.importorskip("lm_eval", reason="the extra lm-eval is not installed")
+pytest.importorskip("lm_eval.api", reason="the extra lm-eval is not installed")
 
 ROOT = Path(__file__).resolve().parents[2]
 

@@ -8,7 +8,7 @@ from harness_tasks import ARC, task_file
 
 from oracle.utils import consent
 
-pytest.importorskip("lm_eval", reason="the extra lm-eval is not installed")
+pytest.importorskip("lm_eval.api", reason="the extra lm-eval is not installed")
 
 Command = Callable[..., tuple[int, str, str]]
 

@@ -13,7 +13,7 @@ from oracle.pipeline.run import run_search
 from oracle.store import Run
 from oracle.tasks import TaskOptions
 
-pytest.importorskip("lm_eval", reason="the extra lm-eval is not installed")
+pytest.importorskip("lm_eval.api", reason="the extra lm-eval is not installed")
 
 
 @pytest.fixture(scope="module")

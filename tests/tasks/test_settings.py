@@ -13,7 +13,7 @@ from oracle.pipeline.data import preview, with_task_settings
 from oracle.tasks import TaskOptions, task_names
 from oracle.tasks.sequences import _shares
 
-pytest.importorskip("lm_eval", reason="the extra lm-eval is not installed")
+pytest.importorskip("lm_eval.api", reason="the extra lm-eval is not installed")
 
 Command = Callable[..., tuple[int, str, str]]
 
