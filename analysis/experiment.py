@@ -40,7 +40,7 @@ class Experiment:
         layers: number of units of the model: L decoder blocks, or 2L where attention and MLP are separate.
         unit: `layer` or `sublayer`.
         metric: column of `evaluations` that is the quality.
-        kind: input of the metric: `text`, `tokens`, `likelihood` or `choice`.
+        kind: input of the metric; see `oracle.metrics.Metric`.
         tolerance: an allocation qualifies if its quality >= the full model's - tolerance.
         scope: `decode` (the prompt runs at full depth) or `sequence` (the allocation runs it too).
         floor: lowest value of the metric; None if it has none.
@@ -109,7 +109,7 @@ class Experiment:
         """Quality of every evaluation against the references of another sequence (P E).
 
         Kind `text`: the partner's references. `tokens`: the full model's output on the partner. `choice`: the index of
-        the partner's right answer, modulo the number of own choices. `likelihood`: the stored value against one other
+        the partner's right answer, modulo the number of own choices. Others: the stored value against one other
         sequence, so P is 1 for any input. `partner_PN` holds the row of each sequence's partner in `sequences`; where
         `chosen_E` is false, values may be NaN.
         """
@@ -198,7 +198,7 @@ def _shuffled_choice(
     return (experiment.evaluations["choice"].to_numpy(np.float64) == other_PE).astype(np.float64)
 
 
-def _shuffled_likelihood(
+def _shuffled_stored(
     experiment: Experiment, partner_PN: NDArray[np.int64], chosen_E: NDArray[np.bool_]
 ) -> NDArray[np.float64]:
     return experiment.evaluations[f"null_{experiment.metric}"].to_numpy(np.float64)[None]
@@ -208,7 +208,9 @@ _SHUFFLED: dict[str, Callable[[Experiment, NDArray[np.int64], NDArray[np.bool_]]
     "text": _shuffled_text,
     "tokens": _shuffled_tokens,
     "choice": _shuffled_choice,
-    "likelihood": _shuffled_likelihood,
+    "likelihood": _shuffled_stored,
+    "function": _shuffled_stored,
+    "continuations": _shuffled_stored,
 }
 
 
@@ -246,6 +248,8 @@ def load(
     # Dropped outputs failed the run's own criterion; their qualities are unknown.
     dropped = evaluations.loc[evaluations["dropped"], DROPPED].reset_index(drop=True)
     evaluations = evaluations[~evaluations["dropped"]].reset_index(drop=True)
+    if metric.kind == "text" and metric.name not in evaluations:
+        evaluations = _scored_now(run, metric.name, evaluations)
     _check_stored(metric.name, METRICS, evaluations)
     scores: dict[str, Callable[[Any, Any], float]] = {
         "text": partial(_score_answer, metric.name, config.get("extract")),
@@ -279,6 +283,15 @@ def load(
         dropped_fail=metric.name == config["criterion"] and float(tolerance) <= config["tolerance"],
     )
     return experiment.only(evaluated)
+
+
+def _scored_now(run: Run, metric: str, evaluations: pd.DataFrame) -> pd.DataFrame:
+    """The evaluations with a text metric that the search did not compute, by their texts."""
+    sequences, extract = run.sequences(), run.manifest["config"].get("extract")
+    references = dict(zip(sequences["sequence"], map(tuple, sequences["references"]), strict=True))
+    pairs = zip(evaluations["text"], evaluations["sequence"].map(references), strict=True)
+    values = [_score_answer(metric, extract, text, known) if known else np.nan for text, known in pairs]
+    return evaluations.assign(**{metric: values})
 
 
 def _score_answer(metric: str, extract: str | None, text: str, references: tuple[str, ...]) -> float:

@@ -4,8 +4,9 @@ from dataclasses import asdict, dataclass, field
 from typing import Any, Literal, get_args
 
 from oracle.errors import InputError
-from oracle.metrics import METRICS, ChoiceScore, Extraction, choice_score_name, get_metric
+from oracle.metrics import METRICS, TASK_METRIC, ChoiceScore, Extraction, choice_score_name, get_metric
 from oracle.sequences import Columns, Layout
+from oracle.tasks.options import TaskOptions, task_names
 from oracle.utils.arguments import parse_arguments
 from oracle.utils.devices import AUTO, check_device, dtype_name
 from oracle.utils.text import nearest_hint
@@ -33,10 +34,12 @@ class SearchConfig:
 
     Attributes:
         model: model name, as for `oracle.load_model`.
-        data: a file, a `datasets` name, or the bundled `instruct`.
+        data: a file, a `datasets` name, the bundled `instruct`, or `lm-eval:TASK[,TASK...]`: tasks and groups of
+            lm-evaluation-harness, whose prompts the harness renders.
         reference_files: text files aligned with `data`, one reference per line.
         columns: columns of the prompts and references.
         layout: how the data file is read where its suffix does not say.
+        task_options: how tasks of lm-evaluation-harness become sequences.
         skip_unusable: whether to leave out rows that lack what a sequence or a metric needs, and count them.
         extract: what text metrics compare instead of whole texts: a name of `oracle.metrics.EXTRACTIONS` or a regular
             expression, applied to references and outputs; None for all of the text.
@@ -44,7 +47,7 @@ class SearchConfig:
         limit: maximum number of sequences, spread over the tasks.
         criterion: metric that decides whether an output is as good as the full model's.
         tolerance: allowed loss of quality against the full model, in units of the metric.
-        metrics: further metrics to compute that need a pass through the model.
+        metrics: further metrics to compute: those that are not computed for every output.
         choice_score: by what the choices of `choice_accuracy` are compared: see `oracle.metrics.ChoiceScore`; earlier
             names are replaced.
         target_delimiter: text between prompt and choice, as in lm-evaluation-harness; None for its rule: a space after
@@ -92,6 +95,7 @@ class SearchConfig:
     reference_files: tuple[str, ...] = ()
     columns: Columns = field(default_factory=Columns)
     layout: Layout = field(default_factory=Layout)
+    task_options: TaskOptions = field(default_factory=TaskOptions)
     skip_unusable: bool = False
     extract: str | None = None
     tasks: tuple[str, ...] = ()
@@ -133,9 +137,10 @@ class SearchConfig:
         for name in (self.criterion, *self.metrics):
             get_metric(name)
         object.__setattr__(self, "choice_score", choice_score_name(self.choice_score))
+        self._check_tasks()
         if self.extract is not None:
             Extraction.parse(self.extract)
-            if self.prune and get_metric(self.criterion).kind == "text":
+            if self.prune and get_metric(self.criterion).kind in ("text", "function"):
                 raise InputError(
                     "--prune bounds the quality of unfinished outputs, of which --extract may still take another part: "
                     "leave out one of them"
@@ -171,21 +176,46 @@ class SearchConfig:
         if self.study and self.strategy not in SAMPLERS:
             raise InputError(f"--study needs one of the strategies {', '.join(SAMPLERS)}, not '{self.strategy}'")
 
+    def _check_tasks(self) -> None:
+        """Checks what goes together with tasks of lm-evaluation-harness, and leaves rendering to them."""
+        of_tasks = [name for name in (self.criterion, *self.metrics) if name.partition(":")[0] == TASK_METRIC]
+        if not task_names(self.data):
+            if given := [*self.task_options.given(), *(f"metric '{name}'" for name in of_tasks)]:
+                raise InputError(
+                    f"{given[0]} needs tasks of lm-evaluation-harness, --data lm-eval:TASK, not {self.data}"
+                )
+            return
+        others = {
+            "--reference-file": self.reference_files,
+            "a column": self.columns != Columns(),
+            "--format and the like": self.layout != Layout(),
+            "--chat-template": isinstance(self.chat_template, str),
+            "--system": self.system is not None,
+            "--template-arg": self.template_args,
+        }
+        if named := [option for option, value in others.items() if value]:
+            raise InputError(
+                f"{named[0]} is for data of your own, but the harness renders the prompts of {self.data}: leave it "
+                "out, or use --apply-chat-template and --include-path"
+            )
+        if self.extract is not None and of_tasks:
+            raise InputError(
+                "--extract and the filters of a task exclude each other: leave it out, or name a --criterion"
+            )
+        # The texts of the harness are final.
+        object.__setattr__(self, "chat_template", False)
+
     @property
-    def model_metrics(self) -> tuple[str, ...]:
-        """Metrics that need a pass through the model; the criterion first if it is one of them."""
+    def asked_metrics(self) -> tuple[str, ...]:
+        """Metrics that are computed on request only; the criterion first if it is one of them."""
         wanted = dict.fromkeys((self.criterion, *self.metrics))
-        return tuple(name for name in wanted if get_metric(name).kind in ("likelihood", "choice"))
+        return tuple(name for name in wanted if not get_metric(name).always)
 
     @property
     def quality_columns(self) -> list[str]:
         """Names of an evaluation's quality columns."""
-        extra = {
-            "log_likelihood": ("log_likelihood", "null_log_likelihood"),
-            "choice_accuracy": ("choice_accuracy", "choice"),
-        }
-        always = [name for name, metric in METRICS.items() if metric.kind in ("text", "tokens")]
-        return always + [column for name in self.model_metrics for column in extra[name]]
+        always = [name for name, metric in METRICS.items() if metric.always]
+        return always + [column for name in self.asked_metrics for column in get_metric(name).columns]
 
     def to_dict(self) -> dict[str, Any]:
         """The settings as JSON values, for a manifest."""
@@ -200,10 +230,11 @@ class SearchConfig:
         """
         try:
             columns = Columns(**_tuples(values["columns"]))
-            layout = Layout(**values.get("layout", {}))  # absent from runs of earlier versions
+            # Absent from runs of earlier versions.
+            layout, tasks = Layout(**values.get("layout", {})), TaskOptions(**_tuples(values.get("task_options", {})))
             # Runs without these settings: no model's generation_config, nothing between prompt and choice.
             earlier = {"generation_config": False, "target_delimiter": ""}
-            return cls(**{**earlier, **_tuples(values), "columns": columns, "layout": layout})
+            return cls(**{**earlier, **_tuples(values), "columns": columns, "layout": layout, "task_options": tasks})
         except (AttributeError, KeyError, TypeError) as error:
             raise InputError(
                 f"the run's settings do not fit this version of layer-oracle ({error}); search again, or use the "

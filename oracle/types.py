@@ -84,6 +84,8 @@ class Sequence:
         task: task name, for breakdowns; may be empty.
         messages: the conversation that the prompt is, if it has a system turn or a history; otherwise empty.
         rendered: the prompt as the model reads it, fixed once per run; None before that.
+        record: what metrics that are no part of this package know of it, as a JSON object: the row of the data, or the
+            document of a task with the token ids of its continuations. Empty if no metric asks for it.
     """
 
     id: str
@@ -94,6 +96,7 @@ class Sequence:
     task: str = ""
     messages: tuple[Message, ...] = ()
     rendered: Rendered | None = None
+    record: str = ""
 
     @property
     def asked(self) -> Asked:

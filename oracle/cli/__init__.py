@@ -18,6 +18,7 @@ from oracle.cli.check import add_check
 from oracle.cli.compare import add_compare
 from oracle.cli.data import add_data
 from oracle.cli.draft import add_draft
+from oracle.cli.eval import add_eval
 from oracle.cli.export import add_export
 from oracle.cli.figures import add_figures
 from oracle.cli.interrupts import within_a_second
@@ -30,6 +31,7 @@ from oracle.cli.search import add_demo, add_search
 from oracle.cli.skiplayer import add_skiplayer
 from oracle.cli.static import add_static
 from oracle.errors import ForeignError, InputError, Interrupted, reason_of
+from oracle.utils.consent import allow
 from oracle.utils.cores import wait_passively
 from oracle.utils.text import printable
 
@@ -49,6 +51,7 @@ COMMANDS = {
     "static": add_static,
     "draft": add_draft,
     "compare": add_compare,
+    "eval": add_eval,
     "export": add_export,
     "check": add_check,
     "profile": add_profile,
@@ -80,6 +83,7 @@ def main(argv: Seq[str] | None = None) -> int:
     try:
         arguments = _parser(sys.argv[1:] if argv is None else argv).parse_args(argv)
         with nullcontext() if arguments.command in SEARCHING else within_a_second():
+            allow(*getattr(arguments, "trust_code", ()))
             _tidy(arguments)
             code = arguments.run(arguments)
             sys.stdout.flush()

@@ -4,7 +4,7 @@ import argparse
 import json
 from typing import TYPE_CHECKING, Any
 
-from oracle.cli.data_options import DATA, add_columns, add_extract, add_reading, given_settings
+from oracle.cli.data_options import DATA, add_columns, add_extract, add_reading, add_tasks, given_settings
 from oracle.cli.parsing import Parser, Settings, add_prompt, add_trust, command
 from oracle.utils.text import printable
 
@@ -44,6 +44,7 @@ def _add_data_options(parser: Parser) -> None:
     add_columns(parser)
     add_prompt(parser.add_argument_group("how prompts are rendered"))
     add_reading(parser)
+    add_tasks(parser)
 
 
 def _run_data(arguments: argparse.Namespace) -> int:

@@ -5,13 +5,17 @@ from dataclasses import fields, replace
 from typing import Any
 
 from oracle.cli.parsing import Settings
+from oracle.utils.consent import allow
 
-__all__ = ["DATA", "add_columns", "add_extract", "add_reading", "given_settings"]
+__all__ = ["DATA", "add_columns", "add_extract", "add_reading", "add_tasks", "given_part", "given_settings"]
 
-DATA = "JSONL, JSON, CSV, TSV, Parquet or text file, also compressed; a name or folder of the datasets library"
+DATA = (
+    "JSONL, JSON, CSV, TSV, Parquet or text file, also compressed; a name or folder of the datasets library; "
+    "lm-eval:TASK[,TASK...] for tasks of lm-evaluation-harness"
+)
 """What can be given as data."""
 
-_PARTS = ("columns", "layout")
+_PARTS = ("columns", "layout", "task_options")
 """Settings of `SearchConfig` that are dataclasses; the options of their fields have the dest PART_FIELD."""
 
 
@@ -84,6 +88,31 @@ def add_reading(parser: argparse.ArgumentParser) -> None:
     reading.add("--labels-column", dest="columns_labels", metavar="COLUMN", help=labels)
 
 
+def add_tasks(parser: argparse.ArgumentParser) -> None:
+    """Adds the options of tasks of lm-evaluation-harness."""
+    from oracle.tasks.options import TaskOptions
+
+    title = "tasks of lm-evaluation-harness (--data lm-eval:TASK; pip install 'layer-oracle[lm-eval]')"
+    tasks = Settings(parser.add_argument_group(title))
+    shots = "number of examples in each prompt (default: the task's own)"
+    tasks.add("--num-fewshot", dest="task_options_num_fewshot", type=int, metavar="N", help=shots)
+    seed = f"seed of the choice of examples (default: {TaskOptions().fewshot_seed}, the harness's)"
+    tasks.add("--fewshot-seed", dest="task_options_fewshot_seed", type=int, metavar="N", help=seed)
+    tasks.add(
+        "--apply-chat-template",
+        dest="task_options_apply_chat_template",
+        action="store_true",
+        help="let the harness apply the tokenizer's chat template, one turn per example",
+    )
+    tasks.add(
+        "--include-path",
+        dest="task_options_include_path",
+        action="append",
+        metavar="DIR",
+        help="folder with task files of your own, which take precedence over the harness's; repeatable",
+    )
+
+
 def add_extract(goal: Settings) -> None:
     """Adds `--extract`, `--choice-score` and `--target-delimiter`."""
     from oracle.metrics import CHOICE_SCORES, EXTRACTIONS
@@ -109,23 +138,40 @@ def add_extract(goal: Settings) -> None:
 
 
 def given_settings(arguments: argparse.Namespace, base: Any) -> dict[str, Any]:
-    """The settings of a `SearchConfig` that were given on the command line, those of its parts merged with `base`'s."""
+    """The settings of a `SearchConfig` that were given on the command line, those of its parts merged with `base`'s.
+
+    With data that are tasks, the criterion, the stop texts and the length of outputs are the tasks' unless given.
+    """
+    from oracle.metrics import TASK_METRIC, is_function_name
+    from oracle.tasks.options import OWN, task_names
+
     found = {name: tuple(value) if isinstance(value, list) else value for name, value in vars(arguments).items()}
     if "stop" in found:
         found["stop"] = tuple(_unescaped(text) for text in found["stop"])
     if "target_delimiter" in found:
         found["target_delimiter"] = _unescaped(str(found["target_delimiter"]))
     given = {field.name: found[field.name] for field in fields(base) if field.name in found}
+    if task_names(str(given.get("data", ""))):
+        # What is not given is up to the tasks.
+        given.setdefault("criterion", TASK_METRIC)
+        found["task_options_own"] = tuple(name for name in OWN if name not in given)
+    allow(*(name for name in (given.get("criterion"), *given.get("metrics", ())) if is_function_name(str(name))))
     for part in _PARTS:
         own = getattr(base, part)
-        changes: dict[str, Any] = {
-            field.name: found[f"{part}_{field.name}"] for field in fields(own) if f"{part}_{field.name}" in found
-        }
-        if "template" in changes:
-            changes["template"] = _unescaped(changes["template"])
-        if changes:
-            given[part] = replace(own, **changes)
+        if (changed := given_part(argparse.Namespace(**found), part, own)) != own:
+            given[part] = changed
     return given
+
+
+def given_part(arguments: argparse.Namespace, part: str, base: Any) -> Any:
+    """A part of a `SearchConfig` with the settings that were given on the command line."""
+    found = {name: tuple(value) if isinstance(value, list) else value for name, value in vars(arguments).items()}
+    changes: dict[str, Any] = {
+        field.name: found[f"{part}_{field.name}"] for field in fields(base) if f"{part}_{field.name}" in found
+    }
+    if "template" in changes:
+        changes["template"] = _unescaped(changes["template"])
+    return replace(base, **changes)
 
 
 def _unescaped(text: str) -> str:

@@ -134,8 +134,12 @@ def add_device(settings: Settings, note: str = "") -> None:
 
 
 def add_trust(settings: Settings) -> None:
-    """Adds `--trust-remote-code`."""
+    """Adds `--trust-remote-code` and `--trust-code`, which `oracle.cli.main` reads."""
     settings.add("--trust-remote-code", action="store_true", help="run code shipped with the model")
+    code = (
+        "run Python code of your own that data or a run names: a metric MODULE:FUNCTION, or that of a folder of tasks"
+    )
+    settings.add("--trust-code", action="append", metavar="NAME", help=code)
 
 
 def loading(arguments: argparse.Namespace) -> dict[str, Any]:

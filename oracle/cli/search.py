@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from oracle.cli.cache import add_cache_options, open_store
-from oracle.cli.data_options import DATA, add_columns, add_extract, add_reading, given_settings
+from oracle.cli.data_options import DATA, add_columns, add_extract, add_reading, add_tasks, given_settings
 from oracle.cli.interrupts import stoppable
 from oracle.cli.parsing import (
     Parser,
@@ -69,10 +69,13 @@ def add_search(commands: Any) -> None:
 def _add_search_options(parser: Parser) -> None:
     from oracle.config import SearchConfig
     from oracle.search import STRATEGIES
+    from oracle.utils.plugins import STRATEGIES as PLUGINS
+    from oracle.utils.plugins import plugins
 
     width = max(map(len, STRATEGIES))
     lines = [f"  {name:{width}}  {strategy.hint}" for name, strategy in STRATEGIES.items()]
     parser.usage = f"%(prog)s {MAIN} [options]"
+    lines += [f"  {name:{width}}  of an installed package ({one.value})" for name, one in plugins(PLUGINS).items()]
     parser.epilog = "\n".join(["strategies:", *lines])
     defaults = SearchConfig()
     _add_data(Settings(parser.add_argument_group("what to search"), defaults))
@@ -82,6 +85,7 @@ def _add_search_options(parser: Parser) -> None:
     _add_machine(Settings(parser.add_argument_group("hardware and precision"), defaults))
     add_columns(parser)
     add_reading(parser)
+    add_tasks(parser)
     add_prompt(parser.add_argument_group("how prompts are rendered (once per run; token ids are stored)"))
     add_quiet(parser)
 
@@ -99,10 +103,12 @@ def _add_goal(goal: Settings) -> None:
     goal.add(
         "--criterion",
         metavar="METRIC",
-        help=f"metric that must not fall below the full model's: {', '.join(METRICS)}",
+        help=f"metric that must not fall below the full model's: {', '.join(METRICS)}; of tasks lm-eval:METRIC or "
+        "lm-eval:METRIC,FILTER, by default their first; MODULE:FUNCTION, a function (references, output, record) of "
+        "your own that returns a number; or a metric of an installed package",
     )
     goal.add("--tolerance", type=float, help="allowed loss of quality, in units of the metric")
-    goal.add("--metrics", nargs="+", metavar="METRIC", help="also compute log_likelihood, choice_accuracy")
+    goal.add("--metrics", nargs="+", metavar="METRIC", help="also compute these, which are computed on request")
     add_extract(goal)
     goal.add(
         "--scope",

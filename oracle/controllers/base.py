@@ -38,11 +38,13 @@ class Scored(NamedTuple):
         value: the metric.
         cost: mean layers executed per token of the text; None if the output's cost applies.
         flops: the same in FLOPs, as in `Output`.
+        greedy: of a scored text, whether each of its tokens is the likeliest, by the model's own probabilities.
     """
 
     value: float
     cost: float | None = None
     flops: float | None = None
+    greedy: bool = False
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -213,10 +215,11 @@ class SequenceController(Controller):
 
     def score(self, prompts: Seq[Prompt], continuations: Seq[Seq[int]]) -> list[Scored]:
         """Mean log-likelihood of one continuation per prompt, in nats/token."""
-        return [
-            Scored(self.engine.log_likelihoods(prompt.state, [allocation], ids)[0])
-            for prompt, allocation, ids in zip(prompts, self.allocations(prompts), continuations, strict=True)
-        ]
+        found = []
+        for prompt, allocation, ids in zip(prompts, self.allocations(prompts), continuations, strict=True):
+            [score] = self.engine.scores(prompt.state, [allocation], ids)
+            found.append(Scored(score.mean, greedy=score.greedy))
+        return found
 
 
 class TokenController(Controller):
@@ -265,6 +268,10 @@ class TokenController(Controller):
         gate = self.gate(prompts)
         scores = self.engine.score_gated([prompt.state for prompt in prompts], gate, continuations)
         return [
-            Scored(float(score.log_likelihoods_T.mean()), *self._spent(score.ran_TL, len(ids), gate))
+            Scored(
+                float(score.log_likelihoods_T.mean()),
+                *self._spent(score.ran_TL, len(ids), gate),
+                greedy=score.greedy,
+            )
             for score, ids in zip(scores, continuations, strict=True)
         ]

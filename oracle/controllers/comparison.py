@@ -22,7 +22,7 @@ from oracle.controllers.headroom import RESAMPLES, Frontiers, captured
 from oracle.controllers.methods import gate_training
 from oracle.controllers.methods.gates import DECISIONS, SHAPES, GlavasFixed, GlavasHidden
 from oracle.controllers.quality_table import QualityTable
-from oracle.controllers.registry import CONTROLLERS, chosen, setting
+from oracle.controllers.registry import CONTROLLERS, chosen, get_controller, setting
 from oracle.controllers.run_context import RunContext
 from oracle.controllers.timing import BATCHES, Stopwatch
 from oracle.errors import InputError
@@ -143,9 +143,9 @@ def compare_run(
     tables = derived_tables(context)
     prompts = [example.prompt for example in context.examples.values()]
     stopwatch = Stopwatch(context.engine.model, context.engine.config, prompts) if timed else None
-    wanted = [(name, settings) for name in names for settings in CONTROLLERS[name].sweep(context.units)]
+    wanted = [(name, settings) for name in names for settings in get_controller(name).sweep(context.units)]
     # The baselines need these two.
-    basis = [(name, settings) for name in ("full", "static") for settings in CONTROLLERS[name].sweep(context.units)]
+    basis = [(name, settings) for name in ("full", "static") for settings in get_controller(name).sweep(context.units)]
     queue = [*basis, *(one for one in wanted if one not in basis)]
     results = {}
     with watch("controllers", len(queue)) as advance:
@@ -181,7 +181,7 @@ def _suitable(names: list[str], unit: str) -> tuple[list[str], list[str]]:
     Raises:
         InputError: if the latter were requested by name.
     """
-    unable = [name for name in names if unit not in CONTROLLERS[name].units]
+    unable = [name for name in names if unit not in get_controller(name).units]
     suitable = [name for name in names if name not in unable]
     if unable and names != list(CONTROLLERS):
         others = ",".join(name for name, kind in CONTROLLERS.items() if unit in kind.units)
@@ -205,7 +205,7 @@ def _keep(
         rows += [row for row in earlier[0].to_pylist() if row["controller"] not in now]
         findings = findings or earlier[1].get("findings", [])
     places = {name: place for place, name in enumerate(CONTROLLERS)}
-    rows.sort(key=lambda row: places[row["controller"]])
+    rows.sort(key=lambda row: places.get(row["controller"], len(places)))
     about = {"findings": findings, "sequences": sequences, "version": VERSION}
     path = tables.write(NAME, pa.Table.from_pylist(rows, schema=SCHEMA), about)
     shown = tables.in_folder(tables.folder.parent)

@@ -16,7 +16,7 @@ import pyarrow as pa
 from oracle.controllers.base import Controller, Kind
 from oracle.controllers.methods.fixed import FixedMask, Full
 from oracle.controllers.quality_table import QualityTable
-from oracle.controllers.registry import CONTROLLERS, make, setting
+from oracle.controllers.registry import get_controller, make, setting
 from oracle.controllers.run_context import RunContext
 from oracle.controllers.scoring import quality_of
 from oracle.controllers.timing import Speed, Stopwatch
@@ -103,10 +103,10 @@ class CrossValidation:
 
     def _result(self, name: str, settings: dict[str, Any], table: pa.Table, speeds: Seq[Speed]) -> Result:
         rows = table.to_pandas().set_index("sequence").loc[self._context.ids].reset_index()
-        return Result(controller=name, settings=settings, kind=CONTROLLERS[name].kind, rows=rows, speeds=speeds)
+        return Result(controller=name, settings=settings, kind=get_controller(name).kind, rows=rows, speeds=speeds)
 
     def _run(self, name: str, settings: dict[str, Any]) -> tuple[list[dict[str, Any]], Controller]:
-        kind, context = CONTROLLERS[name], self._context
+        kind, context = get_controller(name), self._context
         sequences = {sequence.id: sequence for sequence in context.sequences}
         split = parts(context.ids, kind.folds, self._seed) if kind.learns else [context.ids]
         rows: list[dict[str, Any]] = []

@@ -105,7 +105,7 @@ class QualityTable:
     def _evaluated_part(self, part: Seq[tuple[str, list[Allocation]]]) -> dict[tuple[str, Allocation], float]:
         """Quality per sequence and mask, of some sequences with their masks."""
         metric, sequences = self.context.metric, {one.id: one for one in self.context.sequences}
-        passes = [metric] if get_metric(metric).kind in ("likelihood", "choice") else []
+        passes = [] if get_metric(metric).always else [metric]
         evaluator = Evaluator(self.context.engine, metrics=passes, shuffled=sequences)
         for name, _ in part:
             evaluator.set_full_output(sequences[name], self.context.examples[name].tokens)

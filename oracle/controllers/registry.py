@@ -16,9 +16,11 @@ from oracle.controllers.methods.sequence_router import Ridge, Router
 from oracle.controllers.methods.static import StaticBest
 from oracle.controllers.run_context import RunContext
 from oracle.errors import InputError
+from oracle.utils.plugins import CONTROLLERS as PLUGINS
+from oracle.utils.plugins import load_plugin, plugins
 from oracle.utils.text import nearest_hint
 
-__all__ = ["CONTROLLERS", "chosen", "make", "setting"]
+__all__ = ["CONTROLLERS", "chosen", "get_controller", "make", "setting"]
 
 CONTROLLERS: dict[str, type[Controller]] = {
     one.name: one
@@ -53,24 +55,49 @@ CONTROLLERS: dict[str, type[Controller]] = {
 
 
 def chosen(names: str) -> list[str]:
-    """Controller names from a comma-separated list or `all`, in the order of the table.
+    """Controller names from a comma-separated list or `all`, in the order of the table; those of packages come last.
+
+    `all` are those of this package.
 
     Raises:
         InputError: for an unknown name or an empty list.
     """
     wanted = [name.strip() for name in names.split(",") if name.strip()]
     for name in wanted:
-        if name != "all" and name not in CONTROLLERS:
-            hint = nearest_hint(name, CONTROLLERS)
-            raise InputError(f"a controller must be one of {', '.join(CONTROLLERS)} (or all), not '{name}'{hint}")
+        if name != "all":
+            get_controller(name)
     if not wanted:
         raise InputError(f"--controllers requires 'all' or a list of {', '.join(CONTROLLERS)}, got none")
-    return list(CONTROLLERS) if "all" in wanted else [name for name in CONTROLLERS if name in wanted]
+    others = [name for name in dict.fromkeys(wanted) if name not in CONTROLLERS and name != "all"]
+    return [name for name in CONTROLLERS if name in wanted or "all" in wanted] + others
+
+
+def get_controller(name: str) -> type[Controller]:
+    """The controller of a name, also of an installed package (entry points `layer_oracle.controllers`).
+
+    Raises:
+        InputError: if no controller has that name; lists the known ones and the nearest.
+    """
+    if name in CONTROLLERS:
+        return CONTROLLERS[name]
+    installed = plugins(PLUGINS)
+    if name in installed:
+        found = load_plugin(PLUGINS, name)
+        if not (isinstance(found, type) and issubclass(found, Controller)) or found.name != name:
+            raise InputError(
+                f"the entry point {name!r} of {PLUGINS} must be a subclass of SequenceController or TokenController of "
+                f"oracle.controllers with that name, not {installed[name].value}: correct the package"
+            )
+        return found
+    known = [*CONTROLLERS, *installed]
+    raise InputError(
+        f"a controller must be one of {', '.join(known)} (or all), not '{name}'{nearest_hint(name, known)}"
+    )
 
 
 def make(name: str, context: RunContext, settings: dict[str, Any]) -> Controller:
     """Creates a controller on the run's engine, by name and settings."""
-    kind = CONTROLLERS[name]
+    kind = get_controller(name)
     if issubclass(kind, OracleController):
         return kind.of(context.run, context.engine, **settings)
     return kind(context.engine, **settings)

@@ -6,7 +6,8 @@ import numpy as np
 
 from oracle.controllers.base import Controller, Output, Scored
 from oracle.controllers.run_context import RunContext
-from oracle.metrics import agreement, answer_in, choice_score, get_metric, score_text
+from oracle.metrics import agreement, choice_score, get_metric
+from oracle.tasks import continuation_quality, continuations_of, text_quality
 from oracle.types import Sequence
 
 __all__ = ["quality_of"]
@@ -25,11 +26,9 @@ def quality_of(
     """
     kind = get_metric(context.metric).kind
     pairs = list(zip(sequences, outputs, strict=True))
-    if kind == "text":
-        extract = context.engine.config.extract
-        return [
-            Scored(score_text(context.metric, answer_in(output.text, extract), one.references)) for one, output in pairs
-        ]
+    if kind in ("text", "function"):
+        config = context.engine.config
+        return [Scored(text_quality(context.metric, output.text, one, config)) for one, output in pairs]
     if kind == "tokens":
         return [Scored(agreement(output.tokens, context.examples[one.id].tokens)) for one, output in pairs]
     if kind == "likelihood":
@@ -42,7 +41,18 @@ def quality_of(
             for one in sequences
         )
         return [max(scores, key=lambda score: score.value) for scores in scored]
+    if kind == "continuations":
+        return [_continued(context, controller, one) for one in sequences]
     return [_answered(context, controller, one) for one in sequences]
+
+
+def _continued(context: RunContext, controller: Controller, sequence: Sequence) -> Scored:
+    """A metric of scored continuations; costs are means over these."""
+    ids = continuations_of(sequence)
+    scores = controller.score([context.examples[sequence.id].prompt] * len(ids), ids)
+    results = [(score.value * len(tokens), score.greedy) for score, tokens in zip(scores, ids, strict=True)]
+    value = continuation_quality(context.metric, results, sequence, context.engine.config)
+    return Scored(value, *_costs(scores))
 
 
 def _answered(context: RunContext, controller: Controller, sequence: Sequence) -> Scored:
@@ -55,8 +65,12 @@ def _answered(context: RunContext, controller: Controller, sequence: Sequence) -
         for choice, score, tokens in zip(sequence.choices, scores, ids, strict=True)
     ]
     chosen = int(np.argmax(values))
-    cost, flops = (_mean([getattr(score, name) for score in scores]) for name in ("cost", "flops"))
-    return Scored(float(chosen == sequence.answer), cost, flops)
+    return Scored(float(chosen == sequence.answer), *_costs(scores))
+
+
+def _costs(scores: Seq[Scored]) -> tuple[float | None, float | None]:
+    """Mean cost and FLOPs of scored texts."""
+    return _mean([score.cost for score in scores]), _mean([score.flops for score in scores])
 
 
 def _mean(values: Seq[float | None]) -> float | None:

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator
 from collections.abc import Sequence as Seq
 from dataclasses import replace
 from functools import partial
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -25,7 +25,7 @@ from oracle.engine.prompts import PromptState, batchable, encode, encode_choice,
 from oracle.engine.reference import Difference, first_difference, plain_generate, plain_logits
 from oracle.engine.same_output import Refuter, Verdict
 from oracle.engine.schedule import Mask, Schedule, Units
-from oracle.engine.score import log_likelihoods
+from oracle.engine.score import ContinuationScore, continuation_scores
 from oracle.engine.tie_break import run_alone, same_as_plain
 from oracle.engine.trial import try_cut_model
 from oracle.errors import InputError
@@ -42,6 +42,8 @@ PROCESSED_COPIES = 2
 
 COMPARED = 4
 """Tokens of plain generation that are compared, bit for bit, before near-ties are settled without it."""
+
+Value = TypeVar("Value")
 
 Request = tuple[PromptState, Allocation]
 """One output to generate: a prompt and the units that run."""
@@ -321,9 +323,18 @@ class Engine:
 
         By the model's own probabilities: what `generation_config` makes of logits is no part of them.
         """
+        return [score.mean for score in self.scores(prompt, allocations, continuation)]
+
+    def scores(
+        self, prompt: PromptState, allocations: Seq[Allocation], continuation: Seq[int]
+    ) -> list[ContinuationScore]:
+        """Log-likelihood of one continuation under many allocations, and whether it is the greedy output of each.
+
+        By the model's own probabilities, as in `log_likelihoods`.
+        """
         for allocation in allocations:
             self.units.check(allocation, rising=self.rising)
-        return self._scored(log_likelihoods, prompt, self.units.steps(allocations), continuation)
+        return self._scored(continuation_scores, prompt, self.units.steps(allocations), continuation)
 
     def divergences(self, prompt: PromptState, allocations: Seq[Allocation], continuation: Seq[int]) -> list[float]:
         """Mean KL divergence of many allocations from the full model over a continuation, in nats per token.
@@ -337,13 +348,13 @@ class Engine:
 
     def _scored(
         self,
-        score: Callable[..., tuple[list[float], int]],
+        score: Callable[..., tuple[list[Value], int]],
         prompt: PromptState,
         schedule: Schedule,
         tokens: Seq[int],
         *,
         references: int = 0,
-    ) -> list[float]:
+    ) -> list[Value]:
         """One value per allocation of a schedule, piece by piece as memory allows.
 
         The last `references` rows of the schedule take part in every piece and have no value of their own.
@@ -353,7 +364,7 @@ class Engine:
         if self.model.decoder.rounding.interact:
             count = piece = 1
 
-        def work(rows: NDArray[np.int64]) -> tuple[list[float], int]:
+        def work(rows: NDArray[np.int64]) -> tuple[list[Value], int]:
             return score(
                 self.model.decoder,
                 prompt,
@@ -363,13 +374,13 @@ class Engine:
                 head_rows=self._scoring.limited(head_rows),
             )
 
-        values = np.empty(total)
+        by_row: dict[int, Value] = {}
         # Neighbours in lexicographic order share their beginnings.
         order = np.lexsort(schedule.runs_AI[:total].T[::-1])
         for rows, (found, executions) in self._scoring.run_pieces(order, count, work):
-            values[rows] = found[: len(rows)]
+            by_row |= zip(rows.tolist(), found, strict=False)
             self.executions += executions
-        return values.tolist()
+        return [by_row[row] for row in range(total)]
 
     def generate_gated(self, prompts: Seq[PromptState], gate: Gate) -> list[GatedGeneration]:
         """Greedy outputs under a per-token gate, which gets each prompt's position in the list.

@@ -1,5 +1,6 @@
 """Outcomes with their qualities: generation, text metrics, and metrics that need a pass through the model."""
 
+import json
 from collections.abc import Mapping
 from collections.abc import Sequence as Seq
 from dataclasses import dataclass, field
@@ -13,7 +14,18 @@ from oracle.engine.layer_importance import HiddenStates
 from oracle.engine.prompts import PromptState
 from oracle.engine.schedule import Mask
 from oracle.errors import InputError
-from oracle.metrics import Bound, agreement, answer_in, bound_for, choice_score, score_texts
+from oracle.metrics import (
+    TASK_METRIC,
+    Bound,
+    agreement,
+    answer_in,
+    bound_for,
+    choice_score,
+    function_bound,
+    get_metric,
+    score_texts,
+)
+from oracle.tasks import continuation_quality, continuations_of, text_quality
 from oracle.types import Allocation, Outcome, Proposal, Sequence
 
 __all__ = ["Evaluator"]
@@ -32,9 +44,9 @@ class Evaluator:
 
     Args:
         engine: runs the model.
-        metrics: metrics to compute that need a pass through the model.
-        shuffled: for each sequence id another sequence, whose references the likelihood is also taken of, so that
-            luck can be measured without the model.
+        metrics: metrics to compute besides those of every output.
+        shuffled: for each sequence id another sequence, by which metrics whose values against others are stored are
+            also computed, so that luck can be measured without the model.
     """
 
     def __init__(self, engine: Engine, *, metrics: Seq[str], shuffled: Mapping[str, Sequence]) -> None:
@@ -76,17 +88,19 @@ class Evaluator:
             return None
         thresholds: list[tuple[Bound, float]] = []
         for current, (sequence, proposals) in zip(opened, work, strict=True):
-            bound = bound_for(
-                self.engine.config.criterion,
-                sequence.references,
-                current.full_tokens or (),
-                self.engine.model.words_per_token,
-            )
+            bound = self._bound(sequence, current.full_tokens or ())
             if bound is None:
                 return None
             wanted = least.get(sequence.id, -float("inf"))
             thresholds += [(bound, wanted)] * len(proposals)
         return thresholds
+
+    def _bound(self, sequence: Sequence, full_tokens: tuple[int, ...]) -> Bound | None:
+        """The bound of the criterion on the outputs of a sequence, if it has one."""
+        criterion = self.engine.config.criterion
+        if get_metric(criterion).kind == "function" and criterion.partition(":")[0] != TASK_METRIC:
+            return function_bound(criterion, sequence.references, json.loads(sequence.record or "{}"))
+        return bound_for(criterion, sequence.references, full_tokens, self.engine.model.words_per_token)
 
     def hidden_states(self, sequence: Sequence) -> HiddenStates:
         """The full model's hidden states on its own output; the sequence must have been evaluated."""
@@ -143,6 +157,7 @@ class Evaluator:
                     answer = answer_in(text, self.engine.config.extract)
                     quality |= score_texts(answer, current.sequence.references)
                 quality["agreement"] = agreement(generation.tokens, full_tokens)
+                quality |= self._asked(current.sequence, text)
                 quality |= {name: next(values) for name, values in passes.items()}
             outcomes.append(
                 Outcome(
@@ -158,6 +173,17 @@ class Evaluator:
                 )
             )
         return outcomes
+
+    def _asked(self, sequence: Sequence, text: str) -> dict[str, float]:
+        """Values of the metrics of an output that are computed on request."""
+        found: dict[str, float] = {}
+        for metric in map(get_metric, self.metrics):
+            if metric.kind in ("text", "function"):
+                found[metric.name] = text_quality(metric.name, text, sequence, self.engine.config)
+            if metric.kind == "function":
+                other = self.shuffled[sequence.id]
+                found[metric.columns[1]] = text_quality(metric.name, text, other, self.engine.config)
+        return found
 
     def _full_tokens(
         self, current: _Open, proposals: Seq[Proposal], results: Seq[tuple[Generation, bool]]
@@ -188,7 +214,36 @@ class Evaluator:
             chosen = np.argmax(scores, axis=0)
             columns["choice"] = chosen.astype(float).tolist()
             columns["choice_accuracy"] = (chosen == current.sequence.answer).astype(float).tolist()
+        names = [name for name in self.metrics if get_metric(name).kind == "continuations"]
+        if names:
+            columns |= self._continuations(current, allocations, names)
         return columns
+
+    def _continuations(self, current: _Open, allocations: Seq[Allocation], names: Seq[str]) -> dict[str, list[float]]:
+        """Values of the metrics of kind `continuations`, and those against another sequence."""
+        sequence, config = current.sequence, self.engine.config
+        other = self.shuffled[sequence.id]
+        results = self._results(current, allocations, continuations_of(sequence))
+        by_luck = results
+        if (theirs := continuations_of(sequence, other)) != continuations_of(sequence):
+            by_luck = self._results(current, allocations, theirs)
+        columns: dict[str, list[float]] = {}
+        for metric in map(get_metric, names):
+            columns[metric.name] = [continuation_quality(metric.name, one, sequence, config) for one in results]
+            columns[metric.columns[1]] = [
+                continuation_quality(metric.name, one, sequence, config, other=other) for one in by_luck
+            ]
+        return columns
+
+    def _results(
+        self, current: _Open, allocations: Seq[Allocation], continuations: Seq[Seq[int]]
+    ) -> list[list[tuple[float, bool]]]:
+        """Per allocation and continuation, the log-likelihood in nats and whether it is the greedy output."""
+        scores = [self.engine.scores(current.prompt, allocations, ids) for ids in continuations]
+        return [
+            [(one.mean * len(ids), one.greedy) for one, ids in zip(row, continuations, strict=True)]
+            for row in zip(*scores, strict=True)
+        ]
 
     def _best(self, current: _Open, allocations: Seq[Allocation], texts: Seq[str]) -> list[float]:
         """Per allocation the highest likelihood over the given texts."""

@@ -41,11 +41,13 @@ class GatedScore:
         log_likelihoods_T: of each token of the continuation, in nats, by the model's own probabilities.
         best_T: the token that greedy decoding chooses at each place, `generation_config` included; the continuation is
             the greedy output if they agree.
+        greedy: whether each of its tokens is the likeliest, by the model's own probabilities.
         ran_TL: which layers each fed token ran: as in `GatedGeneration`.
     """
 
     log_likelihoods_T: NDArray[np.float64]
     best_T: NDArray[np.int64]
+    greedy: bool
     ran_TL: NDArray[np.bool_]
 
 
@@ -252,12 +254,14 @@ def gated_score(
             logits.append(decoder.finish(hidden_RTD[row : row + 1, :count])[0])
         raw_TV = torch.cat(logits)
         logits_TV = raw_TV.double()
-        gold_T = logits_TV.log_softmax(-1).gather(1, prompt.tokens.new_tensor(list(ids))[:, None])[:, 0]
+        targets_T = prompt.tokens.new_tensor(list(ids))
+        gold_T = logits_TV.log_softmax(-1).gather(1, targets_T[:, None])[:, 0]
         length = len(fed[row]) + prompt.own
         scores.append(
             GatedScore(
                 log_likelihoods_T=gold_T.cpu().numpy(),
                 best_T=settings.forced(raw_TV, prompt.tokens, ids).cpu().numpy(),
+                greedy=bool((raw_TV.argmax(-1) == targets_T).all()),
                 ran_TL=_stack(batch.ran[requests[row]][:length], decoder.layers),
             )
         )

@@ -18,6 +18,7 @@ from oracle.executors.searcher import Searcher
 from oracle.executors.work import Work, requeue, split_work
 from oracle.search import Memory, Space
 from oracle.store.hidden import HiddenStore
+from oracle.utils.consent import allow, allowed
 from oracle.utils.machine import resolve_device
 
 __all__ = ["Cluster", "Worker", "count_local_workers"]
@@ -52,10 +53,13 @@ def count_local_workers(workers: Workers, device: str) -> int:
 class Worker:
     """Remote worker: loads the model and searches."""
 
-    def __init__(self, config: SearchConfig, space: Space, store: HiddenStore | None, threads: int) -> None:
+    def __init__(
+        self, config: SearchConfig, space: Space, store: HiddenStore | None, threads: int, code: Seq[str] = ()
+    ) -> None:
         from oracle.engine import Engine
         from oracle.models import load_model
 
+        allow(*code)
         torch.set_num_threads(threads)
         model = load_model(
             config.model, dtype=config.dtype, device=config.device, trust_remote_code=config.trust_remote_code
@@ -176,7 +180,7 @@ class Cluster:
     def _start_workers(self, count: int) -> list[Any]:
         ray = self._ray
         remote = ray.remote(self.worker).options(num_cpus=self._threads, num_gpus=self._gpus, max_restarts=0)
-        actors = [remote.remote(self._config, self._space, self._store, self._threads) for _ in range(count)]
+        actors = [remote.remote(self._config, self._space, self._store, self._threads, allowed()) for _ in range(count)]
         try:
             ray.get([actor.ready.remote() for actor in actors])
         except ray.exceptions.RayError as error:

@@ -38,7 +38,7 @@ class Searcher:
         """Searches sequences; yields the events of each round, then the end of each search."""
         evaluator = SearchEvaluator(
             self.engine,
-            metrics=self._config.model_metrics,
+            metrics=self._config.asked_metrics,
             shuffled={item.sequence.id: item.partner for item in items},
         )
         searches = [self._open(item, memory, evaluator) for item in items]

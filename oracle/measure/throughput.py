@@ -20,8 +20,9 @@ from oracle.costs import Costs
 from oracle.engine import Engine, Evaluator, FixedLengthEngine, PromptState, TableGate
 from oracle.measure.sizes import Sizes
 from oracle.measure.tables import THROUGHPUT
-from oracle.metrics import agreement, choice_score, get_metric, score_text
+from oracle.metrics import agreement, choice_score, get_metric
 from oracle.pipeline.reload import SearchedSequence
+from oracle.tasks import continuation_quality, continuations_of, text_quality
 from oracle.types import Allocation, Proposal, Sequence
 from oracle.utils.progress import Advance
 
@@ -168,7 +169,7 @@ def _quality(engine: Engine, originals: Seq[SearchedSequence], policy: _Policy) 
     config = engine.config
     # The likelihood of another sequence's references, computed with that metric, is not used here.
     same = {original.sequence.id: original.sequence for original in originals}
-    metrics = [config.criterion] if config.criterion in config.model_metrics else []
+    metrics = [config.criterion] if config.criterion in config.asked_metrics else []
     evaluator = Evaluator(engine, metrics=metrics, shuffled=same)
     values: list[float] = []
     for first in range(0, len(originals), BATCH):
@@ -190,7 +191,7 @@ def _gated_quality(engine: Engine, originals: Seq[SearchedSequence], policy: _Po
     for first in range(0, len(originals), BATCH):
         some = originals[first : first + BATCH]
         prompts = [engine.open(original.sequence) for original in some]
-        if kind in ("likelihood", "choice"):
+        if kind in ("likelihood", "choice", "continuations"):
             values += [
                 _scored(engine, prompt, one.sequence, policy, kind) for prompt, one in zip(prompts, some, strict=True)
             ]
@@ -199,24 +200,31 @@ def _gated_quality(engine: Engine, originals: Seq[SearchedSequence], policy: _Po
         for one, original in zip(found, some, strict=True):
             tokens = one.generation.tokens
             values.append(
-                score_text(criterion, engine.model.text(tokens), original.sequence.references)
-                if kind == "text"
+                text_quality(criterion, engine.text(tokens), original.sequence, engine.config)
+                if kind in ("text", "function")
                 else agreement(tokens, original.tokens)
             )
     return values
 
 
 def _scored(engine: Engine, prompt: PromptState, sequence: Sequence, policy: _Policy, kind: str) -> float:
-    """The likeliest reference's log-likelihood in nats/token, or whether the likeliest choice is the right one."""
+    """The likeliest reference's log-likelihood in nats/token, the metric of scored continuations, or whether the
+    likeliest choice is the right one.
+    """
     if kind == "likelihood":
         tokenizer = engine.model.tokenizer
         ids = [tokenizer(text, add_special_tokens=False)["input_ids"] for text in sequence.references]
+    elif kind == "continuations":
+        ids = continuations_of(sequence)
     else:
         ids = [engine.encode_choice(sequence, choice) for choice in sequence.choices]
     scores = engine.score_gated([prompt] * len(ids), policy.gate(engine, len(ids)), ids)
     means = [float(score.log_likelihoods_T.mean()) for score in scores]
     if kind == "likelihood":
         return max(means)
+    if kind == "continuations":
+        results = [(mean * len(tokens), score.greedy) for mean, tokens, score in zip(means, ids, scores, strict=True)]
+        return continuation_quality(engine.config.criterion, results, sequence, engine.config)
     values = [
         choice_score(engine.config.choice_score, mean, len(tokens), choice)
         for mean, tokens, choice in zip(means, ids, sequence.choices, strict=True)

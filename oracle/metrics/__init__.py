@@ -4,7 +4,8 @@ from oracle.metrics.bounds import Bound, bound_for
 from oracle.metrics.choices import CHOICE_SCORES, ChoiceScore, choice_score, choice_score_name
 from oracle.metrics.criterion import SLACK, least_quality, qualifies
 from oracle.metrics.extraction import EXTRACTIONS, Extraction, answer_in
-from oracle.metrics.registry import METRICS, Kind, Metric, get_metric
+from oracle.metrics.functions import MetricFunction, function_bound, function_value, load_function
+from oracle.metrics.registry import METRICS, TASK_METRIC, Kind, Metric, get_metric, is_function_name
 from oracle.metrics.text import agreement, score_text, score_texts
 from oracle.metrics.vacuous import VACUOUS, sees, told_nothing, why_vacuous
 
@@ -13,19 +14,25 @@ __all__ = [
     "EXTRACTIONS",
     "METRICS",
     "SLACK",
+    "TASK_METRIC",
     "VACUOUS",
     "Bound",
     "ChoiceScore",
     "Extraction",
     "Kind",
     "Metric",
+    "MetricFunction",
     "agreement",
     "answer_in",
     "bound_for",
     "choice_score",
     "choice_score_name",
+    "function_bound",
+    "function_value",
     "get_metric",
+    "is_function_name",
     "least_quality",
+    "load_function",
     "qualifies",
     "score_text",
     "score_texts",

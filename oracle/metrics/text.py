@@ -7,6 +7,7 @@ from sacrebleu.metrics.bleu import BLEU
 from sacrebleu.metrics.chrf import CHRF
 
 from oracle.errors import InputError
+from oracle.metrics.answers import choice_letter, contains, numeric, rouge_score_of, token_f1
 from oracle.metrics.registry import METRICS, get_metric
 from oracle.metrics.rouge import rouge_l, rouge_n
 
@@ -59,6 +60,12 @@ _SCORERS: dict[str, Callable[[str, tuple[str, ...]], float]] = {
     "bleu": partial(_sacrebleu, name="bleu"),
     "chrf": partial(_sacrebleu, name="chrf"),
     "exact_match": _exact_match,
+    "numeric": numeric,
+    "choice_letter": choice_letter,
+    "token_f1": token_f1,
+    "contains": contains,
+    "rougeL-stemmed": partial(rouge_score_of, kind="rougeL", stemmed=True),
+    "rougeLsum": partial(rouge_score_of, kind="rougeLsum", stemmed=False),
 }
 
 
@@ -70,6 +77,7 @@ def score_text(name: str, text: str, references: tuple[str, ...]) -> float:
     match any reference (Papineni et al. 2002). `chrf`: sacrebleu's sentence chrF2, best reference. `exact_match`: 1.0
     if the text equals a reference after case folding, collapsing white space and dropping final sentence punctuation
     (unless the text has nothing else), else 0.0. Values that depend on the references alone are cached.
+    The others are in `oracle.metrics.answers`.
 
     Args:
         name: a metric of kind `text`.
@@ -92,8 +100,9 @@ def score_text(name: str, text: str, references: tuple[str, ...]) -> float:
 
 
 def score_texts(text: str, references: tuple[str, ...]) -> dict[str, float]:
-    """Quality of a text by every metric of kind `text`, in the order of `METRICS`; see `score_text`."""
-    return {name: score_text(name, text, references) for name, metric in METRICS.items() if metric.kind == "text"}
+    """Quality of a text by the metrics of kind `text` that are always computed, in order; see `score_text`."""
+    wanted = [name for name, metric in METRICS.items() if metric.kind == "text" and metric.always]
+    return {name: score_text(name, text, references) for name in wanted}
 
 
 def agreement(tokens: Sequence[int], full_tokens: Sequence[int]) -> float:

@@ -36,9 +36,10 @@ def why_vacuous(
         scope: scope of the run.
         seen: whether the metric sees the references; see `sees`.
         output_tokens: tokens of the full model's output; None if it is not known yet.
-        choice_tokens, reference_tokens: tokens of the longest choice and reference; None if unknown.
+        choice_tokens, reference_tokens: tokens of the longest choice (or continuation) and reference; None if unknown.
     """
-    scored = {"choice": choice_tokens, "likelihood": reference_tokens}.get(kind, output_tokens)
+    passed = {"choice": choice_tokens, "continuations": choice_tokens, "likelihood": reference_tokens}
+    scored = passed.get(kind, output_tokens)
     if scope == "decode" and scored == 1:
         return "one token"
     return "" if seen else "unseen references"

@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Sequence as Seq
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from statistics import median
 from typing import Any
 
@@ -12,9 +12,24 @@ from oracle.metrics import get_metric
 from oracle.models import load_tokenizer
 from oracle.models.rendering import PromptFormat
 from oracle.pipeline.vacuous import scored_tokens, vacuous, vacuous_line
-from oracle.sequences import LoadedData, check_sequences, read_data
+from oracle.sequences import LoadedData, check_sequences, read_data, select
+from oracle.tasks import task_names
 
-__all__ = ["Preview", "preview", "read_sequences"]
+__all__ = ["Preview", "preview", "read_sequences", "with_task_settings"]
+
+
+def with_task_settings(config: SearchConfig) -> SearchConfig:
+    """The config with what its tasks decide, if its data are tasks: criterion, stop texts, length of outputs.
+
+    Raises:
+        InputError: if a task cannot be loaded, or does not fit the settings.
+    """
+    if not task_names(config.data):
+        return config
+    from oracle.tasks.settings import task_settings
+
+    found = task_settings(config.data, config.task_options, config.criterion, config.metrics, config.tasks)
+    return replace(config, **found)
 
 
 def read_sequences(config: SearchConfig) -> LoadedData:
@@ -23,6 +38,8 @@ def read_sequences(config: SearchConfig) -> LoadedData:
     Raises:
         InputError: if the data cannot be found or read, lacks a column, or is empty.
     """
+    if task_names(config.data):
+        return _read_tasks(config)
     return read_data(
         config.data,
         columns=config.columns,
@@ -33,7 +50,24 @@ def read_sequences(config: SearchConfig) -> LoadedData:
         extract=config.extract,
         skip_unusable=config.skip_unusable,
         metrics=[get_metric(name) for name in dict.fromkeys((config.criterion, *config.metrics))],
+        keep=any(get_metric(name).kind == "function" for name in config.asked_metrics),
     )
+
+
+def _read_tasks(config: SearchConfig) -> LoadedData:
+    from oracle.tasks.sequences import read_tasks
+
+    tokenizer, context = load_tokenizer(config.model, trust_remote_code=config.trust_remote_code)
+    read = read_tasks(
+        config.data,
+        config.task_options,
+        tokenizer,
+        context,
+        only=config.tasks,
+        limit=config.limit,
+        skip_unusable=config.skip_unusable,
+    )
+    return replace(read, sequences=select(read.sequences, config.tasks))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -93,6 +127,7 @@ def preview(config: SearchConfig) -> Preview:
     Raises:
         InputError: if the data cannot be read, a prompt cannot be rendered, or there is no tokenizer.
     """
+    config = with_task_settings(config)
     data = read_sequences(config)
     tokenizer, context = load_tokenizer(config.model, trust_remote_code=config.trust_remote_code)
     prompt_format = PromptFormat.of(tokenizer, config)
@@ -104,7 +139,7 @@ def preview(config: SearchConfig) -> Preview:
             problems.append(str(error))
     for sequence in data.sequences:
         try:
-            rendered = prompt_format.render(sequence.asked)
+            rendered = sequence.rendered or prompt_format.render(sequence.asked)
         except InputError as error:
             raise InputError(f"sequence '{sequence.id}': {error}") from error
         prompts.append(rendered.text)

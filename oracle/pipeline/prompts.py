@@ -103,7 +103,7 @@ def check_tokenizer(tokenizer: Any, options: PromptOptions, stored: Iterable[Seq
 
 def _render(sequence: Sequence, taken: Rendered | None, prompt_format: PromptFormat) -> Sequence:
     try:
-        return replace(sequence, rendered=taken or prompt_format.render(sequence.asked))
+        return replace(sequence, rendered=taken or sequence.rendered or prompt_format.render(sequence.asked))
     except InputError as error:
         raise InputError(f"sequence '{sequence.id}': {error}") from error
 

@@ -11,6 +11,7 @@ import pandas as pd
 
 from oracle.config import SearchConfig
 from oracle.errors import InputError
+from oracle.metrics import get_metric
 from oracle.store import Run, outcomes_of
 from oracle.store.schema import sequence_of
 from oracle.types import Outcome, Sequence
@@ -106,10 +107,10 @@ class KnownOutcomes:
         # First, because the dtype also changes the fingerprint.
         self._require("dtype", stored.dtype, theirs.dtype)
         self._require("model", mine["model"]["fingerprint"], manifest["model"]["fingerprint"])
-        if theirs.model_metrics:
-            # The null's likelihoods depend on the other sequences.
+        if any(get_metric(name).null_stored or get_metric(name).kind == "choice" for name in theirs.asked_metrics):
+            # The null's values depend on the other sequences.
             self._require("data", (mine.get("data") or {}).get("hash"), manifest["data"]["hash"])
-        for name in (*SHARED, *(OF_CHOICES if "choice_accuracy" in theirs.model_metrics else ())):
+        for name in (*SHARED, *(OF_CHOICES if "choice_accuracy" in theirs.asked_metrics else ())):
             self._require(name.replace("_", " "), getattr(stored, name), getattr(theirs, name))
         if "generation" in mine:
             for name in ("honoured", "end_tokens"):

@@ -18,6 +18,7 @@ import analysis
 from oracle.config import SearchConfig
 from oracle.errors import FOREIGN, ForeignError, InputError, Interrupted, reason_of
 from oracle.executors import DEFAULT_WORKERS, Plan, Pool, Searcher, Workers, create_executor, plan_workers
+from oracle.pipeline.data import with_task_settings
 from oracle.pipeline.resume import KnownOutcomes, authorised, differences, with_dtype_of
 from oracle.pipeline.scheduler import Scheduler, Stop, never
 from oracle.pipeline.settings_check import check_settings
@@ -67,6 +68,7 @@ def run_search(
     session, out = _Session(workers, watch, stop, summarised), Path(out)
     check_settings(config)
     check_free(out)
+    config = with_task_settings(config)
     before = None if prior is None else KnownOutcomes.read(Run.open(prior))
     config = with_dtype_of(before.run, config) if before else config
     with session.planned(config):

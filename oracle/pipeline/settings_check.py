@@ -4,11 +4,11 @@ from pathlib import Path
 
 from oracle.config import SearchConfig
 from oracle.errors import InputError
-from oracle.metrics import get_metric
+from oracle.metrics import METRICS, TASK_METRIC, get_metric, load_function
 from oracle.search import PATH_STRATEGIES, get_strategy
 from oracle.utils.text import nearest_hint
 
-__all__ = ["check_settings"]
+__all__ = ["check_functions", "check_settings"]
 
 COSTS = ("layers", "flops", "latency")
 
@@ -19,14 +19,15 @@ def check_settings(config: SearchConfig) -> None:
     Raises:
         InputError: for an unknown strategy or cost, or settings that exclude each other.
     """
-    get_strategy(config.strategy)
-    if config.paths and config.strategy not in PATH_STRATEGIES:
+    strategy = get_strategy(config.strategy)
+    if config.paths and not strategy.paths:
         raise InputError(
             f"--paths needs one of the strategies {', '.join(PATH_STRATEGIES)}, not '{config.strategy}', which tries "
             "skip masks only; choose one or omit --paths"
         )
+    check_functions(config)
     metric = get_metric(config.criterion)
-    if metric.floor is not None and config.tolerance >= 1:
+    if metric.name in METRICS and metric.floor is not None and config.tolerance >= 1:
         raise InputError(
             f"--tolerance needs less than 1 for {config.criterion}, whose values lie between 0 and 1, not "
             f"{config.tolerance}: any allocation would qualify"
@@ -35,6 +36,17 @@ def check_settings(config: SearchConfig) -> None:
         _check_cost_file(config)
     if config.study is not None:
         _check_study(config.study)
+
+
+def check_functions(config: SearchConfig) -> None:
+    """Imports the metrics that are functions.
+
+    Raises:
+        InputError: if one is not allowed, cannot be imported, or does not keep to the protocol.
+    """
+    for name in config.asked_metrics:
+        if get_metric(name).kind == "function" and name.partition(":")[0] != TASK_METRIC:
+            load_function(name)
 
 
 def _check_cost_file(config: SearchConfig) -> None:

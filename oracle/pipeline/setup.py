@@ -21,12 +21,14 @@ from oracle.pipeline.data import read_sequences
 from oracle.pipeline.prompts import FixedPrompts, fix_prompts, prompt_ids
 from oracle.pipeline.reload import require_same_decoding
 from oracle.pipeline.resume import FREE_TO_CHANGE, KnownOutcomes
+from oracle.pipeline.settings_check import check_functions
 from oracle.pipeline.vacuous import scored_tokens
 from oracle.search import Space
 from oracle.sequences import LoadedData, check_sequences, data_hash
 from oracle.store import Run, git_commit, versions
 from oracle.store.derived import key_of, origin_of
 from oracle.store.hidden import HiddenStore
+from oracle.tasks import continuations_of
 from oracle.types import Sequence
 from oracle.utils.machine import resolve_device
 
@@ -35,7 +37,8 @@ __all__ = ["Setup"]
 
 EFFORT = (
     *FREE_TO_CHANGE,
-    *("model", "data", "reference_files", "columns", "layout", "skip_unusable", "tasks", "limit", "trust_remote_code"),
+    *("model", "data", "reference_files", "columns", "layout", "task_options", "skip_unusable", "tasks", "limit"),
+    "trust_remote_code",
     *("chat_template", "system", "template_args"),
     *("study", "evaluations", "seconds", "layer_executions", "prove", "seed"),
 )
@@ -79,6 +82,7 @@ class Setup:
             InputError: for bad input, or if the model, data or prompts differ from the run to continue.
         """
         expected = earlier.manifest if earlier and same else None
+        check_functions(config)
         resolve_device(config.device)  # raises before anything is loaded
         data = read_sequences(config)
         sequences = data.sequences
@@ -189,7 +193,8 @@ class Setup:
 
 def _study(sequence: Sequence, key: str) -> str:
     """Name of a sequence's study: its id, and a digest of the sequence and of what all sequences share."""
-    content = [prompt_ids(sequence), sequence.references, sequence.choices, sequence.answer]
+    content: list[object] = [prompt_ids(sequence), sequence.references, sequence.choices, sequence.answer]
+    content += [sequence.record] if sequence.record else []
     return f"{sequence.id} {key_of(key, *content)}"
 
 
@@ -208,12 +213,15 @@ def _check_continuations(
     config, model = engine.config, engine.model
     for sequence, length in zip(sequences, prompt_tokens, strict=True):
         texts: list[tuple[str, str]] = []
-        if "log_likelihood" in config.model_metrics:
+        if "log_likelihood" in config.asked_metrics:
             texts += [("reference", text) for text in sequence.references]
             texts += [("reference (another sequence's, for the null)", t) for t in partners[sequence.id].references]
         scored = [(kind, len(model.tokenizer(text, add_special_tokens=False)["input_ids"])) for kind, text in texts]
-        if "choice_accuracy" in config.model_metrics:
+        if "choice_accuracy" in config.asked_metrics:
             scored += [("choice", len(engine.encode_choice(sequence, choice))) for choice in sequence.choices]
+        if any(get_metric(name).kind == "continuations" for name in config.asked_metrics):
+            both = (None, partners[sequence.id])
+            scored += [("continuation", len(ids)) for other in both for ids in continuations_of(sequence, other)]
         for kind, count in scored:
             if not count:
                 raise InputError(f"sequence '{sequence.id}': a {kind} of at least one token is required; remove it")

@@ -7,18 +7,21 @@ from typing import Any
 from oracle.config import SearchConfig
 from oracle.engine.prompts import encode_choice
 from oracle.metrics import VACUOUS, get_metric, sees, why_vacuous
+from oracle.tasks import continuations_of
 from oracle.types import Sequence
 
 __all__ = ["scored_tokens", "vacuous", "vacuous_line"]
 
 
 def scored_tokens(tokenizer: Any, config: SearchConfig, sequences: Seq[Sequence]) -> list[dict[str, int]]:
-    """Per sequence, tokens of the longest choice and reference, where a metric scores them by likelihood."""
-    metrics = config.model_metrics
+    """Per sequence, tokens of the longest choice or continuation and reference, where a metric scores them."""
+    metrics, kinds = config.asked_metrics, {get_metric(name).kind for name in config.asked_metrics}
     found: list[dict[str, int]] = [{} for _ in sequences]
     for counts, one in zip(found, sequences, strict=True):
         if "choice_accuracy" in metrics and one.choices:
             counts["choice_tokens"] = max(len(encode_choice(tokenizer, one, choice, config)) for choice in one.choices)
+        if "continuations" in kinds:
+            counts["choice_tokens"] = max(map(len, continuations_of(one)))
         if "log_likelihood" in metrics and one.references:
             texts = [tokenizer(text, add_special_tokens=False)["input_ids"] for text in one.references]
             counts["reference_tokens"] = max(map(len, texts))

@@ -10,6 +10,8 @@ from oracle.search.local_search import Beam, Greedy, Local
 from oracle.search.mcts import Cola, DrLlm, Wide
 from oracle.search.optuna_samplers import MultiTpe, Nsga2, Tpe
 from oracle.search.strategy import Problem, Strategy
+from oracle.utils.plugins import STRATEGIES as PLUGINS
+from oracle.utils.plugins import load_plugin, plugins
 from oracle.utils.text import nearest_hint
 
 __all__ = ["PATH_STRATEGIES", "STRATEGIES", "get_strategy", "make"]
@@ -27,15 +29,24 @@ PATH_STRATEGIES = tuple(name for name, strategy in STRATEGIES.items() if strateg
 
 
 def get_strategy(name: str) -> type[Strategy]:
-    """The strategy of a name.
+    """The strategy of a name, also of an installed package (entry points `layer_oracle.strategies`).
 
     Raises:
         InputError: if no strategy has that name; lists the known ones and the nearest.
     """
     if name in STRATEGIES:
         return STRATEGIES[name]
-    hint = nearest_hint(name, STRATEGIES)
-    raise InputError(f"unknown strategy {name!r}: the strategies are {', '.join(STRATEGIES)}{hint}")
+    installed = plugins(PLUGINS)
+    if name in installed:
+        found = load_plugin(PLUGINS, name)
+        if not (isinstance(found, type) and issubclass(found, Strategy)) or found.name != name:
+            raise InputError(
+                f"the entry point {name!r} of {PLUGINS} must be a subclass of oracle.search.Strategy with that name, "
+                f"not {installed[name].value}: correct the package"
+            )
+        return found
+    known = [*STRATEGIES, *installed]
+    raise InputError(f"unknown strategy {name!r}: the strategies are {', '.join(known)}{nearest_hint(name, known)}")
 
 
 def make(name: str, problem: Problem, **settings: Any) -> Strategy:

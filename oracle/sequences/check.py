@@ -70,8 +70,9 @@ def data_hash(sequences: Iterable[Sequence]) -> str:
     for sequence in sequences:
         fields = asdict(sequence)
         del fields["rendered"]
-        if not sequence.messages:
-            del fields["messages"]
+        for name in ("messages", "record"):
+            if not fields[name]:
+                del fields[name]
         line = json.dumps(fields, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
         digest.update(line.encode("ascii") + b"\n")
     return digest.hexdigest()

@@ -1,6 +1,7 @@
 """Conversion of the records of a data set to sequences; rules that decide something are recorded."""
 
 import datetime
+import json
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
@@ -33,6 +34,7 @@ def to_sequences(
     cells: Cells = "auto",
     decisions: Decisions | None = None,
     skipped: Counter[str] | None = None,
+    keep: bool = False,
 ) -> list[Sequence]:
     """One sequence per record.
 
@@ -42,18 +44,20 @@ def to_sequences(
         cells: see `Layout.cells`.
         decisions: receives what was decided by rule.
         skipped: counts unusable rows, which are left out, by reason; None to raise at the first.
+        keep: whether sequences keep their rows as `record`.
 
     Raises:
         InputError: if a record lacks a named column or has no text in it, or two records have the same id; names the
             rows.
     """
-    return _Conversion(list(records), columns, cells, decisions or Decisions()).sequences(skipped)
+    return _Conversion(list(records), columns, cells, decisions or Decisions(), keep).sequences(skipped)
 
 
 class _Conversion:
     """The conversion of all rows of a data set; some rules look at whole columns."""
 
-    def __init__(self, records: Seq[Record], columns: Columns, cells: Cells, decisions: Decisions) -> None:
+    def __init__(self, records: Seq[Record], columns: Columns, cells: Cells, decisions: Decisions, keep: bool) -> None:
+        self.keep = keep
         self.records = records
         self.columns = columns
         self.cells = cells
@@ -131,6 +135,7 @@ class _Conversion:
             choices=choices,
             task=self._task(record),
             messages=messages,
+            record=json.dumps(record.fields, default=str) if self.keep else "",
         )
         return sequence, self._question(record, choices, labels)
 

@@ -1,7 +1,7 @@
 """The sequences of a run from a data source named by the user."""
 
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from collections.abc import Sequence as Seq
 from dataclasses import dataclass, field, replace
 from itertools import chain, islice, zip_longest
@@ -18,6 +18,7 @@ from oracle.sequences.hub import looks_like_hub_name, read_hub
 from oracle.sequences.layout import Layout
 from oracle.sequences.records import Decisions, Record
 from oracle.types import Sequence
+from oracle.utils.plugins import READERS, load_plugin, plugins
 from oracle.utils.text import nearest_hint
 
 __all__ = ["BUNDLED", "LoadedData", "bundled_path", "fact_lines", "load_sequences", "read_data", "select"]
@@ -93,6 +94,7 @@ def read_data(
     extract: str | None = None,
     skip_unusable: bool = False,
     metrics: Iterable[Metric] = (),
+    keep: bool = False,
 ) -> LoadedData:
     """Sequences from a file, a `datasets` name, or the bundled set, with what was decided while they were read.
 
@@ -100,7 +102,8 @@ def read_data(
         data: `instruct` (the bundled sequences); a JSON lines, JSON, CSV, TSV, Parquet, Arrow or text file, by its
             suffix, also compressed (`.gz`, `.bz2`, `.xz`, `.zst`); a folder that `datasets` can load; or a `datasets`
             name (`name`, `name:config`, `name:config:split`, prefixed with `hf://` if it has a dot or a file has the
-            same name).
+            same name); or `READER:TEXT` by a reader of an installed package (entry points `layer_oracle.readers`: a
+            function from the text to an iterable of mappings).
         columns: the columns that form a sequence.
         reference_files: for a text file with one prompt per line, files aligned with it line by line.
         tasks: names of the tasks to keep, before anything is extracted or left out; empty for all.
@@ -109,6 +112,7 @@ def read_data(
         extract: what is extracted from references before they are compared; see `oracle.metrics.Extraction`.
         skip_unusable: whether to leave out rows that lack what a sequence or a metric needs, instead of raising.
         metrics: the metrics that must be computable for every sequence, if unusable ones are left out.
+        keep: whether sequences keep their rows, for metrics that ask for them.
 
     Raises:
         InputError: if the data cannot be found or read, lacks a column, or is empty.
@@ -117,7 +121,12 @@ def read_data(
     extraction = None if extract is None else Extraction.parse(extract)
     records = _guarded(_records(data, reference_files, columns, layout, decisions), data)
     sequences = to_sequences(
-        records, columns, cells=layout.cells, decisions=decisions, skipped=skipped if skip_unusable else None
+        records,
+        columns,
+        cells=layout.cells,
+        decisions=decisions,
+        skipped=skipped if skip_unusable else None,
+        keep=keep,
     )
     if not sequences:
         raise InputError(f"{data} must have at least one sequence, not none: give data with rows")
@@ -199,6 +208,9 @@ def _round_robin(sequences: list[Sequence], limit: int) -> list[Sequence]:
 def _records(
     data: str, reference_files: tuple[str, ...], columns: Columns, layout: Layout, decisions: Decisions
 ) -> Iterator[Record]:
+    reader, colon, rest = data.partition(":")
+    if colon and reader in plugins(READERS):
+        return _read_by(reader, rest)
     if reference_files:
         return _aligned_records(data, reference_files, layout, decisions)
     if data in BUNDLED:
@@ -216,6 +228,18 @@ def _records(
     return read_file(
         Source(path=path, layout=layout, wanted=columns.needed, is_record=columns.fit, decisions=decisions)
     )
+
+
+def _read_by(reader: str, rest: str) -> Iterator[Record]:
+    """The rows that a reader of an installed package gives for what follows its name."""
+    rows = load_plugin(READERS, reader)(rest)
+    for number, fields in enumerate(rows):
+        if not isinstance(fields, Mapping):
+            raise InputError(
+                f"the reader '{reader}' must give rows that are mappings, but row {number} is {type(fields).__name__}: "
+                "correct the package"
+            )
+        yield Record(where=f"{reader}:{rest} row {number}", fields=fields)
 
 
 def _file_options(layout: Layout) -> list[str]:

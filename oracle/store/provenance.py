@@ -8,12 +8,14 @@ from pathlib import Path
 __all__ = ["git_commit", "versions"]
 
 PACKAGES = ("layer-oracle", "torch", "transformers", "tokenizers", "numpy", "scipy", "pandas", "pyarrow", "sacrebleu")
+OPTIONAL = ("math-verify", "rouge-score", "lm-eval")
+"""Packages that some metrics use where they are installed."""
 
 
 def versions() -> dict[str, str]:
     """Versions of Python and of the packages that affect results."""
     found = {"python": platform.python_version()}
-    for package in PACKAGES:
+    for package in (*PACKAGES, *OPTIONAL):
         try:
             found[package] = version(package)
         except PackageNotFoundError:

@@ -52,6 +52,8 @@ SEQUENCES = pa.schema(
 
 MESSAGES = pa.field("messages", pa.list_(pa.struct([("role", pa.string()), ("content", pa.string())])))
 """Further column of the sequences, of runs in which a prompt is a conversation; empty where it is not."""
+RECORD = pa.field("record", pa.string())
+"""Further column of the sequences, of runs with a metric that asks for it: see `Sequence.record`."""
 RENDERED = pa.schema([("rendered", pa.string()), ("prompt_ids", pa.list_(pa.int32()))])
 """Further columns of the sequences: the prompt as the model reads it, as text and as token ids; null in version 3."""
 
@@ -111,6 +113,8 @@ def sequences_table(
         schema = schema.append(MESSAGES)
         for row, sequence in zip(rows, sequences, strict=True):
             row["messages"] = [vars(turn) for turn in sequence.messages]
+    if any(sequence.record for sequence in sequences):
+        schema = schema.append(RECORD)
     return pa.Table.from_pylist(rows, schema=schema)
 
 
@@ -171,6 +175,7 @@ def sequence_of(row: Mapping[Hashable, Any]) -> Sequence:
         task=row["task"],
         messages=tuple(Message(**turn) for turn in row.get("messages", ())),
         rendered=_rendered(row),
+        record=row.get("record") or "",
     )
 
 

@@ -1,4 +1,4 @@
-"""Arguments of a chat template, given as `NAME=VALUE`."""
+"""Arguments of chat templates and controllers, given as `NAME=VALUE`."""
 
 import json
 import math
@@ -29,14 +29,20 @@ RESERVED = (
 )
 """Names that mean something else where templates are applied."""
 
+EXAMPLES = {"--template-arg": "enable_thinking=false", "--setting": "speedup=2"}
+
 Value = bool | int | float | str | None
 
 
-def parse_arguments(given: Iterable[str]) -> dict[str, Value]:
+def parse_arguments(given: Iterable[str], option: str = "--template-arg") -> dict[str, Value]:
     """Argument values by name.
 
     A value that is `true`, `false`, `null` or a finite number in JSON's notation is that; any other is text as it
     stands, quotes and brackets included.
+
+    Args:
+        given: the arguments.
+        option: the option that they are given with; a chat template's have reserved names.
 
     Raises:
         InputError: if one is not `NAME=VALUE`, is given twice, or has a reserved name.
@@ -45,11 +51,11 @@ def parse_arguments(given: Iterable[str]) -> dict[str, Value]:
     for one in given:
         name, equals, value = one.partition("=")
         if not equals or not name.isidentifier():
-            raise InputError(f"--template-arg needs NAME=VALUE, such as enable_thinking=false, not '{one}'")
-        if name in RESERVED:
-            raise InputError(f"--template-arg cannot set '{name}', which the prompt itself decides; omit it")
+            raise InputError(f"{option} needs NAME=VALUE, such as {EXAMPLES[option]}, not '{one}'")
+        if option == "--template-arg" and name in RESERVED:
+            raise InputError(f"{option} cannot set '{name}', which the prompt itself decides; omit it")
         if name in found:
-            raise InputError(f"--template-arg {name} is given twice; give it once")
+            raise InputError(f"{option} {name} is given twice; give it once")
         found[name] = _value(value)
     return found
 

@@ -293,6 +293,7 @@ def test_the_help_shows_the_main_options_first(capsys: pytest.CaptureFixture[str
         "hardware and precision",
         "columns of the data",
         "how the data is read",
+        "tasks of lm-evaluation-harness",
         "how prompts are rendered",
         "strategies",
     ]

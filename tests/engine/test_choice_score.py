@@ -56,7 +56,7 @@ def test_scores_are_those_of_the_harness(
         scope="sequence",
         max_new_tokens=2,
     )
-    evaluator = Evaluator(Engine(tiny_model, config), metrics=config.model_metrics, shuffled={"s": SEQUENCE})
+    evaluator = Evaluator(Engine(tiny_model, config), metrics=config.asked_metrics, shuffled={"s": SEQUENCE})
     compared: list[list[float]] = []
     choice_of = evaluator._choice
     monkeypatch.setattr(evaluator, "_choice", lambda *given: compared.append(choice_of(*given)) or compared[-1])

@@ -46,7 +46,7 @@ def narrow(monkeypatch: pytest.MonkeyPatch) -> Narrow:
             return settings.rows
 
         patched("greedy_decode", decoded)
-        patched("log_likelihoods", lambda decoder, prompt, schedule, tokens: len(schedule.runs_AI))
+        patched("continuation_scores", lambda decoder, prompt, schedule, tokens: len(schedule.runs_AI))
         patched("gated_decode", lambda decoder, prompts, *_: len(prompts))
         patched("gated_score", lambda decoder, prompts, *_: len(prompts))
         test = engine_module.Refuter.test

@@ -10,9 +10,9 @@ import argparse
 import time
 
 import numpy as np
-from search.landscapes import LANDSCAPES, gaps, run
 
 from oracle.search import STRATEGIES
+from oracle.testing.landscapes import LANDSCAPES, gaps, run
 
 POINTS = (50, 200, 1000)
 GUIDED = ("influence", "dp")

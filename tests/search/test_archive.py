@@ -7,10 +7,10 @@ from itertools import pairwise
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from search.landscapes import METRIC, outcome, plateaus
 
 from oracle.errors import InputError
 from oracle.search import STRATEGIES, Archive, Problem, Space, make
+from oracle.testing.landscapes import METRIC, outcome, plateaus
 from oracle.types import Allocation, Outcome
 
 UNITS = 5

@@ -6,11 +6,11 @@ from unittest import mock
 
 import numpy as np
 import pytest
-from search.landscapes import LANDSCAPES, METRIC, additive, cliff, gaps, outcome, pairs, run
 
 from oracle.search import STRATEGIES, Archive, Hints, Memory, Problem, Space, make
 from oracle.search.acquisition import Promising
 from oracle.search.auto import LEAST_BATCH, OPENING, SUGGESTIONS
+from oracle.testing.landscapes import LANDSCAPES, METRIC, additive, cliff, gaps, outcome, pairs, run
 from oracle.types import Proposal
 
 

@@ -4,11 +4,11 @@ from collections import Counter
 from itertools import chain, combinations
 
 import pytest
-from search.landscapes import METRIC, additive, outcome, plateaus, run
 
 from oracle.allocations import early_exit, unified
 from oracle.search import Archive, Problem, Space, make
 from oracle.search.enumeration import evenly
+from oracle.testing.landscapes import METRIC, additive, outcome, plateaus, run
 from oracle.types import Allocation, Proposal
 
 FIXED = Space(units=9, free=(1, 2, 3, 5, 6, 7), costs=(1.0,) * 9)

@@ -4,10 +4,10 @@ from itertools import permutations
 
 import numpy as np
 import pytest
-from search.landscapes import METRIC, additive, outcome, pairs, plateaus
 
 from oracle.errors import InputError
 from oracle.search import Archive, Hints, Memory, Problem, Space, make
+from oracle.testing.landscapes import METRIC, additive, outcome, pairs, plateaus
 from oracle.types import Allocation, Proposal
 
 SPACE = Space.of(5)

@@ -3,10 +3,10 @@
 from collections.abc import Callable
 
 import pytest
-from search.landscapes import METRIC, additive, outcome, pairs, plateaus, run
 
 from oracle.search import Archive, Problem, Space, Strategy, make
 from oracle.search.local_search import Beam
+from oracle.testing.landscapes import METRIC, additive, outcome, pairs, plateaus, run
 from oracle.types import Allocation
 
 Quality = Callable[[frozenset[int]], float]

@@ -6,13 +6,13 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from search.landscapes import METRIC, additive, outcome, run
 
 from oracle.errors import InputError
 from oracle.search.archive import Archive
 from oracle.search.mcts import COLA, DRLLM, WIDE, Cola, DrLlm, Mcts, Node, Wide
 from oracle.search.space import Space
 from oracle.search.strategy import Problem
+from oracle.testing.landscapes import METRIC, additive, outcome, run
 from oracle.types import Allocation, Outcome
 
 Edit = Callable[[Allocation], Allocation]

@@ -12,7 +12,6 @@ import pytest
 from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 from optuna.trial import TrialState
-from search.landscapes import METRIC, Landscape, additive, outcome, pairs, plateaus, run
 
 from oracle.errors import InputError
 from oracle.search.archive import Archive
@@ -20,6 +19,7 @@ from oracle.search.enumeration import Random
 from oracle.search.optuna_samplers import OPEN, TOLD, MultiTpe, Nsga2, Sampler, Tpe
 from oracle.search.space import Space
 from oracle.search.strategy import Problem
+from oracle.testing.landscapes import METRIC, Landscape, additive, outcome, pairs, plateaus, run
 from oracle.types import Allocation, Outcome, Proposal
 
 SAMPLERS = [Tpe, MultiTpe, Nsga2]

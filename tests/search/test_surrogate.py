@@ -2,9 +2,9 @@
 
 import numpy as np
 import pytest
-from search.landscapes import additive, cliff, pairs
 
 from oracle.search.surrogate import Surrogate
+from oracle.testing.landscapes import additive, cliff, pairs
 
 EVEN = np.full((1, 12), 1 / 12)
 

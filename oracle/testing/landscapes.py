@@ -1,8 +1,12 @@
-"""Synthetic qualities of masks, of known optimum: what a strategy can be measured on without a model."""
+"""Synthetic qualities of masks, of known optimum: what a strategy can be measured on without a model.
+
+In shapes, arrays of masks are (N, units).
+"""
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 
@@ -11,14 +15,37 @@ from oracle.search.space import Space
 from oracle.search.strategy import Problem, Strategy
 from oracle.types import Allocation, Outcome, Proposal
 
+__all__ = [
+    "LANDSCAPES",
+    "METRIC",
+    "Landscape",
+    "additive",
+    "cliff",
+    "deceptive",
+    "gaps",
+    "outcome",
+    "pairs",
+    "plateaus",
+    "run",
+]
+
 METRIC = "quality"
+"""Name of the metric of all landscapes."""
+
 Quality = Callable[[np.ndarray], np.ndarray]
 """From masks, bool of shape (N, units), to their qualities, shape (N,)."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Landscape:
-    """A quality of every mask of a model in which all units are free and cost one."""
+    """A quality of every mask of a model in which all units are free and cost one.
+
+    Attributes:
+        name: of the kind.
+        units: number of units.
+        quality: of masks.
+        tolerance: allowed loss against the full model's quality.
+    """
 
     name: str
     units: int
@@ -27,9 +54,11 @@ class Landscape:
 
     @property
     def space(self) -> Space:
+        """All masks of the units."""
         return Space.of(self.units)
 
-    def problem(self, seed: int = 0, **guides) -> Problem:
+    def problem(self, seed: int = 0, **guides: Any) -> Problem:
+        """A search on it that knows nothing yet."""
         archive = Archive(self.space, METRIC, self.tolerance)
         return Problem(space=self.space, archive=archive, seed=seed, **guides)
 
@@ -53,6 +82,7 @@ class Landscape:
 
 
 def outcome(allocation: Allocation, quality: float, family: str = "random") -> Outcome:
+    """An outcome of that quality, without an output."""
     values = {METRIC: quality}
     return Outcome(allocation=allocation, family=family, tokens=(), text="", finished=True, margin=1.0, quality=values)
 
