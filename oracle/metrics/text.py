@@ -86,7 +86,9 @@ def score_text(name: str, text: str, references: tuple[str, ...]) -> float:
     scorer = TEXT_SCORERS.get(name)
     if scorer is None:
         kind = get_metric(name).kind
-        raise InputError(f"metric {name!r} is computed from {kind}, not from a text: use one of {', '.join(TEXT_SCORERS)}")
+        raise InputError(
+            f"metric {name!r} is computed from {kind}, not from a text: use one of {', '.join(TEXT_SCORERS)}"
+        )
     if not references:
         raise InputError(f"metric {name!r} needs at least one reference, not none: give references")
     return scorer(text, references)
