@@ -1,4 +1,4 @@
-"""What `mkdocs build` adds to the pages: the README as home page, the command reference, the Python reference, formulas.
+"""What `mkdocs build` adds to the pages: the README as home page, references of commands and Python, formulas.
 
 - `index.md` is the README of the repository.
 - `COMMANDS` in a page becomes the help text of every command, formatted by the command line's own parsers.

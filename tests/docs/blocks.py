@@ -1,6 +1,7 @@
 """The shell and Python blocks of the README and of the documentation, and what a shell block says to do.
 
-A comment before a block decides about it: `<!-- slow: REASON -->` (run by `make test-slow`) or `<!-- not run: REASON -->`.
+A comment before a block decides about it: `<!-- slow: REASON -->` or `<!-- embedded: REASON -->` (both run by
+`make test-slow`, the latter on the embedded model), or `<!-- not run: REASON -->`.
 """
 
 import re
@@ -30,7 +31,7 @@ class Block:
         line: number of its first line.
         language: `sh` or `python`.
         text: its content.
-        mark: `slow`, `not run`, or empty for a fast one; anything else is a mistake.
+        mark: `slow`, `embedded`, `not run`, or empty for a fast one; anything else is a mistake.
         reason: given with the mark.
     """
 
@@ -59,7 +60,10 @@ def blocks(page: Path) -> list[Block]:
 
 
 def statements(text: str) -> Iterator[list[str]]:
-    """The words of each command of a shell block: quotes may span lines, a backslash joins lines, `#` begins a comment."""
+    """The words of each command of a shell block.
+
+    Quotes may span lines, a backslash joins lines, and `#` begins a comment.
+    """
     command = ""
     for part in _PARTS.findall(text + "\n"):
         if part == "\n":

@@ -1,4 +1,4 @@
-"""A model of 30 narrow layers in the place of the embedded one, and one small run that all pages read as `runs/demo`."""
+"""A model of 30 narrow layers in the place of the embedded one, and the small run that pages read as `runs/demo`."""
 
 import re
 from collections import Counter
