@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: demo test test-slow test-oldest test-newest machines families faults lint setup constraints clean
+.PHONY: demo test test-slow test-oldest test-newest machines families faults lint docs setup constraints clean
 
 demo: $(STAMP)
 	$(BIN)/oracle demo
@@ -36,6 +36,10 @@ lint: $(STAMP)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+# The documentation, into site/; warnings are errors. The variable turns off an advertisement of mkdocs-material.
+docs: $(STAMP)
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 
 setup: $(STAMP)
 
@@ -73,4 +77,4 @@ constraints:
 	rm -r .venv-constraints
 
 clean:
-	rm -rf $(VENV) .venv-oldest .venv-newest .venv-constraints runs
+	rm -rf $(VENV) .venv-oldest .venv-newest .venv-constraints runs site

@@ -10,6 +10,8 @@ def main() -> None:
     project = tomllib.loads(Path("pyproject.toml").read_text())["project"]
     extras = project["optional-dependencies"].values()
     for requirement in map(Requirement, {*project["dependencies"], *(line for extra in extras for line in extra)}):
+        if requirement.name == project["name"]:  # an extra that includes another
+            continue
         [floor] = (bound.version for bound in requirement.specifier if bound.operator == ">=")
         print(f"{requirement.name}=={floor}")
 

@@ -281,7 +281,8 @@ def savings_by_criterion(
         folder: the run.
         metrics: criteria to read it by; None for all of which every evaluation has a value. The run's own tolerance
             applies to its own criterion, 0 to the others, whose units differ.
-        by, resamples: see `savings`.
+        by: as for `savings`.
+        resamples: as for `savings`.
     """
     own, tables = load(folder), []
     complete = own.evaluations.columns[own.evaluations.notna().all()]

@@ -113,7 +113,11 @@ def resume_search(
         settings: expected settings of `SearchConfig`; `batch_rows`, `memory`, `device` and `study` may differ from the
             run's and then replace them. The dtype `auto` is that of the run. `trust_remote_code` is never taken from
             the run, and requires `model`; a `study` outside the run must be given again.
-        workers, store, watch, stop, summarised: as for `run_search`.
+        workers: as for `run_search`.
+        store: as for `run_search`.
+        watch: as for `run_search`.
+        stop: as for `run_search`.
+        summarised: as for `run_search`.
 
     Raises:
         InputError: if the model, the data or a setting is not the run's, or another process is writing it.

@@ -187,6 +187,13 @@ def test_a_run_of_one_sequence_and_one_try(tmp_path: Path) -> None:
     assert 'id="task"' not in page
 
 
+def test_a_task_that_tells_nothing_has_a_row_without_a_bar(tmp_path: Path) -> None:
+    path = write_report(write_run(tmp_path / "run", sequences=14, tasks=7, tries=4), tmp_path / "report.html")
+    page = path.read_text(encoding="utf-8")
+    assert page.count("<span>none</span>") == 1
+    assert "<span>none</span></div>" in page
+
+
 def test_the_command_writes_and_opens_it(
     command: Command, search: Callable[..., Run], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
