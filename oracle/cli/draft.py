@@ -146,6 +146,7 @@ def _run_draft(arguments: argparse.Namespace) -> None:
 
 
 def _show(found: "DraftStudy", summary: "pd.DataFrame", bounds: "pd.DataFrame") -> None:
+    from analysis.formatting import interval_name
     from oracle.cli.tables import show_line, show_rows
 
     about, sequences = found.about, int(summary["sequences"].iloc[0])
@@ -156,7 +157,7 @@ def _show(found: "DraftStudy", summary: "pd.DataFrame", bounds: "pd.DataFrame") 
         f"{sequences} sequences, {about['layers']} layers, drafts of at most {length} tokens. A plain token takes "
         f"{plain:.1f} ms; verifying {min(length, 4) + 1} tokens at once costs {verified:.2f} of it"
     )
-    measured = summary["measured"].notna().all()
+    measured, interval = summary["measured"].notna().all(), interval_name(sequences).rstrip(":")
     rows = []
     for row in summary.to_dict("records"):
         shown = {
@@ -174,7 +175,7 @@ def _show(found: "DraftStudy", summary: "pd.DataFrame", bounds: "pd.DataFrame") 
     show_rows(list(rows[0]), rows)
     show_line(
         "draft cost: of a draft token, in plain tokens. 1st token: verified prefixes at which the first draft token is "
-        "accepted. accepted: draft tokens per round, 95 % interval over sequences. expected, measured: tokens/s, and "
+        f"accepted. accepted: draft tokens per round ({interval}, over sequences). expected, measured: tokens/s, and "
         "over plain decoding. pays below: draft cost at which drafting is as fast as plain decoding here; flat: where "
         "verifying costs one token."
     )
