@@ -14,6 +14,7 @@ import html
 import os
 import posixpath
 import re
+import textwrap
 from pathlib import Path
 from typing import Any
 
@@ -99,6 +100,7 @@ def commands() -> str:
 
 
 def _help(parser: argparse.ArgumentParser) -> str:
+    parser.description = textwrap.fill(parser.description or "", int(WIDTH))
     parts = [f"```text\n{parser.format_help()}```"]
     for action in parser._actions:
         if isinstance(action, argparse._SubParsersAction):
