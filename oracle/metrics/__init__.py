@@ -5,7 +5,7 @@ from oracle.metrics.choices import CHOICE_SCORES, ChoiceScore, choice_score, cho
 from oracle.metrics.criterion import SLACK, least_quality, qualifies
 from oracle.metrics.extraction import EXTRACTIONS, Extraction, answer_in
 from oracle.metrics.registry import METRICS, Kind, Metric, get_metric
-from oracle.metrics.text import TEXT_SCORERS, agreement, score_text, score_texts
+from oracle.metrics.text import agreement, score_text, score_texts
 from oracle.metrics.vacuous import VACUOUS, sees, told_nothing, why_vacuous
 
 __all__ = [
@@ -13,7 +13,6 @@ __all__ = [
     "EXTRACTIONS",
     "METRICS",
     "SLACK",
-    "TEXT_SCORERS",
     "VACUOUS",
     "Bound",
     "ChoiceScore",
