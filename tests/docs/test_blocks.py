@@ -25,8 +25,8 @@ MARKS = {
     "not run": "",
 }
 
-ELSEWHERE = {"--questions", "--run"}
-"""Options of programs under `tests/benchmarks`."""
+ELSEWHERE = {"--questions", "--run", "--directory"}
+"""Options of programs under `tests/benchmarks`, and of Python's server."""
 
 RUN = [(page, mark) for page in PAGES for mark in ("", "slow", "embedded") if any(b.mark == mark for b in blocks(page))]
 
