@@ -73,7 +73,7 @@ def search(tiny_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> "Call
     data = jsonl(tmp_path_factory.mktemp("data") / "sequences.jsonl", *rows)
 
     def run(*, out: Path | None = None, **changes: Any) -> "Run":
-        how = {name: changes.pop(name) for name in ("prior", "watch") if name in changes}
+        how = {name: changes.pop(name) for name in ("prior", "watch", "workers") if name in changes}
         if callable(changes.get("stop")):  # asked after every batch; otherwise the texts at which outputs end
             how["stop"] = changes.pop("stop")
         settings = {"model": str(tiny_folder), "data": data, "max_new_tokens": 6, "evaluations": 20}

@@ -139,7 +139,7 @@ def test_search_and_engine_meet_where_sequences_are_searched() -> None:
 def test_only_the_adapter_touches_the_model_library() -> None:
     # Plain generation is the library's own: it is what the engine is checked against. `apply` works inside a user's
     # own model, and a checkpoint is one that the library loads.
-    outside = {"oracle.engine.reference", "oracle.engine.apply", "oracle.export.checkpoint"}
+    outside = {"oracle.engine.reference", "oracle.engine.confirm", "oracle.engine.apply", "oracle.export.checkpoint"}
     assert importers("transformers") <= within("oracle.models") | outside
     assert importers("transformers") & within("oracle.models")
 

@@ -261,6 +261,6 @@ def _verified(verified: tuple[int, int] | None) -> Iterator[Fact]:
     yield Fact(
         title="Verified",
         value=f"{agree} of {total}",
-        sentence="Reported allocations with exactly the same output when run again, alone, by plain generation on a "
-        f"model with only those layers.{rest}",
+        sentence="Reported allocations with exactly the output that plain generation gives, alone, on a model of only "
+        f"those layers: confirmed by the library's own forward of that model.{rest}",
     )

@@ -29,6 +29,7 @@ from oracle.cli.search import add_demo, add_search
 from oracle.cli.skiplayer import add_skiplayer
 from oracle.cli.static import add_static
 from oracle.errors import ForeignError, InputError, Interrupted, reason_of
+from oracle.utils.cores import wait_passively
 from oracle.utils.text import printable
 
 __all__ = ["COMMANDS", "main", "run"]
@@ -70,6 +71,7 @@ def main(argv: Seq[str] | None = None) -> int:
     """
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    wait_passively()
     if isinstance(sys.stdout, io.TextIOWrapper):
         # Escape characters that the encoding lacks, as standard error does already.
         sys.stdout.reconfigure(errors="backslashreplace")

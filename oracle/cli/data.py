@@ -5,7 +5,7 @@ import json
 from typing import TYPE_CHECKING, Any
 
 from oracle.cli.data_options import DATA, add_columns, add_extract, add_reading, given_settings
-from oracle.cli.parsing import Settings, add_prompt, add_trust, command
+from oracle.cli.parsing import Parser, Settings, add_prompt, add_trust, command
 from oracle.utils.text import printable
 
 if TYPE_CHECKING:
@@ -16,13 +16,17 @@ __all__ = ["add_data"]
 
 def add_data(commands: Any) -> None:
     """Adds `oracle data`."""
-    parser = command(
+    command(
         commands,
         "data",
         _run_data,
         "Show what a search would read from a file: prompts as the model sees them, references, choices, and what each "
         "rule decided; loads a tokenizer, no model. Exit code 1 if a search would refuse it.",
+        _add_data_options,
     )
+
+
+def _add_data_options(parser: Parser) -> None:
     from oracle.config import SearchConfig
 
     defaults = SearchConfig()

@@ -5,7 +5,6 @@ import json
 from pathlib import Path
 from typing import Any
 
-from oracle.allocations import compact, parse, strip
 from oracle.cli.parsing import Settings, add_device, add_trust, command, loading
 from oracle.errors import InputError
 from oracle.utils.text import nearest_hint, printable
@@ -75,6 +74,7 @@ def _run_export(arguments: argparse.Namespace) -> None:
 
 
 def _deploy(arguments: argparse.Namespace) -> None:
+    from oracle.allocations import compact, parse, strip
     from oracle.export import deploy
     from oracle.store import Run
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from oracle.cli.cache import add_cache_options, open_store
-from oracle.cli.parsing import Settings, add_device, add_quiet, add_trust, command, loading, progress
+from oracle.cli.parsing import Parser, Settings, add_device, add_quiet, add_trust, command, loading, progress
 from oracle.utils.text import printable
 
 __all__ = ["add_measure"]
@@ -33,12 +33,16 @@ SIZES = {
 
 def add_measure(commands: Any) -> None:
     """Adds `oracle measure`."""
-    parser = command(
+    command(
         commands,
         "measure",
         _run_measure,
         "Measure similarity, features and throughput of a run with its model, once; later commands need no model.",
+        _add_measure_options,
     )
+
+
+def _add_measure_options(parser: Parser) -> None:
     from oracle.measure import Sizes
 
     parser.epilog = EPILOG

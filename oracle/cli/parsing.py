@@ -2,6 +2,7 @@
 
 import argparse
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -45,7 +46,13 @@ class Formatter(argparse.ArgumentDefaultsHelpFormatter, argparse.RawDescriptionH
 
 
 class Parser(argparse.ArgumentParser):
-    """Argument parser that raises `InputError` instead of exiting."""
+    """Argument parser that raises `InputError` instead of exiting.
+
+    Attributes:
+        options: adds options whose defaults or help take long to import; called once the command is known.
+    """
+
+    options: Callable[["Parser"], None] | None = None
 
     def error(self, message: str) -> NoReturn:
         """Raises `InputError`."""
@@ -53,6 +60,9 @@ class Parser(argparse.ArgumentParser):
 
     def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
         """Like the base class, but a command refuses what it does not know, with the nearest of its own options."""
+        if self.options is not None:
+            add, self.options = self.options, None
+            add(self)
         found, unknown = super().parse_known_args(args, namespace)
         if unknown and self._subparsers is None:
             self.error(f"unrecognized arguments: {' '.join(unknown)}{self._hint(unknown)}")
@@ -93,9 +103,12 @@ class Settings:
         self._group.add_argument(option, help=help + shown.replace("%", "%%"), default=argparse.SUPPRESS, **settings)
 
 
-def command(commands: Any, name: str, run: Any, summary: str) -> argparse.ArgumentParser:
-    """Adds a command with the option `--json`."""
+def command(
+    commands: Any, name: str, run: Any, summary: str, options: Callable[[Parser], None] | None = None
+) -> argparse.ArgumentParser:
+    """Adds a command with the option `--json`, and with `options` once it is used: see `Parser`."""
     parser = commands.add_parser(name, help=summary, description=summary, formatter_class=Formatter)
+    parser.options = options
     parser.set_defaults(run=run)
     parser.add_argument("--json", action="store_true", help="print one JSON object instead of tables")
     add_debug(parser)

@@ -5,7 +5,7 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from oracle.cli.parsing import Settings, add_device, add_dtype, add_quiet, add_trust, command, loading, progress
+from oracle.cli.parsing import Parser, Settings, add_device, add_dtype, add_quiet, add_trust, command, loading, progress
 from oracle.errors import InputError
 from oracle.utils.text import printable
 
@@ -26,12 +26,16 @@ PARTS = ("layers", "attention of layers", "MLP of layers")
 
 def add_profile(commands: Any) -> None:
     """Adds `oracle profile`."""
-    parser = command(
+    command(
         commands,
         "profile",
         _run_profile,
         "Cost of each layer per generated token: FLOPs from the model's shapes, milliseconds on this machine.",
+        _add_profile_options,
     )
+
+
+def _add_profile_options(parser: Parser) -> None:
     from oracle.config import SearchConfig
     from oracle.costs import Conditions
 

@@ -10,7 +10,17 @@ from typing import Any
 from oracle.cli.cache import add_cache_options, open_store
 from oracle.cli.data_options import DATA, add_columns, add_extract, add_reading, given_settings
 from oracle.cli.interrupts import stoppable
-from oracle.cli.parsing import Settings, add_device, add_dtype, add_prompt, add_quiet, add_trust, command, progress
+from oracle.cli.parsing import (
+    Parser,
+    Settings,
+    add_device,
+    add_dtype,
+    add_prompt,
+    add_quiet,
+    add_trust,
+    command,
+    progress,
+)
 from oracle.utils.text import printable
 
 __all__ = ["add_demo", "add_search", "new_folder"]
@@ -23,12 +33,16 @@ MAIN = "[--model MODEL] [--data DATA] [--limit N] [--criterion METRIC] [--evalua
 
 def add_demo(commands: Any) -> None:
     """Adds `oracle demo`."""
-    parser = command(
+    command(
         commands,
         "demo",
         _run_demo,
         f"Search {DEMO_SEQUENCES} bundled sequences on the embedded model, verify and draw: the whole tool in minutes.",
+        _add_demo_options,
     )
+
+
+def _add_demo_options(parser: Parser) -> None:
     from oracle.config import SearchConfig
 
     settings = Settings(parser, SearchConfig())
@@ -43,12 +57,16 @@ def add_demo(commands: Any) -> None:
 
 def add_search(commands: Any) -> None:
     """Adds `oracle search`."""
-    parser = command(
+    command(
         commands,
         "search",
         _run_search,
         "Search, per sequence, for the fewest layers whose output is as good as the full model's.",
+        _add_search_options,
     )
+
+
+def _add_search_options(parser: Parser) -> None:
     from oracle.config import SearchConfig
     from oracle.search import STRATEGIES
 
@@ -133,7 +151,7 @@ def _add_effort(how: Settings) -> None:
 
 def _add_machine(machine: Settings) -> None:
     machine.add("--batch-rows", type=int, help="maximum number of allocations per decoding batch")
-    machine.add("--memory", type=int, help="maximum memory beyond the loaded model, in MiB")
+    machine.add("--memory", type=int, help="maximum memory beyond the loaded model, in MiB, per worker")
     machine.add(
         "--near-tie",
         type=float,
@@ -161,10 +179,13 @@ def _add_run(run: Any) -> None:
         "--executor",
         default="local",
         metavar="KIND",
-        help="local: this process; ray: workers on a Ray cluster",
+        help="local: processes of this machine that share one model; ray: workers on a Ray cluster",
     )
     run.add_argument(
-        "--workers", type=int, metavar="N", help="number of Ray workers (default: one per processor core or GPU)"
+        "--workers",
+        type=int,
+        metavar="N",
+        help="number of workers, of one thread each (default: one per free processor core, or per GPU on Ray)",
     )
     _add_drawing(run)
     add_cache_options(run)

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from oracle.cli.interrupts import stoppable
-from oracle.cli.parsing import Settings, add_device, add_quiet, command, progress
+from oracle.cli.parsing import Parser, Settings, add_device, add_quiet, command, progress
 from oracle.errors import InputError, Interrupted
 from oracle.utils.text import printable
 
@@ -35,14 +35,18 @@ SIZES = {
 
 def add_skiplayer(commands: Any) -> None:
     """Adds `oracle skiplayer`."""
-    from oracle.skiplayer.config import ARMS, PRESETS
-
-    parser = command(
+    command(
         commands,
         "skiplayer",
         _run_skiplayer,
         "Train a small model that learns which tokens skip which layers, and compare it with its control arms.",
+        _add_skiplayer_options,
     )
+
+
+def _add_skiplayer_options(parser: Parser) -> None:
+    from oracle.skiplayer.config import ARMS, PRESETS
+
     parser.add_argument("--out", type=Path, metavar="FOLDER", help="new folder to write")
     parser.add_argument("--resume", type=Path, metavar="FOLDER", help="continue an interrupted study")
     parser.add_argument("--preset", choices=list(PRESETS), default="laptop", help="defaults of the other settings")

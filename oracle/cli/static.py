@@ -5,8 +5,17 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from oracle.allocations import compact, strip
-from oracle.cli.parsing import Settings, add_device, add_quiet, add_trust, check_format, command, loading, progress
+from oracle.cli.parsing import (
+    Parser,
+    Settings,
+    add_device,
+    add_quiet,
+    add_trust,
+    check_format,
+    command,
+    loading,
+    progress,
+)
 from oracle.errors import InputError
 from oracle.utils.text import printable
 
@@ -34,15 +43,19 @@ FULL_MODEL = {"strategy": "spread", "evaluations": 1}
 
 def add_static(commands: Any) -> None:
     """Adds `oracle static`."""
-    from oracle.config import SearchConfig
-    from oracle.static.plan import JUDGES, METHOD_NAMES, Plan
-
-    parser = command(
+    command(
         commands,
         "static",
         _run_static,
         "Find the best single mask for all sequences at each budget, and judge it on held-out ones.",
+        _add_static_options,
     )
+
+
+def _add_static_options(parser: Parser) -> None:
+    from oracle.config import SearchConfig
+    from oracle.static.plan import JUDGES, METHOD_NAMES, Plan
+
     parser.epilog = EPILOG
     parser.add_argument("folder", type=Path, nargs="?", metavar="RUN", help="run folder")
     new = Settings(parser.add_argument_group("without a run: data to run the full model on first"), SearchConfig())
@@ -152,6 +165,7 @@ def _full_model(arguments: argparse.Namespace) -> Path:
 
 
 def _show(found: "StaticCurve", units: int, folder: Path) -> None:
+    from oracle.allocations import compact, strip
     from oracle.cli.tables import show_line, show_rows
 
     for budget, group in found.rows.groupby("budget", sort=False):

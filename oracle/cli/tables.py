@@ -61,7 +61,8 @@ def show_summary(summary: dict[str, Any], rows: list[dict[str, Any]]) -> None:
         proven = f"{told['certified']} of the {told['sequences']} that can tell something proven minimal"
         out.print(f"Budgets are the best found; {proven}{others}.")
     out.print(
-        f"Verified by plain generation: {summary['verified']} of {summary['verified_of']} reported allocations.\n"
+        f"Verified by the cut model's own forward: {summary['verified']} of {summary['verified_of']} reported "
+        "allocations.\n"
         f"Search {summary['search_seconds']:.0f} s, total {summary['seconds']:.0f} s, "
         f"peak memory {summary['peak_memory_mib']} MiB ({summary['memory_above_model_mib']} above the model)."
     )

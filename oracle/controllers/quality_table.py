@@ -10,9 +10,11 @@ from oracle.controllers.prompts import Example
 from oracle.controllers.run_context import RunContext
 from oracle.engine import Evaluator
 from oracle.engine.layer_importance import HiddenStates
+from oracle.executors import over_cores, split_work
 from oracle.metrics import get_metric
 from oracle.store.derived import DerivedTables
 from oracle.types import Allocation, Outcome, Proposal
+from oracle.utils.cores import Cores
 from oracle.utils.progress import Watch, silent
 
 __all__ = ["QualityTable"]
@@ -88,27 +90,32 @@ class QualityTable:
     def _evaluate(self, pairs: list[tuple[str, Allocation]]) -> None:
         if not pairs:
             return
+        device, memory = self.context.engine.model.network.device, self.context.engine.config.memory
+        with self._watch("masks", len(pairs)) as advance:
+            for start in range(0, len(pairs), CHUNK):
+                by_sequence: dict[str, list[Allocation]] = {}
+                for name, mask in pairs[start : start + CHUNK]:
+                    by_sequence.setdefault(name, []).append(mask)
+                parts = list(split_work(list(by_sequence.items()), Cores.now().available))
+                for _, found in over_cores(self._evaluated_part, parts, device=device, memory_mib=memory):
+                    self._evaluated |= found
+                    advance(len(found), "")
+                self._write()
+
+    def _evaluated_part(self, part: Seq[tuple[str, list[Allocation]]]) -> dict[tuple[str, Allocation], float]:
+        """Quality per sequence and mask, of some sequences with their masks."""
         metric, sequences = self.context.metric, {one.id: one for one in self.context.sequences}
         passes = [metric] if get_metric(metric).kind in ("likelihood", "choice") else []
         evaluator = Evaluator(self.context.engine, metrics=passes, shuffled=sequences)
-        with self._watch("masks", len(pairs)) as advance:
-            for start in range(0, len(pairs), CHUNK):
-                chunk = pairs[start : start + CHUNK]
-                by_sequence: dict[str, list[Allocation]] = {}
-                for name, mask in chunk:
-                    by_sequence.setdefault(name, []).append(mask)
-                for name in by_sequence:
-                    evaluator.set_full_output(sequences[name], self.context.examples[name].tokens)
-                work = [
-                    (sequences[name], [Proposal(allocation=mask, family="") for mask in masks])
-                    for name, masks in by_sequence.items()
-                ]
-                for (name, masks), outcomes in zip(by_sequence.items(), evaluator.evaluate(work), strict=True):
-                    for mask, outcome in zip(masks, outcomes, strict=True):
-                        self._evaluated[name, mask] = outcome.quality[metric]
-                    evaluator.close(sequences[name])
-                self._write()
-                advance(len(chunk), "")
+        for name, _ in part:
+            evaluator.set_full_output(sequences[name], self.context.examples[name].tokens)
+        work = [(sequences[name], [Proposal(allocation=mask, family="") for mask in masks]) for name, masks in part]
+        found = {}
+        for (name, masks), outcomes in zip(part, evaluator.evaluate(work), strict=True):
+            for mask, outcome in zip(masks, outcomes, strict=True):
+                found[name, mask] = outcome.quality[metric]
+            evaluator.close(sequences[name])
+        return found
 
     def _write(self) -> None:
         if self._tables is not None:

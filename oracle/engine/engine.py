@@ -8,10 +8,12 @@ from functools import partial
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
 from oracle.config import SearchConfig
+from oracle.engine.confirm import Confirmation
 from oracle.engine.decode import Generation, Settings, greedy_decode
 from oracle.engine.divergence import divergences
 from oracle.engine.gated import GatedGeneration, GatedScore, gated_decode, gated_score
@@ -290,6 +292,18 @@ class Engine:
         """The output of plain generation on a model cut to the allocation."""
         self.units.check(allocation, rising=self.rising)
         return plain_generate(self.model, prompt.tokens, self.units.calls(allocation), self._settings(1))
+
+    def confirming(self, prompt: Asked | Sequence) -> Callable[[Allocation, Seq[int]], bool]:
+        """Whether recorded outputs of a prompt are those of plain generation; see `Confirmation`."""
+        tokens_T = torch.tensor(self.encode(prompt), device=self.model.network.device)
+        confirm = Confirmation(self.model, tokens_T, self._settings(1))
+
+        @no_backoff()
+        def confirms(allocation: Allocation, recorded: Seq[int]) -> bool:
+            self.units.check(allocation, rising=self.rising)
+            return confirm(self.units.calls(allocation), recorded)
+
+        return confirms
 
     @no_backoff()
     def difference(self, prompt: PromptState, allocation: Allocation, recorded: Seq[int]) -> Difference | None:

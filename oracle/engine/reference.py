@@ -14,12 +14,13 @@ import torch
 from torch import Tensor
 from transformers import DynamicCache, GenerationConfig
 
+from oracle.config import Scope
 from oracle.engine.decode import Settings
 from oracle.models.layer_call import Call, Part
 from oracle.models.loading import LanguageModel
 from oracle.models.truncate import truncated
 
-__all__ = ["Difference", "first_difference", "plain_generate", "plain_logits"]
+__all__ = ["Difference", "first_difference", "plain_generate", "plain_logits", "read_prompt"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -87,6 +88,15 @@ def plain_logits(
     return tokens, torch.cat(values)
 
 
+def read_prompt(model: LanguageModel, prompt_T: Tensor, scope: Scope) -> tuple[DynamicCache, Tensor]:
+    """The full model's states of what it reads of a prompt, and its logits for the token that follows (1 V)."""
+    full = DynamicCache(config=model.network.config)
+    read_T = prompt_T if scope == "decode" else prompt_T[:-1]
+    # As `generate` does where the model can: the head is applied to the last position only.
+    last = {"logits_to_keep": 1} if "logits_to_keep" in signature(model.network.forward).parameters else {}
+    return full, model.network(read_T[None], cache=full, use_cache=True, **last).logits[:, -1]
+
+
 @torch.inference_mode()
 def _generate(
     model: LanguageModel,
@@ -110,11 +120,7 @@ def _generate(
     if settings.stop_texts is not None:
         start["stopping_criteria"] = settings.stop_texts.criteria
     if settings.scope != "sequence":
-        full = DynamicCache(config=model.network.config)
-        read = ids if settings.scope == "decode" else ids[:-1]
-        # As `generate` does where the model can: the head is applied to the last position only.
-        last = {"logits_to_keep": 1} if "logits_to_keep" in signature(model.network.forward).parameters else {}
-        logits_1V = model.network(read[None], cache=full, use_cache=True, **last).logits[:, -1]
+        full, logits_1V = read_prompt(model, ids, settings.scope)
         if settings.scope == "decode":
             first = settings.one(logits_1V[0], (prompt_T, ()))
             if wanted == "scores" and settings.processors is not None:

@@ -112,24 +112,28 @@ class Workers:
     """Choice of workers.
 
     Attributes:
-        kind: `local` (this process) or `ray`.
-        count: number of workers; None for one per processor core or GPU. 1 if local.
+        kind: `local` (processes of this machine that share one model) or `ray`.
+        count: number of workers; None for one per free processor core or GPU.
         address: address of a Ray cluster, such as `auto` or `ray://host:10001`; None to start one on this machine.
-        threads: number of threads per Ray worker.
+        threads: number of threads per worker; None for 1 on Ray. Locally None is 1, or OMP_NUM_THREADS if set: more
+            than 1 means one process of so many threads, unless `count` is given.
     """
 
     kind: Kind = "local"
     count: int | None = None
     address: str | None = None
-    threads: int = 1
+    threads: int | None = None
 
     def __post_init__(self) -> None:
         if self.kind not in get_args(Kind):
             raise InputError(f"--executor needs one of {', '.join(get_args(Kind))}, not '{self.kind}'")
-        if self.kind == "local" and (self.count not in (None, 1) or self.address is not None):
-            raise InputError("--workers and --address need --executor ray: the local executor is this process")
-        if min(1 if self.count is None else self.count, self.threads) < 1:
-            raise InputError(f"--workers needs at least 1, not {self.count}")
+        if self.kind == "local" and self.address is not None:
+            raise InputError(f"--address {self.address} needs --executor ray: the local executor is this machine")
+        for name in ("count", "threads"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                option = "--workers" if name == "count" else "the number of threads"
+                raise InputError(f"{option} needs at least 1, not {value}")
 
 
 DEFAULT_WORKERS = Workers()

@@ -1,6 +1,5 @@
 """Search on the workers of a Ray cluster, each with its own copy of the model; dead workers are replaced."""
 
-import itertools
 import logging
 import os
 from collections import Counter, deque
@@ -8,40 +7,20 @@ from collections.abc import Iterator
 from collections.abc import Sequence as Seq
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, ClassVar, TypeVar
+from typing import Any, ClassVar
 
 import torch
 
 from oracle.config import SearchConfig
 from oracle.errors import InputError
-from oracle.executors.base import Event, Found, Item, Note, SetAside, Workers
-from oracle.executors.searcher import SIDE_BY_SIDE, Searcher
+from oracle.executors.base import Event, Item, Note, Workers
+from oracle.executors.searcher import Searcher
+from oracle.executors.work import Work, requeue, split_work
 from oracle.search import Memory, Space
 from oracle.store.hidden import HiddenStore
 from oracle.utils.machine import resolve_device
 
-__all__ = ["Cluster", "Worker", "count_local_workers", "split_work"]
-
-One = TypeVar("One")
-
-MAX_DEATHS = 3
-"""Number of worker deaths after which a sequence is set aside."""
-
-
-@dataclass(kw_only=True)
-class _Work:
-    """Sequences for one worker, by id, and the number of workers that died on them."""
-
-    items: dict[str, Item]
-    deaths: int = 0
-
-    def take(self, event: Event) -> None:
-        """Records an event, so that a replacement worker starts from it."""
-        item = self.items[event.sequence]
-        if isinstance(event, Found):
-            self.items[event.sequence] = replace(item, known=item.known + event.outcomes)
-        else:
-            del self.items[event.sequence]
+__all__ = ["Cluster", "Worker", "count_local_workers"]
 
 
 @dataclass(kw_only=True)
@@ -49,18 +28,9 @@ class _WorkerSlot:
     """A worker with its current work and its stream of events."""
 
     actor: Any
-    work: _Work = field(default_factory=lambda: _Work(items={}))
+    work: Work = field(default_factory=lambda: Work(items={}))
     stream: Any = None
     hidden: dict[str, int] = field(default_factory=dict)
-
-
-def split_work(items: Seq[One], workers: int) -> Iterator[Seq[One]]:
-    """Splits items into parts of at most `SIDE_BY_SIDE`, of nearly equal size and number per worker."""
-    rounds = -(-len(items) // (workers * SIDE_BY_SIDE))
-    count = min(len(items), rounds * workers)
-    ends = [len(items) * place // count for place in range(count + 1)] if count else [0]
-    for start, end in itertools.pairwise(ends):
-        yield items[start:end]
 
 
 def count_local_workers(workers: Workers, device: str) -> int:
@@ -70,7 +40,7 @@ def count_local_workers(workers: Workers, device: str) -> int:
         InputError: if there are fewer GPUs; Ray would wait for them forever.
     """
     if device != "cuda":
-        return workers.count or max(1, (os.cpu_count() or 1) // workers.threads)
+        return workers.count or max(1, (os.cpu_count() or 1) // (workers.threads or 1))
     gpus = torch.cuda.device_count()
     if workers.address is None and (workers.count or 0) > gpus:
         raise InputError(
@@ -134,13 +104,13 @@ class Cluster:
         # Workers have another working directory, and must use this process's kind of device for equal results.
         model = str(local.resolve()) if local.exists() else config.model
         self._config = replace(config, model=model, device=str(resolve_device(config.device)))
-        self._space, self._store, self._threads = space, store, workers.threads
+        self._space, self._store, self._threads = space, store, workers.threads or 1
         quiet: dict[str, Any] = {"include_dashboard": False} if workers.address is None else {}
         count = count_local_workers(workers, self._config.device)
         try:
             ray.init(
                 address=workers.address or "local",
-                num_cpus=None if workers.address else count * workers.threads,
+                num_cpus=None if workers.address else count * self._threads,
                 log_to_driver=False,
                 logging_level=logging.ERROR,
                 **quiet,
@@ -158,9 +128,7 @@ class Cluster:
     def search(self, items: Seq[Item], memory: Memory) -> Iterator[Event | Note]:
         """See `Executor.search`; events of all workers are interleaved."""
         self._memory = self._ray.put(memory)
-        waiting = deque(
-            _Work(items={item.sequence.id: item for item in share}) for share in split_work(items, len(self._slots))
-        )
+        waiting = deque(map(Work.of, split_work(items, len(self._slots))))
         try:
             while True:
                 for slot in self._slots:
@@ -198,7 +166,7 @@ class Cluster:
         """Number of workers for a running cluster: its GPUs, or its processor cores over the threads per worker."""
         resources = self._ray.cluster_resources()
         if not self._gpus:
-            return max(1, int(resources.get("CPU", 1)) // workers.threads)
+            return max(1, int(resources.get("CPU", 1)) // self._threads)
         if not resources.get("GPU"):
             raise InputError(
                 f"the Ray cluster at --address {workers.address} has no GPU, but this machine has one; use --device cpu"
@@ -216,12 +184,12 @@ class Cluster:
             raise InputError(f"a worker of the Ray cluster cannot start: {reason}") from error
         return actors
 
-    def _assign(self, slot: _WorkerSlot, work: _Work) -> None:
+    def _assign(self, slot: _WorkerSlot, work: Work) -> None:
         slot.work = work
         search = slot.actor.search.options(num_returns="streaming")
         slot.stream = search.remote(list(work.items.values()), self._memory)
 
-    def _next(self, slot: _WorkerSlot, waiting: deque[_Work]) -> Iterator[Event | Note]:
+    def _next(self, slot: _WorkerSlot, waiting: deque[Work]) -> Iterator[Event | Note]:
         """The next event of a worker; if it died, its work is queued again."""
         try:
             event = self._ray.get(next(slot.stream))
@@ -229,7 +197,8 @@ class Cluster:
             slot.stream = None
         except self._ray.exceptions.RayActorError:
             slot.stream = None
-            yield from self._requeue(slot, waiting)
+            yield from requeue(slot.work, waiting)
+            [slot.actor] = self._start_workers(1)
         except self._ray.exceptions.RayTaskError as error:
             # The error's own message is the worker's whole traceback.
             raise error.cause if isinstance(error.cause, InputError) else error from None
@@ -240,12 +209,3 @@ class Cluster:
             if not isinstance(event, Note):
                 slot.work.take(event)
             yield event
-
-    def _requeue(self, slot: _WorkerSlot, waiting: deque[_Work]) -> Iterator[Event]:
-        deaths = slot.work.deaths + 1
-        for name, item in slot.work.items.items():
-            if deaths < MAX_DEATHS:
-                waiting.appendleft(_Work(items={name: item}, deaths=deaths))
-            else:
-                yield SetAside(sequence=name, reason=f"{deaths} workers died on it")
-        [slot.actor] = self._start_workers(1)

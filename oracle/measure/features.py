@@ -1,6 +1,7 @@
 """Features of a sequence under the full model: lengths, confidence, and the prompt's hidden state."""
 
 from collections.abc import Sequence as Seq
+from functools import partial
 from typing import Any
 
 import pyarrow as pa
@@ -10,7 +11,7 @@ from torch import Tensor
 from oracle.allocations import full
 from oracle.engine import Engine
 from oracle.measure.tables import FEATURES
-from oracle.measure.teacher_forced import HEAD_ROWS, predicting, states_of
+from oracle.measure.teacher_forced import HEAD_ROWS, per_sequence, predicting, states_of
 from oracle.pipeline.reload import SearchedSequence
 from oracle.utils.progress import Advance
 
@@ -20,11 +21,7 @@ __all__ = ["measure_features"]
 @torch.inference_mode()
 def measure_features(engine: Engine, originals: Seq[SearchedSequence], advance: Advance) -> pa.Table:
     """One row per sequence; see `oracle.measure.tables`."""
-    rows = []
-    for original in originals:
-        rows.append(_of_one(engine, original))
-        advance(1, original.sequence.id)
-    return pa.Table.from_pylist(rows, schema=FEATURES)
+    return pa.Table.from_pylist(per_sequence(engine, originals, partial(_of_one, engine), advance), schema=FEATURES)
 
 
 def _of_one(engine: Engine, original: SearchedSequence) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from torch import Tensor
 from oracle.allocations import full, unified
 from oracle.engine import Engine
 from oracle.measure.tables import SIMILARITY
-from oracle.measure.teacher_forced import best_tokens, predicting, states_of
+from oracle.measure.teacher_forced import best_tokens, per_sequence, predicting, states_of
 from oracle.pipeline.reload import SearchedSequence
 from oracle.utils.progress import Advance
 
@@ -38,10 +38,7 @@ def measure_similarity(
     Returns:
         One row per sequence, kind, budget (units that run) and token; see `oracle.measure.tables`.
     """
-    tables = []
-    for original in originals:
-        tables.append(_of_one(engine, original, budgets))
-        advance(1, original.sequence.id)
+    tables = per_sequence(engine, originals, lambda original: _of_one(engine, original, budgets), advance)
     return pa.concat_tables([SIMILARITY.empty_table(), *tables])
 
 

@@ -1,18 +1,44 @@
 """Teacher-forced passes over the outputs of the full model: hidden states, and the tokens they predict."""
 
+from collections.abc import Callable
+from collections.abc import Sequence as Seq
+from typing import TypeVar
+
 import torch
 from torch import Tensor
 
 from oracle.engine import Engine
 from oracle.engine.hidden_states import States
+from oracle.executors import over_cores
 from oracle.pipeline.reload import SearchedSequence
 from oracle.types import Allocation
+from oracle.utils.progress import Advance
 
-__all__ = ["best_tokens", "predicting", "states_of"]
+__all__ = ["best_tokens", "per_sequence", "predicting", "states_of"]
 
+Result = TypeVar("Result")
 
 HEAD_ROWS = 64
 """Positions that pass through the vocabulary head at once."""
+
+
+def per_sequence(
+    engine: Engine, originals: Seq[SearchedSequence], task: Callable[[SearchedSequence], Result], advance: Advance
+) -> list[Result]:
+    """The result of a task per sequence, in order, computed on all free cores.
+
+    Args:
+        engine: of the loaded model.
+        originals: the sequences.
+        task: computes one of them.
+        advance: told of each sequence.
+    """
+    found: dict[int, Result] = {}
+    device, memory = engine.model.network.device, engine.config.memory
+    for place, result in over_cores(task, originals, device=device, memory_mib=memory):
+        found[place] = result
+        advance(1, originals[place].sequence.id)
+    return [found[place] for place in range(len(originals))]
 
 
 def states_of(engine: Engine, original: SearchedSequence, allocation: Allocation) -> States:

@@ -26,8 +26,12 @@ from oracle.models.layer_call import Call, Part
 from oracle.models.layer_stubs import Stub, for_rows, tensors
 from oracle.models.rounding import MULTIPLE, measure_rounding
 from oracle.models.sublayers import Sublayers
+from oracle.utils.cores import Cores, forks
 
 __all__ = ["Decoder", "Step"]
+
+FORK_FROM = 30_000_000
+"""Number of weights from which rounding is measured in several processes."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -353,6 +357,7 @@ class Decoder:
             vocabulary=len(embeddings),
             device=self.device,
             chooses=choices.seen,
+            processes=self._processes(),
         )
         if not self._same(self.finish(hidden_RTD), plain_RTV):
             raise InputError(
@@ -391,6 +396,12 @@ class Decoder:
         if torch.equal(placed_RTV, plain_RTV):
             return "it computes something between layers"
         return "it does not count positions from 0, as generation does"
+
+    def _processes(self) -> int:
+        """Number of processes that measure rounding: one per core, unless that takes longer than to start them."""
+        weights = sum(weight.numel() for weight in self.model.parameters())
+        fits = self.device.type == "cpu" and torch.get_num_threads() == 1 and weights >= FORK_FROM
+        return Cores.now().workers if fits and forks() else 1
 
     def _same(self, a: Tensor, b: Tensor) -> bool:
         """Whether logits agree within rounding; bits may differ where more than shapes select the kernel."""

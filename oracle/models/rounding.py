@@ -9,10 +9,13 @@ import math
 from collections.abc import Iterator
 from collections.abc import Sequence as Seq
 from dataclasses import asdict, dataclass
+from operator import itemgetter
 from typing import Any, Protocol
 
 import torch
 from torch import Tensor
+
+from oracle.utils.process_pool import forked_map
 
 __all__ = ["MULTIPLE", "Rounding", "measure_rounding"]
 
@@ -101,6 +104,7 @@ def measure_rounding(
     device: torch.device,
     chooses: bool,
     padding: int = 1,
+    processes: int = 1,
 ) -> Rounding:
     """Measures rounding: compares logits of a few rows computed alone, in a tall padded batch, and token by token.
 
@@ -114,6 +118,7 @@ def measure_rounding(
         device: device of the token ids.
         chooses: whether layers select experts.
         padding: number of masked tokens before the rows of the tall batch, 0 or 1.
+        processes: number of forked processes that measure one mask each; 1 for this process. The result is the same.
     """
     generator = torch.Generator().manual_seed(0)
 
@@ -124,8 +129,8 @@ def measure_rounding(
     tall = torch.cat([above, tokens_RT.flip(0), below])
     padded = torch.cat([draw(len(tall), 1)[:, :padding], tall], dim=1)
     rows = slice(len(above), len(above) + ROWS)
-    largest, scale, repeats, compared = 0.0, 0.0, True, 0
-    for mask in _masks(layers):
+
+    def measure(mask: list[int]) -> _Measured:
         alone = torch.cat([passes(row[None], mask) for row in tokens_RT])
         first = passes(tokens_RT[:1], mask)
         others = (
@@ -133,18 +138,22 @@ def measure_rounding(
             passes(tokens_RT, mask),
             passes(tokens_RT[:1], mask, pieces=TOKENS),
         )
-        repeats &= torch.equal(first, alone[:1])
-        scale = max(scale, float(alone.abs().max()))
-        for other in others:
-            largest = max(largest, float((other.float() - alone[: len(other)].float()).abs().max()))
-            compared += other.shape[0] * other.shape[1]
-    precision = torch.finfo(alone.dtype).eps
+        return _Measured(
+            largest=max([0.0, *(float((one.float() - alone[: len(one)].float()).abs().max()) for one in others)]),
+            scale=float(alone.abs().max()),
+            repeats=torch.equal(first, alone[:1]),
+            compared=sum(one.shape[0] * one.shape[1] for one in others),
+            precision=torch.finfo(alone.dtype).eps,
+        )
+
+    found = [one for _, one in sorted(forked_map(measure, list(_masks(layers)), processes), key=itemgetter(0))]
+    precision, repeats = found[0].precision, all(one.repeats for one in found)
     row_T = tokens_RT[-1:]
     # Where all rows are equal, they fill the experts that this row chooses.
     batches = [torch.cat([draw(OTHERS - 1, TOKENS), row_T]) for _ in range(3)] + [row_T.repeat(OTHERS, 1)]
     return Rounding(
-        logits=max(largest, precision * scale),
-        compared=compared,
+        logits=max([*(one.largest for one in found), precision * max([0.0, *(one.scale for one in found)])]),
+        compared=sum(one.compared for one in found),
         repeats=repeats,
         jumps=chooses and precision > COARSE,
         interact=any(_influenced(first, other, exact=repeats and not chooses) for first, other in last_rows(batches)),
@@ -158,6 +167,17 @@ def _influenced(first_TD: Tensor, other_TD: Tensor, *, exact: bool) -> bool:
     allowed = min(UNITS * torch.finfo(first_TD.dtype).eps, SHARE)
     change_T = (other_TD.float() - first_TD.float()).abs().median(-1).values
     return bool((change_T > allowed * first_TD.float().abs().median(-1).values).any())
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Measured:
+    """Measurements with one mask."""
+
+    largest: float
+    scale: float
+    repeats: bool
+    compared: int
+    precision: float
 
 
 def _masks(layers: int) -> Iterator[list[int]]:

@@ -26,12 +26,15 @@ def truncated(model: PreTrainedModel, calls: Seq[Call | int], shapes: Shapes | N
         shapes: of the branches, from `Decoder.sublayers`; required for parts.
     """
     shared = [*model.parameters(), *model.buffers()]
-    memo = {id(tensor): tensor for tensor in shared}
+    memo: dict[int, object] = {id(tensor): tensor for tensor in shared}
     owner, name = find_layers(model)
     originals: nn.ModuleList = getattr(owner, name)
     kept, states = nn.ModuleList(), 0
     # The memo replaces the original layer list by the kept layers everywhere.
     copied = copy.deepcopy(model, {**memo, id(originals): kept})
+    # The layers read their configuration and do not change it; copying it for each would cost more than the forward.
+    for config in (model.config, model.config.get_text_config()):
+        memo[id(config)] = config
     wanted = merged(Call(call) if isinstance(call, int) else call for call in calls)
     for call in wanted:
         layer = copy.deepcopy(originals[call.layer], dict(memo))

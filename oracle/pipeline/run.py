@@ -6,7 +6,8 @@ import shlex
 import sys
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ import psutil
 import analysis
 from oracle.config import SearchConfig
 from oracle.errors import FOREIGN, ForeignError, InputError, Interrupted, reason_of
-from oracle.executors import DEFAULT_WORKERS, Workers, create_executor
+from oracle.executors import DEFAULT_WORKERS, Plan, Pool, Searcher, Workers, create_executor, plan_workers
 from oracle.pipeline.resume import KnownOutcomes, authorised, differences, with_dtype_of
 from oracle.pipeline.scheduler import Scheduler, Stop, never
 from oracle.pipeline.settings_check import check_settings
@@ -68,26 +69,26 @@ def run_search(
     check_free(out)
     before = None if prior is None else KnownOutcomes.read(Run.open(prior))
     config = with_dtype_of(before.run, config) if before else config
-    setup = Setup.load(config, store, before.run if before else None)
-    manifest = setup.manifest()
-    if before:
-        before = before.begin(manifest, setup.sequences)
-        if (begun := before.evaluations["sequence"].nunique()) < len(setup.sequences):
-            note(watch, f"'{prior}' has outcomes of {begun} of the {len(setup.sequences)} sequences; others start anew")
-        manifest["continues"] = {
-            "run": str(prior),
-            **{name: before.run.manifest.get(name) for name in ("seed", "commit")},
-        }
-    items = setup.items(before)
-    with RunWriter(out, manifest) as writer:
-        writer.write_sequences(setup.sequences, setup.prompt_tokens, setup.scored_tokens)
+    with session.planned(config):
+        setup = Setup.load(config, store, before.run if before else None)
+        manifest = setup.manifest() | {"machine": session.machine(setup, len(setup.sequences))}
         if before:
-            rows = [(item.sequence.id, n, outcome) for item in items for n, outcome in enumerate(item.prior)]
-            writer.append(rows, setup.config.quality_columns)
-            counts = [(item.sequence.id, len(item.prior), item.exhausted) for item in items]
-            writer.write_result("prior", pd.DataFrame(counts, columns=["sequence", "evaluations", "exhausted"]))
-        scheduler = Scheduler(config=setup.config, space=setup.space, items=items)
-        return session.search(setup, scheduler, writer)
+            before = before.begin(manifest, setup.sequences)
+            if (begun := before.evaluations["sequence"].nunique()) < len(setup.sequences):
+                have = f"'{prior}' has outcomes of {begun} of the {len(setup.sequences)} sequences"
+                note(watch, f"{have}; others start anew")
+            earlier = {name: before.run.manifest.get(name) for name in ("seed", "commit")}
+            manifest["continues"] = {"run": str(prior), **earlier}
+        items = setup.items(before)
+        with RunWriter(out, manifest) as writer:
+            writer.write_sequences(setup.sequences, setup.prompt_tokens, setup.scored_tokens)
+            if before:
+                rows = [(item.sequence.id, n, outcome) for item in items for n, outcome in enumerate(item.prior)]
+                writer.append(rows, setup.config.quality_columns)
+                counts = [(item.sequence.id, len(item.prior), item.exhausted) for item in items]
+                writer.write_result("prior", pd.DataFrame(counts, columns=["sequence", "evaluations", "exhausted"]))
+            scheduler = Scheduler(config=setup.config, space=setup.space, items=items)
+            return session.search(setup, scheduler, writer)
 
 
 def resume_search(
@@ -128,14 +129,15 @@ def resume_search(
     with RunWriter.reopen(run.folder) as writer:
         if KnownOutcomes.read(run).complete:
             return run
-        setup = Setup.load(wanted, store, run, same=True)
-        writer.begin_again()
-        writer.write_sequences(setup.sequences, setup.prompt_tokens, setup.scored_tokens)
-        prior, known = KnownOutcomes.read(run).split()
-        scheduler = Scheduler(
-            config=setup.config, space=setup.space, items=setup.items(prior, known), ended=known.exhausted
-        )
-        return session.search(setup, scheduler, writer)
+        with session.planned(wanted):
+            setup = Setup.load(wanted, store, run, same=True)
+            writer.begin_again()
+            writer.write_sequences(setup.sequences, setup.prompt_tokens, setup.scored_tokens)
+            prior, known = KnownOutcomes.read(run).split()
+            scheduler = Scheduler(
+                config=setup.config, space=setup.space, items=setup.items(prior, known), ended=known.exhausted
+            )
+            return session.search(setup, scheduler, writer)
 
 
 class _Session:
@@ -144,6 +146,20 @@ class _Session:
     def __init__(self, workers: Workers, watch: Watch, stop: Stop, summarised: Summarised | None) -> None:
         self._began = time.monotonic()
         self._workers, self._watch, self._stop, self._summarised = workers, watch, stop, summarised
+        self._plan: Plan | None = None
+
+    @contextmanager
+    def planned(self, config: SearchConfig) -> Iterator[None]:
+        """Plans the use of the cores, and sets the threads of this process, before anything is loaded."""
+        self._plan = plan_workers(self._workers, device=config.device, study=config.study is not None)
+        with self._plan.threads_set():
+            yield
+
+    def machine(self, setup: Setup, sequences: int) -> dict[str, Any]:
+        """The machine for a manifest, with the use of its cores by a search of so many sequences."""
+        assert self._plan is not None
+        self._plan = self._plan.fitted(sequences=sequences, memory_mib=setup.config.memory)
+        return {**setup.model.machine.to_dict(), **self._plan.to_dict()}
 
     def search(self, setup: Setup, scheduler: Scheduler, writer: RunWriter) -> Run:
         """Searches the outstanding sequences, then summarises and verifies."""
@@ -159,11 +175,24 @@ class _Session:
             note(self._watch, line)
             writer.log.warning("vacuous", reason=reason, note=line, sequences=ids)
         model_mib = psutil.Process().memory_info().rss / MIB
-        about = {"versions": versions(), "machine": setup.model.machine.to_dict()}
         if remarks := setup.engine.remarks():
             writer.log.info("generation", remarks=remarks)
-        writer.log.info("began", process=os.getpid(), ended=len(scheduler.ended), **about)
-        executor = create_executor(self._workers, setup.engine, scheduler.config, scheduler.space)
+        machine = self.machine(setup, len(scheduler.items) - len(scheduler.ended))
+        assert self._plan is not None
+        if self._workers.kind == "local":
+            note(self._watch, self._plan.describe())
+        # Before anything else starts a thread in this process.
+        pool = Pool(Searcher(setup.engine, scheduler.config, scheduler.space), self._plan.processes)
+        try:
+            about = {"versions": versions(), "machine": machine}
+            writer.log.info("began", process=os.getpid(), ended=len(scheduler.ended), **about)
+            return self._complete(setup, scheduler, writer, pool, model_mib)
+        finally:
+            pool.close()
+
+    def _complete(self, setup: Setup, scheduler: Scheduler, writer: RunWriter, pool: Pool, model_mib: float) -> Run:
+        assert self._plan is not None
+        executor = create_executor(self._workers, pool, scheduler.config, scheduler.space, parts=self._plan.parts)
         search_began = time.monotonic()
         try:
             scheduler.run(executor, writer, self._watch, self._stop)
@@ -177,14 +206,17 @@ class _Session:
         search_seconds = time.monotonic() - search_began
         experiment = analysis.load(writer.folder)
         summary = analysis.summarise(experiment)
-        verification = verify(setup.engine, experiment, summary, writer.log, self._watch)
+        verification = verify(pool, experiment, summary, writer.log, self._watch)
         for name, table in {"minimal_budgets": summary.minimal, "assignment": summary.assignment}.items():
             writer.write_result(name, table)
         unverified = explain(setup.engine, experiment, verification, writer.log)
         for entry in unverified:
             writer.log.info("not verified", **entry)
         writer.write_result("verification", verification)
-        peak_mib, failed = _peak_mib(), Run.open(writer.folder).certificates().dropna(subset="set_aside")
+        peak_mib, failed = (
+            max(_peak_mib(), model_mib + pool.growth_mib()),
+            Run.open(writer.folder).certificates().dropna(subset="set_aside"),
+        )
         writer.write_summary(
             {
                 "strategy": scheduler.config.strategy,
@@ -218,6 +250,6 @@ def _failed(writer: RunWriter, error: BaseException) -> InputError:
 
 
 def _peak_mib() -> float:
-    """Peak resident memory of this process, in MiB."""
+    """Peak resident memory of this process, without its workers, in MiB."""
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak / (MIB if sys.platform == "darwin" else 1024)

@@ -148,7 +148,7 @@ def recompute(
     places = np.random.default_rng().permutation(len(rows))[:count]
     sample = rows.iloc[np.sort(places)]
     with watch("Recomputing", len(sample)) as advance:
-        verification = rerun(engine, experiment, sample, None, advance)
+        verification = rerun(engine, experiment, sample, advance)
     sequences = {row["sequence"]: sequence_of(row) for row in experiment.sequences.to_dict("records")}
     equal = sample.loc[verification.index[verification["agrees"]]]
     for row in equal.to_dict("records"):

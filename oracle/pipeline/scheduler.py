@@ -65,7 +65,7 @@ class Scheduler:
         Raises:
             Interrupted: if it was stopped; all outcomes are written.
         """
-        journal = _Journal(writer, self.config.quality_columns)
+        journal = _Journal(writer, self.config.quality_columns, [item.sequence.id for item in self.items])
         memory = Memory()
         with watch("Searching", len(self.items) * self.config.evaluations) as advance:
             progress = _Progress(self, advance)
@@ -139,7 +139,8 @@ def waves(items: Seq[One]) -> Iterator[Seq[One]]:
 class _Journal:
     """Buffers events and writes them in parts: evaluations before the certificates that depend on them."""
 
-    def __init__(self, writer: RunWriter, qualities: Seq[str]) -> None:
+    def __init__(self, writer: RunWriter, qualities: Seq[str], order: Seq[str]) -> None:
+        self._place = {name: place for place, name in enumerate(order)}
         self._writer = writer
         self._qualities = qualities
         self._rows: list[tuple[str, int, Outcome]] = []
@@ -158,11 +159,16 @@ class _Journal:
             self.flush()
 
     def flush(self) -> None:
-        """Writes the buffer, evaluations first, so that every sequence with a certificate is complete on disk."""
+        """Writes the buffer, evaluations first, so that every sequence with a certificate is complete on disk.
+
+        In the order of the run: which worker was faster must not show in the files.
+        """
         if self._rows:
+            self._rows.sort(key=lambda row: (self._place[row[0]], row[1]))
             self._writer.append(self._rows, self._qualities)
             self._rows = []
         if self._ends:
+            self._ends.sort(key=lambda end: self._place[end["sequence"]])
             self._writer.certify(self._ends)
             self._ends = []
         self._written = time.monotonic()

@@ -1,8 +1,11 @@
-"""Verification: runs reported allocations again by plain generation on the cut model, and explains differences."""
+"""Verification: reads reported outputs by the library's own forward of the cut model, and explains differences."""
 
 import math
 import traceback
-from dataclasses import asdict
+from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Sequence as Seq
+from dataclasses import asdict, dataclass
+from functools import partial
 from typing import Any
 
 import pandas as pd
@@ -10,9 +13,10 @@ import pandas as pd
 import analysis
 from oracle.engine import Difference, Engine
 from oracle.errors import FOREIGN, reason_of
+from oracle.executors import Pool, Searcher
 from oracle.store.log import Log
 from oracle.store.schema import sequence_of
-from oracle.types import Sequence
+from oracle.types import Allocation, Sequence
 from oracle.utils.progress import Advance, Watch
 
 __all__ = ["explain", "rerun", "verify"]
@@ -20,17 +24,45 @@ __all__ = ["explain", "rerun", "verify"]
 MAX_ROUNDING = 100
 """Leads above this multiple of the near-tie threshold are not attributed to rounding."""
 
+Confirm = Callable[[Allocation, Seq[int]], bool]
+"""Whether plain generation of an allocation yields recorded tokens."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Claim:
+    """Recorded outputs of one sequence.
+
+    Attributes:
+        sequence: the sequence.
+        rows: their rows in the table of all recorded evaluations.
+        outputs: allocation and token ids of each.
+    """
+
+    sequence: Sequence
+    rows: list[int]
+    outputs: list[tuple[Allocation, tuple[int, ...]]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Checked:
+    """Whether one output is that of plain generation; if that failed, the reason and its traceback."""
+
+    agrees: bool
+    error: str | None = None
+    trace: tuple[str, ...] = ()
+
 
 def verify(
-    engine: Engine, experiment: analysis.Experiment, summary: analysis.Summary, log: Log, watch: Watch
+    pool: Pool, experiment: analysis.Experiment, summary: analysis.Summary, log: Log, watch: Watch
 ) -> pd.DataFrame:
-    """Runs every reported allocation again, alone, by plain generation on the cut model.
+    """Verifies every reported allocation alone, by the library's own forward of the cut model, on all workers.
 
-    Reported per sequence: the full model (the threshold), the minimal allocation and the oracle's choice.
+    Reported per sequence: the full model (the threshold), the minimal allocation and the oracle's choice. See
+    `Engine.confirms`.
 
     Returns:
         One row per allocation: `sequence`, `number`, `allocation`, `cost`, `agrees`, and `error`: type and message of
-        the exception that plain generation raised, or None.
+        the exception that the library raised, or None.
     """
     evaluations = experiment.evaluations
     reported = pd.concat(
@@ -41,40 +73,83 @@ def verify(
         ]
     ).drop_duplicates()
     recorded = reported.merge(evaluations, on=["sequence", "number"], validate="one_to_one")
+    claims = list(_claims(experiment, recorded))
+    # The longest first, so that no worker begins one when the others have ended.
+    claims.sort(key=lambda claim: -sum(len(tokens) for _, tokens in claim.outputs))
     with watch("Verifying", len(recorded)) as advance:
-        return rerun(engine, experiment, recorded, log, advance)
+        return _checked(claims, pool.map(_confirm, claims), recorded, log, advance)
 
 
-def rerun(
-    engine: Engine, experiment: analysis.Experiment, recorded: pd.DataFrame, log: Log | None, advance: Advance
-) -> pd.DataFrame:
+def rerun(engine: Engine, experiment: analysis.Experiment, recorded: pd.DataFrame, advance: Advance) -> pd.DataFrame:
     """Runs recorded evaluations again, alone, by plain generation on the cut model; columns as in `verify`."""
-    sequences = _sequences(experiment)
-    agrees: list[bool] = []
-    errors: list[str | None] = []
-    for name, group in recorded.groupby("sequence", sort=False):
-        for number, allocation, tokens in zip(group["number"], group["allocation"], group["tokens"], strict=True):
-            # A search whose last step fails keeps its results, marked as not verified.
-            try:
-                prompt = engine.open(sequences[str(name)])
-                agrees.append(engine.alone(prompt, tuple(allocation.tolist())) == tuple(tokens.tolist()))
-                errors.append(None)
-            except FOREIGN as error:
-                agrees.append(False)
-                errors.append(_failed(log, str(name), int(number), error))
-            advance(1, str(name))
-    ordered = pd.concat([group for _, group in recorded.groupby("sequence", sort=False)])
-    return ordered[["sequence", "number", "allocation", "cost"]].assign(
-        agrees=agrees, error=pd.array(errors, dtype="string")
+    claims = list(_claims(experiment, recorded))
+    results = ((place, _check(partial(_generates, engine), claim)) for place, claim in enumerate(claims))
+    return _checked(claims, results, recorded, None, advance)
+
+
+def _checked(
+    claims: Seq[_Claim],
+    results: Iterable[tuple[int, list[_Checked]]],
+    recorded: pd.DataFrame,
+    log: Log | None,
+    advance: Advance,
+) -> pd.DataFrame:
+    """Recorded evaluations in their order, with what was found; tracebacks are logged."""
+    found: dict[int, _Checked] = {}
+    for place, checked in results:
+        claim = claims[place]
+        for row, one in zip(claim.rows, checked, strict=True):
+            found[row] = one
+            if one.error is not None and log is not None:
+                about = {"sequence": claim.sequence.id, "number": int(recorded["number"].iloc[row])}
+                log.warning("verification failed", **about, error=one.error, traceback=list(one.trace))
+        advance(len(checked), claim.sequence.id)
+    ordered = [found[row] for row in range(len(recorded))]
+    return recorded[["sequence", "number", "allocation", "cost"]].assign(
+        agrees=[one.agrees for one in ordered], error=pd.array([one.error for one in ordered], dtype="string")
     )
 
 
-def _failed(log: Log | None, sequence: str, number: int, error: BaseException) -> str:
-    """The reason of an exception, whose traceback is logged."""
-    if log is not None:
-        lines = traceback.format_exception(error)
-        log.warning("verification failed", sequence=sequence, number=number, error=reason_of(error), traceback=lines)
-    return reason_of(error)
+def _claims(experiment: analysis.Experiment, recorded: pd.DataFrame) -> Iterator[_Claim]:
+    sequences = _sequences(experiment)
+    rows_of: dict[str, list[int]] = {}
+    for row, name in enumerate(recorded["sequence"]):
+        rows_of.setdefault(name, []).append(row)
+    for name, rows in rows_of.items():
+        group = recorded.iloc[rows]
+        outputs = [
+            (tuple(allocation.tolist()), tuple(tokens.tolist()))
+            for allocation, tokens in zip(group["allocation"], group["tokens"], strict=True)
+        ]
+        yield _Claim(sequence=sequences[name], rows=rows, outputs=outputs)
+
+
+def _confirm(searcher: Searcher, claim: _Claim) -> list[_Checked]:
+    return _check(searcher.engine.confirming, claim)
+
+
+def _generates(engine: Engine, sequence: Sequence) -> Confirm:
+    prompt = engine.open(sequence)
+    return lambda allocation, tokens: engine.alone(prompt, allocation) == tuple(tokens)
+
+
+def _check(confirming: Callable[[Sequence], Confirm], claim: _Claim) -> list[_Checked]:
+    """Every output of a claim. A search whose last step fails keeps its results, marked as not verified."""
+    try:
+        confirm = confirming(claim.sequence)
+    except FOREIGN as error:
+        return [_failed(error)] * len(claim.outputs)
+    results = []
+    for allocation, tokens in claim.outputs:
+        try:
+            results.append(_Checked(agrees=confirm(allocation, tokens)))
+        except FOREIGN as error:
+            results.append(_failed(error))
+    return results
+
+
+def _failed(error: BaseException) -> _Checked:
+    return _Checked(agrees=False, error=reason_of(error), trace=tuple(traceback.format_exception(error)))
 
 
 def explain(
@@ -94,7 +169,9 @@ def explain(
             prompt = engine.open(sequences[row["sequence"]])
             found = engine.difference(prompt, tuple(row["allocation"].tolist()), row["tokens"].tolist())
         except FOREIGN as error:
-            reason = _failed(log, row["sequence"], about["number"], error)
+            reason = reason_of(error)
+            if log is not None:
+                log.warning("verification failed", **about, error=reason, traceback=traceback.format_exception(error))
             entries.append(
                 {**about, "error": reason, "remedy": f"comparing it with plain generation failed ({reason})"}
             )

@@ -9,6 +9,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.dataset as ds
 import pyarrow.fs as fs
+from numpy.typing import NDArray
 
 from oracle.allocations import cost_of_each
 from oracle.errors import InputError
@@ -155,10 +156,17 @@ class Run:
         if prices := self._prices:
             evaluations["cost"] = cost_of_each(evaluations["allocation"], *prices)
         # Parts interleave the sequences that were searched together.
-        ordered = self.has("sequences") and (whole or self._difference("sequences.parquet") is None)
-        names = self.sequences()["sequence"] if ordered else evaluations["sequence"].unique()
-        place = pd.Index(names).get_indexer(evaluations["sequence"])
+        place = self._places(evaluations["sequence"], whole=whole)
         return evaluations.iloc[np.lexsort((evaluations["number"], place))].reset_index(drop=True)
+
+    def _places(self, names: pd.Series, *, whole: bool = False) -> NDArray[np.intp]:
+        """Places of sequences in the run; in the order of appearance without a table of them that is intact.
+
+        Raises:
+            InputError: if that table is damaged and the run has to be `whole`.
+        """
+        ordered = self.has("sequences") and (whole or self._difference("sequences.parquet") is None)
+        return pd.Index(self.sequences()["sequence"] if ordered else names.unique()).get_indexer(names)
 
     def to_frame(self) -> pd.DataFrame:
         """One row per sequence, in the order of the run, with its minimal budget.
@@ -253,13 +261,14 @@ class Run:
         return ds.dataset([str(path) for path in paths], schema=schemas[0], filesystem=fs.LocalFileSystem())
 
     def certificates(self) -> pd.DataFrame:
-        """One row per sequence whose search has ended.
+        """One row per sequence whose search has ended, in the order of the run.
 
         Columns: `sequence`, `evaluations`, `exhausted` (least number of units of which not every mask was tested),
         `executions` (layer x token units spent), `set_aside` (the reason, if it was set aside).
         """
         tables = self.parts(CERTIFICATES, CERTIFICATE)
-        return pa.concat_tables([CERTIFICATE.empty_table(), *tables]).to_pandas().drop_duplicates("sequence")
+        found = pa.concat_tables([CERTIFICATE.empty_table(), *tables]).to_pandas().drop_duplicates("sequence")
+        return found.iloc[np.argsort(self._places(found["sequence"]), kind="stable")].reset_index(drop=True)
 
     def parts(self, name: str, schema: pa.Schema) -> list[pa.Table]:
         """The parts of a table, in the order in which they were written.

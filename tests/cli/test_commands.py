@@ -76,7 +76,7 @@ def test_a_search_shows_its_numbers(command: Command, small: list[object], tmp_p
         f"{100 * summary['null_per_sequence_fraction']:.1f} %",
         f"oracle at equal mean quality {100 * summary['equal_quality_fraction']:.1f} %",
         f"prompt included {100 * summary['end_to_end_fraction']:.1f} %",
-        f"Verified by plain generation: {summary['verified']} of {summary['verified_of']}",
+        f"Verified by the cut model's own forward: {summary['verified']} of {summary['verified_of']}",
         f"Next: oracle query '{tmp_path / 'a run'}' --sequence s0",
     ):
         assert shown in " ".join(out.split())

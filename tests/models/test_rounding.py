@@ -14,7 +14,9 @@ from oracle.config import SearchConfig
 from oracle.engine import Engine
 from oracle.errors import InputError
 from oracle.models import Decoder, LanguageModel
+from oracle.models import decoder as decoders
 from oracle.models.rounding import MULTIPLE
+from oracle.utils.cores import Cores, forks
 
 DTYPES = [torch.float32, torch.bfloat16]
 EACH_DTYPE = [torch.float32, pytest.param(torch.bfloat16, marks=pytest.mark.slow)]
@@ -276,3 +278,24 @@ def test_mixtures_of_any_size_are_accepted_on_one_thread(experts, active, width,
     sizes = {"num_experts": experts, "num_experts_per_tok": active, "moe_intermediate_size": inner}
     network = tiny("qwen2-moe", **sizes, hidden_size=width, shared_expert_intermediate_size=inner + 8)
     assert not Decoder(network).rounding.interact
+
+
+@pytest.mark.skipif(not forks(), reason="processes are forked on Linux only")
+def test_several_processes_measure_the_same_rounding(monkeypatch: pytest.MonkeyPatch) -> None:
+    network = tiny_llama()
+    alone = Decoder(network).rounding
+    asked = []
+    measured = decoders.measure_rounding
+    monkeypatch.setattr(decoders, "FORK_FROM", 0)
+    monkeypatch.setattr(Cores, "workers", 3)
+    monkeypatch.setattr(
+        decoders, "measure_rounding", lambda *a, **how: asked.append(how["processes"]) or measured(*a, **how)
+    )
+    assert Decoder(network).rounding == alone
+    # With several threads, as in a forked process with one, other kernels may round.
+    torch.set_num_threads(2)
+    try:
+        Decoder(network)
+    finally:
+        torch.set_num_threads(1)
+    assert asked == [3, 1]

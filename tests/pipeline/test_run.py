@@ -20,8 +20,10 @@ from oracle.cli import main
 from oracle.cli.tables import show_summary
 from oracle.config import SearchConfig
 from oracle.engine import Difference, Engine
+from oracle.engine.confirm import Confirmation
 from oracle.engine.reference import first_difference, plain_generate, plain_logits
 from oracle.errors import ForeignError, InputError
+from oracle.executors import Workers
 from oracle.metrics import METRICS
 from oracle.models import LanguageModel, load_model
 from oracle.pipeline.run import resume_search
@@ -131,7 +133,8 @@ def test_what_a_run_says_of_itself(search: Search) -> None:
 
 
 def test_a_wrong_output_does_not_pass_verification(search: Search, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("oracle.engine.engine.plain_generate", lambda *args, **kwargs: (0,))
+    monkeypatch.setattr(Confirmation, "least_lead", lambda *args: -1.0)
+    monkeypatch.setattr("oracle.engine.confirm.plain_generate", lambda *args, **kwargs: (0,))
     summary = search(limit=2, evaluations=8).summary()
     assert summary["verified"] < summary["verified_of"]
     # Where the second plain generation agrees with the run again, the machine does not repeat itself.
@@ -153,7 +156,8 @@ def test_a_failed_verification_says_where_by_how_much_and_what_to_do(
         logits_TV[2, 7] = logits_TV[2].max() + lead
         return (*tokens[:2], 7, *tokens[3:]), logits_TV
 
-    monkeypatch.setattr("oracle.engine.engine.plain_generate", lambda *args, **settings: other(*args, **settings)[0])
+    monkeypatch.setattr(Confirmation, "least_lead", lambda *args: -lead)
+    monkeypatch.setattr("oracle.engine.confirm.plain_generate", lambda *args, **settings: other(*args, **settings)[0])
     monkeypatch.setattr("oracle.engine.engine.plain_logits", other)
     run = search(limit=1, evaluations=8, near_tie=1e-5)
     entry = run.summary()["differences"][0]
@@ -184,8 +188,9 @@ def test_a_verification_that_fails_keeps_budgets_and_summary_with_the_reason(
     search: Search, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, verified: int
 ) -> None:
     whole = search(limit=2, evaluations=8)
-    monkeypatch.setattr("oracle.engine.engine.plain_generate", failing_after(verified, plain_generate))
-    run = search(limit=2, evaluations=8)
+    monkeypatch.setattr(Confirmation, "least_lead", lambda *args: -1.0)
+    monkeypatch.setattr("oracle.engine.confirm.plain_generate", failing_after(verified, plain_generate))
+    run = search(limit=2, evaluations=8, workers=Workers(count=1))
     summary = run.summary()
     assert budgets(run.folder) == budgets(whole.folder)
     assert summary["per_sequence_fraction"] == whole.summary()["per_sequence_fraction"]
@@ -210,7 +215,8 @@ def test_a_difference_that_cannot_be_explained_keeps_the_summary(
         raise kind("no logits")
 
     whole = search(limit=2, evaluations=8)
-    monkeypatch.setattr("oracle.engine.engine.plain_generate", lambda *args, **settings: (1, 2))
+    monkeypatch.setattr(Confirmation, "least_lead", lambda *args: -1.0)
+    monkeypatch.setattr("oracle.engine.confirm.plain_generate", lambda *args, **settings: (1, 2))
     monkeypatch.setattr("oracle.engine.engine.plain_logits", fail)
     run = search(limit=2, evaluations=8)
     summary = run.summary()

@@ -121,7 +121,7 @@ def test_results_that_were_edited_are_computed_again(
     code, out, error = command("search", "--resume", run.folder, "--quiet", "--no-figures")
     assert (code, error) == (0, "")
     summary = finished.summary()
-    assert f"Verified by plain generation: {summary['verified']} of {summary['verified_of']} " in out
+    assert f"Verified by the cut model's own forward: {summary['verified']} of {summary['verified_of']} " in out
     assert Run.open(run.folder).to_frame().equals(finished.to_frame())
 
 

@@ -184,11 +184,14 @@ class TestRun:
         run = search(limit=2, device="auto")
         assert run.manifest["config"]["dtype"] == run.manifest["model"]["dtype"] == "float32"
         assert run.manifest["config"]["device"] == "auto"
-        assert run.manifest["machine"] == {
+        machine = dict(run.manifest["machine"])
+        use = {name: machine.pop(name) for name in ("workers", "parts", "cores", "busy")}
+        assert 1 <= use["workers"] <= use["parts"] == use["cores"] and use["busy"] >= 0
+        assert machine == {
             "device": "cpu",
             "gpu": None,
             "dtype": "float32",
-            "threads": torch.get_num_threads(),
+            "threads": 1,
             "processor": machines._processor(),
             "instructions": torch.backends.cpu.get_cpu_capability(),
             "torch_version": torch.__version__,
