@@ -89,14 +89,10 @@ def on_post_page(output: str, page: Any, config: Any) -> str:
 
 def commands() -> str:
     """The help text of every command, as the command line prints it."""
-    from oracle.cli import COMMANDS as ADDED
-    from oracle.cli.parsing import Parser
+    from oracle.cli import parsers
 
     os.environ["COLUMNS"] = WIDTH
-    group = Parser(prog="oracle").add_subparsers(parser_class=Parser)
-    for add in ADDED.values():
-        add(group)
-    return "\n\n".join(f"## oracle {name}\n\n{_help(parser)}" for name, parser in group.choices.items())
+    return "\n\n".join(f"## oracle {name}\n\n{_help(parser)}" for name, parser in parsers().items())
 
 
 def _help(parser: argparse.ArgumentParser) -> str:

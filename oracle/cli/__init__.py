@@ -32,7 +32,7 @@ from oracle.errors import ForeignError, InputError, Interrupted, reason_of
 from oracle.utils.cores import wait_passively
 from oracle.utils.text import printable
 
-__all__ = ["COMMANDS", "main", "run"]
+__all__ = ["COMMANDS", "main", "parsers", "run"]
 
 INTERRUPTED = 130
 """Exit code after SIGINT."""
@@ -158,7 +158,17 @@ def _tidy(arguments: argparse.Namespace) -> None:
             tidy_tree(folder)
 
 
-def _parser(argv: Seq[str]) -> argparse.ArgumentParser:
+def parsers() -> dict[str, Parser]:
+    """The parser of each command with all of its options, for documentation."""
+    commands = Parser(prog="oracle").add_subparsers(parser_class=Parser)
+    for add in COMMANDS.values():
+        add(commands)
+    for parser in commands.choices.values():
+        parser.complete()
+    return dict(commands.choices)
+
+
+def _parser(argv: Seq[str]) -> Parser:
     """The parser, with the options of the command in `argv` only, since adding those of others takes time."""
     parser = Parser(prog="oracle", description="How many layers of a language model does each sequence need?")
     add_debug(parser)

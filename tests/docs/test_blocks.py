@@ -4,7 +4,6 @@ Blocks run in this process, in the order of their page, in a folder of its own. 
 embedded one, except in blocks marked `embedded`. `runs/demo` is there, and a copy of it, `runs/second`.
 """
 
-import argparse
 import runpy
 import shutil
 import sys
@@ -15,8 +14,7 @@ from pathlib import Path
 import pytest
 from docs.blocks import PAGES, ROOT, Block, blocks, options_in, statements
 
-from oracle.cli import COMMANDS, main
-from oracle.cli.parsing import Parser
+from oracle.cli import COMMANDS, main, parsers
 
 MARKS = {
     "": "runs with the fast tests",
@@ -29,15 +27,6 @@ ELSEWHERE = {"--questions", "--run", "--directory"}
 """Options of programs under `tests/benchmarks`, and of Python's server."""
 
 RUN = [(page, mark) for page in PAGES for mark in ("", "slow", "embedded") if any(b.mark == mark for b in blocks(page))]
-
-
-def parser() -> tuple[Parser, dict[str, argparse.ArgumentParser]]:
-    """The parser of the command line, and those of its commands."""
-    whole = Parser(prog="oracle")
-    group = whole.add_subparsers(dest="command", parser_class=Parser)
-    for add in COMMANDS.values():
-        add(group)
-    return whole, group.choices
 
 
 def commands(block: Block) -> Iterator[list[str]]:
@@ -55,10 +44,10 @@ def test_marks_are_known_and_have_a_reason(page: Path) -> None:
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 def test_commands_have_options_that_exist(page: Path) -> None:
-    whole, each = parser()
+    each = parsers()
     for block in blocks(page):
-        for arguments in commands(block):
-            whole.parse_args(arguments)  # raises InputError
+        for name, *arguments in commands(block):
+            each[name].parse_args(arguments)  # raises InputError
     known = {option for one in each.values() for action in one._actions for option in action.option_strings}
     assert options_in(page) <= known | ELSEWHERE
 
