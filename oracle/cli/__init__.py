@@ -25,12 +25,14 @@ from oracle.cli.parsing import Parser, add_debug
 from oracle.cli.profile import add_profile
 from oracle.cli.query import add_query
 from oracle.cli.report import add_report
+from oracle.cli.runs import add_runs
 from oracle.cli.search import add_demo, add_search
 from oracle.cli.skiplayer import add_skiplayer
 from oracle.cli.static import add_static
 from oracle.errors import ForeignError, InputError, Interrupted, reason_of
 from oracle.utils.cores import wait_passively
 from oracle.utils.text import printable
+from oracle.version import __version__
 
 __all__ = ["COMMANDS", "main", "parsers", "run"]
 
@@ -41,6 +43,7 @@ COMMANDS = {
     "demo": add_demo,
     "search": add_search,
     "data": add_data,
+    "runs": add_runs,
     "query": add_query,
     "figures": add_figures,
     "report": add_report,
@@ -172,6 +175,7 @@ def _parser(argv: Seq[str]) -> Parser:
     """The parser, with the options of the command in `argv` only, since adding those of others takes time."""
     parser = Parser(prog="oracle", description="How many layers of a language model does each sequence need?")
     add_debug(parser)
+    parser.add_argument("--version", action="version", version=f"layer-oracle {__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND", parser_class=Parser)
     named = next((word for word in argv if not word.startswith("-")), None)
     for name in [named] if named in COMMANDS else COMMANDS:
