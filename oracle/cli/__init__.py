@@ -16,6 +16,7 @@ from typing import NoReturn
 from oracle.cli.cache import add_cache
 from oracle.cli.check import add_check
 from oracle.cli.compare import add_compare
+from oracle.cli.completion import add_completion
 from oracle.cli.data import add_data
 from oracle.cli.export import add_export
 from oracle.cli.figures import add_figures
@@ -34,7 +35,7 @@ from oracle.utils.cores import wait_passively
 from oracle.utils.text import printable
 from oracle.version import __version__
 
-__all__ = ["COMMANDS", "main", "parsers", "run"]
+__all__ = ["COMMANDS", "main", "parsers", "run", "whole_parser"]
 
 INTERRUPTED = 130
 """Exit code after SIGINT."""
@@ -55,6 +56,7 @@ COMMANDS = {
     "profile": add_profile,
     "skiplayer": add_skiplayer,
     "cache": add_cache,
+    "completion": add_completion,
 }
 """Function that adds each command, in the order of the help text."""
 
@@ -161,14 +163,21 @@ def _tidy(arguments: argparse.Namespace) -> None:
             tidy_tree(folder)
 
 
+def whole_parser() -> Parser:
+    """The parser with all commands and all of their options, for documentation and completion."""
+    parser = _parser([])
+    for each in _commands(parser).values():
+        each.complete()
+    return parser
+
+
 def parsers() -> dict[str, Parser]:
-    """The parser of each command with all of its options, for documentation."""
-    commands = Parser(prog="oracle").add_subparsers(parser_class=Parser)
-    for add in COMMANDS.values():
-        add(commands)
-    for parser in commands.choices.values():
-        parser.complete()
-    return dict(commands.choices)
+    """The parser of each command with all of its options."""
+    return _commands(whole_parser())
+
+
+def _commands(parser: Parser) -> dict[str, Parser]:
+    return next(dict(one.choices) for one in parser._actions if isinstance(one, argparse._SubParsersAction))
 
 
 def _parser(argv: Seq[str]) -> Parser:

@@ -32,7 +32,9 @@ RUN = [(page, mark) for page in PAGES for mark in ("", "slow", "embedded") if an
 def commands(block: Block) -> Iterator[list[str]]:
     """Arguments of the block's `oracle` commands."""
     if block.language == "sh":
-        yield from (words[1:] for words in statements(block.text) if words[0] == "oracle")
+        for words in statements(block.text):
+            if words[0] == "oracle":
+                yield words[1 : words.index(">") if ">" in words else None]
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
