@@ -67,11 +67,14 @@ def test_what_is_looked_for_is_found() -> None:
 def test_words_of_a_shell_block() -> None:
     text = (
         "oracle query run  # don't\n\n# it's a comment\necho 'a # b' > f\noracle \\\n  x --sql \"SELECT 1\n  FROM t\"\n"
+        "cat > own.py <<'EOF'\nprint('a')  # b\nEOF\noracle runs\n"
     )
     assert list(statements(text)) == [
         ["oracle", "query", "run"],
         ["echo", "a # b", ">", "f"],
         ["oracle", "x", "--sql", "SELECT 1\n  FROM t"],
+        ["cat", ">", "own.py", "print('a')  # b\n"],
+        ["oracle", "runs"],
     ]
 
 
@@ -129,6 +132,8 @@ def run(block: Block, monkeypatch: pytest.MonkeyPatch) -> None:
     for words in statements(block.text):
         if words[0] == "oracle":
             assert main(words[1:]) == 0, f"{block}: {words} failed"
+        elif words[:2] == ["cat", ">"]:
+            Path(words[2]).write_text(words[3])
         elif words[0] == "echo" and words[2:3] == [">"]:
             Path(words[3]).write_text(words[1] + "\n")
         elif words[0] == "python" and words[1].startswith("figures/"):
