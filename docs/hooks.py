@@ -14,6 +14,7 @@ import html
 import os
 import posixpath
 import re
+import textwrap
 from pathlib import Path
 from typing import Any
 
@@ -88,17 +89,14 @@ def on_post_page(output: str, page: Any, config: Any) -> str:
 
 def commands() -> str:
     """The help text of every command, as the command line prints it."""
-    from oracle.cli import COMMANDS as ADDED
-    from oracle.cli.parsing import Parser
+    from oracle.cli import parsers
 
     os.environ["COLUMNS"] = WIDTH
-    group = Parser(prog="oracle").add_subparsers(parser_class=Parser)
-    for add in ADDED.values():
-        add(group)
-    return "\n\n".join(f"## oracle {name}\n\n{_help(parser)}" for name, parser in group.choices.items())
+    return "\n\n".join(f"## oracle {name}\n\n{_help(parser)}" for name, parser in parsers().items())
 
 
 def _help(parser: argparse.ArgumentParser) -> str:
+    parser.description = textwrap.fill(parser.description or "", int(WIDTH))
     parts = [f"```text\n{parser.format_help()}```"]
     for action in parser._actions:
         if isinstance(action, argparse._SubParsersAction):

@@ -7,6 +7,7 @@ from .pipeline.run import resume_search, run_search
 from .sequences import Columns, Layout, load_sequences
 from .store import Run
 from .types import Allocation, Outcome, Sequence
+from .version import __version__
 
 __all__ = [
     "Allocation",
@@ -19,6 +20,7 @@ __all__ = [
     "Run",
     "SearchConfig",
     "Sequence",
+    "__version__",
     "apply",
     "load_model",
     "load_sequences",

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-__all__ = ["FOREIGN", "ForeignError", "InputError", "Interrupted", "door", "reason_of"]
+__all__ = ["FOREIGN", "ForeignError", "InputError", "Interrupted", "WorkerFailed", "door", "reason_of"]
 
 FOREIGN = (Exception, SystemExit)
 """What foreign code may raise; code shipped with a model may even try to end the process."""
@@ -56,8 +56,24 @@ def door(step: str, remedy: str) -> Iterator[None]:
         raise ForeignError(f"{step} failed ({reason_of(error)}); {remedy}") from error
 
 
+class WorkerFailed(RuntimeError):
+    """An exception in a worker process.
+
+    Args:
+        reason: the exception on one line, as from `reason_of`.
+        trace: its traceback, which tracebacks of this error show too.
+    """
+
+    def __init__(self, reason: str, trace: str) -> None:
+        super().__init__(f"a worker process failed ({reason})")
+        self.reason = reason
+        self.add_note(trace)
+
+
 def reason_of(error: BaseException) -> str:
     """An exception on one line: its type, its message cut to `LONGEST` characters, and the line it names, if any."""
+    if isinstance(error, WorkerFailed):
+        return error.reason
     line = getattr(error, "lineno", None)
     text = " ".join(str(error).split()).rstrip(".")
     message = text if len(text) <= LONGEST else f"{text[:LONGEST]}..."

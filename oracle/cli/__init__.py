@@ -16,6 +16,7 @@ from typing import NoReturn
 from oracle.cli.cache import add_cache
 from oracle.cli.check import add_check
 from oracle.cli.compare import add_compare
+from oracle.cli.completion import add_completion
 from oracle.cli.data import add_data
 from oracle.cli.draft import add_draft
 from oracle.cli.eval import add_eval
@@ -27,6 +28,7 @@ from oracle.cli.parsing import Parser, add_debug
 from oracle.cli.profile import add_profile
 from oracle.cli.query import add_query
 from oracle.cli.report import add_report
+from oracle.cli.runs import add_runs
 from oracle.cli.search import add_demo, add_search
 from oracle.cli.skiplayer import add_skiplayer
 from oracle.cli.static import add_static
@@ -34,8 +36,9 @@ from oracle.errors import ForeignError, InputError, Interrupted, reason_of
 from oracle.utils.consent import allow
 from oracle.utils.cores import wait_passively
 from oracle.utils.text import printable
+from oracle.version import __version__
 
-__all__ = ["COMMANDS", "main", "run"]
+__all__ = ["COMMANDS", "main", "parsers", "run", "whole_parser"]
 
 INTERRUPTED = 130
 """Exit code after SIGINT."""
@@ -44,6 +47,7 @@ COMMANDS = {
     "demo": add_demo,
     "search": add_search,
     "data": add_data,
+    "runs": add_runs,
     "query": add_query,
     "figures": add_figures,
     "report": add_report,
@@ -57,6 +61,7 @@ COMMANDS = {
     "profile": add_profile,
     "skiplayer": add_skiplayer,
     "cache": add_cache,
+    "completion": add_completion,
 }
 """Function that adds each command, in the order of the help text."""
 
@@ -164,10 +169,28 @@ def _tidy(arguments: argparse.Namespace) -> None:
             tidy_tree(folder)
 
 
-def _parser(argv: Seq[str]) -> argparse.ArgumentParser:
+def whole_parser() -> Parser:
+    """The parser with all commands and all of their options, for documentation and completion."""
+    parser = _parser([])
+    for each in _commands(parser).values():
+        each.complete()
+    return parser
+
+
+def parsers() -> dict[str, Parser]:
+    """The parser of each command with all of its options."""
+    return _commands(whole_parser())
+
+
+def _commands(parser: Parser) -> dict[str, Parser]:
+    return next(dict(one.choices) for one in parser._actions if isinstance(one, argparse._SubParsersAction))
+
+
+def _parser(argv: Seq[str]) -> Parser:
     """The parser, with the options of the command in `argv` only, since adding those of others takes time."""
     parser = Parser(prog="oracle", description="How many layers of a language model does each sequence need?")
     add_debug(parser)
+    parser.add_argument("--version", action="version", version=f"layer-oracle {__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND", parser_class=Parser)
     named = next((word for word in argv if not word.startswith("-")), None)
     for name in [named] if named in COMMANDS else COMMANDS:

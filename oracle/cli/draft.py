@@ -5,7 +5,17 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from oracle.cli.parsing import Settings, add_device, add_quiet, add_trust, check_format, command, loading, progress
+from oracle.cli.parsing import (
+    Parser,
+    Settings,
+    add_device,
+    add_quiet,
+    add_trust,
+    check_format,
+    command,
+    loading,
+    progress,
+)
 from oracle.cli.static import full_model_run
 from oracle.errors import InputError
 from oracle.utils.text import printable
@@ -43,15 +53,19 @@ FORMS = ("swift", "draft-verify")
 
 def add_draft(commands: Any) -> None:
     """Adds `oracle draft`."""
-    from oracle.config import SearchConfig
-    from oracle.draft.plan import METHODS, Plan
-
-    parser = command(
+    command(
         commands,
         "draft",
         _run_draft,
         "Self-speculative decoding: the best masks to draft with, what practical methods reach, and proven bounds.",
+        _add_draft_options,
     )
+
+
+def _add_draft_options(parser: Parser) -> None:
+    from oracle.config import SearchConfig
+    from oracle.draft.plan import METHODS, Plan
+
     parser.epilog = EPILOG
     parser.add_argument("folder", type=Path, nargs="?", metavar="RUN", help="run folder")
     new = Settings(parser.add_argument_group("without a run: data to run the full model on first"), SearchConfig())

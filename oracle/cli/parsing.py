@@ -58,11 +58,15 @@ class Parser(argparse.ArgumentParser):
         """Raises `InputError`."""
         raise InputError(f"{message}; see '{self.prog} --help'")
 
-    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
-        """Like the base class, but a command refuses what it does not know, with the nearest of its own options."""
+    def complete(self) -> None:
+        """Adds the options that wait until the command is known."""
         if self.options is not None:
             add, self.options = self.options, None
             add(self)
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+        """Like the base class, but a command refuses what it does not know, with the nearest of its own options."""
+        self.complete()
         found, unknown = super().parse_known_args(args, namespace)
         if unknown and self._subparsers is None:
             self.error(f"unrecognized arguments: {' '.join(unknown)}{self._hint(unknown)}")

@@ -21,6 +21,7 @@ from oracle.utils.text import printable, spreadsheet_text
 
 __all__ = [
     "console",
+    "informative_summary",
     "new_table",
     "percent",
     "plain",
@@ -53,7 +54,7 @@ def show_summary(summary: dict[str, Any], rows: list[dict[str, Any]]) -> None:
     )
     out.print(_headline(summary))
     out.print(_tasks(by_task(rows)))
-    told = _informative(summary)
+    told = informative_summary(summary)
     out.print(_left_out(summary))
     if told:
         gap = told["mean_gap"]
@@ -92,7 +93,7 @@ def _difference(entry: dict[str, Any]) -> str:
     )
 
 
-def _informative(summary: dict[str, Any]) -> dict[str, Any] | None:
+def informative_summary(summary: dict[str, Any]) -> dict[str, Any] | None:
     """The summary of the sequences that can tell something; None if none can. Earlier runs did not count them."""
     if summary.get("informative_sequences", summary["sequences"]) == summary["sequences"]:
         return summary
@@ -111,7 +112,7 @@ def _left_out(summary: dict[str, Any]) -> str:
 
 
 def _headline(summary: dict[str, Any]) -> Table | str:
-    told = _informative(summary)
+    told = informative_summary(summary)
     if told is None:
         return "No fraction is stated: no sequence can tell one allocation from another.\n"
     ends = interval_name(told["sequences"]).replace(", ", ",\n").removesuffix(":")

@@ -39,7 +39,7 @@ def apply(
     layer; later passes run the allocation on the cached states of its layers, and drop the others from the cache.
     The model and its configuration are restored on leaving; no weight is copied or changed.
 
-    Example:
+    Examples:
         >>> with oracle.apply(model, (0, 1, 2, 5), scope="decode"):  # doctest: +SKIP
         ...     output = model.generate(**inputs, do_sample=False)
 

@@ -6,7 +6,7 @@ from oracle.metrics.criterion import SLACK, least_quality, qualifies
 from oracle.metrics.extraction import EXTRACTIONS, Extraction, answer_in
 from oracle.metrics.functions import MetricFunction, function_bound, function_value, load_function
 from oracle.metrics.registry import METRICS, TASK_METRIC, Kind, Metric, get_metric, is_function_name
-from oracle.metrics.text import TEXT_SCORERS, agreement, score_text, score_texts
+from oracle.metrics.text import agreement, score_text, score_texts
 from oracle.metrics.vacuous import VACUOUS, sees, told_nothing, why_vacuous
 
 __all__ = [
@@ -15,7 +15,6 @@ __all__ = [
     "METRICS",
     "SLACK",
     "TASK_METRIC",
-    "TEXT_SCORERS",
     "VACUOUS",
     "Bound",
     "ChoiceScore",

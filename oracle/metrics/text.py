@@ -11,7 +11,7 @@ from oracle.metrics.answers import choice_letter, contains, numeric, rouge_score
 from oracle.metrics.registry import METRICS, get_metric
 from oracle.metrics.rouge import rouge_l, rouge_n
 
-__all__ = ["TEXT_SCORERS", "agreement", "score_text", "score_texts"]
+__all__ = ["agreement", "score_text", "score_texts"]
 
 _FINAL_PUNCTUATION = ".,;:!?…。、，；：！？"  # noqa: RUF001
 
@@ -53,7 +53,7 @@ def _exact_match(text: str, references: tuple[str, ...]) -> float:
     return float(any(ours == _normalised(reference) for reference in references))
 
 
-TEXT_SCORERS: dict[str, Callable[[str, tuple[str, ...]], float]] = {
+_SCORERS: dict[str, Callable[[str, tuple[str, ...]], float]] = {
     "rouge1": partial(_best, score=partial(rouge_n, n=1)),
     "rouge2": partial(_best, score=partial(rouge_n, n=2)),
     "rougeL": partial(_best, score=rouge_l),
@@ -67,7 +67,6 @@ TEXT_SCORERS: dict[str, Callable[[str, tuple[str, ...]], float]] = {
     "rougeL-stemmed": partial(rouge_score_of, kind="rougeL", stemmed=True),
     "rougeLsum": partial(rouge_score_of, kind="rougeLsum", stemmed=False),
 }
-"""Function of each metric of kind `text`, from an output and its references to a quality in [0, 1]."""
 
 
 def score_text(name: str, text: str, references: tuple[str, ...]) -> float:
@@ -91,12 +90,10 @@ def score_text(name: str, text: str, references: tuple[str, ...]) -> float:
     Raises:
         InputError: if the metric is unknown or not of kind `text`, or there are no references.
     """
-    scorer = TEXT_SCORERS.get(name)
+    scorer = _SCORERS.get(name)
     if scorer is None:
         kind = get_metric(name).kind
-        raise InputError(
-            f"metric {name!r} is computed from {kind}, not from a text: use one of {', '.join(TEXT_SCORERS)}"
-        )
+        raise InputError(f"metric {name!r} is computed from {kind}, not from a text: use one of {', '.join(_SCORERS)}")
     if not references:
         raise InputError(f"metric {name!r} needs at least one reference, not none: give references")
     return scorer(text, references)

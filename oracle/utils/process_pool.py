@@ -24,7 +24,7 @@ from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from typing import Any, NoReturn, TypeVar
 
-from oracle.errors import InputError
+from oracle.errors import FOREIGN, InputError, WorkerFailed, reason_of
 
 __all__ = ["DIED", "ProcessPool", "forked_map"]
 
@@ -83,7 +83,7 @@ class ProcessPool:
 
         Raises:
             InputError: as raised in a worker, or if workers cannot be started.
-            RuntimeError: with the traceback of another error in a worker.
+            WorkerFailed: for any other exception in a worker.
         """
         busy: dict[Connection, tuple[_Worker, Job]] = {}
         try:
@@ -110,7 +110,7 @@ class ProcessPool:
                     if kind == "refused":
                         raise InputError(value)
                     if kind == "failed":
-                        raise RuntimeError(f"a worker process failed:\n{value}")
+                        raise WorkerFailed(*value)
                     yield job, worker.process, DIED
         finally:
             for connection in busy:
@@ -213,8 +213,8 @@ def _leave(work: Callable[[], None]) -> NoReturn:
     try:
         work()
         code = 0
-    except SystemExit:
-        pass  # the parent has closed the connection
+    except _Closed:
+        pass
     except BaseException:
         traceback.print_exc()
     finally:
@@ -271,8 +271,8 @@ def _work(connection: Connection, serve: Serve, nursery: int) -> None:
                 _send(connection, "event", event)
         except InputError as error:
             _send(connection, "refused", str(error))
-        except Exception:  # the parent raises it
-            _send(connection, "failed", traceback.format_exc())
+        except FOREIGN as error:  # the parent raises it
+            _send(connection, "failed", (reason_of(error), traceback.format_exc()))
         else:
             now = _status()
             _send(connection, "end", max(0.0, now["VmHWM"] - now["RssFile"] - began))
@@ -283,7 +283,11 @@ def _send(connection: Connection, kind: str, value: Any) -> None:
     try:
         connection.send((kind, value))
     except OSError:
-        raise SystemExit from None
+        raise _Closed from None
+
+
+class _Closed(BaseException):
+    """The parent has closed the connection."""
 
 
 def _status() -> dict[str, float]:

@@ -135,7 +135,7 @@ QUESTIONS = {
     "no command": ("", "the following arguments are required: COMMAND"),
     "an unknown command": (
         "serach",
-        "skiplayer, cache, not 'serach'; nearest: 'search'",
+        "cache, completion, not 'serach'; nearest: 'search'",
     ),
     "no run": ("query", "the following arguments are required: RUN"),
     "a run that is not there": ("query nowhere", "a run folder is required, but 'nowhere' has no readable"),

@@ -19,6 +19,7 @@ _FENCE = re.compile(r"^(```+)(\w*)\n(.*?)^\1$", re.MULTILINE | re.DOTALL)
 _MARK = re.compile(r"<!--\s*(.*?)\s*-->\s*\Z", re.DOTALL)
 _PARTS = re.compile(r"""'[^']*'|"(?:\\.|[^"\\])*"|(?<!\S)#[^\n]*|\\\n|\n|[^'"#\\\n]+|.""", re.DOTALL)
 """Quoted texts, comments, joined lines, ends of lines, and the rest of a shell block."""
+_HERE = re.compile(r"^cat > (\S+) <<'(\w+)'\n(.*?)^\2$", re.MULTILINE | re.DOTALL)
 _INLINE = re.compile(r"`([^`]+)`")
 
 
@@ -62,8 +63,18 @@ def blocks(page: Path) -> list[Block]:
 def statements(text: str) -> Iterator[list[str]]:
     """The words of each command of a shell block.
 
-    Quotes may span lines, a backslash joins lines, and `#` begins a comment.
+    Quotes may span lines, a backslash joins lines, and `#` begins a comment. A file written by `cat > FILE <<'END'` is
+    one command whose last word is its text.
     """
+    end = 0
+    for here in _HERE.finditer(text):
+        yield from _commands(text[end : here.start()])
+        yield ["cat", ">", here[1], here[3]]
+        end = here.end()
+    yield from _commands(text[end:])
+
+
+def _commands(text: str) -> Iterator[list[str]]:
     command = ""
     for part in _PARTS.findall(text + "\n"):
         if part == "\n":

@@ -4,7 +4,6 @@ Blocks run in this process, in the order of their page, in a folder of its own. 
 embedded one, except in blocks marked `embedded`. `runs/demo` is there, and a copy of it, `runs/second`.
 """
 
-import argparse
 import runpy
 import shutil
 import sys
@@ -15,8 +14,7 @@ from pathlib import Path
 import pytest
 from docs.blocks import PAGES, ROOT, Block, blocks, options_in, statements
 
-from oracle.cli import COMMANDS, main
-from oracle.cli.parsing import Parser
+from oracle.cli import COMMANDS, main, parsers
 
 MARKS = {
     "": "runs with the fast tests",
@@ -25,25 +23,18 @@ MARKS = {
     "not run": "",
 }
 
-ELSEWHERE = {"--questions", "--run"}
-"""Options of programs under `tests/benchmarks`."""
+ELSEWHERE = {"--questions", "--run", "--directory"}
+"""Options of programs under `tests/benchmarks`, and of Python's server."""
 
 RUN = [(page, mark) for page in PAGES for mark in ("", "slow", "embedded") if any(b.mark == mark for b in blocks(page))]
-
-
-def parser() -> tuple[Parser, dict[str, argparse.ArgumentParser]]:
-    """The parser of the command line, and those of its commands."""
-    whole = Parser(prog="oracle")
-    group = whole.add_subparsers(dest="command", parser_class=Parser)
-    for add in COMMANDS.values():
-        add(group)
-    return whole, group.choices
 
 
 def commands(block: Block) -> Iterator[list[str]]:
     """Arguments of the block's `oracle` commands."""
     if block.language == "sh":
-        yield from (words[1:] for words in statements(block.text) if words[0] == "oracle")
+        for words in statements(block.text):
+            if words[0] == "oracle":
+                yield words[1 : words.index(">") if ">" in words else None]
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
@@ -55,10 +46,10 @@ def test_marks_are_known_and_have_a_reason(page: Path) -> None:
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 def test_commands_have_options_that_exist(page: Path) -> None:
-    whole, each = parser()
+    each = parsers()
     for block in blocks(page):
-        for arguments in commands(block):
-            whole.parse_args(arguments)  # raises InputError
+        for name, *arguments in commands(block):
+            each[name].parse_args(arguments)  # raises InputError
     known = {option for one in each.values() for action in one._actions for option in action.option_strings}
     assert options_in(page) <= known | ELSEWHERE
 
@@ -76,11 +67,14 @@ def test_what_is_looked_for_is_found() -> None:
 def test_words_of_a_shell_block() -> None:
     text = (
         "oracle query run  # don't\n\n# it's a comment\necho 'a # b' > f\noracle \\\n  x --sql \"SELECT 1\n  FROM t\"\n"
+        "cat > own.py <<'EOF'\nprint('a')  # b\nEOF\noracle runs\n"
     )
     assert list(statements(text)) == [
         ["oracle", "query", "run"],
         ["echo", "a # b", ">", "f"],
         ["oracle", "x", "--sql", "SELECT 1\n  FROM t"],
+        ["cat", ">", "own.py", "print('a')  # b\n"],
+        ["oracle", "runs"],
     ]
 
 
@@ -88,10 +82,9 @@ def test_words_of_a_shell_block() -> None:
 def registries() -> Iterator[None]:
     """What a page adds to a dictionary is taken out again."""
     from oracle.controllers import CONTROLLERS
-    from oracle.metrics import METRICS, TEXT_SCORERS
     from oracle.search import STRATEGIES
 
-    everything = (CONTROLLERS, METRICS, TEXT_SCORERS, STRATEGIES)
+    everything: tuple[dict[str, type], ...] = (CONTROLLERS, STRATEGIES)
     before = [dict(each) for each in everything]
     yield
     for each, items in zip(everything, before, strict=True):
@@ -139,6 +132,8 @@ def run(block: Block, monkeypatch: pytest.MonkeyPatch) -> None:
     for words in statements(block.text):
         if words[0] == "oracle":
             assert main(words[1:]) == 0, f"{block}: {words} failed"
+        elif words[:2] == ["cat", ">"]:
+            Path(words[2]).write_text(words[3])
         elif words[0] == "echo" and words[2:3] == [">"]:
             Path(words[3]).write_text(words[1] + "\n")
         elif words[0] == "python" and words[1].startswith("figures/"):

@@ -29,6 +29,7 @@ from oracle.models import LanguageModel, load_model
 from oracle.pipeline.run import resume_search
 from oracle.store import Run
 from oracle.types import Allocation
+from oracle.utils.cores import forks
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -227,9 +228,10 @@ def test_a_difference_that_cannot_be_explained_keeps_the_summary(
     }
 
 
+@pytest.mark.parametrize("count", [1, pytest.param(2, marks=pytest.mark.skipif(not forks(), reason="Linux only"))])
 @pytest.mark.parametrize("kind", [LookupError, NotImplementedError, ZeroDivisionError])
 def test_a_search_that_fails_half_way_keeps_what_it_found_and_can_be_continued(
-    search: Search, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: type[Exception]
+    search: Search, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: type[Exception], count: int
 ) -> None:
     whole = search(limit=3, evaluations=8)
     left = [0]
@@ -244,7 +246,7 @@ def test_a_search_that_fails_half_way_keeps_what_it_found_and_can_be_continued(
     def loaded(*args: Any, **settings: Any) -> Any:
         model = load(*args, **settings)
         assert model.layers
-        left[0] = 40
+        left[0] = 40 // count
         model.network.model.layers[2].register_forward_pre_hook(fail)
         return model
 
@@ -253,7 +255,7 @@ def test_a_search_that_fails_half_way_keeps_what_it_found_and_can_be_continued(
         with pytest.raises(
             ForeignError, match=rf"the search stopped \({kind.__name__}: some prompts are too much\)"
         ) as error:
-            search(limit=3, evaluations=8, out=tmp_path / "run", batch_rows=2)
+            search(limit=3, evaluations=8, out=tmp_path / "run", batch_rows=2, workers=Workers(count=count))
     assert f"oracle search --resume {tmp_path / 'run'}" in str(error.value)
     assert error.value.log == tmp_path / "run" / "log.jsonl"
     entries = [json.loads(line) for line in error.value.log.read_text().splitlines()]

@@ -3,6 +3,7 @@
 import os
 import signal
 import time
+import traceback
 from collections import deque
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,7 +11,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from oracle.errors import InputError
+from oracle.errors import InputError, WorkerFailed
 from oracle.utils.cores import forks
 from oracle.utils.process_pool import DIED, ProcessPool
 
@@ -78,8 +79,9 @@ class TestProcessPool:
         assert ("b", "b") in given(pool, "b")
 
     def test_raises_another_error_with_its_traceback(self, pool: ProcessPool) -> None:
-        with pytest.raises(RuntimeError, match=r"(?s)worker process failed.*in behaves.*OSError: no space left"):
+        with pytest.raises(WorkerFailed, match=r"a worker process failed \(OSError: no space left.*\)") as failure:
             given(pool, "fail")
+        assert "in behaves" in "".join(traceback.format_exception(failure.value))
 
     def test_keeps_no_file_of_its_parent(self, tmp_path: Path) -> None:
         with (tmp_path / "lock").open("w"):

@@ -1,0 +1,98 @@
+"""`oracle runs`: the runs in a folder."""
+
+import argparse
+import json
+from pathlib import Path
+from typing import Any
+
+from oracle.cli.parsing import check_format, command
+from oracle.errors import InputError
+from oracle.utils.text import printable
+
+__all__ = ["add_runs"]
+
+COLUMNS = ("run", "model", "data", "criterion", "sequences", "state", "per_sequence", "equal_quality")
+
+EPILOG = """\
+columns: model, data, criterion and number of sequences of the search; mean minimal budget per sequence and oracle at
+equal mean quality, over the sequences that can tell something; state: complete, unfinished (continued by
+'oracle search --resume RUN'), or the reason why the run cannot be read."""
+
+
+def add_runs(commands: Any) -> None:
+    """Adds `oracle runs`."""
+    about = "List the runs in a folder: model, data, sequences, state, headline. Exit code 1 if one cannot be read."
+    parser = command(commands, "runs", _run_runs, about)
+    parser.epilog = EPILOG
+    parser.add_argument(
+        "under", type=Path, nargs="?", default=Path("runs"), metavar="DIR", help="folder, with those in it at any depth"
+    )
+    parser.add_argument("--csv", action="store_true", help="print the rows as CSV instead of a table")
+
+
+def _run_runs(arguments: argparse.Namespace) -> int:
+    from oracle.cli.tables import show_csv
+    from oracle.store.index import MANIFEST
+
+    check_format(arguments)
+    if not arguments.under.is_dir():
+        raise InputError(f"a folder is required, but '{arguments.under}' is none; give the one that holds your runs")
+    found = (_row(path.parent) for path in sorted(arguments.under.rglob(MANIFEST)))
+    rows = [row for row in found if row is not None]
+    if arguments.json:
+        print(json.dumps({"runs": rows}))
+    elif arguments.csv:
+        show_csv(COLUMNS, rows)
+    elif rows:
+        _show(rows)
+    else:
+        print(printable(f"No runs in {arguments.under}; 'oracle search' writes one."))
+    return int(any(row["state"] not in ("complete", "unfinished") for row in rows))
+
+
+def _row(folder: Path) -> dict[str, Any] | None:
+    """What is known of a folder with a manifest; None if the manifest is not a run's, such as that of an export."""
+    from oracle.cli.tables import informative_summary
+    from oracle.store import Run
+    from oracle.store.checks import parse_json
+    from oracle.store.index import MANIFEST
+
+    row: dict[str, Any] = {**dict.fromkeys(COLUMNS), "run": str(folder)}
+    try:
+        manifest = parse_json(folder / MANIFEST)
+    except (OSError, ValueError):
+        manifest = None
+    if isinstance(manifest, dict) and not {"schema_version", "config"} <= manifest.keys():
+        return None
+    try:
+        run = Run.open(folder)
+        row |= {"model": run.manifest["model"]["id"], "data": run.manifest["config"].get("data")}
+        row |= {"criterion": run.manifest["config"]["criterion"], "state": "unfinished"}
+        if run.has("sequences"):
+            row["sequences"] = len(run.sequences())
+        if run.complete:
+            told = informative_summary(run.summary(whole=True)) or {}
+            row |= {"per_sequence": told.get("per_sequence_fraction"), "state": "complete"}
+            row["equal_quality"] = told.get("equal_quality_fraction")
+    except InputError as error:
+        row["state"] = str(error)
+    return row
+
+
+def _show(rows: list[dict[str, Any]]) -> None:
+    from rich.text import Text
+
+    from oracle.cli.tables import console, new_table, percent
+
+    table = new_table("Run", ())
+    for name in ("model", "data", "criterion"):
+        table.add_column(name, overflow="fold")
+    for name in ("sequences", "per sequence", "oracle"):
+        table.add_column(name, justify="right", no_wrap=True)
+    table.add_column("state", overflow="fold")
+    for row in rows:
+        texts = [Text(printable(str(row[name] or ""))) for name in ("run", "model", "data", "criterion")]
+        shares = [percent(row[name]) for name in ("per_sequence", "equal_quality")]
+        count = "" if row["sequences"] is None else str(row["sequences"])
+        table.add_row(*texts, count, *shares, Text(printable(row["state"])))
+    console().print(table)
