@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-__all__ = ["FOREIGN", "ForeignError", "InputError", "Interrupted", "WorkerFailed", "door", "reason_of"]
+__all__ = ["FOREIGN", "ForeignError", "InputError", "Interrupted", "WorkerError", "door", "reason_of"]
 
 FOREIGN = (Exception, SystemExit)
 """What foreign code may raise; code shipped with a model may even try to end the process."""
@@ -56,7 +56,7 @@ def door(step: str, remedy: str) -> Iterator[None]:
         raise ForeignError(f"{step} failed ({reason_of(error)}); {remedy}") from error
 
 
-class WorkerFailed(RuntimeError):
+class WorkerError(RuntimeError):
     """An exception in a worker process.
 
     Args:
@@ -72,7 +72,7 @@ class WorkerFailed(RuntimeError):
 
 def reason_of(error: BaseException) -> str:
     """An exception on one line: its type, its message cut to `LONGEST` characters, and the line it names, if any."""
-    if isinstance(error, WorkerFailed):
+    if isinstance(error, WorkerError):
         return error.reason
     line = getattr(error, "lineno", None)
     text = " ".join(str(error).split()).rstrip(".")

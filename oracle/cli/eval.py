@@ -6,31 +6,50 @@ from pathlib import Path
 from typing import Any
 
 from oracle.cli.data_options import add_tasks, given_part
-from oracle.cli.parsing import Settings, add_device, add_quiet, add_trust, check_format, command, loading, progress
+from oracle.cli.parsing import (
+    Parser,
+    Settings,
+    add_device,
+    add_quiet,
+    add_trust,
+    check_format,
+    command,
+    loading,
+    progress,
+)
 from oracle.errors import InputError
 
 __all__ = ["add_eval"]
 
 EPILOG = """\
 which layers run (default: all of them):
-  --allocation "0-3,7,9-29"            one allocation for every request
-  --controller unified --setting speedup=2   a controller of 'oracle compare'; one that learns is trained on the run
-  --oracle                             the allocations that the run found; its data must be the same tasks and options
+  --allocation "0-3,7,9-29"   one allocation for every request
+  --controller unified --setting speedup=2
+                              a controller of 'oracle compare'; one that learns
+                              is trained on the run
+  --oracle                    the allocations that the run found; its data must
+                              be the same tasks and options
 
-Scores are the harness's own. Beside them stand the executed fraction of the layers over generated or scored tokens, the
-same with the prompts' tokens, FLOPs per token and tokens per second; the results file has them under 'layer_oracle'.
-'python -m oracle.lm_eval' is the harness's own command line with the model 'layer-oracle'.
+Scores are the harness's own. Beside them stand the executed fraction of the
+layers over generated or scored tokens, the same with the prompts' tokens, FLOPs
+per token and tokens per second; the results file has them under 'layer_oracle'.
+'python -m oracle.lm_eval' is the harness's own command line with the model
+'layer-oracle'.
 """
 
 
 def add_eval(commands: Any) -> None:
     """Adds `oracle eval`."""
-    parser = command(
+    command(
         commands,
         "eval",
         _run_eval,
         "Score a run's model on tasks of lm-evaluation-harness: whole, under one allocation, a controller, the oracle.",
+        _add_eval_options,
     )
+
+
+def _add_eval_options(parser: Parser) -> None:
     parser.epilog = EPILOG
     parser.add_argument("folder", type=Path, metavar="RUN", help="run folder, whose model, scope and unit apply")
     parser.add_argument(

@@ -24,7 +24,7 @@ from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from typing import Any, NoReturn, TypeVar
 
-from oracle.errors import FOREIGN, InputError, WorkerFailed, reason_of
+from oracle.errors import FOREIGN, InputError, WorkerError, reason_of
 
 __all__ = ["DIED", "ProcessPool", "forked_map"]
 
@@ -83,7 +83,7 @@ class ProcessPool:
 
         Raises:
             InputError: as raised in a worker, or if workers cannot be started.
-            WorkerFailed: for any other exception in a worker.
+            WorkerError: for any other exception in a worker.
         """
         busy: dict[Connection, tuple[_Worker, Job]] = {}
         try:
@@ -110,7 +110,7 @@ class ProcessPool:
                     if kind == "refused":
                         raise InputError(value)
                     if kind == "failed":
-                        raise WorkerFailed(*value)
+                        raise WorkerError(*value)
                     yield job, worker.process, DIED
         finally:
             for connection in busy:

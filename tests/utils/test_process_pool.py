@@ -11,7 +11,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from oracle.errors import InputError, WorkerFailed
+from oracle.errors import InputError, WorkerError
 from oracle.utils.cores import forks
 from oracle.utils.process_pool import DIED, ProcessPool
 
@@ -79,7 +79,7 @@ class TestProcessPool:
         assert ("b", "b") in given(pool, "b")
 
     def test_raises_another_error_with_its_traceback(self, pool: ProcessPool) -> None:
-        with pytest.raises(WorkerFailed, match=r"a worker process failed \(OSError: no space left.*\)") as failure:
+        with pytest.raises(WorkerError, match=r"a worker process failed \(OSError: no space left.*\)") as failure:
             given(pool, "fail")
         assert "in behaves" in "".join(traceback.format_exception(failure.value))
 
