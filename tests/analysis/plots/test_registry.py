@@ -306,6 +306,7 @@ def test_scripts_draw_the_same_bytes_as_another_process(run_writer, tmp_path):
     write_measures(folder, load(folder))
     write_comparison(folder)
     write_static(folder, load(folder).layers)
+    write_drafts(folder, load(folder).layers)
     done = run_script("make_all", folder, "--out", tmp_path / "script", "--criterion", "rouge1")
     assert (done.returncode, done.stderr) == (0, "")
     files = [Path(line) for line in done.stdout.splitlines()]
