@@ -11,6 +11,7 @@ from pathlib import Path
 from random import Random
 
 import pandas as pd
+from harness_tasks import write_tasks
 
 from faults.disks import limit_files
 from faults.ground import Fault, Ground, Tries, one_line
@@ -28,6 +29,9 @@ WRITING: dict[str, Callable[[Path, Path], list[str]]] = {
     "compare": lambda run, out: ["compare", str(run), "--controllers", "unified", "--no-timing"],
     "static": lambda run, out: ["static", str(run), "--methods", "unified", "--no-timing"],
     "draft": lambda run, out: ["draft", str(run), "--methods", "unified", "--evaluations", "2", "--no-timing"],
+    "eval": lambda run, out: [
+        *("eval", str(run), "--tasks", "arc_like", "--include-path", str(tasks_beside(run)), "--limit", "2")
+    ],
     "check --renew": lambda run, out: ["check", str(run), "--renew"],
     "export checkpoint": lambda run, out: [
         *("export", str(run), "--format", "checkpoint", "--allocation", "0", "--out", str(out))
@@ -41,12 +45,17 @@ WRITING: dict[str, Callable[[Path, Path], list[str]]] = {
 }
 
 
+def tasks_beside(run: Path) -> Path:
+    """Task files of lm-evaluation-harness, next to a run."""
+    return write_tasks(run.parent / "tasks")
+
+
 def model_of(run: Path) -> str:
     """The model of a run."""
     return str(Run.open(run).manifest["config"]["model"])
 
 
-QUIET = ("report", "figures", "measure", "compare", "static", "draft", "check", "profile")
+QUIET = ("report", "figures", "measure", "compare", "static", "draft", "eval", "check", "profile")
 """Commands with `--quiet`."""
 
 
@@ -76,7 +85,7 @@ def contents(*folders: Path) -> dict[Path, bytes]:
 
 def wrong(path: Path, data: bytes) -> bool:
     """Whether a file is empty or ends too early."""
-    ends = {".html": b"</html>", ".png": b"IEND\xaeB`\x82", ".pdf": b"%%EOF", ".parquet": b"PAR1"}
+    ends = {".html": b"</html>", ".png": b"IEND\xaeB`\x82", ".pdf": b"%%EOF", ".parquet": b"PAR1", ".json": b"}"}
     return not data or (path.suffix in ends and not data.rstrip().endswith(ends[path.suffix]))
 
 
