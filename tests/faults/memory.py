@@ -18,7 +18,7 @@ __all__ = ["FAULTS"]
 
 def few_rows(rows: int) -> None:
     """Maximum number of rows that can be decoded or scored."""
-    decode, score = oracle.engine.engine.greedy_decode, oracle.engine.engine.log_likelihoods
+    decode, score = oracle.engine.engine.greedy_decode, oracle.engine.engine.continuation_scores
 
     def decoded(decoder, prompts, schedule, settings, *rest):  # type: ignore[no-untyped-def]
         if settings.rows > rows:
@@ -30,7 +30,7 @@ def few_rows(rows: int) -> None:
             raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 2147483648 bytes.")
         return score(decoder, prompt, schedule, *rest, **sizes)
 
-    oracle.engine.engine.greedy_decode, oracle.engine.engine.log_likelihoods = decoded, scored
+    oracle.engine.engine.greedy_decode, oracle.engine.engine.continuation_scores = decoded, scored
 
 
 def limit_decoding(mib: int) -> None:
@@ -54,7 +54,7 @@ def injected(ground: Ground, times: int) -> Tries:
     whole, _ = ground.whole(**settings)
     for _ in range(times):
         out = ground.place() / "run"
-        process = ground.start(ground.search(out, **settings), partial(few_rows, ground.random.randrange(1, 30)))
+        process = ground.start(ground.search(out, **settings), partial(few_rows, ground.random.randrange(1, 12)))
         code = process.wait()
         yield noted(out) or ground.compared(out, whole) if code == 0 else process.output[-500:]
 
@@ -65,7 +65,7 @@ def refused_by_system(ground: Ground, times: int) -> Tries:
     wide = tiny_llama(hidden_size=256, num_key_value_heads=4, max_position_embeddings=4096)
     wide.save_pretrained(model)
     tiny_tokenizer().save_pretrained(model)
-    rows = [{"prompt": f"{number}" * 250, "references": ["a", "b"]} for number in range(8)]
+    rows = [{"prompt": f"{number}" * 250, "references": ["a", "b"]} for number in range(16)]
     data = jsonl(ground.folder / "long.jsonl", *rows)
     settings = {"model": model, "data": data, "scope": "sequence", "evaluations": 8, "strategy": "random"}
     whole, _ = ground.whole(**settings)
