@@ -85,7 +85,12 @@ def contents(*folders: Path) -> dict[Path, bytes]:
 
 def wrong(path: Path, data: bytes) -> bool:
     """Whether a file is empty or ends too early."""
-    ends = {".html": b"</html>", ".png": b"IEND\xaeB`\x82", ".pdf": b"%%EOF", ".parquet": b"PAR1", ".json": b"}"}
+    ends = {".html": b"</html>", ".png": b"IEND\xaeB`\x82", ".pdf": b"%%EOF", ".parquet": b"PAR1"}
+    if path.suffix == ".json":
+        try:
+            json.loads(data)
+        except ValueError:
+            return True
     return not data or (path.suffix in ends and not data.rstrip().endswith(ends[path.suffix]))
 
 
