@@ -16,7 +16,7 @@ from oracle.cli.parsing import (
     loading,
     progress,
 )
-from oracle.cli.static import full_model_run
+from oracle.cli.static import add_run_or_data, full_model_run
 from oracle.errors import InputError
 from oracle.utils.text import printable
 
@@ -63,16 +63,10 @@ def add_draft(commands: Any) -> None:
 
 
 def _add_draft_options(parser: Parser) -> None:
-    from oracle.config import SearchConfig
     from oracle.draft.plan import METHODS, Plan
 
     parser.epilog = EPILOG
-    parser.add_argument("folder", type=Path, nargs="?", metavar="RUN", help="run folder")
-    new = Settings(parser.add_argument_group("without a run: data to run the full model on first"), SearchConfig())
-    new.add("--data", help="sequences, as in oracle search")
-    new.add("--model", help="hub id, local folder, GGUF file, or the embedded model; with a RUN as in oracle measure")
-    new.add("--max-new-tokens", type=int, help="maximum length of an output, in tokens")
-    parser.add_argument("--out", type=Path, help="run folder to write with --data (default: a new one under runs/)")
+    add_run_or_data(parser)
     plan = Plan()
     how = parser.add_argument_group("drafts")
     how.add_argument("--methods", default=",".join(METHODS), metavar="NAMES", help="methods, separated by commas")

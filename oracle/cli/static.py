@@ -22,7 +22,7 @@ from oracle.utils.text import printable
 if TYPE_CHECKING:
     from oracle.static import StaticCurve
 
-__all__ = ["add_static", "full_model_run"]
+__all__ = ["add_run_or_data", "add_static", "full_model_run"]
 
 EPILOG = """\
 methods (the mask of highest value on the training part is chosen at each budget):
@@ -53,20 +53,14 @@ def add_static(commands: Any) -> None:
 
 
 def _add_static_options(parser: Parser) -> None:
-    from oracle.config import SearchConfig
     from oracle.static.plan import JUDGES, METHOD_NAMES, Plan
 
     parser.epilog = EPILOG
-    parser.add_argument("folder", type=Path, nargs="?", metavar="RUN", help="run folder")
-    new = Settings(parser.add_argument_group("without a run: data to run the full model on first"), SearchConfig())
-    new.add("--data", help="sequences, as in oracle search")
-    new.add("--model", help="hub id, local folder, GGUF file, or the embedded model; with a RUN as in oracle measure")
+    new = add_run_or_data(parser)
     new.add("--scope", help="decode, decode-last or sequence, as in oracle search")
     new.add("--unit", help="layer or sublayer")
     new.add("--cost", help="layers, flops, latency or a file of costs")
     new.add("--criterion", metavar="METRIC", help="metric of quality")
-    new.add("--max-new-tokens", type=int, help="maximum length of an output, in tokens")
-    parser.add_argument("--out", type=Path, help="run folder to write with --data (default: a new one under runs/)")
     plan = Plan()
     how = parser.add_argument_group("masks")
     how.add_argument(
@@ -149,6 +143,19 @@ def _run_static(arguments: argparse.Namespace) -> None:
         show_csv(list(found.rows.columns), rows)
     else:
         _show(found, run.units, folder)
+
+
+def add_run_or_data(parser: Parser) -> Settings:
+    """Adds a RUN, and the group of options for `full_model_run` without one, which is returned."""
+    from oracle.config import SearchConfig
+
+    parser.add_argument("folder", type=Path, nargs="?", metavar="RUN", help="run folder")
+    new = Settings(parser.add_argument_group("without a run: data to run the full model on first"), SearchConfig())
+    new.add("--data", help="sequences, as in oracle search")
+    new.add("--model", help="hub id, local folder, GGUF file, or the embedded model; with a RUN as in oracle measure")
+    new.add("--max-new-tokens", type=int, help="maximum length of an output, in tokens")
+    parser.add_argument("--out", type=Path, help="run folder to write with --data (default: a new one under runs/)")
+    return new
 
 
 def full_model_run(arguments: argparse.Namespace, command: str) -> Path:

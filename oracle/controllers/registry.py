@@ -17,7 +17,7 @@ from oracle.controllers.methods.static import StaticBest
 from oracle.controllers.run_context import RunContext
 from oracle.errors import InputError
 from oracle.utils.plugins import CONTROLLERS as PLUGINS
-from oracle.utils.plugins import load_plugin, plugins
+from oracle.utils.plugins import plugin_class, plugins
 from oracle.utils.text import nearest_hint
 
 __all__ = ["CONTROLLERS", "chosen", "get_controller", "make", "setting"]
@@ -80,16 +80,10 @@ def get_controller(name: str) -> type[Controller]:
     """
     if name in CONTROLLERS:
         return CONTROLLERS[name]
-    installed = plugins(PLUGINS)
-    if name in installed:
-        found = load_plugin(PLUGINS, name)
-        if not (isinstance(found, type) and issubclass(found, Controller)) or found.name != name:
-            raise InputError(
-                f"the entry point {name!r} of {PLUGINS} must be a subclass of SequenceController or TokenController of "
-                f"oracle.controllers with that name, not {installed[name].value}: correct the package"
-            )
+    required = "a subclass of SequenceController or TokenController of oracle.controllers"
+    if found := plugin_class(PLUGINS, name, Controller, required):
         return found
-    known = [*CONTROLLERS, *installed]
+    known = [*CONTROLLERS, *plugins(PLUGINS)]
     raise InputError(
         f"a controller must be one of {', '.join(known)} (or all), not '{name}'{nearest_hint(name, known)}"
     )

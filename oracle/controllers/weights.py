@@ -6,12 +6,13 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from oracle.controllers.base import Controller
 from oracle.errors import InputError
 from oracle.models.checkpoints import read_tensors, write_tensors
 
-__all__ = ["load_learned", "save_learned"]
+__all__ = ["load_learned", "network_state", "restore_network", "save_learned"]
 
 
 def save_learned(path: Path, controller: Controller, about: Mapping[str, Any]) -> None:
@@ -39,3 +40,13 @@ def load_learned(path: Path, controller: Controller, key: str) -> bool:
     except (InputError, RuntimeError, KeyError, ValueError, TypeError):
         return False
     return True
+
+
+def network_state(network: torch.nn.Module | None) -> dict[str, NDArray[Any]]:
+    """The weights of a network as arrays; none without a network."""
+    return {name: value.cpu().numpy() for name, value in network.state_dict().items()} if network else {}
+
+
+def restore_network(network: torch.nn.Module, state: Mapping[str, NDArray[Any]]) -> None:
+    """Sets the weights of a network from arrays, as from `network_state`."""
+    network.load_state_dict({name: torch.from_numpy(value.copy()) for name, value in state.items()})

@@ -11,7 +11,7 @@ from oracle.search.mcts import Cola, DrLlm, Wide
 from oracle.search.optuna_samplers import MultiTpe, Nsga2, Tpe
 from oracle.search.strategy import Problem, Strategy
 from oracle.utils.plugins import STRATEGIES as PLUGINS
-from oracle.utils.plugins import load_plugin, plugins
+from oracle.utils.plugins import plugin_class, plugins
 from oracle.utils.text import nearest_hint
 
 __all__ = ["PATH_STRATEGIES", "STRATEGIES", "get_strategy", "make"]
@@ -36,16 +36,9 @@ def get_strategy(name: str) -> type[Strategy]:
     """
     if name in STRATEGIES:
         return STRATEGIES[name]
-    installed = plugins(PLUGINS)
-    if name in installed:
-        found = load_plugin(PLUGINS, name)
-        if not (isinstance(found, type) and issubclass(found, Strategy)) or found.name != name:
-            raise InputError(
-                f"the entry point {name!r} of {PLUGINS} must be a subclass of oracle.search.Strategy with that name, "
-                f"not {installed[name].value}: correct the package"
-            )
+    if found := plugin_class(PLUGINS, name, Strategy, "a subclass of oracle.search.Strategy"):
         return found
-    known = [*STRATEGIES, *installed]
+    known = [*STRATEGIES, *plugins(PLUGINS)]
     raise InputError(f"unknown strategy {name!r}: the strategies are {', '.join(known)}{nearest_hint(name, known)}")
 
 

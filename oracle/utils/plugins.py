@@ -5,9 +5,9 @@ from functools import lru_cache
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any
 
-from oracle.errors import door
+from oracle.errors import InputError, door
 
-__all__ = ["CONTROLLERS", "METRICS", "READERS", "STRATEGIES", "load_plugin", "plugins"]
+__all__ = ["CONTROLLERS", "METRICS", "READERS", "STRATEGIES", "load_plugin", "plugin_class", "plugins"]
 
 METRICS = "layer_oracle.metrics"
 STRATEGIES = "layer_oracle.strategies"
@@ -31,3 +31,27 @@ def load_plugin(group: str, name: str) -> Any:
     one = plugins(group)[name]
     with door(f"importing {one.value} for {name!r} ({group})", "repair or remove the package that has it"):
         return one.load()
+
+
+def plugin_class(group: str, name: str, base: type, required: str) -> Any:
+    """The class that an installed package offers under a name; None if no package does.
+
+    Args:
+        group: of the entry points.
+        name: of the entry point, and the class's own.
+        base: what it has to derive from.
+        required: what it has to be, for the message.
+
+    Raises:
+        InputError: if it is something else.
+        ForeignError: if it cannot be imported.
+    """
+    if name not in plugins(group):
+        return None
+    found = load_plugin(group, name)
+    if not (isinstance(found, type) and issubclass(found, base)) or getattr(found, "name", None) != name:
+        raise InputError(
+            f"the entry point {name!r} of {group} must be {required} with that name, not {plugins(group)[name].value}: "
+            "correct the package"
+        )
+    return found

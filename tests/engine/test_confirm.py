@@ -1,6 +1,7 @@
 """Confirmation by one forward of the library per output: the same verdicts as plain generation, at less cost."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from itertools import combinations
 
 import pytest
@@ -11,6 +12,7 @@ from oracle.config import SearchConfig
 from oracle.engine import Engine, confirm
 from oracle.engine.confirm import Confirmation
 from oracle.models import LanguageModel
+from oracle.models.greedy import Processors
 
 PROMPT = "Question 3?"
 SCOPES = ("decode", "decode-last", "sequence")
@@ -110,10 +112,6 @@ def test_penalties_are_left_to_plain_generation(tiny_model: LanguageModel, count
     settings = engine._settings(1)
     prompt = engine.open(PROMPT)
     tokens = engine.alone(prompt, (0, 1))
-    from dataclasses import replace
-
-    from oracle.models.greedy import Processors
-
     penalised = Processors.of(tiny_model.network, {"repetition_penalty": 5.0}, stop=frozenset(), max_new_tokens=8)
     confirmation = Confirmation(tiny_model, prompt.tokens, replace(settings, processors=penalised))
     calls = engine.units.calls((0, 1))

@@ -15,6 +15,7 @@ from oracle.controllers.methods.gate_training import GateFunction, GateNetwork, 
 from oracle.controllers.methods.gates import OPEN
 from oracle.controllers.prompts import Example, Prompt
 from oracle.controllers.training_set import TrainingSet
+from oracle.controllers.weights import network_state, restore_network
 from oracle.engine import Engine
 from oracle.errors import InputError
 from oracle.types import Allocation
@@ -141,13 +142,12 @@ class First(SequenceController):
 
     def state(self) -> dict[str, NDArray[Any]]:
         """The routers' weights."""
-        weights = self._network.state_dict() if self._network else {}
-        return {name: value.cpu().numpy() for name, value in weights.items()}
+        return network_state(self._network)
 
     def restore(self, state: Mapping[str, NDArray[Any]]) -> None:
         """Sets the learned parameters."""
         self._network = self._untrained()
-        self._network.load_state_dict({name: torch.from_numpy(value.copy()) for name, value in state.items()})
+        restore_network(self._network, state)
 
     def decision_flops(self, ran_TL: NDArray[np.bool_]) -> float:
         """One matrix product per layer and prompt."""

@@ -20,6 +20,7 @@ from oracle.controllers.methods.confidence import generated
 from oracle.controllers.methods.gate_training import GateNetwork, train
 from oracle.controllers.prompts import Prompt, digest
 from oracle.controllers.training_set import TrainingSet
+from oracle.controllers.weights import network_state, restore_network
 from oracle.engine import Engine, Fed, Gate
 from oracle.errors import InputError
 
@@ -182,13 +183,12 @@ class GlavasHidden(TokenController):
 
     def state(self) -> dict[str, NDArray[Any]]:
         """The networks' weights."""
-        weights = self._network.state_dict() if self._network else {}
-        return {name: value.cpu().numpy() for name, value in weights.items()}
+        return network_state(self._network)
 
     def restore(self, state: Mapping[str, NDArray[Any]]) -> None:
         """Sets the learned parameters."""
         self._network = self._untrained()
-        self._network.load_state_dict({name: torch.from_numpy(value.copy()) for name, value in state.items()})
+        restore_network(self._network, state)
 
     def decision_flops(self, ran_TL: NDArray[np.bool_]) -> float:
         """Matrix products of the networks per token; 0 for fixed inputs, which need evaluating only once."""
