@@ -38,6 +38,7 @@ controllers:
   drllm        per prompt, a small network at each layer, from the prompt's states (Dr.LLM as described); no repeats
   drllm-forward  the same networks at every forward, as released
   first        per prompt, a linear router per layer, decided when the prompt is read (FiRST), without LoRA repair
+  flexidepth   per token, a router per layer of the second half, and an adapter where it skips; keys and values kept
   gate-hidden  per token, a small network at each layer decides from the hidden state; decision=sample as released
   gate-fixed   as gate-hidden, on a fixed input: the control
 

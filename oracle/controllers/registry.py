@@ -8,6 +8,7 @@ from oracle.controllers.methods.drafting import KnapSpec, Swift
 from oracle.controllers.methods.evopress import EvoPress
 from oracle.controllers.methods.first import First
 from oracle.controllers.methods.fixed import DepthDecay, EarlyExit, Full, RandomMask, SkipDecode, Unified
+from oracle.controllers.methods.flexidepth import FlexiDepth
 from oracle.controllers.methods.gates import GlavasFixed, GlavasHidden
 from oracle.controllers.methods.hidden_state import BlockInfluence, Clasp, ClaspWindow
 from oracle.controllers.methods.layer_router import DrLlm, DrLlmForward
@@ -47,6 +48,7 @@ CONTROLLERS: dict[str, type[Controller]] = {
         DrLlm,
         DrLlmForward,
         First,
+        FlexiDepth,
         GlavasHidden,
         GlavasFixed,
     )

@@ -14,7 +14,7 @@ from oracle.engine.prompts import PromptState
 from oracle.models.decoder import Decoder, Step
 from oracle.models.gated_kv_cache import GatedCache, Stored
 from oracle.models.greedy import Row
-from oracle.models.layer_call import Call
+from oracle.models.layer_call import Call, Part
 
 __all__ = ["GatedGeneration", "GatedScore", "gated_decode", "gated_score"]
 
@@ -103,11 +103,11 @@ class GatedBatch:
         hidden_RTD = step.hidden_RTD
         ran: list[Tensor] = []
         for layer in range(self._decoder.layers):
-            runs_RT = self._gate.runs(layer, hidden_RTD, fed)
+            runs_RT, weight_RT = self._gate.weighed(layer, hidden_RTD, fed)
             ran.append(runs_RT)
             self._cache.step = layer
             current = self._masked(step, layer, tokens_RT, positions_RT, real_RS, runs_RT)
-            hidden_RTD = self._layer(layer, hidden_RTD, runs_RT, current)
+            hidden_RTD = self._layer(layer, hidden_RTD, runs_RT, weight_RT, current)
             self._cache.record(runs_RT)
         self._cache.advance(count)
         ran_RTL = torch.stack(ran, dim=-1).cpu().numpy()
@@ -135,19 +135,40 @@ class GatedBatch:
         )
         return self._decoder.with_mask_of(step, masked, layer)
 
-    def _layer(self, layer: int, hidden_RTD: Tensor, runs_RT: Tensor, step: Step) -> Tensor:
-        cache, call, every = self._cache, Call(layer), bool(runs_RT.all())
+    def _layer(self, layer: int, hidden_RTD: Tensor, runs_RT: Tensor, weight_RT: Tensor | None, step: Step) -> Tensor:
+        cache, every = self._cache, bool(runs_RT.all())
         if runs_RT.shape[1] > 1 or every:
             cache.rows_G, cache.runs_RT = None, runs_RT
-            output_RTD = self._decoder.run(call, hidden_RTD, step)
-            return output_RTD if every else torch.where(runs_RT[:, :, None], output_RTD, hidden_RTD)
-        rows_G = runs_RT[:, 0].nonzero()[:, 0]
+            output_RTD = self._run(layer, hidden_RTD, weight_RT, step)
+            if every:
+                return output_RTD
+            kept_RTD = hidden_RTD if weight_RT is None else self._gate.skipped(layer, hidden_RTD, weight_RT)
+            return torch.where(runs_RT[:, :, None], output_RTD, kept_RTD)
+        rows_G, others_G = runs_RT[:, 0].nonzero()[:, 0], (~runs_RT[:, 0]).nonzero()[:, 0]
+        after_RTD = hidden_RTD
         if len(rows_G):
             cache.rows_G = rows_G
-            output_GTD = self._decoder.run(call, hidden_RTD.index_select(0, rows_G), step, rows_G)
+            weight_GT = None if weight_RT is None else weight_RT.index_select(0, rows_G)
+            output_GTD = self._run(layer, hidden_RTD.index_select(0, rows_G), weight_GT, step, rows_G)
+            after_RTD = after_RTD.index_copy(0, rows_G, output_GTD)
         if cache.policy == "propagate":
-            self._project(call, hidden_RTD, (~runs_RT[:, 0]).nonzero()[:, 0], step)
-        return hidden_RTD.index_copy(0, rows_G, output_GTD) if len(rows_G) else hidden_RTD
+            self._project(Call(layer), hidden_RTD, others_G, step)
+        if weight_RT is None:
+            return after_RTD
+        others_GTD, weight_GT = hidden_RTD.index_select(0, others_G), weight_RT.index_select(0, others_G)
+        return after_RTD.index_copy(0, others_G, self._gate.skipped(layer, others_GTD, weight_GT))
+
+    def _run(
+        self, layer: int, hidden_GTD: Tensor, weight_GT: Tensor | None, step: Step, rows_G: Tensor | None = None
+    ) -> Tensor:
+        """The states after the layer of tokens that run it, their MLP's branch weighed."""
+        if weight_GT is None:
+            return self._decoder.run(Call(layer), hidden_GTD, step, rows_G)
+        serial = self._decoder.sublayers.serial  # found before the cache holds anything
+        attended_GTD = self._decoder.run(Call(layer, Part.ATTENTION), hidden_GTD, step, rows_G)
+        entering_GTD = attended_GTD if serial else hidden_GTD
+        branch_GTD = self._decoder.run(Call(layer, Part.MLP), entering_GTD, step, rows_G) - entering_GTD
+        return attended_GTD + weight_GT[:, :, None].to(branch_GTD.dtype) * branch_GTD
 
     def _project(self, call: Call, hidden_RTD: Tensor, rows_G: Tensor, step: Step) -> None:
         """Stores the keys and values of rows that skip a layer; the rest of the layer is not run."""

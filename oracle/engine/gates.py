@@ -39,7 +39,8 @@ class Gate(ABC):
     The engine asks at every layer, in order, with the hidden states that enter it; what does not run passes through
     unchanged. Keys and values of a token that skips a layer are settled by the policy: `propagate` projects its
     un-updated state, `copy` takes those of the nearest lower layer that it ran, `omit` leaves the token out of what
-    later tokens attend to in that layer (and so does `copy` where no lower layer ran).
+    later tokens attend to in that layer (and so does `copy` where no lower layer ran). An adapter on the skip path and
+    a weight of the MLP's branch are for gates that override `weighed` and `skipped`.
 
     Sources: Glavas et al. 2024 (arXiv 2410.20022) and SkipLayer (2311.15436) propagate; Unified Layer Skipping
     (2404.06954) copies.
@@ -50,6 +51,14 @@ class Gate(ABC):
     @abstractmethod
     def runs(self, layer: int, hidden_RTD: Tensor, fed: Fed) -> Tensor:
         """Which tokens run the layer (R T, boolean), on the device of the hidden states."""
+
+    def weighed(self, layer: int, hidden_RTD: Tensor, fed: Fed) -> tuple[Tensor, Tensor | None]:
+        """Which tokens run the layer, and the factor on its MLP's branch for those that do (R T); None for 1."""
+        return self.runs(layer, hidden_RTD, fed), None
+
+    def skipped(self, layer: int, hidden_GTD: Tensor, weight_GT: Tensor) -> Tensor:
+        """The states after the layer of tokens that skip it (G T D); called for layers with weights only."""
+        return hidden_GTD
 
 
 class TableGate(Gate):

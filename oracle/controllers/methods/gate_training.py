@@ -1,8 +1,8 @@
 """Training of gates on a frozen model, teacher-forced on the full model's own outputs.
 
-Every layer is computed for every token, and a straight-through gate mixes its output with its input; keys and values
-are those of the un-updated state, as in the policy `propagate`. The prompt's come from its pass at full depth. In
-shapes, X is the tokens to predict.
+Every layer is computed for every token, and the gate mixes its output with what a token that skips it has; keys and
+values are those of the un-updated state, as in the policy `propagate`. The prompt's come from its pass at full depth.
+In shapes, X is the tokens to predict.
 """
 
 import inspect
@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from collections.abc import Sequence as Seq
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 import torch
@@ -22,14 +23,21 @@ from oracle.controllers.prompts import Example
 from oracle.controllers.training_set import TrainingSet
 from oracle.errors import InputError
 from oracle.models.checkpoints import load_training, save_training
-from oracle.models.decoder import Decoder
+from oracle.models.decoder import Decoder, Step
 from oracle.models.kv_cache import RowCache
-from oracle.models.layer_call import Call
+from oracle.models.layer_call import Call, Part
 
-__all__ = ["GateFunction", "GateNetwork", "Plan", "gated_loss", "train"]
+__all__ = ["GateFunction", "GateNetwork", "Mix", "Plan", "RunPart", "gated_loss", "straight_through", "train"]
 
 GateFunction = Callable[[int, Tensor], Tensor | None]
 """Maps a layer and its input states (R T D) to 1 (run) or 0 (skip), with gradients (R T); None if it always runs."""
+
+RunPart = Callable[[Part, Tensor], Tensor]
+"""Runs the present layer, or a branch of it, on states (R T D)."""
+
+Mix = Callable[[int, Tensor, RunPart], tuple[Tensor, Tensor | None]]
+"""Maps a layer, its input states (R T D) and what runs it to the states after it, and to how far each token ran it,
+with gradients (R T); None for the whole layer."""
 
 
 class GateNetwork(nn.Module, ABC):
@@ -43,6 +51,14 @@ class GateNetwork(nn.Module, ABC):
     def forward(self, layer: int, hidden_RTD: Tensor) -> Tensor:
         """Logits for skipping and for running a layer (R T 2), given its input states (R T D)."""
 
+    def mix(self, examples: Seq[Example], temperature: float) -> Mix:
+        """What a batch of training sequences does with each layer: it runs or is skipped, by `sampled`."""
+        return straight_through(self.sampled(examples, temperature))
+
+    def price(self, executed_RT: Tensor) -> Tensor:
+        """What each token costs in the loss (R T), given its executed fraction."""
+        return executed_RT
+
     def sampled(self, examples: Seq[Example], temperature: float) -> GateFunction:
         """Hard samples for a batch of training sequences, one per token and layer, with straight-through gradients."""
 
@@ -52,6 +68,20 @@ class GateNetwork(nn.Module, ABC):
             return gumbel_softmax(self(layer, hidden_RTD), tau=temperature, hard=True)[..., 1]
 
         return decide
+
+
+def straight_through(decide: GateFunction) -> Mix:
+    """Runs or skips each layer by hard decisions, whose gradient is that of a mixture."""
+
+    def mix(layer: int, hidden_RTD: Tensor, run: RunPart) -> tuple[Tensor, Tensor | None]:
+        output_RTD = run(Part.WHOLE, hidden_RTD)
+        runs_RT = decide(layer, hidden_RTD)
+        if runs_RT is None:
+            return output_RTD, None
+        gate_RTD = runs_RT[..., None].to(output_RTD.dtype)
+        return hidden_RTD + gate_RTD * (output_RTD - hidden_RTD), runs_RT
+
+    return mix
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -87,7 +117,7 @@ def train(
         net: the network to train.
         decoder: the model, which is not changed.
         training_set: the sequences.
-        alpha: weight of the executed fraction in the loss, in nats per full model.
+        alpha: weight of the price of the executed fraction in the loss, in nats per full model.
         plan: hyperparameters; None for the defaults.
     """
     plan = plan or Plan()
@@ -108,8 +138,8 @@ def train(
             chosen = [taught[place] for place in torch.randperm(len(taught))[: plan.batch].tolist()]
             for group in optimizer.param_groups:
                 group["lr"] = plan.rate * (0.55 + 0.45 * math.cos(math.pi * step / plan.steps))
-            surprise, executed = gated_loss(decoder, chosen, net.sampled(chosen, plan.temperature))
-            loss = surprise + alpha * executed
+            surprise, executed, price = gated_loss(decoder, chosen, net.mix(chosen, plan.temperature), net.price)
+            loss = surprise + alpha * price
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
@@ -120,18 +150,21 @@ def train(
     return losses
 
 
-def gated_loss(decoder: Decoder, training_set: Seq[Example], decide: GateFunction) -> tuple[Tensor, Tensor]:
-    """Cross-entropy of the outputs in nats/token, and the executed fraction.
+def gated_loss(
+    decoder: Decoder, training_set: Seq[Example], mix: Mix, price: Callable[[Tensor], Tensor] = lambda ran: ran
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Cross-entropy of the outputs in nats/token, the executed fraction, and the price of it.
 
-    The fraction is the mean over sequences of the mean over their fed tokens, as in Glavas et al., so that long outputs
-    weigh no more than short ones.
+    Fraction and price are means over sequences of the mean over their fed tokens, as in Glavas et al., so that long
+    outputs weigh no more than short ones.
 
     The first token of an output comes from the prompt's pass and is not predicted here.
 
     Args:
         decoder: the model, with frozen weights.
         training_set: one batch of sequences whose outputs have at least two tokens.
-        decide: the gate.
+        mix: the gate.
+        price: of the executed fraction of each token.
     """
     tokens_RT, fed_RT, targets_X = _teacher(training_set, decoder.device)
     count, width = tokens_RT.shape[1], max(example.prompt.state.length for example in training_set)
@@ -151,19 +184,19 @@ def gated_loss(decoder: Decoder, training_set: Seq[Example], decide: GateFunctio
             positions_RT=(slots_S[width:] - padding_R[:, None]).clamp(max=decoder.positions.last),
             mask_RS=None if bool(real_RS.all()) else real_RS.long(),
         )
-    hidden_RTD, executed = step.hidden_RTD, tokens_RT.new_zeros((), dtype=torch.float32)
+    hidden_RTD, ran_RT = step.hidden_RTD, torch.zeros(tokens_RT.shape, device=decoder.device)
     for layer in range(decoder.layers):
         cache.step = layer
-        output_RTD = decoder.run(Call(layer), hidden_RTD, step)
-        runs_RT = decide(layer, hidden_RTD)
-        if runs_RT is None:
-            hidden_RTD, executed = output_RTD, executed + 1
-        else:
-            gate_RTD = runs_RT[..., None].to(output_RTD.dtype)
-            hidden_RTD = hidden_RTD + gate_RTD * (output_RTD - hidden_RTD)
-            executed = executed + ((runs_RT * fed_RT).sum(1) / fed_RT.sum(1)).mean()
+        hidden_RTD, runs_RT = mix(layer, hidden_RTD, partial(_run_part, decoder, layer, step))
+        ran_RT = ran_RT + (1 if runs_RT is None else runs_RT)
     logits_XV = inspect.unwrap(Decoder.finish)(decoder, hidden_RTD[fed_RT][:, None])[:, 0]
-    return cross_entropy(logits_XV.float(), targets_X), executed / decoder.layers
+    executed_RT = ran_RT / decoder.layers
+    executed, paid = (((one_RT * fed_RT).sum(1) / fed_RT.sum(1)).mean() for one_RT in (executed_RT, price(executed_RT)))
+    return cross_entropy(logits_XV.float(), targets_X), executed, paid
+
+
+def _run_part(decoder: Decoder, layer: int, step: Step, part: Part, hidden_RTD: Tensor) -> Tensor:
+    return decoder.run(Call(layer, part), hidden_RTD, step)
 
 
 def _teacher(training_set: Seq[Example], device: torch.device) -> tuple[Tensor, Tensor, Tensor]:

@@ -8,7 +8,7 @@ import pytest
 import torch
 from tiny import LAYERS
 
-from oracle.controllers.methods.gate_training import Plan, gated_loss, train
+from oracle.controllers.methods.gate_training import Plan, gated_loss, straight_through, train
 from oracle.controllers.methods.gates import GlavasFixed, GlavasHidden, GlavasNetwork, LearnedGate, gumbel_noise
 from oracle.controllers.run_context import RunContext
 from oracle.controllers.training_set import TrainingSet
@@ -32,7 +32,7 @@ def test_the_loss_is_that_of_the_engine_under_the_same_gate(context: RunContext,
         count = hidden_RTD.shape[1]
         return torch.from_numpy(runs_TL[:count, layer]).float().expand(len(hidden_RTD), count)
 
-    loss, executed = gated_loss(context.engine.model.decoder, training_set.examples, decide)
+    loss, executed, price = gated_loss(context.engine.model.decoder, training_set.examples, straight_through(decide))
     gate = TableGate([runs_TL] * len(training_set.examples), policy="propagate")
     scores = context.engine.score_gated(
         [example.prompt.state for example in training_set.examples],
@@ -43,6 +43,7 @@ def test_the_loss_is_that_of_the_engine_under_the_same_gate(context: RunContext,
     assert loss.item() == pytest.approx(-expected.mean(), rel=1e-5)
     # Over sequences: each counts the same, however long its output is.
     assert executed.item() == pytest.approx(np.mean([score.ran_TL.mean() for score in scores]))
+    assert price.item() == executed.item()
 
 
 def test_long_outputs_count_no_more_than_short_ones(context: RunContext, training_set: TrainingSet) -> None:
@@ -53,7 +54,7 @@ def test_long_outputs_count_no_more_than_short_ones(context: RunContext, trainin
         """The short output's only token skips; those of the long one run."""
         return torch.tensor([[1.0] * 4, [0.0, 1.0, 1.0, 1.0]])
 
-    _, executed = gated_loss(context.engine.model.decoder, examples, decide)
+    _, executed, _ = gated_loss(context.engine.model.decoder, examples, straight_through(decide))
     assert executed.item() == pytest.approx(0.5)
 
 
@@ -86,7 +87,7 @@ def test_gradients_reach_the_gates_through_the_layers_above(context: RunContext,
     def decide(layer: int, hidden_RTD: torch.Tensor) -> torch.Tensor:
         return weight_L[layer].expand(hidden_RTD.shape[:2])
 
-    loss, _ = gated_loss(context.engine.model.decoder, training_set.examples, decide)
+    loss, _, _ = gated_loss(context.engine.model.decoder, training_set.examples, straight_through(decide))
     loss.backward()
     assert weight_L.grad is not None
     step = torch.zeros(LAYERS)
@@ -95,10 +96,10 @@ def test_gradients_reach_the_gates_through_the_layers_above(context: RunContext,
     for sign in (-1, 1):
         with torch.no_grad():
             moved_L = torch.ones(LAYERS) + sign * step
-            value, _ = gated_loss(
+            value, _, _ = gated_loss(
                 context.engine.model.decoder,
                 training_set.examples,
-                lambda layer, h: moved_L[layer].expand(h.shape[:2]),  # noqa: B023
+                straight_through(lambda layer, h: moved_L[layer].expand(h.shape[:2])),  # noqa: B023
             )
             shifted.append(float(value))
     assert float(weight_L.grad[1]) == pytest.approx((shifted[1] - shifted[0]) / 2e-2, rel=0.05)
