@@ -82,6 +82,16 @@ class Settings:
         leads = lead_R.tolist()
         return tokens_R, leads, [lead <= self.tie for lead in leads]
 
+    def after(
+        self, decoder: Decoder, hidden_R1D: Tensor, rows: Seq[Row | None]
+    ) -> tuple[Tensor, list[float], list[bool]]:
+        """As `choose`, from the hidden states after the last step."""
+        if self.processors is not None:
+            return self.choose(decoder.finish(hidden_R1D)[:, 0], rows)
+        tokens_R, lead_R = decoder.best(hidden_R1D)
+        leads = lead_R.tolist()
+        return tokens_R, leads, [lead <= self.tie for lead in leads]
+
     def one(self, logits_V: Tensor, row: Row) -> int:
         """The next token of one row, as plain generation chooses it."""
         scores_RV = logits_V[None] if self.processors is None else self.processors.scores(logits_V[None], [row])
@@ -195,8 +205,8 @@ class _Decoding:
                 self.alive, self.tokens_R = [self.alive[row] for row in rows], self.tokens_R[rows]
                 self.idle = 0
             ids = self.tokens_R.tolist()
-            logits_RV = self.decoder.finish(self.batch.forward(self.tokens_R, ids))[:, 0]
-            self.tokens_R, margins, near = self.settings.choose(logits_RV, self._rows(self.alive))
+            hidden_R1D = self.batch.forward(self.tokens_R, ids)
+            self.tokens_R, margins, near = self.settings.after(self.decoder, hidden_R1D, self._rows(self.alive))
             self._take(self.tokens_R.tolist(), margins, near, self.alive)
         return [
             Generation(
@@ -228,8 +238,7 @@ class _Decoding:
             tokens_R = tokens_G[place_R]
             margins, near = [margins_G[place] for place in place_R], [near_G[place] for place in place_R]
         else:
-            logits_RV = self.decoder.finish(others.run_rest())[:, 0]
-            tokens_R, margins, near = self.settings.choose(logits_RV, self._rows(requests))
+            tokens_R, margins, near = self.settings.after(self.decoder, others.run_rest(), self._rows(requests))
         self._take(tokens_R.tolist(), margins, near, requests)
         self.idle = 0
         stay = [row for row, request in enumerate(requests) if request >= 0]

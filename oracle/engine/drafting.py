@@ -243,7 +243,7 @@ class DraftEngine(Engine):
         while True:
             known = place_R[alive] + length_R[alive]
             rows = [(output.prompt_T, output.tokens[:count]) for count in known.tolist()]
-            tokens_R, _, near = settings.choose(decoder.finish(hidden_RTD)[:, 0], rows)
+            tokens_R, _, near = settings.after(decoder, hidden_RTD, rows)
             right = np.array([output.tokens[count] for count in known.tolist()])
             near_R[alive] |= np.array(near)
             agree = tokens_R.cpu().numpy() == right

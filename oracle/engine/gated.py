@@ -205,10 +205,9 @@ def gated_decode(
 ) -> list[GatedGeneration]:
     """Greedy outputs of some prompts under a gate, which gets the numbers of the requests."""
     batch = GatedBatch(decoder, prompts, gate, requests, new_tokens=settings.max_new_tokens)
-    if prompts[0].given:
-        logits_RV = torch.stack([prompt.logits_V for prompt in prompts])
-    else:
-        logits_RV = decoder.finish(batch.forward(_prompt_tokens(prompts, [()] * len(prompts)))[:, -1:])[:, 0]
+    hidden_R1D: Tensor | None = None
+    if not prompts[0].given:
+        hidden_R1D = batch.forward(_prompt_tokens(prompts, [()] * len(prompts)))[:, -1:]
     tokens: dict[int, list[int]] = {request: [] for request in requests}
     margins = dict.fromkeys(requests, float("inf"))
     ties: dict[int, list[int]] = {request: [] for request in requests}
@@ -216,7 +215,10 @@ def gated_decode(
     finished = dict.fromkeys(requests, False)
     while True:
         rows: list[Row] = [(prompt_of[request], tokens[request]) for request in batch.requests]
-        best_R, leads, near = settings.choose(logits_RV, rows)
+        if hidden_R1D is None:
+            best_R, leads, near = settings.choose(torch.stack([prompt.logits_V for prompt in prompts]), rows)
+        else:
+            best_R, leads, near = settings.after(decoder, hidden_R1D, rows)
         for request, token, lead, tie in zip(batch.requests, best_R.tolist(), leads, near, strict=True):
             if tie:
                 ties[request].append(len(tokens[request]))
@@ -233,7 +235,7 @@ def gated_decode(
         if len(keep) < len(batch.requests):
             batch.select(keep)
             best_R = best_R[keep]
-        logits_RV = decoder.finish(batch.forward(best_R[:, None]))[:, 0]
+        hidden_R1D = batch.forward(best_R[:, None])
     return [
         GatedGeneration(
             generation=Generation(

@@ -20,10 +20,12 @@ from oracle.errors import InputError, door
 from oracle.models.attention import attending
 from oracle.models.causal import is_causal
 from oracle.models.context import forget_lengths
+from oracle.models.greedy import best
 from oracle.models.introspection import ExpertChoices, Positions, find_layers, plain_tokens, refuse_running_states
 from oracle.models.kv_cache import FilledCache, PassCache, RowCache, States
 from oracle.models.layer_call import Call, Part
 from oracle.models.layer_stubs import Stub, for_rows, tensors
+from oracle.models.proposed_head import ProposedHead
 from oracle.models.rounding import MULTIPLE, measure_rounding
 from oracle.models.sublayers import Sublayers
 from oracle.utils.cores import Cores, forks
@@ -60,6 +62,7 @@ class Decoder:
     Attributes:
         shares_prompts: whether rows can attend to a shared prompt without copying it.
         plain_head: whether the logits are exactly the head applied to `normed` hidden states.
+        proposals: finds the best tokens without all logits in float32; None where that is not exact or not faster.
         positions: constraints of the model's attention on positions.
         rounding: largest change of logits between equivalent computations, measured on this machine.
         width: D, of the hidden states.
@@ -189,6 +192,13 @@ class Decoder:
         """Logits (R T V): final norm, vocabulary head, and everything the model applies after it."""
         with self._stubbed(last=hidden_RTD):
             return self.model(inputs_embeds=self._wide(hidden_RTD), use_cache=False).logits
+
+    @torch.inference_mode()
+    def best(self, hidden_R1D: Tensor) -> tuple[Tensor, Tensor]:
+        """The most likely token of each row and its lead over the second (R each), from the last hidden states."""
+        if self.proposals is not None:
+            return self.proposals.best(self.normed(hidden_R1D)[:, 0])
+        return best(self.finish(hidden_R1D)[:, 0])
 
     @torch.inference_mode()
     def normed(self, hidden_RTD: Tensor) -> Tensor:
@@ -364,7 +374,12 @@ class Decoder:
                 f"running the layers of {name} individually does not reproduce its logits ({self._why(tokens_RT)}); "
                 "choose another model"
             )
-        self.plain_head = torch.equal(self.head(self.normed(hidden_RTD)), plain_RTV)
+        normed_RTD = self.normed(hidden_RTD)
+        self.plain_head = torch.equal(self.head(normed_RTD), plain_RTV)
+        self.proposals = ProposedHead.of(self.head) if self.plain_head else None
+        if self.proposals is not None:
+            another = self.proposals.difference(normed_RTD.flatten(0, 1))
+            self.rounding = replace(self.rounding, logits=max(self.rounding.logits, another))
         self.shares_prompts = self._probe_sharing(tokens_RT, plain_RTV)
 
     def _takes_positions(self, tokens_RT: Tensor) -> bool:

@@ -12,7 +12,8 @@ import json
 import platform
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from itertools import combinations
 
@@ -73,7 +74,10 @@ def naive_score(engine: Engine, prompt: PromptState, allocation: Allocation, ids
 
 
 def products_alone(engine: Engine, work: Callable[[], object]) -> Callable[[], None]:
-    """Repeats the matrix products of some work by themselves: what would remain if all else cost nothing."""
+    """Repeats the matrix products of some work by themselves: what would remain if all else cost nothing.
+
+    Those of the vocabulary head count in float32: call it with `in_float32`.
+    """
     products: list[tuple[torch.nn.Linear, int]] = []
 
     def note(module: torch.nn.Linear, args: tuple[torch.Tensor]) -> None:
@@ -96,17 +100,34 @@ def products_alone(engine: Engine, work: Callable[[], object]) -> Callable[[], N
     return repeat
 
 
+@contextmanager
+def in_float32(engine: Engine) -> Iterator[None]:
+    """The vocabulary head without proposals in low precision."""
+    decoder = engine.model.decoder
+    proposals, decoder.proposals = decoder.proposals, None
+    try:
+        yield
+    finally:
+        decoder.proposals = proposals
+
+
 def generation(engine: Engine, text: str, references: tuple[str, ...], masks: list[Allocation]) -> dict[str, float]:
     """Complete decoding, and decoding under a ROUGE-L criterion that may drop rows."""
     prompt = engine.open(text)
     requests = [(prompt, mask) for mask in masks]
     schedule = engine.units.steps(masks)
     results = engine._decode(requests, schedule)
-    products = products_alone(engine, lambda: engine._decode(requests, schedule))
+
+    def whole() -> None:
+        with in_float32(engine):
+            engine.generate(requests)
+
+    with in_float32(engine):
+        products = products_alone(engine, lambda: engine._decode(requests, schedule))
     # In turn, and the middle of each: the machine's own speed changes from minute to minute.
-    works = (lambda: engine._decode(requests, schedule), lambda: engine.generate(requests), products)
+    works = (lambda: engine._decode(requests, schedule), lambda: engine.generate(requests), whole, products)
     rounds = [(*(timed(work)[0] for work in works), peak_flops()) for _ in range(ROUNDS)]
-    seconds, resolved, alone, peak = np.median(rounds, axis=0).tolist()
+    seconds, resolved, in_full, alone, peak = np.median(rounds, axis=0).tolist()
     settled = engine.generate(requests)
     sample = list(range(0, len(masks), len(masks) // NAIVE_MASKS))
     naive, outputs = naive_generate(engine, text, [masks[index] for index in sample])
@@ -125,6 +146,8 @@ def generation(engine: Engine, text: str, references: tuple[str, ...], masks: li
         "allocations_per_second": len(masks) / resolved,
         "reruns": sum(rerun for _, rerun in settled),
         "speedup_before_reruns": naive / (seconds / len(masks)),
+        "proposes_in_low_precision": engine.model.decoder.proposals is not None,
+        "generate_speedup_in_float32": naive / (in_full / len(masks)),
         "speedup_of_products_alone": naive / (alone / len(masks)),
         "tokens_per_second": tokens / seconds,
         "criterion_speedup": naive / (pruning / len(masks)),
