@@ -24,6 +24,9 @@ SCORED = 1_000_000
 DROPPED = ["sequence", "number", "family", "allocation"]
 """Columns kept of outputs that the search dropped."""
 
+HARDWARE = ("device", "gpu", "processor", "instructions", "dtype")
+"""What of a manifest's machine results depend on; the number of workers is left out, because they do not."""
+
 UNIFORM = ("random", "spread")
 """Strategies whose masks of family `random` are uniform over those of each size; see `oracle.search.enumeration`."""
 
@@ -332,4 +335,6 @@ def _check_stored(metric: str, known: Iterable[str], evaluations: pd.DataFrame) 
 def _provenance(manifest: Mapping[str, Any], metric: str, tolerance: float, costs: Costs | None) -> dict[str, Any]:
     kept = {key: manifest[key] for key in ("model", "data", "config", "versions", "commit", "seed") if key in manifest}
     read_by: dict[str, Any] = {"criterion": metric, "tolerance": tolerance}
+    if machine := manifest.get("machine"):
+        kept["machine"] = {key: machine[key] for key in HARDWARE if key in machine}
     return {**kept, "read_by": {**read_by, "costs": costs.to_dict()} if costs else read_by}

@@ -8,7 +8,7 @@ from typing import Any
 import pandas as pd
 
 from analysis.experiment import Experiment, InputError, load
-from analysis.formatting import metric_label, percent
+from analysis.formatting import counted, metric_label, percent
 from analysis.luck.held_out_saving import luck_adjusted
 from analysis.report.curves import lines_of, use_by_part
 from analysis.report.extras import extras_of
@@ -57,17 +57,14 @@ def write_report(
     blocks = _blocks(experiment, parts, verified, extras_of(folder, experiment.layers))
     agrees = (int(verified["agrees"].sum()), len(verified)) if verified is not None and len(verified) else None
     known, whole = experiment.provenance, facts(parts[0], adjusted=luck_adjusted(experiment), verified=agrees)
+    used = [one["use"] for one in blocks["index"]["parts"]]
+    stated = [whole, *map(facts, parts[1:])]
     text = page(
         blocks,
         name=folder.resolve().name,
-        parts=[_shown(parts[0], whole), *(_shown(part, facts(part)) for part in parts[1:])],
-        finding=finding(parts[0]),
+        parts=[_shown(*one) for one in zip(parts, stated, used, strict=True)],
         experiment=experiment,
         criterion=metric_label(experiment.metric),
-        summary=parts[0].summary,
-        over_all=percent(parts[0].summary.per_sequence_fraction),
-        untold=parts[0].summary.told_nothing,
-        use=blocks["index"]["parts"][0]["use"],
         subject=[known[name][key] for name, key in SUBJECT if key in known.get(name, {})],
         origin=_origin(experiment),
         provenance=json.dumps(known, indent=1, sort_keys=True, default=str),
@@ -87,8 +84,17 @@ def _save(text: str, target: Path) -> None:
         raise InputError(f"cannot write the report to '{target}' ({error.strerror}); give another file") from error
 
 
-def _shown(part: Part, stated: list[Fact]) -> dict[str, Any]:
-    return {"name": part.name, "summary": part.summary, "facts": stated}
+def _shown(part: Part, stated: list[Fact], use: dict[str, Any]) -> dict[str, Any]:
+    return {
+        "name": part.name,
+        "summary": part.summary,
+        "facts": stated,
+        "finding": finding(part),
+        "counted": counted(part.summary.sequences),
+        "over_all": percent(part.summary.per_sequence_fraction),
+        "untold": part.summary.told_nothing,
+        "used": counted(use["n"]),
+    }
 
 
 def _blocks(
@@ -119,7 +125,7 @@ def _blocks(
 def _origin(experiment: Experiment) -> list[tuple[str, str]]:
     """Origin of the numbers, as names and values."""
     known = experiment.provenance
-    model, data, config = (known.get(name, {}) for name in ("model", "data", "config"))
+    model, data, config, machine = (known.get(name) or {} for name in ("model", "data", "config", "machine"))
     found = {
         "model": model.get("id"),
         "fingerprint": model.get("fingerprint"),
@@ -127,6 +133,15 @@ def _origin(experiment: Experiment) -> list[tuple[str, str]]:
         "scope": experiment.scope,
         "strategy": config.get("strategy"),
         "seed": known.get("seed"),
+        "hardware": _hardware(machine),
         "version": known.get("versions", {}).get("layer-oracle"),
     }
     return [(name, str(value)) for name, value in found.items() if value is not None]
+
+
+def _hardware(machine: dict[str, Any]) -> str | None:
+    """The machine of a search as text; None for runs that do not say."""
+    if not machine:
+        return None
+    what = [machine.get("gpu") or " ".join(filter(None, (machine.get("processor"), machine.get("instructions"))))]
+    return f"{machine.get('device')}: {', '.join(filter(None, [*what, machine.get('dtype')]))}"

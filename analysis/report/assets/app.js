@@ -9,7 +9,7 @@ const outputsOf = async (run, n) => {
   return (await chunks.get(chunk))[n % run.chunk];
 };
 
-const quoted = (title, ...texts) => make("div", {}, make("h4", {}, title), ...texts.map((text) => make("p", { class: "text quote" }, text)));
+const quoted = (title, ...texts) => make("div", {}, make("h3", {}, title), ...texts.map((text) => make("p", { class: "text quote" }, text)));
 
 const step = (run, full, [cost, quality, layers, family, output, mark], agrees) => {
   const of = `${costText(cost, run.measure)} ${run.measure}`;
@@ -35,7 +35,7 @@ const opened = async (run, n) => {
       quoted(`Prompt${tokens}`, rows.prompt[n]),
       quoted(references.length === 1 ? "Reference" : "References", ...references)),
     quoted(`Full model, ${run.metric} ${score(rows.full[n])}`, full),
-    make("h4", {}, "Outputs along the frontier, where they differ from the full model's"),
+    make("h3", {}, "Outputs along the frontier, where they differ from the full model's"),
     make("small", {}, `Minimal budget ${costText(rows.upper[n], run.measure)} ${run.measure}; ${proof}.`),
     ...(rows.statistical?.[n] ? [make("br"), make("small", { class: "statistical" }, `Statistical: ${rows.statistical[n]}.`)] : []),
     make("ol", { class: "steps" }, ...frontier.map((point) => step(run, full, point, rows.agrees[n]))),
@@ -60,7 +60,7 @@ const numbersOf = (traces) => {
 
 const gallery = (run, showRow) => {
   const plots = plotList(run).map((plot) => {
-    const canvas = make("div", { class: "canvas", role: "img", "aria-label": plot.title });
+    const canvas = make("div", { class: "canvas", role: "group", "aria-label": plot.title });
     const words = make("p", {});
     const details = make("details", {}, make("summary", {}, "Numbers"), make("div", { tabindex: 0 }));
     find("plots").append(make("article", { class: `plot${plot.wide ? " wide" : ""}`, id: `plot-${plot.key}` }, make("h3", {}, plot.title), words, canvas, plot.wide ? null : details));
@@ -120,9 +120,10 @@ const start = async () => {
   const redraw = (width) => drawAll?.(run.parts[at], chosenOf(at), width);
   const choose = (part) => {
     at = part;
-    for (const box of document.querySelectorAll(".facts")) box.hidden = Number(box.dataset.part) !== part;
+    for (const box of document.querySelectorAll(".of-part")) box.hidden = Number(box.dataset.part) !== part;
     for (const button of document.querySelectorAll(".choose")) button.setAttribute("aria-pressed", String(Number(button.dataset.part) === part));
     if (find("task")) find("task").value = String(part);
+    find("depth").replaceChildren(depth(run.parts[part].use.share));
     table.choose(chosenOf(part));
     redraw();
   };
@@ -143,7 +144,6 @@ const start = async () => {
     redraw(PAPER);
   });
   prefersDark.addEventListener("change", ({ matches }) => paint(matches));
-  find("depth").append(depth(run.parts[0].use.share));
   choose(0);
   performance.mark("table");
   await nextFrame();

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from axe_core_python.selenium import Axe
 from made_up import HOSTILE, drawn, requests
 from PIL import Image
 from selenium.webdriver import Chrome, Keys
@@ -60,6 +61,47 @@ def test_nothing_is_loaded_and_nothing_complains(opened: Open, report: Path) -> 
     assert browser.get_log("browser") == []
     assert len(all_of(browser, ".plot .main-svg")) >= 5
     assert not one(browser, "#trouble").is_displayed()
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
+@pytest.mark.parametrize("width", [1280, 390])
+def test_axe_finds_no_fault(opened: Open, report: Path, width: int, theme: str) -> None:
+    browser = opened(report)
+    size = {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": width < 500}
+    browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
+    media = {"features": [{"name": "prefers-color-scheme", "value": theme}]}
+    browser.execute_cdp_cmd("Emulation.setEmulatedMedia", media)
+    try:
+        browser.get(report.resolve().as_uri())
+        drawn(browser)
+        browser.execute_script("arguments[0].click()", all_of(browser, ".opener")[0])
+        opened_text(browser)
+        for details in all_of(browser, "details"):
+            browser.execute_script("arguments[0].open = true", details)
+        found = Axe().run(browser)
+        assert found["passes"], "it looked"
+        faults = [(one["impact"], one["id"], one["nodes"][0]["html"]) for one in found["violations"]]
+        assert faults == []
+    finally:
+        browser.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
+        browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": []})
+
+
+def test_the_headline_follows_the_filter(opened: Open, report: Path) -> None:
+    browser = opened(report)
+    visible = ".of-part:not([hidden])"
+    whole = one(browser, f"{visible} h1").text, one(browser, f"{visible} .origin").text
+    shades = "return [...document.querySelectorAll('#depth rect')].map(each => each.style.opacity).join()"
+    before = browser.execute_script(shades)
+    menu = Select(one(browser, "#task"))
+    name = menu.options[1].text
+    menu.select_by_index(1)
+    drawn(browser, name.rsplit(" (", 1)[0])
+    task = one(browser, f"{visible} h1").text, one(browser, f"{visible} .origin").text
+    assert f"task {name.rsplit(' (', 1)[0]}" in task[1]
+    assert task[1] != whole[1]
+    assert browser.execute_script(shades) != before
+    assert len(all_of(browser, f"figcaption{visible}")) == 1
 
 
 def test_the_policy_stops_what_would_be_loaded(opened: Open, report: Path) -> None:
@@ -243,7 +285,7 @@ def test_hostile_texts_are_shown_and_never_run(opened: Open, hostile: Path) -> N
     quotes = [quote.get_property("textContent") for quote in all_of(browser, ".opened .quote")]
     assert HOSTILE in quotes
     assert "<b>bold</b>" in browser.execute_script("return document.querySelector('#plot-tasks .ytick').textContent")
-    assert "<img src=x" in one(browser, ".origin").text
+    assert "<img src=x" in one(browser, ".of-part:not([hidden]) .origin").text
 
 
 @pytest.mark.parametrize(("width", "dark"), [(360, True), (1280, False)])
