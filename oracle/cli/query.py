@@ -1,11 +1,10 @@
 """`oracle query`: queries on a stored run. Needs no model."""
 
 import argparse
-import json
 from pathlib import Path
 from typing import Any
 
-from oracle.cli.parsing import add_view, check_format, command
+from oracle.cli.parsing import add_view, command
 
 __all__ = ["add_query"]
 
@@ -15,6 +14,7 @@ examples:
   oracle query runs/demo --sequence facts-001   one sequence: its frontier and outputs
   oracle query runs/demo --at-most 0.3          sequences that need at most 30 % of the layers
   oracle query runs/demo --by-task --csv        means per task, for a spreadsheet
+  oracle query runs/demo --summary --latex      headline and tasks, for a paper
   oracle query runs/demo --allocations 10       the allocations that serve the most sequences
   oracle query runs/demo --against runs/demo-2  the same sequences in another run
   oracle query runs/demo --sql "SELECT task, avg(fraction) FROM minimal_budgets JOIN sequences USING (sequence)
@@ -36,7 +36,8 @@ views for --sql (DuckDB, read-only, without access to files or network):
 
 def add_query(commands: Any) -> None:
     """Adds `oracle query`."""
-    parser = command(commands, "query", _run_query, "Query the minimal budgets of a stored run; needs no model.")
+    about = "Query the minimal budgets of a stored run; needs no model."
+    parser = command(commands, "query", _run_query, about, tables=True)
     parser.epilog = EXAMPLES
     parser.add_argument("folder", type=Path, metavar="RUN", help="run folder")
     questions = parser.add_argument_group("queries (default: the minimal budget per sequence)")
@@ -46,6 +47,7 @@ def add_query(commands: Any) -> None:
         "--at-most", type=float, metavar="F", help="sequences that need at most the fraction F of the layers (0 to 1)"
     )
     one.add_argument("--by-task", action="store_true", help="means per task")
+    one.add_argument("--summary", action="store_true", help="what the search printed at its end: headline and tasks")
     one.add_argument(
         "--allocations", type=int, metavar="N", help="the N allocations that meet the criterion on the most sequences"
     )
@@ -55,28 +57,18 @@ def add_query(commands: Any) -> None:
         "--budget", type=float, metavar="F", help="the oracle's choice under a mean budget of F of the layers (0 to 1)"
     )
     add_view(parser)
-    parser.add_argument(
-        "--csv",
-        action="store_true",
-        help="print the rows as CSV instead of tables; control characters are escaped, and cells that a "
-        "spreadsheet would run as formulas start with an apostrophe (--json prints texts as they are)",
-    )
     parser.add_argument("--seconds", type=float, default=60, metavar="S", help="time limit of --sql")
     parser.add_argument("--memory", type=int, default=2048, metavar="MIB", help="memory limit of --sql, in MiB")
 
 
 def _run_query(arguments: argparse.Namespace) -> None:
+    from oracle.cli.formats import give
     from oracle.cli.query_answers import ask, show_sql
-    from oracle.cli.tables import plain, show_csv
+    from oracle.store import Run
 
-    check_format(arguments)
     if arguments.sql is not None:
         show_sql(arguments)
         return
     answer = ask(arguments)
-    if arguments.json:
-        print(json.dumps(plain(answer.whole)))
-    elif arguments.csv:
-        show_csv(answer.columns, answer.rows)
-    else:
-        answer.show()
+    run = Run.open(arguments.folder)
+    give(arguments, answer.tables, whole=lambda: answer.whole, show=answer.show, run=run)

@@ -80,7 +80,7 @@ def test_what_is_proven_is_what_the_summary_says(command: Command, run: Run) -> 
         assert found[name] == summary[name]
     assert found["mean_gap"] == pytest.approx(summary["mean_gap"])
     _, out, _ = command("query", run.folder)
-    shown = f"Proven minimal: {summary['certified']} of 6; mean gap of the others {summary['mean_gap']:.4g} layers."
+    shown = f"Proven minimal: {summary['certified']} of 6; mean gap of the others {summary['mean_gap']:.1f} layers."
     assert out.splitlines()[-1] == shown
 
 
@@ -126,7 +126,7 @@ def test_budgets_by_task(command: Command, search: Callable[..., Run], tmp_path:
     assert [(row["task"], row["sequences"]) for row in found] == [("a", 2), ("b", 1)]
     assert [row["fraction"] for row in found] == pytest.approx([(fractions[0] + fractions[2]) / 2, fractions[1]])
     _, out, _ = command("query", run.folder, "--by-task")
-    assert [line.split()[:2] for line in out.splitlines()] == [["task", "sequences"], ["a", "2"], ["b", "1"]]
+    assert [line.split()[:2] for line in out.splitlines()][-2:] == [["a", "2"], ["b", "1"]]
 
 
 @pytest.mark.parametrize("criterion", [None, "chrf"])

@@ -9,7 +9,7 @@ import pytest
 
 from analysis import end_to_end_fraction, layer_use, luck_curve, policy_curves, summarise
 from analysis.queries import budget_rows
-from oracle.cli.tables import show_summary
+from oracle.cli.run_tables import show_summary
 from oracle.costs import Costs
 
 
