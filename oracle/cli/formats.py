@@ -238,8 +238,8 @@ def _latex(text: str, is_number: bool) -> str:
     if is_number:
         escaped = MINUS.sub("$-$", escaped).replace(" - ", "--").replace(r" \%", r"\,\%")
     # In braces, because `[` and `*` after a line's end would be read as its options.
-    escaped = f"{{{escaped}}}" if escaped.startswith(("[", "*")) else escaped
-    return r"\quad " * ((len(line) - len(inner)) // 2) + escaped
+    indent = r"\quad " * ((len(line) - len(inner)) // 2)
+    return f"{{{escaped}}}" if escaped.startswith(("[", "*")) and not indent else indent + escaped
 
 
 WRITERS: dict[str, Callable[[Table], str]] = {"csv": csv_text, "markdown": markdown_text, "latex": latex_text}
