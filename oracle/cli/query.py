@@ -15,6 +15,7 @@ examples:
   oracle query runs/demo --at-most 0.3          sequences that need at most 30 % of the layers
   oracle query runs/demo --by-task --csv        means per task, for a spreadsheet
   oracle query runs/demo --summary --latex      headline and tasks, for a paper
+  oracle query runs/demo --kept 0.5 0.75        quality kept at mean budgets, answers that change, by every method
   oracle query runs/demo --allocations 10       the allocations that serve the most sequences
   oracle query runs/demo --against runs/demo-2  the same sequences in another run
   oracle query runs/demo --sql "SELECT task, avg(fraction) FROM minimal_budgets JOIN sequences USING (sequence)
@@ -55,6 +56,15 @@ def add_query(commands: Any) -> None:
     one.add_argument("--sql", metavar="SELECT", help="any SELECT over the views listed below")
     parser.add_argument(
         "--budget", type=float, metavar="F", help="the oracle's choice under a mean budget of F of the layers (0 to 1)"
+    )
+    parser.add_argument(
+        "--kept",
+        type=float,
+        nargs="*",
+        metavar="F",
+        help="quality kept, and right answers that turn wrong and back, by the oracle at mean budgets of F, by the "
+        "controllers of 'oracle compare' and the masks of 'oracle static'; with --by-task also per task "
+        "(default of F: 0.25 0.5 0.75 0.9)",
     )
     add_view(parser)
     parser.add_argument("--seconds", type=float, default=60, metavar="S", help="time limit of --sql")

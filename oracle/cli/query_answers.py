@@ -11,13 +11,14 @@ from typing import Any
 
 from analysis import queries as query
 from analysis.comparison import compare_two
-from analysis.formatting import counted, interval_name, percent
+from analysis.formatting import FEW, counted, interval_name, percent
 from oracle.cli.formats import chosen_form, give, write_csv
 from oracle.cli.run_tables import (
     assignment_table,
     budgets_table,
     cost_text,
     frontier_table,
+    kept_table,
     show_budgets,
     show_oracle,
     show_sequence,
@@ -58,6 +59,8 @@ def ask(arguments: argparse.Namespace) -> Answer:
         InputError: if options conflict, or the query rejects its values.
     """
     name = _asked(arguments)
+    if arguments.kept is not None:
+        return _kept(arguments)
     if name is None:
         return _budgets(arguments) if arguments.budget is None else _oracle(arguments)
     return QUESTIONS[name](arguments)
@@ -110,6 +113,9 @@ def _asked(arguments: argparse.Namespace) -> str | None:
     names = (*QUESTIONS, "sql")
     asked = [name for name in names if (value := getattr(arguments, name)) is not None and value is not False]
     name = asked[0] if asked else None
+    if arguments.kept is not None and (name not in (None, "by_task") or arguments.budget is not None):
+        other = "--budget" if arguments.budget is not None else _option(name)
+        raise InputError(f"--kept works alone or with --by-task, not with {other}; omit one")
     if arguments.budget is not None and name not in (None, "sequence"):
         raise InputError(f"--budget works alone or with --sequence, not with {_option(name)}; omit one")
     if arguments.criterion is not None and name == "sql":
@@ -222,6 +228,43 @@ def _against(arguments: argparse.Namespace) -> Answer:
         )
 
     return Answer(whole=answer, tables=[table], show=show)
+
+
+def _kept(arguments: argparse.Namespace) -> Answer:
+    from analysis.luck.kept import ALL, BUDGETS, MACRO, quality_kept  # reads much, and no other query needs it
+
+    found = quality_kept(
+        arguments.folder,
+        arguments.kept or BUDGETS,
+        criterion=arguments.criterion,
+        costs=arguments.cost,
+    )
+    records = [{str(name): value for name, value in row.items()} for row in found.rows.to_dict("records")]
+    if not arguments.by_task:
+        records = [row for row in records if row["over"] in (ALL, MACRO) and not row["task"]]
+    records = sorted(records, key=lambda row: list(found.rows["over"]).index(row["over"]))
+    table = kept_table(records, found.metric)
+    about = {"criterion": found.metric, "bar": found.bar, "resamples": found.resamples}
+    whole = {**about, "permutations": found.permutations, "notes": found.notes, "rows": records}
+
+    def show() -> None:
+        show_table(table)
+        show_line(
+            f"Mean {found.metric} and 95 % bootstrap intervals over sequences; kept: over the full model's on the same "
+            "sequences. Held out: whether the method was fitted or chosen without the sequences that judge it."
+        )
+        if min(row["sequences"] for row in records) < FEW:
+            show_line(f"Of fewer than {FEW} sequences the intervals are bootstrap ranges: too few for 95 %.")
+        if found.bar is not None:
+            show_line(
+                f"Right: {found.metric} of at least {found.bar:g}. random: expected of one allocation of the search of "
+                "no more cost, drawn at random. luck: expected of as many tries as the method chooses from, against "
+                f"references of another sequence of the task ({counted(found.permutations, 'permutation')})."
+            )
+        for note in found.notes:
+            show_line(note)
+
+    return Answer(whole=whole, tables=[table], show=show)
 
 
 def _points(value: float) -> str:

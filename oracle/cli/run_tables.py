@@ -1,5 +1,6 @@
 """The tables of a run: its headline, tasks, budgets, frontiers and the oracle's choice."""
 
+from collections.abc import Callable
 from collections.abc import Sequence as Seq
 from typing import Any, cast
 
@@ -10,9 +11,11 @@ from analysis.queries import by_task
 from oracle.allocations import compact
 from oracle.cli.tables import (
     Column,
+    Row,
     Table,
     console,
     counts,
+    interval,
     layers,
     on_one_line,
     qualities,
@@ -30,6 +33,7 @@ __all__ = [
     "cost_text",
     "frontier_table",
     "informative_summary",
+    "kept_table",
     "show_budgets",
     "show_oracle",
     "show_sequence",
@@ -267,6 +271,31 @@ def show_oracle(answer: dict[str, Any], units: int, measure: str = "layers") -> 
     )
     out.print()
     show_table(assignment_table(answer, units, measure))
+
+
+def kept_table(rows: Seq[dict[str, Any]], metric: str) -> Table:
+    """One row per method, setting and group of sequences, of `analysis.luck.kept.quality_kept`."""
+
+    def expected(field: str) -> Callable[[Row], str]:
+        return lambda row: decimals(row[field], 1)
+
+    def count(field: str, of: str) -> Callable[[Row], str]:
+        return lambda row: f"{row[field]:.0f} of {row[of]:.0f}" if row[of] == row[of] else ""
+
+    columns = [
+        Column(heading="method", text=lambda row: f"{row['method']} {row['setting']}".rstrip(), is_number=False),
+        shares("fraction", "fraction"),
+        interval(metric, "quality"),
+        interval("kept", "kept", percent),
+        Column(heading="right to wrong", text=count("right_to_wrong", "right")),
+        Column(heading="random", text=expected("random_right_to_wrong")),
+        Column(heading="wrong to right", text=count("wrong_to_right", "wrong")),
+        Column(heading="random", text=expected("random_wrong_to_right")),
+        Column(heading="luck", text=expected("null_wrong_to_right")),
+        counts("sequences", "sequences"),
+        words("held out", "held_out"),
+    ]
+    return Table(name="kept", rows=rows, columns=columns, section="over")
 
 
 def _costs(heading: str, field: str, measure: str) -> Column:

@@ -324,7 +324,7 @@ def test_the_examples_of_the_help_work(command: Command, run: Run, other: Run) -
     text = EXAMPLES.split("views for")[0].split("\n", 1)[1].replace("\n" + " " * 32, " ")
     names = {"runs/demo-2": str(other.folder), "runs/demo": str(run.folder), "facts-001": "s0"}
     lines = [line.strip() for line in text.strip().splitlines()]
-    assert len(lines) == 8
+    assert len(lines) == 9
     for line in lines:
         wanted = shlex.split(line.split("   ")[0].split("  ")[0])
         assert wanted[:2] == ["oracle", "query"]
