@@ -22,7 +22,8 @@ examples:
                                 GROUP BY task"
 
 views for --sql (DuckDB, read-only, without access to files or network):
-  sequences        sequence, task, prompt, "references", choices, answer, prompt_tokens, rendered, prompt_ids,
+  sequences        sequence, task, prompt, "references" (or reference_texts, which needs no quotes), choices,
+                   answer, prompt_tokens, rendered, prompt_ids,
                    choice_tokens, reference_tokens (of the longest, where likelihoods are scored), and messages
                    in runs with conversations
   evaluations      sequence, number (0: the full model), family, allocation, cost, fraction, tokens, text, finished,
@@ -32,6 +33,11 @@ views for --sql (DuckDB, read-only, without access to files or network):
   minimal_budgets  sequence, upper, lower, certified, proof, fraction, allocation, family, number, quality,
                    full_quality, zero_quality, vacuous (why it tells nothing, or empty), informative: available once
                    the search has ended
+  tasks            task, sequences, full_quality, fraction, fraction_informative, fraction_of_others, informative,
+                   zero_quality, vacuous, certified: means and numbers per task, once the search has ended
+  controllers      the columns of 'oracle compare --csv', once it has run
+  measures         measure (similarity, features, throughput), and the columns of each table of 'oracle measure',
+                   once it has run
 """
 
 
