@@ -51,9 +51,11 @@ class Parser(argparse.ArgumentParser):
 
     Attributes:
         options: adds options whose defaults or help take long to import; called once the command is known.
+        tables: whether the command prints tables, and lacks the options of `add_formats` yet.
     """
 
     options: Callable[["Parser"], None] | None = None
+    tables = False
 
     def error(self, message: str) -> NoReturn:
         """Raises `InputError`."""
@@ -64,6 +66,9 @@ class Parser(argparse.ArgumentParser):
         if self.options is not None:
             add, self.options = self.options, None
             add(self)
+        if self.tables:
+            self.tables = False
+            add_formats(self)
 
     def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
         """Like the base class, but a command refuses what it does not know, with the nearest of its own options."""
@@ -124,12 +129,10 @@ def command(
     A command that prints `tables` has those of `add_formats` too.
     """
     parser = commands.add_parser(name, help=summary, description=summary, formatter_class=Formatter)
-    parser.options = options
+    parser.options, parser.tables = options, tables
     parser.set_defaults(run=run)
     parser.add_argument("--json", action="store_true", help="print one JSON object instead of tables")
     add_debug(parser)
-    if tables:
-        add_formats(parser)
     return parser
 
 

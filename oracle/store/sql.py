@@ -282,7 +282,6 @@ def _quotes(database: duckdb.DuckDBPyConnection, sql: str, error: Exception) -> 
     found = database.sql("SELECT keyword_name FROM duckdb_keywords() WHERE keyword_category = 'reserved'").fetchall()
     reserved = {name for (name,) in found}
     columns = {name for (view,) in database.sql("SHOW TABLES").fetchall() for name in database.view(view).columns}
-    near = re.search(r'at or near "(\w+)"', str(error))
     standing = [word.lower() for word in re.findall(NAME, sql, re.IGNORECASE)]
     unquoted = [
         one for one in sorted(columns & reserved) if re.search(rf'(?<!["\w]){one}(?!["\w])', sql, re.IGNORECASE)

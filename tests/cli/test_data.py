@@ -295,6 +295,7 @@ def test_the_help_shows_the_main_options_first(capsys: pytest.CaptureFixture[str
         "how the data is read",
         "tasks of lm-evaluation-harness",
         "how prompts are rendered",
+        "form of the tables",
         "strategies",
     ]
     assert "(default: True)" not in text
