@@ -336,7 +336,7 @@ def test_the_examples_of_the_help_work(command: Command, run: Run, other: Run) -
 def test_the_help_names_every_column(run: Run) -> None:
     words = set(re.findall(r"\w+", EXAMPLES))
     views = set(run.query("SHOW TABLES")["name"])
-    assert views == {"sequences", "evaluations", "frontiers", "minimal_budgets"}
+    assert views == {"sequences", "evaluations", "frontiers", "minimal_budgets", "tasks"}
     for view in views:
         assert {view, *run.query(f"SELECT * FROM {view} LIMIT 0").columns} - set(METRICS) <= words
 
