@@ -62,6 +62,10 @@ def _run_check(arguments: argparse.Namespace) -> int:
     return 1 if found.problems else 0
 
 
+WRITER = ("files", "layer-oracle", "torch", "transformers", "commit")
+"""Columns of the table of those who wrote files."""
+
+
 def _tables(found: "RunCheck") -> list["Table"]:
     """The findings; the versions that wrote the files."""
     from oracle.cli.tables import of_records
@@ -76,7 +80,7 @@ def _tables(found: "RunCheck") -> list["Table"]:
         }
         for writer in found.writers
     ]
-    return [of_records("findings", findings, ["kind", "finding"]), of_records("writers", writers)]
+    return [of_records("findings", findings, ["kind", "finding"]), of_records("writers", writers, WRITER)]
 
 
 def _show(found: "RunCheck", folder: Path) -> None:

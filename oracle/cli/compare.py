@@ -106,6 +106,7 @@ def _run_compare(arguments: argparse.Namespace) -> None:
 
 def _tables(found: "Comparison") -> list["Table"]:
     """One row per controller and setting; one per mask, if controllers choose one."""
+    from analysis.formatting import counted
     from oracle.cli.tables import Table, decimal, qualities, shares, words
 
     rows = [{str(name): value for name, value in row.items()} for row in found.rows.to_dict("records")]
@@ -122,7 +123,11 @@ def _tables(found: "Comparison") -> list["Table"]:
             if found.rows[f"speedup_{batch}"].notna().any()
         ),
     ]
-    tables = [Table(name="controllers", rows=rows, columns=columns, fields=list(found.rows.columns))]
+    notes = [f"{counted(found.sequences)}, quality by {found.metric}; captured is empty where the oracle adds nothing."]
+    if {"unified", "skipdecode"} & set(found.rows["controller"]):
+        notes.append("unified and skipdecode are zero-shot: their published numbers are of models trained for them.")
+    fields = list(found.rows.columns)
+    tables = [Table(name="controllers", rows=rows, columns=columns, fields=fields, notes=notes)]
     if masks := [row for row in rows if isinstance(row["layers"], str)]:
         fields = ["controller", "setting", "layers"]
         tables.append(Table(name="masks", rows=masks, columns=[*named, words("layers", "layers")], fields=fields))
@@ -137,11 +142,8 @@ def _show(found: "Comparison", tables: Sequence["Table"]) -> None:
         if place:
             show_line("")
         show_table(table)
-    show_line(
-        f"{counted(found.sequences)}, quality by {found.metric}; captured is empty where the oracle adds nothing."
-    )
-    if {"unified", "skipdecode"} & set(found.rows["controller"]):
-        show_line("unified and skipdecode are zero-shot: their published numbers are of models trained for them.")
+    for note in tables[0].notes:
+        show_line(note)
     if found.left_out:
         show_line(f"Left out because they act on whole layers: {', '.join(found.left_out)}.")
     for one in found.findings:

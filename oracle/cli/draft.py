@@ -157,7 +157,7 @@ def _run_draft(arguments: argparse.Namespace) -> None:
 
 def _choices(summary: "pd.DataFrame") -> "Table":
     """One row per mask or method."""
-    from analysis.formatting import decimals
+    from analysis.formatting import decimals, interval_name
     from oracle.cli.tables import Column, Row, Table, decimal, interval, shares, words
 
     def rate(name: str) -> Column:
@@ -182,7 +182,14 @@ def _choices(summary: "pd.DataFrame") -> "Table":
         Column(heading="flat", text=lambda row: _cost(row["pays_below_flat"])),
     ]
     rows = [{str(name): value for name, value in row.items()} for row in summary.to_dict("records")]
-    return Table(name="masks", rows=rows, columns=columns)
+    name = interval_name(int(summary["sequences"].iloc[0])).rstrip(":")
+    note = (
+        "draft cost: of a draft token, in plain tokens. 1st token: verified prefixes at which the first draft token is "
+        f"accepted. accepted: draft tokens per round ({name}, over sequences). expected, measured: tokens/s, and "
+        "over plain decoding. pays below: draft cost at which drafting is as fast as plain decoding here; flat: where "
+        "verifying costs one token."
+    )
+    return Table(name="masks", rows=rows, columns=columns, notes=[note])
 
 
 def _bounds(bounds: "pd.DataFrame") -> "Table":
@@ -202,7 +209,7 @@ def _bounds(bounds: "pd.DataFrame") -> "Table":
 
 
 def _show(found: "DraftStudy", summary: "pd.DataFrame", bounds: "pd.DataFrame", tables: Sequence["Table"]) -> None:
-    from analysis.formatting import counted, interval_name
+    from analysis.formatting import counted
     from oracle.cli.tables import show_line, show_table
 
     about, sequences = found.about, int(summary["sequences"].iloc[0])
@@ -213,14 +220,10 @@ def _show(found: "DraftStudy", summary: "pd.DataFrame", bounds: "pd.DataFrame", 
         f"{counted(sequences)}, {counted(about['layers'], 'layer')}, drafts of at most {counted(length, 'token')}. A "
         f"plain token takes {plain:.1f} ms; verifying {min(length, 4) + 1} tokens at once costs {verified:.2f} of it"
     )
-    measured, interval = summary["measured"].notna().all(), interval_name(sequences).rstrip(":")
+    measured = summary["measured"].notna().all()
     show_table(tables[0])
-    show_line(
-        "draft cost: of a draft token, in plain tokens. 1st token: verified prefixes at which the first draft token is "
-        f"accepted. accepted: draft tokens per round ({interval}, over sequences). expected, measured: tokens/s, and "
-        "over plain decoding. pays below: draft cost at which drafting is as fast as plain decoding here; flat: where "
-        "verifying costs one token."
-    )
+    for note in tables[0].notes:
+        show_line(note)
     if measured:
         differ, settled = int(sequences * len(summary) - summary["equal"].sum()), int(summary["settled"].sum())
         outputs = f"{counted(differ, 'output')} {'is' if differ == 1 else 'are'} NOT the full model's"

@@ -59,6 +59,7 @@ def give(
     show: Callable[[], None],
     detail: Table | None = None,
     run: "Run | None" = None,
+    notes: Seq[str] = (),
 ) -> None:
     """Prints an answer in the form that the command line asks for, and saves it where `--save` says.
 
@@ -69,6 +70,7 @@ def give(
         show: prints it for people.
         detail: records in more detail, printed as CSV instead of the first table.
         run: the run that the tables are of, whose origin is saved beside them.
+        notes: what the tables lack, for standard error where neither `show` nor the JSON says it.
     """
     form = chosen_form(arguments)
     records = [detail, *tables] if detail else list(tables)
@@ -83,6 +85,8 @@ def give(
         print("\n".join(WRITERS[form](table) for table in tables), end="")
     else:
         show()
+    for note in notes if form not in (None, "json") else ():
+        print(f"oracle: note: {printable(note)}", file=sys.stderr)
     if arguments.save is not None:
         paths = save_tables(arguments, tables, whole=whole, detail=detail, run=run)
         line = f"Saved: {', '.join(map(str, paths))}"
@@ -198,7 +202,8 @@ def markdown_text(table: Table) -> str:
     headings = [_markdown(column.heading.replace("\n", " ")) for column in table.columns]
     rules = ["---:" if column.is_number else "---" for column in table.columns]
     lines = [headings, rules, *([_markdown(text) for text in line] for line in table.cells())]
-    return "".join(f"| {' | '.join(line)} |\n" for line in lines)
+    text = "".join(f"| {' | '.join(line)} |\n" for line in lines)
+    return text + "".join(f"\n{_markdown(note)}\n" for note in table.notes)
 
 
 def _markdown(text: str) -> str:
@@ -227,8 +232,11 @@ def latex_text(table: Table) -> str:
     needs = "% needs \\usepackage{booktabs}"
     if any(ord(char) > LATIN for line in [head, *body] for char in line):
         needs += ", and XeLaTeX or LuaLaTeX with a font for letters beyond Latin"
+    notes = [f"% {on_one_line(note)}" for note in table.notes]
     begin = f"\\begin{{tabular}}{{{''.join(kinds)}}}"
-    return "\n".join([needs, begin, r"\toprule", head, r"\midrule", *body, r"\bottomrule", r"\end{tabular}", ""])
+    return "\n".join(
+        [needs, begin, r"\toprule", head, r"\midrule", *body, r"\bottomrule", r"\end{tabular}", *notes, ""]
+    )
 
 
 def _latex(text: str, is_number: bool) -> str:

@@ -87,4 +87,4 @@ def _run_query(arguments: argparse.Namespace) -> None:
         return
     answer = ask(arguments)
     run = Run.open(arguments.folder)
-    give(arguments, answer.tables, whole=lambda: answer.whole, show=answer.show, run=run)
+    give(arguments, answer.tables, whole=lambda: answer.whole, show=answer.show, run=run, notes=answer.notes)

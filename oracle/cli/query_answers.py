@@ -11,7 +11,7 @@ from typing import Any
 
 from analysis import queries as query
 from analysis.comparison import compare_two
-from analysis.formatting import FEW, counted, interval_name, percent
+from analysis.formatting import counted, interval_name, percent
 from oracle.cli.formats import chosen_form, give, write_csv
 from oracle.cli.run_tables import (
     assignment_table,
@@ -19,7 +19,7 @@ from oracle.cli.run_tables import (
     cost_text,
     frontier_table,
     kept_table,
-    show_budgets,
+    show_noted,
     show_oracle,
     show_sequence,
     show_summary,
@@ -45,11 +45,13 @@ class Answer:
         whole: the complete answer as one JSON object.
         tables: its tables.
         show: prints it on the terminal.
+        notes: what the tables lack.
     """
 
     whole: dict[str, Any]
     tables: Seq[Table]
     show: Callable[[], None]
+    notes: Seq[str] = ()
 
 
 def ask(arguments: argparse.Namespace) -> Answer:
@@ -137,7 +139,7 @@ def _budgets(arguments: argparse.Namespace) -> Answer:
     table = budgets_table(rows, run.units, measure)
 
     def show() -> None:
-        show_budgets(table)
+        show_noted(table)
         zero = f" ({trivial} of them {'tells' if trivial == 1 else 'tell'} nothing)" if trivial else ""
         others = "" if gap is None else f"; mean gap of the others {cost_text(gap, measure)} {measure}"
         show_line(f"Proven minimal: {proven['certified']} of {len(rows)}{zero}{others}.")
@@ -153,7 +155,7 @@ def _at_most(arguments: argparse.Namespace) -> Answer:
 
     def show() -> None:
         if rows:
-            show_budgets(table)
+            show_noted(table)
         need = "needs" if len(every) == 1 else "need"
         show_line(f"{len(rows)} of {counted(len(every))} {need} at most {percent(arguments.at_most)}.")
 
@@ -243,28 +245,16 @@ def _kept(arguments: argparse.Namespace) -> Answer:
     if not arguments.by_task:
         records = [row for row in records if row["over"] in (ALL, MACRO) and not row["task"]]
     records = sorted(records, key=lambda row: list(found.rows["over"]).index(row["over"]))
-    table = kept_table(records, found.metric)
+    table = kept_table(records, found)
     about = {"criterion": found.metric, "bar": found.bar, "resamples": found.resamples}
     whole = {**about, "permutations": found.permutations, "notes": found.notes, "rows": records}
 
     def show() -> None:
-        show_table(table)
-        show_line(
-            f"Mean {found.metric} and 95 % bootstrap intervals over sequences; kept: over the full model's on the same "
-            "sequences. Held out: whether the method was fitted or chosen without the sequences that judge it."
-        )
-        if min(row["sequences"] for row in records) < FEW:
-            show_line(f"Of fewer than {FEW} sequences the intervals are bootstrap ranges: too few for 95 %.")
-        if found.bar is not None:
-            show_line(
-                f"Right: {found.metric} of at least {found.bar:g}. random: expected of one allocation of the search of "
-                "no more cost, drawn at random. luck: expected of as many tries as the method chooses from, against "
-                f"references of another sequence of the task ({counted(found.permutations, 'permutation')})."
-            )
+        show_noted(table)
         for note in found.notes:
             show_line(note)
 
-    return Answer(whole=whole, tables=[table], show=show)
+    return Answer(whole=whole, tables=[table], show=show, notes=found.notes)
 
 
 def _points(value: float) -> str:

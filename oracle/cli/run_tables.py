@@ -2,11 +2,11 @@
 
 from collections.abc import Callable
 from collections.abc import Sequence as Seq
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from rich.text import Text
 
-from analysis.formatting import average, between, counted, decimals, interval_name, percent, quality
+from analysis.formatting import FEW, average, between, counted, decimals, interval_name, percent, quality
 from analysis.queries import by_task
 from oracle.allocations import compact
 from oracle.cli.tables import (
@@ -27,6 +27,9 @@ from oracle.cli.tables import (
 from oracle.metrics import VACUOUS, told_nothing
 from oracle.utils.text import printable
 
+if TYPE_CHECKING:
+    from analysis.luck.kept import Kept
+
 __all__ = [
     "assignment_table",
     "budgets_table",
@@ -34,7 +37,7 @@ __all__ = [
     "frontier_table",
     "informative_summary",
     "kept_table",
-    "show_budgets",
+    "show_noted",
     "show_oracle",
     "show_sequence",
     "show_summary",
@@ -203,16 +206,17 @@ def budgets_table(rows: Seq[dict[str, Any]], units: int, measure: str, fields: S
         Column(heading="full", text=lambda row: quality(row["full_quality"]) + mark(row)),
         layers("allocation", units),
     ]
-    return Table(name="budgets", rows=rows, columns=columns, fields=fields)
+    notes = ["* the full model scores zero, so every allocation qualifies"] * any(row["zero_quality"] for row in rows)
+    for reason in {row["vacuous"]: None for row in rows if row["vacuous"]}:
+        notes.append(f"{'*' if reason == 'unseen references' else '+'} {VACUOUS[reason]}")
+    return Table(name="budgets", rows=rows, columns=columns, fields=fields, notes=notes)
 
 
-def show_budgets(table: Table) -> None:
-    """Prints a table of `budgets_table`, and the meaning of its marks."""
+def show_noted(table: Table) -> None:
+    """Prints a table, and the meaning of its columns and marks."""
     show_table(table)
-    if any(row["zero_quality"] for row in table.rows):
-        show_line("* the full model scores zero, so every allocation qualifies")
-    for reason in {row["vacuous"]: None for row in table.rows if row["vacuous"]}:
-        show_line(f"{'*' if reason == 'unseen references' else '+'} {VACUOUS[reason]}")
+    for note in table.notes:
+        show_line(note)
 
 
 def frontier_table(answer: dict[str, Any], units: int, measure: str) -> Table:
@@ -273,8 +277,20 @@ def show_oracle(answer: dict[str, Any], units: int, measure: str = "layers") -> 
     show_table(assignment_table(answer, units, measure))
 
 
-def kept_table(rows: Seq[dict[str, Any]], metric: str) -> Table:
+def kept_table(rows: Seq[dict[str, Any]], found: "Kept") -> Table:
     """One row per method, setting and group of sequences, of `analysis.luck.kept.quality_kept`."""
+    notes = [
+        f"Mean {found.metric} and 95 % bootstrap intervals over sequences; kept: over the full model's on the same "
+        "sequences. Held out: whether the method was fitted or chosen without the sequences that judge it."
+    ]
+    if min(row["sequences"] for row in rows) < FEW:
+        notes.append(f"Of fewer than {FEW} sequences the intervals are bootstrap ranges: too few for 95 %.")
+    if found.bar is not None:
+        notes.append(
+            f"Right: {found.metric} of at least {found.bar:g}. Random: expected of one allocation of the search of no "
+            "more cost, drawn at random. Luck: expected of as many tries as the method chooses from, against "
+            f"references of another sequence of the task ({counted(found.permutations, 'permutation')})."
+        )
 
     def expected(field: str) -> Callable[[Row], str]:
         return lambda row: decimals(row[field], 1)
@@ -285,17 +301,17 @@ def kept_table(rows: Seq[dict[str, Any]], metric: str) -> Table:
     columns = [
         Column(heading="method", text=lambda row: f"{row['method']} {row['setting']}".rstrip(), is_number=False),
         shares("fraction", "fraction"),
-        interval(metric, "quality"),
+        interval(found.metric, "quality"),
         interval("kept", "kept", percent),
         Column(heading="right to wrong", text=count("right_to_wrong", "right")),
-        Column(heading="random", text=expected("random_right_to_wrong")),
+        Column(heading="right to wrong, random", text=expected("random_right_to_wrong")),
         Column(heading="wrong to right", text=count("wrong_to_right", "wrong")),
-        Column(heading="random", text=expected("random_wrong_to_right")),
-        Column(heading="luck", text=expected("null_wrong_to_right")),
+        Column(heading="wrong to right, random", text=expected("random_wrong_to_right")),
+        Column(heading="wrong to right, luck", text=expected("null_wrong_to_right")),
         counts("sequences", "sequences"),
         words("held out", "held_out"),
     ]
-    return Table(name="kept", rows=rows, columns=columns, section="over")
+    return Table(name="kept", rows=rows, columns=columns, section="over", notes=notes)
 
 
 def _costs(heading: str, field: str, measure: str) -> Column:

@@ -167,7 +167,7 @@ def full_model_run(arguments: argparse.Namespace, command: str) -> Path:
 
 def _table(found: "StaticCurve") -> "Table":
     """One row per budget and method."""
-    from analysis.formatting import number
+    from analysis.formatting import counted, number, quality
     from oracle.allocations import compact
     from oracle.cli.tables import Column, Table, counts, decimal, interval, shares
 
@@ -187,7 +187,14 @@ def _table(found: "StaticCurve") -> "Table":
         decimal("tokens/s", "tokens_per_second", 1),
         Column(heading="layers", text=lambda row: compact(row["allocation"]), is_number=False),
     ]
-    return Table(name="masks", rows=rows, columns=columns, fields=list(found.rows.columns))
+    note = (
+        f"* chosen by {found.judge} on {counted(len(found.training), 'training sequence')}; {found.metric}, KL "
+        f"(nats/token) and ahead on {len(found.held_out)} held-out ones, 95 % intervals. Full model: "
+        f"{quality(found.rows['full_quality'].iloc[0])}. "
+        "pairs: (mask, sequence) evaluations added by the method, all budgets."
+        + (" unified is zero-shot: published with fine-tuning." if "unified" in set(found.rows["method"]) else "")
+    )
+    return Table(name="masks", rows=rows, columns=columns, fields=list(found.rows.columns), notes=[note])
 
 
 OF_BUDGET = ("budget", "fraction", "tokens/s", "layers")
@@ -195,7 +202,6 @@ OF_BUDGET = ("budget", "fraction", "tokens/s", "layers")
 
 
 def _show(found: "StaticCurve", table: "Table", units: int) -> None:
-    from analysis.formatting import counted, quality
     from oracle.allocations import compact, strip
     from oracle.cli.tables import show_line, show_table
 
@@ -211,11 +217,6 @@ def _show(found: "StaticCurve", table: "Table", units: int) -> None:
         show_line(f"  {strip(first['allocation'], units)}")
         shown = [column for column in table.columns if column.heading not in OF_BUDGET]
         show_table(replace(table, rows=rows, columns=shown))
-    show_line(
-        f"* chosen by {found.judge} on {counted(len(found.training), 'training sequence')}; {found.metric}, KL "
-        f"(nats/token) and ahead on {len(found.held_out)} held-out ones, 95 % intervals. Full model: "
-        f"{quality(found.rows['full_quality'].iloc[0])}. "
-        "pairs: (mask, sequence) evaluations added by the method, all budgets."
-        + (" unified is zero-shot: published with fine-tuning." if "unified" in set(found.rows["method"]) else "")
-    )
+    for note in table.notes:
+        show_line(note)
     show_line(f"Written: {found.path}")

@@ -53,6 +53,9 @@ MAX_TEXT = 120
 NARROW = (8, 16)
 """Columns to which the first column of a table and its other texts may be folded before the table is split."""
 
+WIDE = 24
+"""Columns that the first column of a split table gets if that makes no further part."""
+
 GAP = 2
 """Spaces between columns."""
 
@@ -84,6 +87,7 @@ class Table:
         columns: for people.
         fields: of the records, in order; None for those of the first one.
         section: field whose text stands above the rows that share it, which are indented below it.
+        notes: what the columns and marks mean, in sentences; commands print them below the table.
     """
 
     name: str
@@ -91,6 +95,7 @@ class Table:
     columns: Seq[Column]
     fields: Seq[str] | None = None
     section: str | None = None
+    notes: Seq[str] = ()
 
     @property
     def names(self) -> list[str]:
@@ -219,12 +224,12 @@ def show_table(table: Table) -> None:
         else max([min(width, NARROW[place > 0]), *map(cell_len, " ".join(heading).split())])
         for place, (column, width, heading) in enumerate(zip(table.columns, whole, headings, strict=True))
     ]
-    for group in _groups(least, out.width):
+    is_number = [column.is_number for column in table.columns]
+    for group in _groups(least, is_number, whole[0] if whole else 0, out.width):
         grid = Grid(box=None, pad_edge=False, padding=(0, GAP, 0, 0), header_style="bold")
         for place in group:
-            is_number = table.columns[place].is_number
-            fits = is_number and least[place] <= out.width
-            justify: Literal["left", "right"] = "right" if is_number else "left"
+            fits = is_number[place] and least[place] <= out.width
+            justify: Literal["left", "right"] = "right" if is_number[place] else "left"
             grid.add_column(Text("\n".join(headings[place])), justify=justify, no_wrap=fits, overflow="fold")
         for line in zip(*(texts[place] for place in group), strict=True):
             grid.add_row(*map(Text, line))
@@ -269,8 +274,24 @@ def _broken(heading: str, width: int) -> list[str]:
     return textwrap.wrap(heading, width, break_long_words=False, break_on_hyphens=False) or [""]
 
 
-def _groups(least: Seq[int], width: int) -> list[list[int]]:
-    """Columns that fit beside each other; all groups begin with the first column."""
+def _groups(least: Seq[int], is_number: Seq[bool], first: int, width: int) -> list[list[int]]:
+    """Columns that fit beside each other, in as few groups as possible; all begin with the first column.
+
+    Its texts of `first` columns are folded no more than it takes to keep groups, and those with numbers, that few.
+    """
+
+    def count(groups: list[list[int]]) -> tuple[int, int]:
+        return len(groups), sum(any(is_number[place] for place in group[1:]) for group in groups)
+
+    fewest = _packed(least, width)
+    if len(fewest) > 1:
+        for wide in range(min(first, WIDE), least[0], -1):
+            if count(groups := _packed([wide, *least[1:]], width)) == count(fewest):
+                return groups
+    return fewest
+
+
+def _packed(least: Seq[int], width: int) -> list[list[int]]:
     groups, used = [[0]] if least else [], least[0] if least else 0
     for place in range(1, len(least)):
         if len(groups[-1]) > 1 and used + GAP + least[place] > width:

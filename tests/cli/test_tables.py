@@ -126,7 +126,8 @@ BACK = [
 
 def read_latex(text: str) -> list[list[str]]:
     """The cells of a `tabular`; fails on what would not compile or would print something else."""
-    comment, begin, top, *body, bottom, end, last = text.split("\n")
+    comment, *lines = text.split("\n")
+    begin, top, *body, bottom, end, last = [line for line in lines if not line.startswith("% ")]
     assert comment.startswith("% needs \\usepackage{booktabs}") and last == ""
     assert (top, bottom, end) == (r"\toprule", r"\bottomrule", r"\end{tabular}")
     found = re.fullmatch(r"\\begin\{tabular\}\{((?:[lr]|p\{0\.4\\linewidth\})+)\}", begin)
@@ -318,6 +319,29 @@ def test_a_table_wider_than_the_terminal_loses_nothing(
             assert f" {formatting.number(row[f'value number {k}'])}" in out, "whole, on one line"
     assert "Texts of 'text' are cut at 120 characters" in " ".join(out.split())
     assert out.count("who") > 1, "the first column stands in every part"
+
+
+def test_what_marks_mean_stands_below_every_form(command: Command, tmp_path: Path) -> None:
+    rng = np.random.default_rng(1)
+    tried = {f"s{n}": random_outcomes(rng, 8) for n in range(3)}
+    tried["s1"][0] = (tried["s1"][0][0], 0.0)
+    complete_run(tmp_path / "run", tried)
+    meaning = "the full model scores zero, so every allocation qualifies"
+    assert f"\n* {meaning}\n" in command("query", tmp_path / "run")[1]
+    assert command("query", tmp_path / "run", "--markdown")[1].endswith(f"|\n\n\\* {meaning}\n")
+    latex = command("query", tmp_path / "run", "--latex")[1]
+    assert latex.endswith(f"\n% * {meaning}\n") and [row[5] for row in read_latex(latex)[1:]].count("0.000 *") == 1
+    assert meaning not in command("query", tmp_path / "run", "--csv")[1]
+
+
+def test_the_first_column_is_folded_no_more_than_it_must(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name, value in {"FORCE_COLOR": "1", "NO_COLOR": "1", "TERM": "xterm", "COLUMNS": "60"}.items():
+        monkeypatch.setenv(name, value)
+    row = {"who": "a name of 20 letters", **{f"column-{k}": 1.5 for k in range(7)}}
+    show_table(of_records("wide", [row]))
+    assert capsys.readouterr().out.count("a name of 20 letters") == 2
 
 
 def test_csv_of_no_rows_has_its_header() -> None:

@@ -256,6 +256,8 @@ def test_the_command_prints_and_refuses(command: Command, folder: Path) -> None:
     assert sorted(row["quality"] for row in whole["rows"]) == sorted(top["quality"])
     _, out, _ = command("query", folder, "--kept", "0.5", "--by-task", "--csv")
     assert out.count("task b") == 5 * 2, "the task and its name, five methods"
+    code, out, err = command("query", folder, "--kept", "--latex")
+    assert code == 0 and out.count("% Right: rougeL of at least 0.5.") == 1 and err.startswith("oracle: note: ")
     code, out, _ = command("query", folder, "--kept")
     assert code == 0 and "oracle budget=0.75" in out and "10 permutations" in out and "over all" not in out
     code, out, err = command("query", folder, "--kept", "--sequence", "s0001")
