@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from statistics import median
 from typing import Any
 
+from analysis.formatting import counted
 from oracle.config import SearchConfig
 from oracle.errors import InputError
 from oracle.metrics import get_metric
@@ -149,8 +150,9 @@ def preview(config: SearchConfig) -> Preview:
     if beyond:
         first = data.sequences[beyond[0]].id
         problems.append(
-            f"{len(beyond)} prompts and {config.max_new_tokens} new tokens do not fit the model's context of {context} "
-            f"tokens, the first with id {first!r} and {tokens[beyond[0]]} tokens; shorten or remove them"
+            f"{counted(len(beyond), 'prompt')} and {counted(config.max_new_tokens, 'new token')} do not fit the model's "
+            f"context of {context} tokens, the first with id {first!r} and {tokens[beyond[0]]} tokens; shorten or "
+            "remove them"
         )
     notes = list(prompt_format.notes(sequence.asked for sequence in data.sequences))
     if not problems:
