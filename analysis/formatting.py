@@ -55,7 +55,7 @@ def _known(value: float | None) -> TypeGuard[float]:
 
 def percent(fraction: float | None) -> str:
     """A fraction as text, such as `23.3 %`; empty if missing."""
-    return f"{100 * fraction:.1f} %" if _known(fraction) else ""
+    return f"{100 * fraction:z.1f} %" if _known(fraction) else ""
 
 
 def percent_range(interval: tuple[float, float]) -> str:
@@ -70,12 +70,12 @@ def quality(value: float | None) -> str:
 
 def signed(value: float | None) -> str:
     """A difference of qualities with its sign and three decimals; empty if missing."""
-    return f"{value:+.3f}" if _known(value) else ""
+    return f"{value:+z.3f}" if _known(value) else ""
 
 
 def decimals(value: float | None, places: int) -> str:
     """A number with that many decimals; empty if missing."""
-    return f"{value:.{places}f}" if _known(value) else ""
+    return f"{value:z.{places}f}" if _known(value) else ""
 
 
 def average(value: float | None) -> str:

@@ -12,6 +12,7 @@ from typing import Any
 from analysis import queries as query
 from analysis.comparison import compare_two
 from analysis.formatting import counted, interval_name, percent
+from oracle.allocations import compact
 from oracle.cli.formats import chosen_form, give, write_csv
 from oracle.cli.run_tables import (
     assignment_table,
@@ -26,7 +27,7 @@ from oracle.cli.run_tables import (
     summary_tables,
     tasks_table,
 )
-from oracle.cli.tables import Column, Table, of_records, plain, shares, show_line, show_table, words
+from oracle.cli.tables import Column, Table, counts, of_records, plain, shares, show_line, show_table, words
 from oracle.errors import InputError
 from oracle.store import Run
 from oracle.store.query_process import stream
@@ -178,7 +179,15 @@ def _summary(arguments: argparse.Namespace) -> Answer:
 
 def _allocations(arguments: argparse.Namespace) -> Answer:
     rows = query.allocations(arguments.folder, arguments.allocations, arguments.criterion)
-    return _table({"allocations": rows}, of_records("allocations", rows))
+    measure = query.measure(arguments.folder)
+    columns = [
+        Column(heading="allocation", text=lambda row: compact(row["allocation"]), is_number=False),
+        Column(heading="cost", text=lambda row: cost_text(row["cost"], measure)),
+        shares("fraction", "fraction"),
+        *(counts(name, name) for name in ("sequences", "nonzero", "tried")),
+        shares("share", "share"),
+    ]
+    return _table({"allocations": rows}, Table(name="allocations", rows=rows, columns=columns))
 
 
 def _sequence(arguments: argparse.Namespace) -> Answer:
@@ -258,7 +267,7 @@ def _kept(arguments: argparse.Namespace) -> Answer:
 
 
 def _points(value: float) -> str:
-    return f"{100 * value:+.1f}"
+    return f"{100 * value:+z.1f}"
 
 
 def _table(whole: dict[str, Any], table: Table) -> Answer:

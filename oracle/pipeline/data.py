@@ -149,10 +149,10 @@ def preview(config: SearchConfig) -> Preview:
     beyond = [] if room is None else [place for place, count in enumerate(tokens) if count > room]
     if beyond:
         first = data.sequences[beyond[0]].id
+        what = f"{counted(len(beyond), 'prompt')} and {counted(config.max_new_tokens, 'new token')}"
         problems.append(
-            f"{counted(len(beyond), 'prompt')} and {counted(config.max_new_tokens, 'new token')} do not fit the model's "
-            f"context of {context} tokens, the first with id {first!r} and {tokens[beyond[0]]} tokens; shorten or "
-            "remove them"
+            f"{what} do not fit the model's context of {context} tokens, the first with id {first!r} and "
+            f"{tokens[beyond[0]]} tokens; shorten or remove them"
         )
     notes = list(prompt_format.notes(sequence.asked for sequence in data.sequences))
     if not problems:

@@ -285,6 +285,8 @@ def test_one_sequence_is_not_called_sequences(command: Command, tmp_path: Path) 
         (formatting.percent, 0.2331, "23.3 %"),
         (formatting.percent, float("nan"), ""),
         (formatting.signed, -0.0123, "-0.012"),
+        (formatting.signed, -0.0001, "+0.000"),
+        (formatting.percent, -1e-9, "0.0 %"),
         (formatting.quality, 0.41849, "0.418"),
         (formatting.counted, 1, "1 sequence"),
         (formatting.counted, 0, "0 sequences"),
