@@ -131,6 +131,8 @@ def save_tables(
         texts = {name: csv_text(table) for name, table in zip(names, records, strict=True)}
     else:
         texts = {path: "\n".join((markdown_text if form == ".md" else latex_text)(table) for table in tables)}
+    if not provenance_of(path).exists() and (taken := next((name for name in texts if name.exists()), None)):
+        raise InputError(f"'{taken}' already exists, and --save did not write it; choose another --save or delete it")
     origin = json.dumps(_origin(arguments, run), indent=1, sort_keys=True, default=str) + "\n"
     texts[provenance_of(path)] = origin
     for name, text in texts.items():

@@ -221,6 +221,10 @@ def test_other_peoples_files_and_endings_are_refused(command: Command, run: Path
     code, out, err = command("query", run, "--save", tmp_path / "paper.tex")
     assert (code, out) == (2, "") and "already exists, and --save did not write it" in err
     assert (tmp_path / "paper.tex").read_text() == "mine"
+    (tmp_path / "new-tasks.csv").write_text("mine")
+    code, _, err = command("query", run, "--summary", "--save", tmp_path / "new.csv")
+    assert code == 2 and "new-tasks.csv' already exists, and --save did not write it" in err
+    assert (tmp_path / "new-tasks.csv").read_text() == "mine" and not (tmp_path / "new.csv").exists()
     code, _, err = command("query", run, "--save", tmp_path / "table.docx")
     assert code == 2 and "--save needs a file that ends in .csv, .md, .tex, .json, not " in err
     code, _, err = command("query", run, "--latex", "--csv", "--json")
