@@ -5,6 +5,7 @@ from .knapsack.frontier import EqualQuality, Frontier, equal_quality, oracle_at,
 from .knapsack.items import Items, quality_by_cost
 from .luck.effort_curve import luck_curve, progress_curve
 from .luck.held_out_saving import LuckAdjusted, luck_adjusted
+from .luck.kept import Kept, quality_kept
 from .luck.null_oracle import NullOracle, null_oracle
 from .luck.rarity import Rarity, rarity
 from .luck.transfer import metric_transfer, reference_transfer
@@ -29,6 +30,7 @@ __all__ = [
     "Frontier",
     "InputError",
     "Items",
+    "Kept",
     "LuckAdjusted",
     "NullOracle",
     "Rarity",
@@ -61,6 +63,7 @@ __all__ = [
     "policy_curves",
     "progress_curve",
     "quality_by_cost",
+    "quality_kept",
     "rarity",
     "reference_transfer",
     "savings",

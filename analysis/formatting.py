@@ -1,6 +1,26 @@
-"""Formatting of numbers and names in figures, tables and reports."""
+"""Formatting of numbers and names in figures, tables and reports: one rule per kind of number."""
 
-__all__ = ["FEW", "basis", "counted", "interval_name", "metric_label", "per_token", "percent", "percent_range", "plain"]
+import math
+from collections.abc import Callable
+from typing import TypeGuard
+
+__all__ = [
+    "FEW",
+    "average",
+    "basis",
+    "between",
+    "counted",
+    "decimals",
+    "interval_name",
+    "metric_label",
+    "number",
+    "per_token",
+    "percent",
+    "percent_range",
+    "plain",
+    "quality",
+    "signed",
+]
 
 FEW = 10
 """Sequences below which percentile intervals are named for what they are."""
@@ -28,9 +48,14 @@ def per_token(measure: str, verb: str = "") -> str:
     return measure if measure.endswith("/token") else f"{measure} {verb}per generated token"
 
 
-def percent(fraction: float) -> str:
-    """A fraction as text, such as `23.3 %`."""
-    return f"{100 * fraction:.1f} %"
+def _known(value: float | None) -> TypeGuard[float]:
+    """Whether there is a value: neither None nor NaN."""
+    return value is not None and value == value
+
+
+def percent(fraction: float | None) -> str:
+    """A fraction as text, such as `23.3 %`; empty if missing."""
+    return f"{100 * fraction:z.1f} %" if _known(fraction) else ""
 
 
 def percent_range(interval: tuple[float, float]) -> str:
@@ -38,9 +63,49 @@ def percent_range(interval: tuple[float, float]) -> str:
     return f"{100 * interval[0]:.1f}\N{EN DASH}{100 * interval[1]:.1f} %"
 
 
-def counted(sequences: int) -> str:
-    """A number of sequences as text."""
-    return f"{sequences:,} sequence{'' if sequences == 1 else 's'}"
+def quality(value: float | None) -> str:
+    """A quality or a loss with three decimals; empty if missing."""
+    return decimals(value, 3)
+
+
+def signed(value: float | None) -> str:
+    """A difference of qualities with its sign and three decimals; empty if missing."""
+    return f"{value:+z.3f}" if _known(value) else ""
+
+
+def decimals(value: float | None, places: int) -> str:
+    """A number with that many decimals; empty if missing."""
+    return f"{value:z.{places}f}" if _known(value) else ""
+
+
+def average(value: float | None) -> str:
+    """A count as it is, such as `1,200`, and a mean of counts with one decimal, such as `100.8`; empty if missing."""
+    if not _known(value):
+        return ""
+    return f"{int(value):,}" if value == int(value) else f"{value:,.1f}"
+
+
+def number(value: float | None) -> str:
+    """A number of unknown kind: whole ones whole, others with four significant digits; empty if missing."""
+    if not _known(value):
+        return ""
+    if math.isinf(value):
+        return str(value)
+    if value == int(value) and abs(value) < 1e15:
+        return str(int(value))
+    return f"{value:.0f}" if 1e4 <= abs(value) < 1e15 else f"{value:.4g}"
+
+
+def between(
+    low: float | None, high: float | None, form: Callable[[float | None], str] = quality, *, word: str = "-"
+) -> str:
+    """An interval as text, such as `0.310 - 0.526`; empty if an end is missing."""
+    return f"{form(low)} {word} {form(high)}" if _known(low) and _known(high) else ""
+
+
+def counted(count: float, noun: str = "sequence") -> str:
+    """A number of things as text: `1 sequence`, `24 sequences`, `100.8 allocations`."""
+    return f"{average(count)} {noun}{'' if count == 1 else 's'}"
 
 
 def interval_name(sequences: int) -> str:
@@ -50,7 +115,7 @@ def interval_name(sequences: int) -> str:
 
 def basis(sequences: int, allocations: float, interval: tuple[float, float] | None) -> str:
     """Sample sizes and interval behind a figure, as text."""
-    counts = f"{counted(sequences)}, {allocations:.5g} allocations each"
+    counts = f"{counted(sequences)}, {counted(allocations, 'allocation')} each"
     return f"{counts}; {interval_name(sequences)} {percent_range(interval)}" if interval else counts
 
 

@@ -22,7 +22,7 @@ from analysis.grouping import FloatArray, IntArray
 from analysis.luck.null_oracle import derangements
 from oracle.metrics import qualifies
 
-__all__ = ["BAR", "Depth", "mended_after", "right_and_wrong"]
+__all__ = ["BAR", "Depth", "agreeing", "mended_after", "partners", "right_and_wrong"]
 
 BAR = 0.5
 """Quality from which an output counts as right."""
@@ -103,18 +103,18 @@ def _null(experiment: Experiment, samples: pd.DataFrame, permutations: int, bar:
         return pd.DataFrame(columns=columns)
     wrong_E = ~samples["right"].to_numpy(np.bool_)[experiment.codes()]
     permutations = experiment.affordable_permutations(permutations, int(wrong_E.sum()))
-    partner_PN = _partners(experiment.sequences["task"], permutations, experiment.seed)
+    partner_PN = partners(experiment.sequences["task"], permutations, experiment.seed)
     for number, (partner_N, quality_E) in enumerate(
         zip(partner_PN, experiment.shuffled_quality(partner_PN, wrong_E), strict=True)
     ):
-        other_N = ~_agree(experiment, partner_N)
+        other_N = ~agreeing(experiment, partner_N)
         read = _read(experiment, quality_E, bar)
         kept = read[other_N & ~read["right"].to_numpy() & ~samples["right"].to_numpy()].drop(columns="right")
         tables.append(kept.assign(permutation=number))
     return pd.concat(tables, ignore_index=True)[columns]
 
 
-def _partners(tasks: pd.Series, permutations: int, seed: int) -> IntArray:
+def partners(tasks: pd.Series, permutations: int, seed: int) -> IntArray:
     """Permutations within each task, shape (P, N); samples alone in their task are permuted among each other."""
     size = tasks.groupby(tasks).transform("size")
     group = pd.factorize(tasks.where(size > 1, None))[0]
@@ -126,7 +126,7 @@ def _partners(tasks: pd.Series, permutations: int, seed: int) -> IntArray:
     return partner_PN
 
 
-def _agree(experiment: Experiment, partner_N: IntArray) -> NDArray[np.bool_]:
+def agreeing(experiment: Experiment, partner_N: IntArray) -> NDArray[np.bool_]:
     """Per sample, whether its partner's right answer is also right for itself (N)."""
     if experiment.kind == "choice":
         answer_N = experiment.sequences["answer"].to_numpy(np.int64)

@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 
 from analysis.experiment import Experiment, InputError
+from analysis.formatting import counted
 from analysis.grouping import FloatArray
 from analysis.per_sequence.savings import budgets
 from analysis.stats import intervals
@@ -102,12 +103,13 @@ def what_makes_cheap(experiment: Experiment, features: pd.DataFrame, *, bootstra
 
 def _remark(N: int, predictors: pd.DataFrame) -> str:
     if not len(predictors):
-        return f"{N} sequences with differing budgets are too few to fit anything: search at least {LEAST}."
+        return f"{counted(N)} with differing budgets: too few to fit anything; search at least {LEAST}."
     best = predictors.nlargest(1, "r2").iloc[0]
     beats = best["r2_low"] > 0
     said = f"the best of them explains {100 * max(0.0, best['r2']):.0f} % of the variance out of fold"
     if N < ENOUGH:
-        return f"{N} sequences are too few: {said}, but {ENOUGH} are needed for a meaningful result."
+        few = f"{counted(N)} {'is' if N == 1 else 'are'} too few"
+        return f"{few}: {said}, but {ENOUGH} are needed for a meaningful result."
     return f"Of {len(predictors)} predictors {said}" + ("." if beats else ", which does not differ clearly from 0.")
 
 

@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 
 from analysis.experiment import Experiment
-from analysis.formatting import percent
+from analysis.formatting import counted, percent
 from analysis.luck.null_oracle import GRID
 from analysis.per_sequence.layer_use import layer_use
 from analysis.per_sequence.policies import policy_curves
@@ -95,8 +95,8 @@ def _words(part: Part) -> dict[str, str]:
         "No sequence tells something."
         if told is None
         else (
-            f"{told.certified} of the {told.sequences} sequences that tell something are proven minimal; the others "
-            "are the best found."
+            f"Proven minimal: {told.certified} of {counted(told.sequences)} that can tell something; the others are "
+            "the best found."
         )
     )
     return {

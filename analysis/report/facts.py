@@ -123,7 +123,7 @@ def _per_sequence(part: Part, summary: Summary) -> Fact:
     kept = f"scores at least as well ({metric_label(summary.criterion)}) as with all of them"
     if part.experiment.tolerance:
         kept = f"loses at most {part.experiment.tolerance:g} of {metric_label(summary.criterion)}"
-    tries = f"the best of {summary.allocations_per_sequence:.4g} allocations tried"
+    tries = f"the best of {counted(summary.allocations_per_sequence, 'allocation')} tried"
     return Fact(
         title="Minimal budget per sequence",
         value=percent(summary.per_sequence_fraction),
@@ -144,7 +144,7 @@ def _everything(part: Part) -> Iterator[Fact]:
     yield Fact(
         title="Over all sequences",
         value=percent(summary.per_sequence_fraction),
-        sentence=f"The numbers above are of the {summary.informative_sequences} sequences that can tell something. "
+        sentence=f"The numbers above are of {counted(summary.informative_sequences)} that can tell something. "
         f"{summary.untold} of {summary.sequences} cannot: {_untold(part)}. With them the mean minimal budget is as "
         f"shown here, and the oracle at equal mean quality needs {percent(summary.equal_quality_fraction)}.",
         share=summary.per_sequence_fraction,

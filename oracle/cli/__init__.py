@@ -172,9 +172,14 @@ def _tidy(arguments: argparse.Namespace) -> None:
 def whole_parser() -> Parser:
     """The parser with all commands and all of their options, for documentation and completion."""
     parser = _parser([])
-    for each in _commands(parser).values():
-        each.complete()
+    _complete(parser)
     return parser
+
+
+def _complete(parser: Parser) -> None:
+    parser.complete()
+    for each in _commands(parser).values():
+        _complete(each)
 
 
 def parsers() -> dict[str, Parser]:
@@ -183,7 +188,8 @@ def parsers() -> dict[str, Parser]:
 
 
 def _commands(parser: Parser) -> dict[str, Parser]:
-    return next(dict(one.choices) for one in parser._actions if isinstance(one, argparse._SubParsersAction))
+    """The parsers of the commands below a parser."""
+    return next((dict(one.choices) for one in parser._actions if isinstance(one, argparse._SubParsersAction)), {})
 
 
 def _parser(argv: Seq[str]) -> Parser:

@@ -1,11 +1,10 @@
 """`oracle cache`: hidden states stored on this machine by searches. Needs no model."""
 
 import argparse
-import json
 import re
 import sys
-from collections.abc import Callable
-from dataclasses import asdict
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +13,7 @@ from oracle.errors import InputError
 from oracle.utils.text import printable
 
 if TYPE_CHECKING:
+    from oracle.cli.tables import Table
     from oracle.store.hidden import HiddenStore
 
 __all__ = ["add_cache", "add_cache_options", "open_store"]
@@ -31,10 +31,11 @@ def add_cache(commands: Any) -> None:
     summary = "Manage the hidden states that searches store: list, verify, delete."
     parser = commands.add_parser("cache", help=summary, description=summary)
     actions = parser.add_subparsers(dest="action", required=True, metavar="ACTION", parser_class=Parser)
-    info = command(actions, "info", _reporting(_info), "Show folder, size, limit, and the size per model.")
+    info = command(actions, "info", _reporting(_info), "Show folder, size, limit, and the size per model.", tables=True)
     about = "Verify every file; damaged ones are set aside and computed again when needed. Exit code 1 on damage."
-    verify = command(actions, "verify", _reporting(_verify), about)
-    prune = command(actions, "prune", _reporting(_prune), "Delete hidden states, least recently used first.")
+    verify = command(actions, "verify", _reporting(_verify), about, tables=True)
+    about = "Delete hidden states, least recently used first."
+    prune = command(actions, "prune", _reporting(_prune), about, tables=True)
     prune.add_argument("--to", type=size, metavar="SIZE", help="stop once at most this much is left, such as 1GiB")
     prune.add_argument("--model", metavar="NAME", help="only this model's: its name or fingerprint in 'info'")
     prune.add_argument("--all", action="store_true", help="delete everything")
@@ -97,52 +98,102 @@ def _warn(message: str) -> None:
     print(f"oracle: warning: {' '.join(printable(message).split())}", file=sys.stderr)
 
 
-def _reporting(act: Callable[["HiddenStore", argparse.Namespace], tuple[dict[str, Any], str, int]]) -> Any:
-    """A command that prints an action's (JSON object, text, exit code) as JSON or as text."""
+@dataclass(frozen=True, kw_only=True)
+class Report:
+    """What an action found or did.
+
+    Attributes:
+        whole: as a JSON object.
+        table: its table.
+        above: the line above it.
+        listed: whether it is printed for people too.
+        below: the lines below it.
+        code: exit code.
+    """
+
+    whole: dict[str, Any]
+    table: "Table"
+    above: str
+    listed: bool = False
+    below: Sequence[str] = ()
+    code: int = 0
+
+
+def _reporting(act: Callable[["HiddenStore", argparse.Namespace], Report]) -> Any:
+    """A command that prints the report of an action."""
 
     def run(arguments: argparse.Namespace) -> int:
+        from oracle.cli.formats import give
+        from oracle.cli.tables import show_line, show_table
+
         store = open_store(arguments)
         assert store is not None
         try:
-            answer, text, code = act(store, arguments)
+            report = act(store, arguments)
         except OSError as error:
             raise InputError(f"cannot use '{store.folder}' ({error.strerror}); choose another --cache") from error
-        print(json.dumps({"folder": str(store.folder), **answer}) if arguments.json else text)
-        return code
+
+        def show() -> None:
+            show_line(report.above)
+            if report.listed and report.table.rows:
+                show_table(report.table)
+            for line in report.below:
+                show_line(line)
+
+        give(arguments, [report.table], whole=lambda: {"folder": str(store.folder), **report.whole}, show=show)
+        return report.code
 
     return run
 
 
-def _info(store: "HiddenStore", arguments: argparse.Namespace) -> tuple[dict[str, Any], str, int]:
+def _info(store: "HiddenStore", arguments: argparse.Namespace) -> Report:
+    from analysis.formatting import counted
+    from oracle.cli.tables import Column, Table, counts, words
+
     usage, damaged = sorted(store.usage(), key=lambda each: -each.bytes), store.set_aside()
     models = [asdict(each) for each in usage]
     shards, count = sum(each.shards for each in usage), sum(each.bytes for each in usage)
-    answer = {"shards": shards, "bytes": count, "limit": store.limit, "damaged": len(damaged), "models": models}
-    lines = [
-        f"{store.folder}: {shards} shards, {_shown(count)} of at most {_shown(store.limit)}",
-        *(f"  {each.model}  {each.shards} shards, {_shown(each.bytes)}  {each.name}" for each in usage),
-    ]
-    if damaged:
-        lines.append(f"{len(damaged)} damaged shards set aside; 'oracle cache prune --all' deletes them too")
-    return answer, "\n".join(printable(line) for line in lines), 0
+    size = Column(heading="size", text=lambda row: _shown(row["bytes"]))
+    columns = [words("model", "model"), counts("shards", "shards"), size, words("name", "name")]
+    aside = f"{counted(len(damaged), 'damaged shard')} set aside; 'oracle cache prune --all' deletes them too"
+    return Report(
+        whole={"shards": shards, "bytes": count, "limit": store.limit, "damaged": len(damaged), "models": models},
+        table=Table(name="models", rows=models, columns=columns, fields=("model", "name", "shards", "bytes")),
+        above=f"{store.folder}: {counted(shards, 'shard')}, {_shown(count)} of at most {_shown(store.limit)}",
+        listed=True,
+        below=[aside] if damaged else [],
+    )
 
 
-def _verify(store: "HiddenStore", arguments: argparse.Namespace) -> tuple[dict[str, Any], str, int]:
+def _verify(store: "HiddenStore", arguments: argparse.Namespace) -> Report:
+    from analysis.formatting import counted
+    from oracle.cli.tables import of_records
+
     count = store.verify()
     damaged = [str(path) for path in store.damaged]
-    text = f"{count} shards, {len(damaged)} damaged" + (" and set aside" if damaged else "")
-    return {"shards": count, "damaged": damaged}, text, 1 if damaged else 0
+    return Report(
+        whole={"shards": count, "damaged": damaged},
+        table=of_records("damaged", [{"damaged": path} for path in damaged], ["damaged"]),
+        above=f"{counted(count, 'shard')}, {len(damaged)} damaged" + (" and set aside" if damaged else ""),
+        code=1 if damaged else 0,
+    )
 
 
-def _prune(store: "HiddenStore", arguments: argparse.Namespace) -> tuple[dict[str, Any], str, int]:
+def _prune(store: "HiddenStore", arguments: argparse.Namespace) -> Report:
+    from analysis.formatting import counted
+    from oracle.cli.tables import of_records
+
     if arguments.to is None and arguments.model is None and not arguments.all:
         raise InputError("prune needs --to SIZE, --model NAME, or --all to delete everything")
     if arguments.all and (arguments.to is not None or arguments.model is not None):
         raise InputError("prune --all deletes everything: omit --all, or omit --to and --model")
     count, freed = store.prune(arguments.to or 0, model=arguments.model)
-    left = sum(each.bytes for each in store.usage())
-    answer = {"deleted": count, "deleted_bytes": freed, "bytes": left}
-    return answer, f"{count} shards deleted, {_shown(freed)}; {_shown(left)} left", 0
+    whole = {"deleted": count, "deleted_bytes": freed, "bytes": sum(each.bytes for each in store.usage())}
+    return Report(
+        whole=whole,
+        table=of_records("deleted", [whole]),
+        above=f"{counted(count, 'shard')} deleted, {_shown(freed)}; {_shown(whole['bytes'])} left",
+    )
 
 
 def _shown(count: int) -> str:

@@ -1,14 +1,16 @@
 """`oracle check`: whether a stored run is whole, consistent and reproducible."""
 
 import argparse
-import json
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from oracle.cli.parsing import Settings, add_device, add_quiet, add_trust, command, loading, progress
 from oracle.errors import InputError
-from oracle.utils.text import printable
+
+if TYPE_CHECKING:
+    from oracle.cli.tables import Table
+    from oracle.pipeline.run_check import RunCheck
 
 __all__ = ["add_check"]
 
@@ -22,7 +24,7 @@ problem. Digests detect damage and careless edits; an editor who renews them is 
 def add_check(commands: Any) -> None:
     """Adds `oracle check`."""
     about = "Check that a run is whole and consistent, say which versions wrote it, and compute outcomes again."
-    parser = command(commands, "check", _run_check, about)
+    parser = command(commands, "check", _run_check, about, tables=True)
     parser.epilog = EPILOG
     parser.add_argument("folder", type=Path, metavar="RUN", help="run folder")
     parser.add_argument(
@@ -43,6 +45,7 @@ def _run_check(arguments: argparse.Namespace) -> int:
     if arguments.recompute is not None and arguments.recompute < 1:
         raise InputError(f"--recompute needs at least 1, not {arguments.recompute}")
 
+    from oracle.cli.formats import give
     from oracle.pipeline.run_check import check_run, recompute, renew
 
     if arguments.renew:
@@ -50,22 +53,50 @@ def _run_check(arguments: argparse.Namespace) -> int:
     found = check_run(arguments.folder)
     if arguments.recompute is not None and not found.problems:
         recompute(arguments.folder, arguments.recompute, found, watch=progress(arguments), **how)
-    if arguments.json:
-        print(json.dumps({"run": str(arguments.folder), "whole": not found.problems, **asdict(found)}))
-        return 1 if found.problems else 0
+    give(
+        arguments,
+        _tables(found),
+        whole=lambda: {"run": str(arguments.folder), "whole": not found.problems, **asdict(found)},
+        show=lambda: _show(found, arguments.folder),
+    )
+    return 1 if found.problems else 0
+
+
+WRITER = ("files", "layer-oracle", "torch", "transformers", "commit")
+"""Columns of the table of those who wrote files."""
+
+
+def _tables(found: "RunCheck") -> list["Table"]:
+    """The findings; the versions that wrote the files."""
+    from oracle.cli.tables import of_records
+
+    findings = [{"kind": "problem", "finding": one} for one in found.problems]
+    findings += [{"kind": "note", "finding": one} for one in found.notes]
+    writers = [
+        {
+            "files": writer["files"],
+            **{name: writer["versions"].get(name) for name in ("layer-oracle", "torch", "transformers")},
+            "commit": writer["commit"],
+        }
+        for writer in found.writers
+    ]
+    return [of_records("findings", findings, ["kind", "finding"]), of_records("writers", writers, WRITER)]
+
+
+def _show(found: "RunCheck", folder: Path) -> None:
+    from analysis.formatting import counted
+    from oracle.cli.tables import show_line
+
     for line in [*found.problems, *(f"note: {note}" for note in found.notes)]:
-        print(printable(line))
+        show_line(line)
     for writer in found.writers:
         versions = writer["versions"]
         commit = f", commit {writer['commit']}" if writer["commit"] else ""
-        print(
-            printable(
-                f"{writer['files']} files by layer-oracle {versions.get('layer-oracle', 'unknown')}, torch "
-                f"{versions.get('torch', 'unknown')}, transformers {versions.get('transformers', 'unknown')}{commit}"
-            )
+        show_line(
+            f"{counted(writer['files'], 'file')} by layer-oracle {versions.get('layer-oracle', 'unknown')}, torch "
+            f"{versions.get('torch', 'unknown')}, transformers {versions.get('transformers', 'unknown')}{commit}"
         )
     if found.recomputed:
-        print(f"{found.equal} of {found.recomputed} recomputed outcomes are equal.")
-    verdict = f"{len(found.problems)} problems" if found.problems else "whole and consistent"
-    print(printable(f"{arguments.folder}: {verdict} ({found.files} files, {found.bytes / 2**20:.1f} MiB)."))
-    return 1 if found.problems else 0
+        show_line(f"{found.equal} of {counted(found.recomputed, 'recomputed outcome')} are equal.")
+    verdict = counted(len(found.problems), "problem") if found.problems else "whole and consistent"
+    show_line(f"{folder}: {verdict} ({counted(found.files, 'file')}, {found.bytes / 2**20:.1f} MiB).")

@@ -1,14 +1,15 @@
 """`oracle compare`: practical controllers against a run's oracle."""
 
 import argparse
-import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from oracle.cli.parsing import Settings, add_device, add_quiet, add_trust, check_format, command, loading, progress
+from oracle.cli.parsing import Settings, add_device, add_quiet, add_trust, command, loading, progress
 from oracle.errors import InputError
 
 if TYPE_CHECKING:
+    from oracle.cli.tables import Table
     from oracle.controllers import Comparison
 
 __all__ = ["add_compare"]
@@ -49,24 +50,11 @@ of the gap from the static mask to the oracle, with its 95 % interval over seque
 over the full model at these batch sizes, over the first 8 tokens of an output.
 """
 
-SHOWN = {
-    "controller": "controller",
-    "setting": "setting",
-    "executed_fraction": "fraction",
-    "quality": "quality",
-    "static_quality": "static",
-    "oracle_quality": "oracle",
-    "null_quality": "null",
-    "mixed_quality": "mixed",
-    "captured": "captured",
-    "captured_low": "low",
-    "captured_high": "high",
-    "flops_fraction": "FLOPs",
-    "speedup_1": "x1",
-    "speedup_8": "x8",
-    "speedup_32": "x32",
-}
-"""Columns of the terminal table -> their headings."""
+QUALITIES = ("quality", "static", "oracle", "null", "mixed")
+"""Qualities of the terminal table: the controller's, and what it is compared with."""
+
+SPEEDS = (1, 8, 32)
+"""Batch sizes of the speed-ups; those that were not measured have no column."""
 
 
 def add_compare(commands: Any) -> None:
@@ -76,13 +64,13 @@ def add_compare(commands: Any) -> None:
         "compare",
         _run_compare,
         "Compare practical controllers with a run's oracle: quality, layers, headroom captured, measured speed.",
+        tables=True,
     )
     parser.epilog = EPILOG
     parser.add_argument("folder", type=Path, metavar="RUN", help="run folder")
     parser.add_argument("--controllers", default="all", metavar="NAMES", help="all, or names separated by commas")
     parser.add_argument("--limit", type=int, default=64, metavar="N", help="maximum number of sequences, evenly spread")
     parser.add_argument("--no-timing", action="store_true", help="do not measure tokens per second")
-    parser.add_argument("--csv", action="store_true", help="print the rows as CSV instead of a table")
     settings = Settings(parser)
     settings.add("--model", help="the run's model, if not at its name in the run; required with --trust-remote-code")
     add_device(settings, " (default: the run's setting)")
@@ -91,14 +79,13 @@ def add_compare(commands: Any) -> None:
 
 
 def _run_compare(arguments: argparse.Namespace) -> None:
-    from oracle.cli.tables import plain, show_csv
-
-    check_format(arguments)
     if arguments.limit < 2:
         raise InputError(f"--limit needs at least 2, not {arguments.limit}")
     how = loading(arguments)
 
+    from oracle.cli.formats import give
     from oracle.controllers import compare_run
+    from oracle.store import Run
 
     found = compare_run(
         arguments.folder,
@@ -108,40 +95,66 @@ def _run_compare(arguments: argparse.Namespace) -> None:
         watch=progress(arguments),
         **how,
     )
-    rows = [{str(name): value for name, value in row.items()} for row in found.rows.to_dict("records")]
-    if arguments.json:
-        whole = {"metric": found.metric, "sequences": found.sequences, "controllers": rows, "findings": found.findings}
+    tables = _tables(found)
+
+    def whole() -> dict[str, Any]:
+        about = {"metric": found.metric, "sequences": found.sequences, "controllers": tables[0].rows}
         paths = {"path": str(found.path), "fuller": None if found.fuller is None else str(found.fuller)}
-        print(json.dumps(plain({**whole, "left_out": found.left_out, **paths})))
-    elif arguments.csv:
-        show_csv(list(found.rows.columns), rows)
-    else:
-        _show(found)
+        return {**about, "findings": found.findings, "left_out": found.left_out, **paths}
+
+    give(arguments, tables, whole=whole, show=lambda: _show(found, tables), run=Run.open(arguments.folder))
 
 
-def _show(found: "Comparison") -> None:
-    from oracle.cli.tables import plain, show_line, show_rows
+def _tables(found: "Comparison") -> list["Table"]:
+    """One row per controller and setting; one per mask, if controllers choose one."""
+    from analysis.formatting import counted
+    from oracle.cli.tables import Table, decimal, qualities, shares, words
 
-    records = found.rows.to_dict("records")
-    rows = [{heading: plain(row[name]) for name, heading in SHOWN.items()} for row in records]
-    show_rows(list(SHOWN.values()), rows)
-    named = ["controller", "setting", "layers"]
-    if masks := [{name: row[name] for name in named} for row in records if isinstance(row["layers"], str)]:
-        show_line("")
-        show_rows(named, masks)
-    show_line(
-        f"{found.sequences} sequences, quality by {found.metric}; captured is empty where the oracle adds nothing."
-    )
+    rows = [{str(name): value for name, value in row.items()} for row in found.rows.to_dict("records")]
+    named = [words("controller", "controller"), words("setting", "setting")]
+    columns = [
+        *named,
+        shares("fraction", "executed_fraction"),
+        *(qualities(name, name if name == "quality" else f"{name}_quality") for name in QUALITIES),
+        *(shares(name.removeprefix("captured_"), name) for name in ("captured", "captured_low", "captured_high")),
+        shares("FLOPs", "flops_fraction"),
+        *(
+            decimal(f"x{batch}", f"speedup_{batch}", 2)
+            for batch in SPEEDS
+            if found.rows[f"speedup_{batch}"].notna().any()
+        ),
+    ]
+    notes = [f"{counted(found.sequences)}, quality by {found.metric}; captured is empty where the oracle adds nothing."]
     if {"unified", "skipdecode"} & set(found.rows["controller"]):
-        show_line("unified and skipdecode are zero-shot: their published numbers are of models trained for them.")
+        notes.append("unified and skipdecode are zero-shot: their published numbers are of models trained for them.")
+    fields = list(found.rows.columns)
+    tables = [Table(name="controllers", rows=rows, columns=columns, fields=fields, notes=notes)]
+    if masks := [row for row in rows if isinstance(row["layers"], str)]:
+        fields = ["controller", "setting", "layers"]
+        tables.append(Table(name="masks", rows=masks, columns=[*named, words("layers", "layers")], fields=fields))
+    return tables
+
+
+def _show(found: "Comparison", tables: Sequence["Table"]) -> None:
+    from analysis.formatting import between, counted, signed
+    from oracle.cli.tables import show_line, show_table
+
+    for place, table in enumerate(tables):
+        if place:
+            show_line("")
+        show_table(table)
+    for note in tables[0].notes:
+        show_line(note)
     if found.left_out:
         show_line(f"Left out because they act on whole layers: {', '.join(found.left_out)}.")
     for one in found.findings:
-        interval = "" if one["low"] is None else f" (95 % interval {one['low']:+.3f} to {one['high']:+.3f})"
+        ends = between(one["low"], one["high"], signed, word="to")
+        interval = f" (95 % interval {ends})" if ends else ""
         alphas = ", ".join(f"{alpha:g}" for alpha in one["alphas"])
         show_line(
-            f"Gates, {one['shape']}, {one['decision']}: hidden states add {one['difference']:+.3f} {found.metric} to a "
-            f"fixed input at equal fraction{interval}; {one['sequences']} sequences, {one['steps']} training steps, "
+            f"Gates, {one['shape']}, {one['decision']}: hidden states add {signed(one['difference'])} {found.metric} "
+            f"to a fixed input at equal fraction{interval}; {counted(one['sequences'])}, "
+            f"{counted(one['steps'], 'training step')}, "
             f"alpha {alphas}, one seed."
         )
     show_line(f"Written: {found.path}")

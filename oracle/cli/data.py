@@ -1,7 +1,6 @@
 """`oracle data`: what a search would read from a file."""
 
 import argparse
-import json
 from typing import TYPE_CHECKING, Any
 
 from oracle.cli.data_options import DATA, add_columns, add_extract, add_reading, add_tasks, given_settings
@@ -13,6 +12,9 @@ if TYPE_CHECKING:
 
 __all__ = ["add_data"]
 
+FIELDS = ("id", "task", "prompt", "prompt_tokens", "references", "choices", "answer")
+"""Columns of the sequences."""
+
 
 def add_data(commands: Any) -> None:
     """Adds `oracle data`."""
@@ -23,6 +25,7 @@ def add_data(commands: Any) -> None:
         "Show what a search would read from a file: prompts as the model sees them, references, choices, and what each "
         "rule decided; loads a tokenizer, no model. Exit code 1 if a search would refuse it.",
         _add_data_options,
+        tables=True,
     )
 
 
@@ -31,7 +34,7 @@ def _add_data_options(parser: Parser) -> None:
 
     defaults = SearchConfig()
     parser.add_argument("data", metavar="FILE", help=f"{DATA}; or the bundled '{defaults.data}'")
-    parser.add_argument("--rows", type=int, default=3, metavar="N", help="number of sequences shown")
+    parser.add_argument("--rows", type=int, default=3, metavar="N", help="number of sequences shown, or in the table")
     what = Settings(parser, defaults)
     what.add("--model", help="whose tokenizer and chat template are used: hub id, local folder, or the embedded model")
     add_trust(what)
@@ -48,6 +51,8 @@ def _add_data_options(parser: Parser) -> None:
 
 
 def _run_data(arguments: argparse.Namespace) -> int:
+    from oracle.cli.formats import give
+    from oracle.cli.tables import of_records
     from oracle.config import SearchConfig
     from oracle.errors import InputError
     from oracle.pipeline.data import preview
@@ -55,27 +60,25 @@ def _run_data(arguments: argparse.Namespace) -> int:
     if arguments.rows < 0:
         raise InputError(f"--rows needs at least 0, not {arguments.rows}")
     found = preview(SearchConfig(**given_settings(arguments, SearchConfig())))
-    if arguments.json:
-        print(json.dumps(found.to_dict(arguments.rows)))
-    else:
-        _show(found, arguments.rows)
+    table = of_records("sequences", found.rows(arguments.rows), FIELDS)
+    give(arguments, [table], whole=lambda: found.to_dict(arguments.rows), show=lambda: _show(found, arguments.rows))
     return 1 if found.problems else 0
 
 
 def _show(found: "Preview", rows: int) -> None:
     from rich.text import Text
 
+    from analysis.formatting import average, counted
     from oracle.cli.tables import console, show_line
 
     facts = found.to_dict(0)
     tokens = facts["prompt_tokens"]
     lengths = (
-        f"{tokens['least']} tokens"
+        counted(tokens["least"], "token")
         if tokens["least"] == tokens["most"]
-        else f"{tokens['least']} to {tokens['most']} tokens, median {tokens['median']:g}"
+        else f"{average(tokens['least'])} to {counted(tokens['most'], 'token')}, median {average(tokens['median'])}"
     )
-    count = "1 sequence" if facts["sequences"] == 1 else f"{facts['sequences']} sequences"
-    show_line(f"{count}; prompts of {lengths}, by the tokenizer of {facts['model']}")
+    show_line(f"{counted(facts['sequences'])}; prompts of {lengths}, by the tokenizer of {facts['model']}")
     if len(facts["tasks"]) > 1:
         show_line("Tasks: " + ", ".join(f"{name or '(none)'} {count}" for name, count in facts["tasks"].items()))
     for line in found.data.lines():
@@ -86,7 +89,7 @@ def _show(found: "Preview", rows: int) -> None:
     for row in found.rows(rows):
         out.print()
         out.print(Text(printable(f"{row['id']}" + (f"  task {row['task']}" if row["task"] else "")), style="bold"))
-        _block(out, f"prompt ({row['prompt_tokens']} tokens)", row["prompt"])
+        _block(out, f"prompt ({counted(row['prompt_tokens'], 'token')})", row["prompt"])
         for reference in row["references"]:
             _block(out, "reference", reference)
         for place, choice in enumerate(row["choices"]):

@@ -1,7 +1,8 @@
 """`oracle draft`: how far skip masks get as drafts of their own full model, and how far any mask could."""
 
 import argparse
-import json
+from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,18 +12,17 @@ from oracle.cli.parsing import (
     add_device,
     add_quiet,
     add_trust,
-    check_format,
     command,
     loading,
     progress,
 )
 from oracle.cli.static import add_run_or_data, full_model_run
 from oracle.errors import InputError
-from oracle.utils.text import printable
 
 if TYPE_CHECKING:
     import pandas as pd
 
+    from oracle.cli.tables import Table
     from oracle.draft import DraftStudy
 
 __all__ = ["add_draft"]
@@ -59,6 +59,7 @@ def add_draft(commands: Any) -> None:
         _run_draft,
         "Self-speculative decoding: the best masks to draft with, what practical methods reach, and proven bounds.",
         _add_draft_options,
+        tables=True,
     )
 
 
@@ -90,7 +91,6 @@ def _add_draft_options(parser: Parser) -> None:
         metavar="FILE",
         help="also write the skipped attention and MLP ids of each mask as JSON, as Draft & Verify and SWIFT read them",
     )
-    parser.add_argument("--csv", action="store_true", help="print one row per sequence and mask as CSV instead")
     settings = Settings(parser)
     add_device(settings, " (default: the run's setting)")
     add_trust(settings)
@@ -98,10 +98,8 @@ def _add_draft_options(parser: Parser) -> None:
 
 
 def _run_draft(arguments: argparse.Namespace) -> None:
-    from oracle.cli.tables import plain, show_csv
     from oracle.draft.plan import Plan
 
-    check_format(arguments)
     data = getattr(arguments, "data", None)
     if (arguments.folder is None) == (data is None):
         raise InputError("either a RUN or --data is required; give one of them")
@@ -119,6 +117,8 @@ def _run_draft(arguments: argparse.Namespace) -> None:
         raise InputError(f"'{arguments.export}' already exists; choose another --export or delete it")
 
     from analysis.drafting import bound_summary, draft_summary
+    from oracle.cli.formats import give
+    from oracle.cli.tables import of_records, show_line
     from oracle.draft import find_drafts
     from oracle.draft.export import write_layer_ids
     from oracle.pipeline.reload import model_of
@@ -131,110 +131,135 @@ def _run_draft(arguments: argparse.Namespace) -> None:
         write_layer_ids(found, arguments.export, str(run.manifest["model"].get("id")))
     summary = draft_summary(found.rows, seed=plan.seed)
     bounds = bound_summary(found.bounds)
-    if arguments.json:
-        whole = {
+    tables = [_choices(summary), *([_bounds(bounds)] if len(bounds) else [])]
+
+    def whole() -> dict[str, Any]:
+        about = ("plan", "layers", "times", "left_out", "notes", "nothing_to_draft")
+        return {
             "choices": summary.to_dict("records"),
             "bounds": bounds.to_dict("records"),
             "rows": found.rows.to_dict("records"),
             "sequence_bounds": found.bounds.to_dict("records"),
-            **{
-                name: found.about[name] for name in ("plan", "layers", "times", "left_out", "notes", "nothing_to_draft")
-            },
+            **{name: found.about[name] for name in about},
             "path": str(found.path),
             "run": str(folder),
         }
-        print(json.dumps(plain(whole)))
-    elif arguments.csv:
-        rows = [{str(name): value for name, value in row.items()} for row in found.rows.to_dict("records")]
-        show_csv(list(found.rows.columns), rows)
-    else:
-        _show(found, summary, bounds)
+
+    def show() -> None:
+        _show(found, summary, bounds, tables)
         if arguments.export is not None:
-            print(f"Layer ids: {printable(str(arguments.export))}")
+            show_line(f"Layer ids: {arguments.export}")
+
+    rows = [{str(name): value for name, value in row.items()} for row in found.rows.to_dict("records")]
+    detail = of_records("sequences", rows, list(found.rows.columns))
+    give(arguments, tables, whole=whole, show=show, detail=detail, run=run)
 
 
-def _show(found: "DraftStudy", summary: "pd.DataFrame", bounds: "pd.DataFrame") -> None:
-    from analysis.formatting import interval_name
-    from oracle.cli.tables import show_line, show_rows
+def _choices(summary: "pd.DataFrame") -> "Table":
+    """One row per mask or method."""
+    from analysis.formatting import decimals, interval_name
+    from oracle.cli.tables import Column, Row, Table, decimal, interval, shares, words
+
+    def rate(name: str) -> Column:
+        def text(row: Row) -> str:
+            return f"{row[name]:.1f} ({row[f'{name}_speedup']:.2f}x)"
+
+        return Column(heading=f"{name}, tokens/s", text=text)
+
+    def equal(row: Row) -> str:
+        return f"{row['equal']:.0f} of {row['sequences']:.0f}"
+
+    measured = [rate("measured"), Column(heading="equal", text=equal)] if summary["measured"].notna().all() else []
+    columns = [
+        words("mask", "choice"),
+        shares("draft cost", "draft_cost"),
+        decimal("length", "draft_length", 1),
+        shares("1st token", "first"),
+        interval("accepted", "accepted", partial(decimals, places=2)),
+        rate("expected"),
+        *measured,
+        Column(heading="pays below", text=lambda row: _cost(row["pays_below"])),
+        Column(heading="flat", text=lambda row: _cost(row["pays_below_flat"])),
+    ]
+    rows = [{str(name): value for name, value in row.items()} for row in summary.to_dict("records")]
+    name = interval_name(int(summary["sequences"].iloc[0])).rstrip(":")
+    note = (
+        "draft cost: of a draft token, in plain tokens. 1st token: verified prefixes at which the first draft token is "
+        f"accepted. accepted: draft tokens per round ({name}, over sequences). expected, measured: tokens/s, and "
+        "over plain decoding. pays below: draft cost at which drafting is as fast as plain decoding here; flat: where "
+        "verifying costs one token."
+    )
+    return Table(name="masks", rows=rows, columns=columns, notes=[note])
+
+
+def _bounds(bounds: "pd.DataFrame") -> "Table":
+    """One row per number of layers."""
+    from oracle.cli.tables import Column, Table, counts, decimal, shares
+
+    columns = [
+        Column(heading="layers", text=lambda row: f"at most {row['budget']:.0f}"),
+        counts("masks", "masks"),
+        shares("1st token", "first"),
+        shares("1st, mask per prefix", "first_any"),
+        decimal("accepted", "accepted", 2),
+        Column(heading="expected", text=lambda row: f"{row['speedup']:.2f}x"),
+    ]
+    rows = [{str(name): value for name, value in row.items()} for row in bounds.to_dict("records")]
+    return Table(name="bounds", rows=rows, columns=columns)
+
+
+def _show(found: "DraftStudy", summary: "pd.DataFrame", bounds: "pd.DataFrame", tables: Sequence["Table"]) -> None:
+    from analysis.formatting import counted
+    from oracle.cli.tables import show_line, show_table
 
     about, sequences = found.about, int(summary["sequences"].iloc[0])
     times = about["times"]
     plain, length = times["verify"][0], about["plan"]["length"]
     verified = times["verify"][min(length, 4)] / plain
     show_line(
-        f"{sequences} sequences, {about['layers']} layers, drafts of at most {length} tokens. A plain token takes "
-        f"{plain:.1f} ms; verifying {min(length, 4) + 1} tokens at once costs {verified:.2f} of it"
+        f"{counted(sequences)}, {counted(about['layers'], 'layer')}, drafts of at most {counted(length, 'token')}. A "
+        f"plain token takes {plain:.1f} ms; verifying {min(length, 4) + 1} tokens at once costs {verified:.2f} of it"
     )
-    measured, interval = summary["measured"].notna().all(), interval_name(sequences).rstrip(":")
-    rows = []
-    for row in summary.to_dict("records"):
-        shown = {
-            "mask": row["choice"],
-            "draft cost": f"{100 * row['draft_cost']:.0f} %",
-            "length": f"{row['draft_length']:.1f}",
-            "1st token": f"{100 * row['first']:.0f} %",
-            "accepted": f"{row['accepted']:.2f}{_ends(row, 'accepted')}",
-            "expected": f"{row['expected']:.1f} ({row['expected_speedup']:.2f}x)",
-        }
-        if measured:
-            shown["measured"] = f"{row['measured']:.1f} ({row['measured_speedup']:.2f}x)"
-            shown["equal"] = f"{row['equal']:.0f} of {sequences}"
-        rows.append({**shown, "pays below": _cost(row["pays_below"]), "flat": _cost(row["pays_below_flat"])})
-    show_rows(list(rows[0]), rows)
-    show_line(
-        "draft cost: of a draft token, in plain tokens. 1st token: verified prefixes at which the first draft token is "
-        f"accepted. accepted: draft tokens per round ({interval}, over sequences). expected, measured: tokens/s, and "
-        "over plain decoding. pays below: draft cost at which drafting is as fast as plain decoding here; flat: where "
-        "verifying costs one token."
-    )
+    measured = summary["measured"].notna().all()
+    show_table(tables[0])
+    for note in tables[0].notes:
+        show_line(note)
     if measured:
         differ, settled = int(sequences * len(summary) - summary["equal"].sum()), int(summary["settled"].sum())
-        words = "every output is the full model's" if not differ else f"{differ} outputs are NOT the full model's"
-        show_line(f"Decoded with drafts: {words}; {settled} near-ties of verification settled by plain decoding.")
-    _show_bounds(bounds, summary, sequences)
+        outputs = f"{counted(differ, 'output')} {'is' if differ == 1 else 'are'} NOT the full model's"
+        said = outputs if differ else "every output is the full model's"
+        ties = f"{counted(settled, 'near-tie')} of verification settled by plain decoding"
+        show_line(f"Decoded with drafts: {said}; {ties}.")
+    _show_bounds(bounds, summary, sequences, tables)
     for name, reason in about["left_out"].items():
         show_line(f"{name} is left out: {reason}")
     for line in about["notes"]:
         show_line(line)
     if about["nothing_to_draft"]:
-        show_line(f"{len(about['nothing_to_draft'])} more outputs have one token, and nothing to draft.")
-    show_line(f"Written: {printable(str(found.path))}")
+        more = len(about["nothing_to_draft"])
+        show_line(f"{counted(more, 'more output')} {'has' if more == 1 else 'have'} one token, and nothing to draft.")
+    show_line(f"Written: {found.path}")
 
 
-def _show_bounds(bounds: "pd.DataFrame", summary: "pd.DataFrame", sequences: int) -> None:
-    from oracle.cli.tables import show_line, show_rows
+def _show_bounds(bounds: "pd.DataFrame", summary: "pd.DataFrame", sequences: int, tables: Sequence["Table"]) -> None:
+    from analysis.formatting import counted
+    from oracle.cli.tables import show_line, show_table
 
     if bounds.empty:
         show_line("No sequence has a proven bound: --prove is too small for a budget.")
         return
     last = bounds.iloc[-1]
     show_line(
-        f"Proven for {last['sequences']:.0f} of {sequences} sequences, by enumeration at every verified prefix; upper "
+        f"Proven for {last['sequences']:.0f} of {counted(sequences)}, by enumeration at every verified prefix; upper "
         "bounds for masks of whole layers:"
     )
-    rows = [
-        {
-            "layers": f"at most {row['budget']}",
-            "masks": row["masks"],
-            "1st token": f"{100 * row['first']:.0f} %",
-            "1st, mask per prefix": f"{100 * row['first_any']:.0f} %",
-            "accepted": f"{row['accepted']:.2f}",
-            "expected": f"{row['speedup']:.2f}x",
-        }
-        for row in bounds.to_dict("records")
-    ]
-    show_rows(list(rows[0]), rows)
+    show_table(tables[1])
     best = summary["expected_speedup"].iloc[0]
     show_line(
         f"Whatever its layers, no single mask per sequence exceeds {last['speedup_any']:.2f}x under the cost model "
         f"(above {last['budget']:.0f} layers this assumes that all drafts are accepted); the best found reach "
         f"{best:.2f}x."
     )
-
-
-def _ends(row: Any, name: str) -> str:
-    low, high = row[f"{name}_low"], row[f"{name}_high"]
-    return f" ({low:.2f} - {high:.2f})" if low == low else ""
 
 
 def _cost(value: float) -> str:

@@ -1,9 +1,8 @@
 """`oracle eval`: a model under a policy, scored by lm-evaluation-harness."""
 
 import argparse
-import json
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from oracle.cli.data_options import add_tasks, given_part
 from oracle.cli.parsing import (
@@ -12,12 +11,15 @@ from oracle.cli.parsing import (
     add_device,
     add_quiet,
     add_trust,
-    check_format,
     command,
     loading,
     progress,
 )
 from oracle.errors import InputError
+
+if TYPE_CHECKING:
+    from oracle.cli.tables import Table
+    from oracle.lm_eval import LayerOracle
 
 __all__ = ["add_eval"]
 
@@ -46,6 +48,7 @@ def add_eval(commands: Any) -> None:
         _run_eval,
         "Score a run's model on tasks of lm-evaluation-harness: whole, under one allocation, a controller, the oracle.",
         _add_eval_options,
+        tables=True,
     )
 
 
@@ -76,7 +79,6 @@ def _add_eval_options(parser: Parser) -> None:
         "--out", type=Path, metavar="FILE", help="results file (default: RUN/lm_eval/TASKS-POLICY-SCOPE.json)"
     )
     parser.add_argument("--samples", action="store_true", help="also write every document with its outputs")
-    parser.add_argument("--csv", action="store_true", help="print the scores as CSV instead of a table")
     settings = Settings(parser)
     settings.add("--model", help="the run's model, if not at its name in the run; required with --trust-remote-code")
     add_device(settings, " (default: the run's setting)")
@@ -85,11 +87,9 @@ def _add_eval_options(parser: Parser) -> None:
 
 
 def _run_eval(arguments: argparse.Namespace) -> None:
-    from oracle.cli.tables import plain, show_csv, show_line, show_rows
     from oracle.tasks.options import TaskOptions, task_names
     from oracle.utils.arguments import parse_arguments
 
-    check_format(arguments)
     names = task_names(f"lm-eval:{arguments.tasks}")
     options = given_part(arguments, "task_options", TaskOptions())
     chosen = {
@@ -109,27 +109,37 @@ def _run_eval(arguments: argparse.Namespace) -> None:
     require_harness()
     open_manager(names, options)  # a misspelled task is refused before the model is loaded
 
+    from oracle.cli.formats import give
+    from oracle.cli.tables import of_records
     from oracle.lm_eval import LayerOracle, evaluate_tasks
     from oracle.lm_eval.evaluate import score_rows, write_results
+    from oracle.store import Run
 
     lm = LayerOracle(arguments.folder, watch=progress(arguments), **how, **chosen)
     results = evaluate_tasks(lm, names, options, limit=arguments.limit, samples=arguments.samples)
     path = arguments.out or arguments.folder / "lm_eval" / f"{_stem(names, lm.policy.name, lm.settings.scope)}.json"
     write_results(results, path)
     rows, cost = score_rows(results), results["layer_oracle"]["cost"]
-    if arguments.json:
-        print(json.dumps(plain({**results["layer_oracle"], "scores": rows, "notes": lm.notes(), "path": str(path)})))
-        return
-    if arguments.csv:
-        show_csv(list(rows[0]), rows)
-        return
-    show_rows(list(rows[0]), [{name: plain(value) for name, value in row.items()} for row in rows])
+    spent = [{"requests": kind, **one} for kind, one in cost.items()]
+    tables = [of_records("scores", rows), of_records("cost", spent)]
+
+    def whole() -> dict[str, Any]:
+        return {**results["layer_oracle"], "scores": rows, "notes": lm.notes(), "path": str(path)}
+
+    give(arguments, tables, whole=whole, show=lambda: _show(lm, tables[0], cost, path), run=Run.open(arguments.folder))
+
+
+def _show(lm: "LayerOracle", scores: "Table", cost: dict[str, Any], path: Path) -> None:
+    from analysis.formatting import counted, percent
+    from oracle.cli.tables import show_line, show_table
+
+    show_table(scores)
     show_line("")
     show_line(f"{lm.policy.name}, scope {lm.settings.scope}")
     for kind, spent in cost.items():
         show_line(
-            f"{kind}: {spent['tokens']} tokens at {100 * spent['executed_fraction']:.1f} % of the layers "
-            f"({100 * spent['end_to_end_fraction']:.1f} % with {spent['prompt_tokens']} prompt tokens)"
+            f"{kind}: {counted(spent['tokens'], 'token')} at {percent(spent['executed_fraction'])} of the layers "
+            f"({percent(spent['end_to_end_fraction'])} with {counted(spent['prompt_tokens'], 'prompt token')})"
             + (f", {spent['flops_per_token'] / 1e6:.4g} MFLOPs/token" if spent["flops_per_token"] else "")
             + (f", {spent['tokens_per_second']:.4g} tokens/s" if spent["tokens_per_second"] else "")
         )

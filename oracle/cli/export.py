@@ -50,6 +50,7 @@ def add_export(commands: Any) -> None:
 
 
 def _run_export(arguments: argparse.Namespace) -> None:
+    from analysis.formatting import counted
     from oracle.export import DEPLOYMENTS, FORMATS, export
     from oracle.store import Run
 
@@ -66,7 +67,8 @@ def _run_export(arguments: argparse.Namespace) -> None:
     if arguments.json:
         print(json.dumps({"out": str(arguments.out), **manifest}))
         return
-    print(f"{manifest['sequences']} sequences, {manifest['informative']} of them tell something")
+    tell = "tells" if manifest["informative"] == 1 else "tell"
+    print(f"{counted(manifest['sequences'])}, {manifest['informative']} of them {tell} something")
     if manifest.get("not_minimal"):
         print(f"{manifest['not_minimal']} have labels above their minimal budget, which labels cannot express")
     for name in ("README.md", "manifest.json", *manifest["digests"]):
@@ -74,6 +76,7 @@ def _run_export(arguments: argparse.Namespace) -> None:
 
 
 def _deploy(arguments: argparse.Namespace) -> None:
+    from analysis.formatting import counted
     from oracle.allocations import compact, parse, strip
     from oracle.export import deploy
     from oracle.store import Run
@@ -103,7 +106,7 @@ def _deploy(arguments: argparse.Namespace) -> None:
     else:
         print(
             f"Mean {measured['metric']} {measured['quality']:.3f}, full model {measured['full_quality']:.3f} "
-            f"({measured['sequences']} sequences, scope {measured['scope']})"
+            f"({counted(measured['sequences'])}, scope {measured['scope']})"
         )
     for path in sorted(arguments.out.iterdir()):
         print(printable(str(path)))

@@ -1,13 +1,11 @@
 """`oracle measure`: measurements of a stored run that need its model once."""
 
 import argparse
-import json
 from pathlib import Path
 from typing import Any
 
 from oracle.cli.cache import add_cache_options, open_store
 from oracle.cli.parsing import Parser, Settings, add_device, add_quiet, add_trust, command, loading, progress
-from oracle.utils.text import printable
 
 __all__ = ["add_measure"]
 
@@ -39,6 +37,7 @@ def add_measure(commands: Any) -> None:
         _run_measure,
         "Measure similarity, features and throughput of a run with its model, once; later commands need no model.",
         _add_measure_options,
+        tables=True,
     )
 
 
@@ -66,6 +65,8 @@ def _add_measure_options(parser: Parser) -> None:
 
 
 def _run_measure(arguments: argparse.Namespace) -> None:
+    from oracle.cli.formats import give
+    from oracle.cli.tables import of_records, show_line
     from oracle.measure import Sizes, due, machine_of, measure_run
     from oracle.measure.tables import FOLDER, TABLES
     from oracle.pipeline.reload import model_of
@@ -90,8 +91,11 @@ def _run_measure(arguments: argparse.Namespace) -> None:
         )
     names = [name for name in TABLES if name in arguments.only or not arguments.only]
     paths = {name: run.folder / FOLDER / f"{name}.parquet" for name in names}
-    if arguments.json:
-        print(json.dumps({"tables": {name: str(path) for name, path in paths.items()}, "measured": measured}))
-        return
-    for name, path in paths.items():
-        print(f"{printable(str(path))}{'' if name in measured else '  (still valid; --again repeats it)'}")
+    rows = [{"table": name, "measured": name in measured, "path": str(path)} for name, path in paths.items()]
+
+    def show() -> None:
+        for row in rows:
+            show_line(f"{row['path']}{'' if row['measured'] else '  (still valid; --again repeats it)'}")
+
+    whole = {"tables": {name: str(path) for name, path in paths.items()}, "measured": measured}
+    give(arguments, [of_records("tables", rows)], whole=lambda: whole, show=show, run=run)

@@ -19,14 +19,15 @@ __all__ = [
     "add_debug",
     "add_device",
     "add_dtype",
+    "add_formats",
     "add_prompt",
     "add_quiet",
     "add_trust",
     "add_view",
-    "check_format",
     "command",
     "loading",
     "progress",
+    "provenance_of",
     "view_name",
 ]
 
@@ -50,9 +51,11 @@ class Parser(argparse.ArgumentParser):
 
     Attributes:
         options: adds options whose defaults or help take long to import; called once the command is known.
+        tables: whether the command prints tables, and lacks the options of `add_formats` yet.
     """
 
     options: Callable[["Parser"], None] | None = None
+    tables = False
 
     def error(self, message: str) -> NoReturn:
         """Raises `InputError`."""
@@ -63,13 +66,18 @@ class Parser(argparse.ArgumentParser):
         if self.options is not None:
             add, self.options = self.options, None
             add(self)
+        if self.tables:
+            self.tables = False
+            add_formats(self)
 
     def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
         """Like the base class, but a command refuses what it does not know, with the nearest of its own options."""
         self.complete()
         found, unknown = super().parse_known_args(args, namespace)
-        if unknown and self._subparsers is None:
-            self.error(f"unrecognized arguments: {' '.join(unknown)}{self._hint(unknown)}")
+        if self._subparsers is None:
+            if unknown:
+                self.error(f"unrecognized arguments: {' '.join(unknown)}{self._hint(unknown)}")
+            check_formats(found)
         return found, unknown
 
     def _check_value(self, action: argparse.Action, value: Any) -> None:
@@ -108,15 +116,70 @@ class Settings:
 
 
 def command(
-    commands: Any, name: str, run: Any, summary: str, options: Callable[[Parser], None] | None = None
+    commands: Any,
+    name: str,
+    run: Any,
+    summary: str,
+    options: Callable[[Parser], None] | None = None,
+    *,
+    tables: bool = False,
 ) -> argparse.ArgumentParser:
-    """Adds a command with the option `--json`, and with `options` once it is used: see `Parser`."""
+    """Adds a command with the option `--json`, and with `options` once it is used: see `Parser`.
+
+    A command that prints `tables` has those of `add_formats` too.
+    """
     parser = commands.add_parser(name, help=summary, description=summary, formatter_class=Formatter)
-    parser.options = options
+    parser.options, parser.tables = options, tables
     parser.set_defaults(run=run)
     parser.add_argument("--json", action="store_true", help="print one JSON object instead of tables")
     add_debug(parser)
     return parser
+
+
+FORMS = ("json", "csv", "markdown", "latex")
+"""Forms of a command's tables, by option."""
+
+ENDINGS = (".csv", ".md", ".tex", ".json")
+"""Endings of the files that `--save` writes."""
+
+
+def add_formats(parser: argparse.ArgumentParser) -> None:
+    """Adds the options of `oracle.cli.formats.give`; `Parser` checks them."""
+    group = parser.add_argument_group("form of the tables")
+    group.add_argument(
+        "--csv",
+        action="store_true",
+        help="print the records as CSV, numbers unrounded; control characters are escaped, and cells that a "
+        "spreadsheet would run as formulas start with an apostrophe (--json prints texts as they are)",
+    )
+    group.add_argument("--markdown", action="store_true", help="print the tables in Markdown")
+    group.add_argument("--latex", action="store_true", help="print the tables in LaTeX, with booktabs")
+    group.add_argument(
+        "--save",
+        type=Path,
+        metavar="FILE",
+        help="also write them to FILE, in the form of its ending: .csv, .md, .tex, .json; model, data, settings and "
+        "versions go to FILE.provenance.json",
+    )
+
+
+def provenance_of(path: Path) -> Path:
+    """The file beside a saved table that says what it is of."""
+    return path.with_name(f"{path.name}.provenance.json")
+
+
+def check_formats(found: argparse.Namespace) -> None:
+    """Raises `InputError` for two forms at once, or a file that `--save` cannot or should not write."""
+    chosen = [f"--{name}" for name in FORMS if getattr(found, name, False)]
+    if len(chosen) > 1:
+        raise InputError(f"{' and '.join(chosen)} exclude each other; omit {'one' if len(chosen) == 2 else 'others'}")
+    path: Path | None = getattr(found, "save", None)
+    if path is None:
+        return
+    if path.suffix.lower() not in ENDINGS:
+        raise InputError(f"--save needs a file that ends in {', '.join(ENDINGS)}, not '{path}'")
+    if path.exists() and not provenance_of(path).exists():
+        raise InputError(f"'{path}' already exists, and --save did not write it; choose another --save or delete it")
 
 
 def add_debug(parser: argparse.ArgumentParser) -> None:
@@ -208,9 +271,3 @@ def view_name(stem: str, arguments: argparse.Namespace) -> str:
     """The stem followed by the options of `add_view` that were given: STEM, or STEM-METRIC-COST."""
     cost = arguments.cost and Path(arguments.cost).name.replace(":", "-")
     return "-".join(filter(None, (stem, arguments.criterion, cost)))
-
-
-def check_format(arguments: argparse.Namespace) -> None:
-    """Raises `InputError` if both `--json` and `--csv` were given."""
-    if arguments.json and arguments.csv:
-        raise InputError("--json and --csv exclude each other; omit one")

@@ -1,17 +1,14 @@
 """`oracle profile`: the cost of a model's units in FLOPs (counted) and milliseconds (measured)."""
 
 import argparse
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from oracle.cli.parsing import Parser, Settings, add_device, add_dtype, add_quiet, add_trust, command, loading, progress
 from oracle.errors import InputError
-from oracle.utils.text import printable
 
 if TYPE_CHECKING:
-    from rich.table import Table
-
+    from oracle.cli.tables import Table
     from oracle.costs import Costs
     from oracle.costs.latency import Latency
 
@@ -32,6 +29,7 @@ def add_profile(commands: Any) -> None:
         _run_profile,
         "Cost of each layer per generated token: FLOPs from the model's shapes, milliseconds on this machine.",
         _add_profile_options,
+        tables=True,
     )
 
 
@@ -67,6 +65,8 @@ def _run_profile(arguments: argparse.Namespace) -> None:
     if arguments.out is not None:
         _check_free(arguments.out)
 
+    from oracle.cli.formats import give
+    from oracle.cli.tables import show_line
     from oracle.costs.flops import count_flops
     from oracle.costs.latency import measure_latency
     from oracle.models import load_model
@@ -82,12 +82,14 @@ def _run_profile(arguments: argparse.Namespace) -> None:
     costs, more = [flops, latency.costs], _details(flops, latency) | {"machine": model.machine.to_dict()}
     if arguments.out is not None:
         write_costs(arguments.out, costs, **more)
-    if arguments.json:
-        print(json.dumps({"costs": [each.to_dict() for each in costs], **more}))
-    else:
-        _show(flops, latency)
+    table = _table(flops, latency)
+
+    def show() -> None:
+        _show(flops, latency, table)
         if arguments.out is not None:
-            print(f"Written: {printable(str(arguments.out))}")
+            show_line(f"Written: {arguments.out}")
+
+    give(arguments, [table], whole=lambda: {"costs": [each.to_dict() for each in costs], **more}, show=show)
 
 
 def _check_free(path: Path) -> None:
@@ -133,47 +135,70 @@ def _name(part: int, layers: tuple[int, ...]) -> str:
     return f"{PARTS[part]} {compact(layers)}"
 
 
-def _show(flops: "Costs", latency: "Latency") -> None:
+def _show(flops: "Costs", latency: "Latency", table: "Table") -> None:
     """Prints one line per group of equal units, then the overhead that every allocation pays."""
-    from oracle.cli.tables import console
+    from analysis.formatting import between, counted, quality
+    from oracle.cli.tables import console, show_line, show_table
 
-    costs = latency.costs
-    print(
-        f"\n{printable(costs.model)}: one generated token at context {costs.context}, batch {costs.batch}, "
-        f"{costs.dtype}, {costs.device}\n"
+    costs, out = latency.costs, console()
+    out.print()
+    show_line(
+        f"{costs.model}: one generated token at context {costs.context}, batch {costs.batch}, {costs.dtype}, "
+        f"{costs.device}"
     )
-    console().print(_table(flops, latency))
-    print(
-        f"\nKeys and values of a skipped layer, where still computed: {max(flops.states) / 1e6:.2f} MFLOPs, "
-        f"{max(costs.states):.3f} ms\n"
-        f"Times are medians of {latency.rounds} rounds; units of equal shapes share one. The parts add up to "
-        f"{latency.parts_to_whole:.2f} of a whole token of the untouched model ({latency.whole.median:.3f} ms, "
-        f"quartiles {latency.whole.low:.3f} - {latency.whole.high:.3f})."
+    out.print()
+    show_table(table)
+    out.print()
+    show_line(
+        f"Keys and values of a skipped layer, where still computed: {max(flops.states) / 1e6:.2f} MFLOPs, "
+        f"{max(costs.states):.3f} ms"
+    )
+    show_line(
+        f"Times are medians of {counted(latency.rounds, 'round')}; units of equal shapes share one. The parts add up "
+        f"to {latency.parts_to_whole:.2f} of a whole token of the untouched model ({latency.whole.median:.3f} ms, "
+        f"quartiles {between(latency.whole.low, latency.whole.high, quality)})."
     )
     if abs(latency.parts_to_whole - 1) > MAX_DEVIATION:
-        print("This is far from 1, as on a busy machine; measure again when it is idle.")
+        show_line("This is far from 1, as on a busy machine; measure again when it is idle.")
 
 
 def _table(flops: "Costs", latency: "Latency") -> "Table":
-    from rich.text import Text
+    from analysis.formatting import between
+    from oracle.cli.tables import Column, Table, counts, decimal, shares, words
 
-    from oracle.cli.tables import new_table
-
-    table = new_table("Units", ("count", "MFLOPs each", "share", "ms each", "quartiles", "share"))
     counted, measured = flops.total, latency.costs.total
-    rows = [
+    groups = [
         (_name(group.part, group.layers), len(group.units), flops.units[group.units[0]], spread)
         for group, spread in zip(latency.groups, latency.spreads, strict=True)
     ]
-    for name, count, each, spread in [*rows, ("embedding, final norm, head", 1, flops.overhead, latency.overhead)]:
-        table.add_row(
-            Text(name),
-            str(count),
-            f"{each / 1e6:.2f}",
-            f"{100 * count * each / counted:.1f} %",
-            f"{spread.median:.3f}",
-            f"{spread.low:.3f} - {spread.high:.3f}",
-            f"{100 * count * spread.median / measured:.1f} %",
-        )
-    table.add_row("whole token", "", f"{counted / 1e6:.2f}", "100.0 %", f"{measured:.3f}", "", "100.0 %")
-    return table
+    rows = [
+        {
+            "units": name,
+            "count": count,
+            "mflops": each / 1e6,
+            "flops_share": count * each / counted,
+            "ms": spread.median,
+            "ms_low": spread.low,
+            "ms_high": spread.high,
+            "ms_share": count * spread.median / measured,
+        }
+        for name, count, each, spread in [*groups, ("embedding, final norm, head", 1, flops.overhead, latency.overhead)]
+    ]
+    whole = {
+        "count": None,
+        "mflops": counted / 1e6,
+        "flops_share": 1.0,
+        "ms": measured,
+        "ms_low": None,
+        "ms_high": None,
+    }
+    columns = [
+        words("Units", "units"),
+        counts("count", "count"),
+        decimal("MFLOPs each", "mflops", 2),
+        shares("share", "flops_share"),
+        decimal("ms each", "ms", 3),
+        Column(heading="quartiles", text=lambda row: between(row["ms_low"], row["ms_high"])),
+        shares("share", "ms_share"),
+    ]
+    return Table(name="units", rows=[*rows, {"units": "whole token", **whole, "ms_share": 1.0}], columns=columns)

@@ -1,8 +1,9 @@
-"""The queries of `oracle query`: each returns a JSON object, rows for CSV, and a function that prints both."""
+"""The queries of `oracle query`: each returns a JSON object, tables, and a function that prints them."""
 
 import argparse
 import itertools
 import json
+import sys
 from collections.abc import Callable
 from collections.abc import Sequence as Seq
 from dataclasses import dataclass
@@ -10,17 +11,23 @@ from typing import Any
 
 from analysis import queries as query
 from analysis.comparison import compare_two
-from analysis.formatting import interval_name
-from oracle.cli.tables import (
-    percent,
-    plain,
-    show_budgets,
-    show_csv,
-    show_line,
+from analysis.formatting import counted, interval_name, percent
+from oracle.allocations import compact
+from oracle.cli.formats import chosen_form, give, write_csv
+from oracle.cli.run_tables import (
+    assignment_table,
+    budgets_table,
+    cost_text,
+    frontier_table,
+    kept_table,
+    show_noted,
     show_oracle,
-    show_rows,
     show_sequence,
+    show_summary,
+    summary_tables,
+    tasks_table,
 )
+from oracle.cli.tables import Column, Table, counts, of_records, plain, shares, show_line, show_table, words
 from oracle.errors import InputError
 from oracle.store import Run
 from oracle.store.query_process import stream
@@ -37,15 +44,15 @@ class Answer:
 
     Attributes:
         whole: the complete answer as one JSON object.
-        rows: its table.
-        columns: of the table.
+        tables: its tables.
         show: prints it on the terminal.
+        notes: what the tables lack.
     """
 
     whole: dict[str, Any]
-    rows: Seq[dict[str, Any]]
-    columns: Seq[str]
+    tables: Seq[Table]
     show: Callable[[], None]
+    notes: Seq[str] = ()
 
 
 def ask(arguments: argparse.Namespace) -> Answer:
@@ -55,6 +62,8 @@ def ask(arguments: argparse.Namespace) -> Answer:
         InputError: if options conflict, or the query rejects its values.
     """
     name = _asked(arguments)
+    if arguments.kept is not None:
+        return _kept(arguments)
     if name is None:
         return _budgets(arguments) if arguments.budget is None else _oracle(arguments)
     return QUESTIONS[name](arguments)
@@ -67,21 +76,38 @@ def show_sql(arguments: argparse.Namespace) -> None:
         InputError: if options conflict, the SQL fails, or it exceeds its limits; some rows may be printed by then.
     """
     _asked(arguments)
+    form = chosen_form(arguments)
     with stream(arguments.folder, arguments.sql, seconds=arguments.seconds, memory_mib=arguments.memory) as found:
         columns = found.schema.names
         rows = (row for table in found for row in table.to_pylist())
-        if arguments.csv:
-            show_csv(columns, rows)
-        elif arguments.json:
+        if arguments.save is None and form == "csv":
+            write_csv(sys.stdout, columns, rows)
+        elif arguments.save is None and form == "json":
             print(f'{{"columns": {json.dumps(columns)}, "rows": [', end="")
             for place, row in enumerate(rows):
                 print(", " if place else "", json.dumps(plain(row)), sep="", end="")
             print("]}")
         else:
             shown = list(itertools.islice(rows, MAX_ROWS + 1))
-            show_rows(columns, shown[:MAX_ROWS])
-            if len(shown) > MAX_ROWS:
-                show_line(f"Only the first {MAX_ROWS} rows; --csv and --json print all of them.")
+            _show_rows(arguments, columns, shown)
+
+
+def _show_rows(arguments: argparse.Namespace, columns: list[str], rows: list[dict[str, Any]]) -> None:
+    """Prints the first rows of a result, and says if there are more."""
+    table = of_records("rows", rows[:MAX_ROWS], columns)
+    give(
+        arguments,
+        [table],
+        whole=lambda: {"columns": columns, "rows": table.rows},
+        show=lambda: show_table(table),
+        run=Run.open(arguments.folder),
+    )
+    if len(rows) > MAX_ROWS:
+        line = f"Only the first {MAX_ROWS:,} rows; --csv and --json without --save print all of them."
+        if chosen_form(arguments) is None:
+            show_line(line)
+        else:
+            print(f"oracle: note: {line}", file=sys.stderr)
 
 
 def _asked(arguments: argparse.Namespace) -> str | None:
@@ -90,6 +116,9 @@ def _asked(arguments: argparse.Namespace) -> str | None:
     names = (*QUESTIONS, "sql")
     asked = [name for name in names if (value := getattr(arguments, name)) is not None and value is not False]
     name = asked[0] if asked else None
+    if arguments.kept is not None and (name not in (None, "by_task") or arguments.budget is not None):
+        other = "--budget" if arguments.budget is not None else _option(name)
+        raise InputError(f"--kept works alone or with --by-task, not with {other}; omit one")
     if arguments.budget is not None and name not in (None, "sequence"):
         raise InputError(f"--budget works alone or with --sequence, not with {_option(name)}; omit one")
     if arguments.criterion is not None and name == "sql":
@@ -108,73 +137,99 @@ def _budgets(arguments: argparse.Namespace) -> Answer:
     measure = query.measure(arguments.folder, arguments.cost)
     proven = query.proven(rows)
     trivial, gap = proven["certified"] - proven["certified_informative"], proven["mean_gap"]
+    table = budgets_table(rows, run.units, measure)
 
     def show() -> None:
-        show_budgets(rows, run.units, measure)
-        zero = f" ({trivial} of them tell nothing)" if trivial else ""
-        others = "" if gap is None else f"; mean gap of the others {gap:.4g} {measure}"
+        show_noted(table)
+        zero = f" ({trivial} of them {'tells' if trivial == 1 else 'tell'} nothing)" if trivial else ""
+        others = "" if gap is None else f"; mean gap of the others {cost_text(gap, measure)} {measure}"
         show_line(f"Proven minimal: {proven['certified']} of {len(rows)}{zero}{others}.")
 
-    return Answer(whole={"sequences": rows, **proven}, rows=rows, columns=_names(rows), show=show)
+    return Answer(whole={"sequences": rows, **proven}, tables=[table], show=show)
 
 
 def _at_most(arguments: argparse.Namespace) -> Answer:
     every = query.budgets(arguments.folder, arguments.criterion, arguments.cost)
     measure = query.measure(arguments.folder, arguments.cost)
     rows, units = query.at_most(every, arguments.at_most), Run.open(arguments.folder).units
+    table = budgets_table(rows, units, measure, fields=_names(every))
 
     def show() -> None:
         if rows:
-            show_budgets(rows, units, measure)
-        show_line(f"{len(rows)} of {len(every)} sequences need at most {100 * arguments.at_most:.1f} %.")
+            show_noted(table)
+        need = "needs" if len(every) == 1 else "need"
+        show_line(f"{len(rows)} of {counted(len(every))} {need} at most {percent(arguments.at_most)}.")
 
     whole = {"at_most": arguments.at_most, "of": len(every), "sequences": rows}
-    return Answer(whole=whole, rows=rows, columns=_names(every), show=show)
+    return Answer(whole=whole, tables=[table], show=show)
 
 
 def _by_task(arguments: argparse.Namespace) -> Answer:
-    return _table(
-        "tasks", query.by_task(query.budgets(arguments.folder, arguments.criterion, arguments.cost, statistical=False))
-    )
+    rows = query.by_task(query.budgets(arguments.folder, arguments.criterion, arguments.cost, statistical=False))
+    return _table({"tasks": rows}, tasks_table(rows))
+
+
+def _summary(arguments: argparse.Namespace) -> Answer:
+    if arguments.criterion is not None or arguments.cost is not None:
+        raise InputError("--summary is of the run's own criterion and cost; omit --criterion and --cost")
+    summary = Run.open(arguments.folder).summary(whole=True)
+    rows = query.budgets(arguments.folder, statistical=False)
+    return Answer(whole=summary, tables=summary_tables(summary, rows), show=lambda: show_summary(summary, rows))
 
 
 def _allocations(arguments: argparse.Namespace) -> Answer:
-    return _table("allocations", query.allocations(arguments.folder, arguments.allocations, arguments.criterion))
+    rows = query.allocations(arguments.folder, arguments.allocations, arguments.criterion)
+    measure = query.measure(arguments.folder)
+    columns = [
+        Column(heading="allocation", text=lambda row: compact(row["allocation"]), is_number=False),
+        Column(heading="cost", text=lambda row: cost_text(row["cost"], measure)),
+        shares("fraction", "fraction"),
+        *(counts(name, name) for name in ("sequences", "nonzero", "tried")),
+        shares("share", "share"),
+    ]
+    return _table({"allocations": rows}, Table(name="allocations", rows=rows, columns=columns))
 
 
 def _sequence(arguments: argparse.Namespace) -> Answer:
     answer = query.sequence_frontier(
         arguments.folder, arguments.sequence, arguments.budget, arguments.criterion, arguments.cost
     )
-    measure = query.measure(arguments.folder, arguments.cost)
-    units, rows = Run.open(arguments.folder).units, answer["frontier"]
-    return Answer(whole=answer, rows=rows, columns=_names(rows), show=lambda: show_sequence(answer, units, measure))
+    measure, units = query.measure(arguments.folder, arguments.cost), Run.open(arguments.folder).units
+    table = frontier_table(answer, units, measure)
+    return Answer(whole=answer, tables=[table], show=lambda: show_sequence(answer, units, measure))
 
 
 def _oracle(arguments: argparse.Namespace) -> Answer:
     answer = query.oracle_at(arguments.folder, arguments.budget, arguments.criterion, arguments.cost)
-    measure = query.measure(arguments.folder, arguments.cost)
-    units, rows = Run.open(arguments.folder).units, answer["assignment"]
-    return Answer(whole=answer, rows=rows, columns=_names(rows), show=lambda: show_oracle(answer, units, measure))
+    measure, units = query.measure(arguments.folder, arguments.cost), Run.open(arguments.folder).units
+    table = assignment_table(answer, units, measure)
+    return Answer(whole=answer, tables=[table], show=lambda: show_oracle(answer, units, measure))
 
 
 def _against(arguments: argparse.Namespace) -> Answer:
     answer = compare_two(arguments.folder, arguments.against, arguments.criterion)
-    rows = answer["sequences"]
+    columns = [
+        words("sequence", "sequence"),
+        words("task", "task"),
+        shares("fraction", "fraction"),
+        shares("against", "against"),
+        Column(heading="difference, points", text=lambda row: _points(row["difference"])),
+        Column(heading="tells something", text=lambda row: "yes" if row["informative"] else "no", is_number=False),
+    ]
+    table = Table(name="sequences", rows=answer["sequences"], columns=columns)
 
     def show() -> None:
-        show_rows(_names(rows), rows)
+        show_table(table)
         for name, (mine, theirs) in answer["settings"].items():
             show_line(f"{name.replace('_', ' ')}: {mine}; against: {theirs}")
         ends, told = answer["interval"], answer["informative"]
+        shared = counted(answer["shared"], "shared sequence")
         if not told:
-            show_line(
-                f"None of the {answer['shared']} shared sequences tells something in both runs: no mean is stated."
-            )
+            show_line(f"None of the {shared} tells something in both runs: no mean is stated.")
             return
         interval = f" ({interval_name(told)} {_points(ends[0])} to {_points(ends[1])})" if ends else ""
         show_line(
-            f"Mean over the {told} of {answer['shared']} shared sequences that tell something in both runs, by "
+            f"Mean over the {told} of {shared} that {'tells' if told == 1 else 'tell'} something in both runs, by "
             f"{answer['criterion']}: {percent(answer['fraction'])} against {percent(answer['against'])}, difference "
             f"{_points(answer['difference'])} points{interval}, p = {answer['p']:.2g} (Wilcoxon)."
         )
@@ -183,16 +238,40 @@ def _against(arguments: argparse.Namespace) -> Answer:
             f"zero quality of the full model on {answer['zero_quality']} of the shared ones."
         )
 
-    return Answer(whole=answer, rows=rows, columns=_names(rows), show=show)
+    return Answer(whole=answer, tables=[table], show=show)
+
+
+def _kept(arguments: argparse.Namespace) -> Answer:
+    from analysis.luck.kept import ALL, BUDGETS, MACRO, quality_kept  # reads much, and no other query needs it
+
+    found = quality_kept(
+        arguments.folder,
+        arguments.kept or BUDGETS,
+        criterion=arguments.criterion,
+        costs=arguments.cost,
+    )
+    records = [{str(name): value for name, value in row.items()} for row in found.rows.to_dict("records")]
+    if not arguments.by_task:
+        records = [row for row in records if row["over"] in (ALL, MACRO) and not row["task"]]
+    records = sorted(records, key=lambda row: list(found.rows["over"]).index(row["over"]))
+    table = kept_table(records, found)
+    about = {"criterion": found.metric, "bar": found.bar, "resamples": found.resamples}
+    whole = {**about, "permutations": found.permutations, "notes": found.notes, "rows": records}
+
+    def show() -> None:
+        show_noted(table)
+        for note in found.notes:
+            show_line(note)
+
+    return Answer(whole=whole, tables=[table], show=show, notes=found.notes)
 
 
 def _points(value: float) -> str:
-    return f"{100 * value:+.1f}"
+    return f"{100 * value:+z.1f}"
 
 
-def _table(name: str, rows: Seq[dict[str, Any]]) -> Answer:
-    columns = _names(rows)
-    return Answer(whole={name: rows}, rows=rows, columns=columns, show=lambda: show_rows(columns, rows))
+def _table(whole: dict[str, Any], table: Table) -> Answer:
+    return Answer(whole=whole, tables=[table], show=lambda: show_table(table))
 
 
 def _names(rows: Seq[dict[str, Any]]) -> list[str]:
@@ -203,6 +282,7 @@ QUESTIONS: dict[str, Callable[[argparse.Namespace], Answer]] = {
     "sequence": _sequence,
     "at_most": _at_most,
     "by_task": _by_task,
+    "summary": _summary,
     "allocations": _allocations,
     "against": _against,
 }

@@ -1,13 +1,11 @@
 """`oracle runs`: the runs in a folder."""
 
 import argparse
-import json
 from pathlib import Path
 from typing import Any
 
-from oracle.cli.parsing import check_format, command
+from oracle.cli.parsing import command
 from oracle.errors import InputError
-from oracle.utils.text import printable
 
 __all__ = ["add_runs"]
 
@@ -22,37 +20,44 @@ equal mean quality, over the sequences that can tell something; state: complete,
 def add_runs(commands: Any) -> None:
     """Adds `oracle runs`."""
     about = "List the runs in a folder: model, data, sequences, state, headline. Exit code 1 if one cannot be read."
-    parser = command(commands, "runs", _run_runs, about)
+    parser = command(commands, "runs", _run_runs, about, tables=True)
     parser.epilog = EPILOG
     parser.add_argument(
         "under", type=Path, nargs="?", default=Path("runs"), metavar="DIR", help="folder, with those in it at any depth"
     )
-    parser.add_argument("--csv", action="store_true", help="print the rows as CSV instead of a table")
 
 
 def _run_runs(arguments: argparse.Namespace) -> int:
-    from oracle.cli.tables import show_csv
+    from oracle.cli.formats import give
+    from oracle.cli.tables import Table, counts, shares, show_line, show_table, words
     from oracle.store.index import MANIFEST
 
-    check_format(arguments)
     if not arguments.under.is_dir():
         raise InputError(f"a folder is required, but '{arguments.under}' is none; give the one that holds your runs")
     found = (_row(path.parent) for path in sorted(arguments.under.rglob(MANIFEST)))
     rows = [row for row in found if row is not None]
-    if arguments.json:
-        print(json.dumps({"runs": rows}))
-    elif arguments.csv:
-        show_csv(COLUMNS, rows)
-    elif rows:
-        _show(rows)
-    else:
-        print(printable(f"No runs in {arguments.under}; 'oracle search' writes one."))
+    columns = [
+        *(words(name, name) for name in ("run", "model", "data", "criterion")),
+        counts("sequences", "sequences"),
+        shares("per sequence", "per_sequence"),
+        shares("oracle", "equal_quality"),
+        words("state", "state"),
+    ]
+    table = Table(name="runs", rows=rows, columns=columns, fields=COLUMNS)
+
+    def show() -> None:
+        if rows:
+            show_table(table)
+        else:
+            show_line(f"No runs in {arguments.under}; 'oracle search' writes one.")
+
+    give(arguments, [table], whole=lambda: {"runs": rows}, show=show)
     return int(any(row["state"] not in ("complete", "unfinished") for row in rows))
 
 
 def _row(folder: Path) -> dict[str, Any] | None:
     """What is known of a folder with a manifest; None if the manifest is not a run's, such as that of an export."""
-    from oracle.cli.tables import informative_summary
+    from oracle.cli.run_tables import informative_summary
     from oracle.store import Run
     from oracle.store.checks import parse_json
     from oracle.store.index import MANIFEST
@@ -77,22 +82,3 @@ def _row(folder: Path) -> dict[str, Any] | None:
     except InputError as error:
         row["state"] = str(error)
     return row
-
-
-def _show(rows: list[dict[str, Any]]) -> None:
-    from rich.text import Text
-
-    from oracle.cli.tables import console, new_table, percent
-
-    table = new_table("Run", ())
-    for name in ("model", "data", "criterion"):
-        table.add_column(name, overflow="fold")
-    for name in ("sequences", "per sequence", "oracle"):
-        table.add_column(name, justify="right", no_wrap=True)
-    table.add_column("state", overflow="fold")
-    for row in rows:
-        texts = [Text(printable(str(row[name] or ""))) for name in ("run", "model", "data", "criterion")]
-        shares = [percent(row[name]) for name in ("per_sequence", "equal_quality")]
-        count = "" if row["sequences"] is None else str(row["sequences"])
-        table.add_row(*texts, count, *shares, Text(printable(row["state"])))
-    console().print(table)

@@ -1,7 +1,6 @@
 """`oracle demo` and `oracle search`."""
 
 import argparse
-import json
 import shlex
 from dataclasses import replace
 from pathlib import Path
@@ -39,6 +38,7 @@ def add_demo(commands: Any) -> None:
         _run_demo,
         f"Search {DEMO_SEQUENCES} bundled sequences on the embedded model, verify and draw: the whole tool in minutes.",
         _add_demo_options,
+        tables=True,
     )
 
 
@@ -63,6 +63,7 @@ def add_search(commands: Any) -> None:
         _run_search,
         "Search, per sequence, for the fewest layers whose output is as good as the full model's.",
         _add_search_options,
+        tables=True,
     )
 
 
@@ -256,7 +257,9 @@ def _show(arguments: argparse.Namespace, search: Any) -> None:
     """Runs a search, then draws its figures and prints its summary."""
     from analysis.plots.source import Source
     from analysis.queries import budget_rows
-    from oracle.cli.tables import show_summary
+    from oracle.cli.formats import give
+    from oracle.cli.run_tables import show_summary, summary_tables
+    from oracle.cli.tables import show_line
 
     watch = progress(arguments)
     found: list[tuple[Any, Any]] = []
@@ -278,19 +281,25 @@ def _show(arguments: argparse.Namespace, search: Any) -> None:
 
         draw_runs([source], out / "figures", watch=watch)
     facts = {key: value for key, value in run.manifest.get("data", {}).items() if key in ("decisions", "skipped")}
-    if arguments.json:
+    rows = budget_rows(source.experiment, source.summary.minimal)
+
+    def whole() -> dict[str, Any]:
         about = {"data": facts} if facts else {}
-        print(json.dumps({**summary, "machine": run.manifest.get("machine"), **about, "run": str(out)}))
-        return
-    show_summary(summary, budget_rows(source.experiment, source.summary.minimal))
-    if facts.get("skipped"):
-        print("Rows left out: " + ", ".join(f"{count} ({printable(why)})" for why, count in facts["skipped"].items()))
-    first = shlex.quote(printable(run.sequences()["sequence"][0]))
-    print()
-    print(printable(f"Run: {out}"))
-    if arguments.figures:
-        print(printable(f"Figures: {out / 'figures'}"))
-    print(printable(f"Next: oracle query {shlex.quote(str(out))} --sequence {first}"))
+        return {**summary, "machine": run.manifest.get("machine"), **about, "run": str(out)}
+
+    def show() -> None:
+        show_summary(summary, rows)
+        if facts.get("skipped"):
+            skipped = ", ".join(f"{count} ({why})" for why, count in facts["skipped"].items())
+            show_line(f"Rows left out: {skipped}")
+        show_line("")
+        show_line(f"Run: {out}")
+        if arguments.figures:
+            show_line(f"Figures: {out / 'figures'}")
+        first = shlex.quote(printable(run.sequences()["sequence"][0]))
+        show_line(f"Next: oracle query {shlex.quote(str(out))} --sequence {first}")
+
+    give(arguments, summary_tables(summary, rows), whole=whole, show=show, run=run)
 
 
 def new_folder(wanted: Path) -> Path:

@@ -4,17 +4,18 @@ import argparse
 import json
 import shlex
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from operator import itemgetter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from oracle.cli.interrupts import stoppable
 from oracle.cli.parsing import Parser, Settings, add_device, add_quiet, command, progress
 from oracle.errors import InputError, Interrupted
-from oracle.utils.text import printable
 
 if TYPE_CHECKING:
+    from oracle.cli.tables import Row, Table
     from oracle.skiplayer.config import SkipConfig
     from oracle.skiplayer.results import Results
 
@@ -41,6 +42,7 @@ def add_skiplayer(commands: Any) -> None:
         _run_skiplayer,
         "Train a small model that learns which tokens skip which layers, and compare it with its control arms.",
         _add_skiplayer_options,
+        tables=True,
     )
 
 
@@ -72,6 +74,8 @@ def _run_skiplayer(arguments: argparse.Namespace) -> int:
         raise InputError("exactly one of --out (new folder) and --resume (interrupted study) is required")
     config = _config(arguments)
 
+    from oracle.cli.formats import give
+    from oracle.cli.tables import show_line
     from oracle.skiplayer.figure import draw_study
     from oracle.skiplayer.study import resume_study, run_study
     from oracle.skiplayer.study_folder import Folder
@@ -88,11 +92,16 @@ def _run_skiplayer(arguments: argparse.Namespace) -> int:
         print(f"oracle: stopped; continue with: oracle skiplayer --resume {shlex.quote(str(folder))}", file=sys.stderr)
         return 130
     figures = draw_study(results, folder / "skiplayer", Folder.open(folder).manifest)
-    if arguments.json:
-        print(json.dumps(json.loads((folder / "summary.json").read_text(encoding="utf-8")), indent=2))
-    else:
-        _show(results)
-        print(f"\nStudy: {printable(str(folder))}\nFigure: {printable(str(figures[0]))}")
+    tables = _tables(results)
+
+    def show() -> None:
+        _show(results, tables)
+        show_line("")
+        show_line(f"Study: {folder}")
+        show_line(f"Figure: {figures[0]}")
+
+    summary = folder / "summary.json"
+    give(arguments, tables, whole=lambda: json.loads(summary.read_text(encoding="utf-8")), show=show)
     return 0
 
 
@@ -107,47 +116,64 @@ def _config(arguments: argparse.Namespace) -> "SkipConfig":
     return replace(PRESETS[arguments.preset], **{**given, **lists})
 
 
-def _show(results: "Results") -> None:
-    from oracle.cli.tables import show_rows
+def _tables(results: "Results") -> list["Table"]:
+    """The arms; the accuracy of each on the one-shot tasks, if there are any."""
+    from analysis.formatting import between, decimals
+    from oracle.cli.tables import Column, Table, decimal, qualities, shares, words
 
-    arms = json.loads(results.arms.to_json(orient="records"))
-    seeds = results.training["seed"].nunique()
-    over = f"Student's t over {seeds} seeds" if seeds > 1 else "bootstrap over held-out rows, one seed"
-    dense = ""
-    if any(row["arm"] == "dense" for row in arms):
-        dense = "; dense: two depths, interpolated at equal FLOPs"
-        if results.extrapolated:
-            dense += f" (at {results.extrapolated} of {seeds} seeds extrapolated, as its depths do not enclose them)"
-    print(f"\nHeld out, at inference; intervals: 95 %, {over}{dense}\n")
-    rows = [
-        {
-            "arm": row["arm"],
-            "layers": f"{row['layers']:.3g}",
-            "executed": f"{100 * row['density']:.1f} %",
-            "MFLOPs/token": f"{row['flops'] / 1e6:.3f}",
-            "nats/token": f"{row['loss']:.3f}",
-            "95 % interval": f"{row['loss_low']:.3f} - {row['loss_high']:.3f}",
-            "minus SkipLayer": "" if row["difference"] is None else _difference(row),
-            "tokens/s": f"{row['tokens_per_second']:.0f}",
-        }
-        for row in arms
+    columns = [
+        words("arm", "arm"),
+        Column(heading="layers", text=lambda row: f"{row['layers']:.3g}"),
+        shares("executed", "density"),
+        Column(heading="MFLOPs/token", text=lambda row: decimals(row["flops"] / 1e6, 3)),
+        qualities("nats/token", "loss"),
+        Column(heading="95 % interval", text=lambda row: between(row["loss_low"], row["loss_high"])),
+        Column(heading="minus SkipLayer", text=_difference),
+        decimal("tokens/s", "tokens_per_second", 0),
     ]
-    show_rows(list(rows[0]), rows)
+    tables = [Table(name="arms", rows=json.loads(results.arms.to_json(orient="records")), columns=columns)]
     if len(results.tasks):
-        print("\nOne-shot tasks, four choices each: accuracy, with 95 % interval\n")
-        tasks = [
+        names = list(dict.fromkeys(results.tasks["task"]))
+        rows = [
             {"arm": arm, **{row["task"]: _accuracy(row) for row in found.to_dict("records")}}
             for arm, found in results.tasks.groupby("arm", sort=False)
         ]
-        show_rows(list(tasks[0]), tasks)
+        shown = [Column(heading=name, text=itemgetter(name)) for name in names]
+        tables.append(Table(name="tasks", rows=rows, columns=[words("arm", "arm"), *shown]))
+    return tables
+
+
+def _show(results: "Results", tables: Sequence["Table"]) -> None:
+    from oracle.cli.tables import show_line, show_table
+
+    seeds = results.training["seed"].nunique()
+    over = f"Student's t over {seeds} seeds" if seeds > 1 else "bootstrap over held-out rows, one seed"
+    dense = ""
+    if any(row["arm"] == "dense" for row in tables[0].rows):
+        dense = "; dense: two depths, interpolated at equal FLOPs"
+        if results.extrapolated:
+            dense += f" (at {results.extrapolated} of {seeds} seeds extrapolated, as its depths do not enclose them)"
+    show_line("")
+    show_line(f"Held out, at inference; intervals: 95 %, {over}{dense}")
+    show_line("")
+    show_table(tables[0])
+    for table in tables[1:]:
+        show_line("")
+        show_line("One-shot tasks, four choices each: accuracy, with 95 % interval")
+        show_line("")
+        show_table(table)
     if results.density_error is not None:
         executed = results.density[results.density["arm"] == "skiplayer"]["executed"]
-        print(f"\nSkipLayer misses its target density by {results.density_error:.3f}; by unit it runs ", end="")
-        print(", ".join(f"{value:.2f}" for value in executed))
+        by_unit = ", ".join(f"{value:.2f}" for value in executed)
+        show_line("")
+        show_line(f"SkipLayer misses its target density by {results.density_error:.3f}; by unit it runs {by_unit}")
 
 
-def _difference(row: dict[str, Any]) -> str:
-    return f"{row['difference']:+.3f} ({row['difference_low']:+.3f} to {row['difference_high']:+.3f})"
+def _difference(row: "Row") -> str:
+    from analysis.formatting import between, signed
+
+    ends = between(row["difference_low"], row["difference_high"], signed, word="to")
+    return signed(row["difference"]) + (f" ({ends})" if ends else "")
 
 
 def _accuracy(row: Mapping[Any, Any]) -> str:

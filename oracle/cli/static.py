@@ -1,7 +1,7 @@
 """`oracle static`: one mask for a whole data set, at each budget."""
 
 import argparse
-import json
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,15 +11,14 @@ from oracle.cli.parsing import (
     add_device,
     add_quiet,
     add_trust,
-    check_format,
     command,
     loading,
     progress,
 )
 from oracle.errors import InputError
-from oracle.utils.text import printable
 
 if TYPE_CHECKING:
+    from oracle.cli.tables import Table
     from oracle.static import StaticCurve
 
 __all__ = ["add_run_or_data", "add_static", "full_model_run"]
@@ -49,6 +48,7 @@ def add_static(commands: Any) -> None:
         _run_static,
         "Find the best single mask for all sequences at each budget, and judge it on held-out ones.",
         _add_static_options,
+        tables=True,
     )
 
 
@@ -96,7 +96,6 @@ def _add_static_options(parser: Parser) -> None:
     how.add_argument("--limit", type=int, metavar="N", help="maximum number of sequences, evenly spread")
     how.add_argument("--seed", type=int, default=plan.seed, help="seed of the split and the methods")
     how.add_argument("--no-timing", action="store_true", help="do not measure tokens per second")
-    parser.add_argument("--csv", action="store_true", help="print the rows as CSV instead of a table")
     settings = Settings(parser)
     add_device(settings, " (default: the run's setting)")
     add_trust(settings)
@@ -104,10 +103,8 @@ def _add_static_options(parser: Parser) -> None:
 
 
 def _run_static(arguments: argparse.Namespace) -> None:
-    from oracle.cli.tables import plain, show_csv
     from oracle.static.plan import Plan
 
-    check_format(arguments)
     data = getattr(arguments, "data", None)
     if (arguments.folder is None) == (data is None):
         raise InputError("either a RUN or --data is required; give one of them")
@@ -124,6 +121,7 @@ def _run_static(arguments: argparse.Namespace) -> None:
     )
     how = loading(arguments)
 
+    from oracle.cli.formats import give
     from oracle.pipeline.reload import model_of
     from oracle.static import find_static
     from oracle.store import Run
@@ -131,18 +129,14 @@ def _run_static(arguments: argparse.Namespace) -> None:
     folder = arguments.folder or full_model_run(arguments, "static")
     run, watch = Run.open(folder), progress(arguments)
     found = find_static(folder, plan, load=lambda: model_of(run, **how), watch=watch)
-    rows = [
-        {str(name): value.tolist() if name == "allocation" else value for name, value in row.items()}
-        for row in found.rows.to_dict("records")
-    ]
-    if arguments.json:
+    table = _table(found)
+
+    def whole() -> dict[str, Any]:
         parts = {"training": list(found.training), "held_out": list(found.held_out)}
-        whole = {"metric": found.metric, "by": found.judge, "measure": found.measure, "rows": rows, **parts}
-        print(json.dumps(plain({**whole, "path": str(found.path), "run": str(folder)})))
-    elif arguments.csv:
-        show_csv(list(found.rows.columns), rows)
-    else:
-        _show(found, run.units, folder)
+        about = {"metric": found.metric, "by": found.judge, "measure": found.measure, "rows": table.rows, **parts}
+        return {**about, "path": str(found.path), "run": str(folder)}
+
+    give(arguments, [table], whole=whole, show=lambda: _show(found, table, run.units), run=run)
 
 
 def add_run_or_data(parser: Parser) -> Settings:
@@ -171,12 +165,49 @@ def full_model_run(arguments: argparse.Namespace, command: str) -> Path:
     return out
 
 
-def _show(found: "StaticCurve", units: int, folder: Path) -> None:
-    from oracle.allocations import compact, strip
-    from oracle.cli.tables import show_line, show_rows
+def _table(found: "StaticCurve") -> "Table":
+    """One row per budget and method."""
+    from analysis.formatting import counted, number, quality
+    from oracle.allocations import compact
+    from oracle.cli.tables import Column, Table, counts, decimal, interval, shares
 
-    for budget, group in found.rows.groupby("budget", sort=False):
-        first = group[group["chosen"]].iloc[0]
+    rows = [
+        {str(name): value.tolist() if name == "allocation" else value for name, value in row.items()}
+        for row in found.rows.to_dict("records")
+    ]
+    ahead = interval("ahead", "ahead")
+    columns = [
+        Column(heading="method", text=lambda row: row["method"] + " *" * row["chosen"], is_number=False),
+        Column(heading="budget", text=lambda row: number(row["budget"])),
+        shares("fraction", "fraction"),
+        interval(found.metric, "quality"),
+        interval("KL", "kl"),
+        Column(heading="ahead", text=lambda row: "" if row["chosen"] else ahead.text(row)),
+        counts("pairs", "evaluations"),
+        decimal("tokens/s", "tokens_per_second", 1),
+        Column(heading="layers", text=lambda row: compact(row["allocation"]), is_number=False),
+    ]
+    note = (
+        f"* chosen by {found.judge} on {counted(len(found.training), 'training sequence')}; {found.metric}, KL "
+        f"(nats/token) and ahead on {len(found.held_out)} held-out ones, 95 % intervals. Full model: "
+        f"{quality(found.rows['full_quality'].iloc[0])}. "
+        "pairs: (mask, sequence) evaluations added by the method, all budgets."
+        + (" unified is zero-shot: published with fine-tuning." if "unified" in set(found.rows["method"]) else "")
+    )
+    return Table(name="masks", rows=rows, columns=columns, fields=list(found.rows.columns), notes=[note])
+
+
+OF_BUDGET = ("budget", "fraction", "tokens/s", "layers")
+"""Headings of the whole table that stand above a budget's own on the terminal."""
+
+
+def _show(found: "StaticCurve", table: "Table", units: int) -> None:
+    from oracle.allocations import compact, strip
+    from oracle.cli.tables import show_line, show_table
+
+    for budget in dict.fromkeys(row["budget"] for row in table.rows):
+        rows = [row for row in table.rows if row["budget"] == budget]
+        first = next(row for row in rows if row["chosen"])
         rate, full = first["tokens_per_second"], first["full_tokens_per_second"]
         speed = f"; {rate:.1f} tokens/s, full model {full:.1f} ({rate / full:.2f}x)" if rate == rate else ""
         show_line(
@@ -184,28 +215,8 @@ def _show(found: "StaticCurve", units: int, folder: Path) -> None:
         )
         show_line(f"  layers {compact(first['allocation'])}")
         show_line(f"  {strip(first['allocation'], units)}")
-        rows = [
-            {
-                "method": ("* " if row["chosen"] else "  ") + row["method"],
-                found.metric: _interval(row, "quality"),
-                "KL": _interval(row, "kl"),
-                "ahead": _interval(row, "ahead") if not row["chosen"] else "",
-                "pairs": row["evaluations"],
-            }
-            for row in group.to_dict("records")
-        ]
-        show_rows(list(rows[0]), rows)
-    show_line(
-        f"* chosen by {found.judge} on {len(found.training)} training sequences; {found.metric}, KL (nats/token) and "
-        f"ahead on {len(found.held_out)} held-out ones, 95 % intervals. Full model: "
-        f"{found.rows['full_quality'].iloc[0]:.3f}. "
-        "pairs: (mask, sequence) evaluations added by the method, all budgets."
-        + (" unified is zero-shot: published with fine-tuning." if "unified" in set(found.rows["method"]) else "")
-    )
-    show_line(f"Written: {printable(str(found.path))}")
-
-
-def _interval(row: Any, name: str) -> str:
-    low, high = row[f"{name}_low"], row[f"{name}_high"]
-    ends = f" ({low:.3f} - {high:.3f})" if low == low and low is not None else ""
-    return f"{row[name]:.3f}{ends}"
+        shown = [column for column in table.columns if column.heading not in OF_BUDGET]
+        show_table(replace(table, rows=rows, columns=shown))
+    for note in table.notes:
+        show_line(note)
+    show_line(f"Written: {found.path}")

@@ -17,6 +17,7 @@ from oracle.controllers.methods.sequence_router import Ridge, Router
 from oracle.controllers.methods.static import StaticBest
 from oracle.controllers.run_context import RunContext
 from oracle.errors import InputError
+from oracle.utils.arguments import settings_text
 from oracle.utils.plugins import CONTROLLERS as PLUGINS
 from oracle.utils.plugins import plugin_class, plugins
 from oracle.utils.text import nearest_hint
@@ -101,4 +102,4 @@ def make(name: str, context: RunContext, settings: dict[str, Any]) -> Controller
 
 def setting(settings: dict[str, Any]) -> str:
     """Settings as text, such as `speedup=2.0`."""
-    return ", ".join(f"{name}={value}" for name, value in settings.items())
+    return settings_text(settings)

@@ -6,6 +6,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+from analysis.formatting import counted
 from oracle.allocations import compact, strip
 from oracle.config import EMBEDDED
 from oracle.errors import InputError
@@ -127,7 +128,7 @@ def _card(about: dict[str, Any]) -> str:
     else:
         lines.append(
             f"- mean {measured['metric']} {measured['quality']:.3f} against {measured['full_quality']:.3f} of the full "
-            f"model, over {measured['sequences']} sequences, in scope `{measured['scope']}`"
+            f"model, over {counted(measured['sequences'])}, in scope `{measured['scope']}`"
         )
         if measured["scope"] != "sequence":
             lines.append(

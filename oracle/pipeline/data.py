@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from statistics import median
 from typing import Any
 
+from analysis.formatting import counted
 from oracle.config import SearchConfig
 from oracle.errors import InputError
 from oracle.metrics import get_metric
@@ -148,9 +149,10 @@ def preview(config: SearchConfig) -> Preview:
     beyond = [] if room is None else [place for place, count in enumerate(tokens) if count > room]
     if beyond:
         first = data.sequences[beyond[0]].id
+        what = f"{counted(len(beyond), 'prompt')} and {counted(config.max_new_tokens, 'new token')}"
         problems.append(
-            f"{len(beyond)} prompts and {config.max_new_tokens} new tokens do not fit the model's context of {context} "
-            f"tokens, the first with id {first!r} and {tokens[beyond[0]]} tokens; shorten or remove them"
+            f"{what} do not fit the model's context of {context} tokens, the first with id {first!r} and "
+            f"{tokens[beyond[0]]} tokens; shorten or remove them"
         )
     notes = list(prompt_format.notes(sequence.asked for sequence in data.sequences))
     if not problems:

@@ -13,6 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 import analysis
+from analysis.formatting import counted
 from oracle.config import SearchConfig
 from oracle.engine import Engine
 from oracle.errors import InputError
@@ -206,7 +207,7 @@ def _inconsistencies(run: Run) -> Iterator[str]:
     run.evaluations(whole=ended)
     wrong = sum(_wrong_costs(part) for part in run.parts(EVALUATIONS, EVALUATION))
     if wrong:
-        yield f"evaluations: cost differs from the length of the allocation in {wrong} rows"
+        yield f"evaluations: cost differs from the length of the allocation in {counted(wrong, 'row')}"
     if not ended:
         return
     run.summary(whole=True)
@@ -218,7 +219,7 @@ def _inconsistencies(run: Run) -> Iterator[str]:
         rows = known.reindex(pd.MultiIndex.from_frame(table[["sequence", "number"]]))
         same = [_listed(a) == _listed(b) for a, b in zip(rows["allocation"], table["allocation"], strict=True)]
         if not all(same):
-            yield f"{name}.parquet: {same.count(False)} rows have no such evaluation"
+            yield f"{name}.parquet: no such evaluation of {counted(same.count(False), 'row')}"
 
 
 def _wrong_costs(part: pa.Table) -> int:

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from collections.abc import Sequence as Seq
 from typing import Any
 
+from analysis.formatting import counted
 from oracle.config import SearchConfig
 from oracle.engine.prompts import encode_choice
 from oracle.metrics import VACUOUS, get_metric, sees, why_vacuous
@@ -48,4 +49,4 @@ def vacuous(config: SearchConfig, sequences: Seq[Sequence], scored: Seq[Mapping[
 
 def vacuous_line(reason: str, count: int, total: int) -> str:
     """What a user is told of them."""
-    return f"{count} of {total} sequences can tell nothing: {VACUOUS[reason]}"
+    return f"{count} of {counted(total)} can tell nothing: {VACUOUS[reason]}"

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from analysis.measurements import STATIC, static_masks
 from analysis.stats import mean_interval
+from oracle.allocations import compact
 from oracle.controllers.prompts import Example
 from oracle.controllers.quality_table import QualityTable
 from oracle.controllers.run_context import RunContext
@@ -76,7 +77,8 @@ the full model's. `chosen`: the best of the budget on the training part. `traini
 quality). `evaluations`: (mask, sequence) pairs that the method added to those known before, over all budgets. On the
 held-out sequences, with 95 % intervals: `quality` by the run's criterion, `full_quality` of the full model, `kl` in
 nats per token, and `ahead`: objective of the chosen mask minus the method's, paired. Tokens per second: of chosen masks
-and the full model, batch 1."""
+and the full model, batch 1. The provenance's `held_out_quality` holds, by chosen mask, the quality of each held-out
+sequence."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -184,6 +186,7 @@ class _Search:
         order = np.random.default_rng(plan.seed).permutation(len(ids))
         self._training = [ids[place] for place in sorted(order[:count].tolist())]
         self._held_out = [ids[place] for place in sorted(order[count:].tolist())]
+        self._held_out_quality: dict[str, list[float]] = {}
         costs = context.run.costs
         self._costs = Costs.from_dict(costs) if costs else None
         units = context.units
@@ -239,6 +242,7 @@ class _Search:
             "measure": self._measure,
             "training": self._training,
             "held_out": self._held_out,
+            "held_out_quality": self._held_out_quality,
             "plan": vars(plan) | {"methods": list(plan.methods)},
             "machine": self._context.engine.model.machine.to_dict(),
         }
@@ -282,6 +286,7 @@ class _Search:
         objective_NM = quality_NM if self._plan.judge == "quality" else -kl_NM
         best_N = objective_NM[:, masks.index(chosen)]
         found: dict[Allocation, dict[str, Any]] = {}
+        self._held_out_quality[compact(chosen)] = quality_NM[:, masks.index(chosen)].tolist()
         for place, mask in enumerate(masks):
             cost = sum(self._unit_costs[unit] for unit in mask) + self._overhead
             found[mask] = {

@@ -196,6 +196,11 @@ class Run:
         - `minimal_budgets`: `sequence`, `upper`, `lower`, `certified`, `proof`, `fraction`, `allocation`, `family`,
           `number`, `quality`, `full_quality`, `zero_quality`, as in `analysis.minimal_budgets`. Available once the
           search has ended.
+        - `tasks`: means of these per task, as in `analysis.queries.by_task`.
+        - `controllers`: the table of `oracle compare`, and `measures`: the tables of `oracle measure` below each other,
+          `measure` being the name of each; both once these commands have written them.
+
+        No column needs quotes: `reference_texts` is another name of `references`, a reserved word.
 
         The function `cost_of(allocation)` returns the cost of an allocation.
 
@@ -228,6 +233,13 @@ class Run:
             self._require_all_parts(EVALUATIONS)
         if self.has("minimal_budgets"):
             tables["minimal_budgets"] = self.read("minimal_budgets")
+        damage: dict[str, str] = {}
+        for name, read in {"controllers": self._controllers, "measures": self._measures}.items():
+            try:
+                if (table := read()) is not None:
+                    tables[name] = table
+            except InputError as error:
+                damage[name] = str(error)  # of no concern to queries of other tables
         prices, overhead = self._prices or (None, 0.0)
         return Queried(
             folder=self.folder,
@@ -237,7 +249,28 @@ class Run:
             prices=prices,
             overhead=overhead,
             complete=self.complete,
+            damaged=damage,
         )
+
+    def _controllers(self) -> pa.Table | None:
+        """The comparison of controllers that figures show; None without one."""
+        return self.read("controllers/comparison") if self.has("controllers/comparison") else None
+
+    def _measures(self) -> pa.Table | None:
+        """All measurements below each other, with the name of their table as `measure`; None without any.
+
+        Raises:
+            InputError: if one is damaged.
+        """
+        names = sorted(path.stem for path in (self.folder / "measures").glob("*.parquet"))
+        tables = []
+        for name in names:
+            table = self.read(f"measures/{name}").replace_schema_metadata(None)
+            tables.append(table.add_column(0, "measure", pa.array([name] * len(table), pa.string())))
+        try:
+            return pa.concat_tables(tables, promote_options="permissive") if tables else None
+        except pa.ArrowException as error:
+            raise damaged(self.folder / "measures", error) from error
 
     def _scan(self) -> ds.Dataset:
         """The evaluations in the order in which they were written, as a data set on disk.

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from collections.abc import Sequence as Seq
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -62,13 +62,27 @@ FRONTIERS = """
 """Per sequence, the allocations that are better than all cheaper ones."""
 
 
+NAME = r"(?:\bas\s+|[.,]\s*|\bselect\s+|\bby\s+)(\w+)"
+"""A word that stands where a name does in SQL."""
+
+EXPRESSIONS = frozenset(("all", "array", "case", "cast", "distinct", "false", "from", "lateral", "not", "null", "true"))
+"""Reserved words that may stand there."""
+
+ADDED_BY = {"controllers": "compare", "measures": "measure"}
+"""Views that another command than the search adds -> the command."""
+
+UNRESERVED = {"references": "reference_texts"}
+"""Columns whose names are reserved words of SQL -> their other names, which need no quotes."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Queried:
     """The data of a run that a query needs.
 
     Attributes:
         folder: the run folder, for messages.
-        tables: those of `sequences`, `evaluations` and `minimal_budgets` that exist.
+        tables: those of `sequences`, `evaluations`, `minimal_budgets`, `controllers` and `measures` that exist.
+        damaged: names of tables that cannot be read -> the reason and the remedy.
         criterion: column of the evaluations that is the quality in the view `frontiers`.
         units: number of units of the model.
         prices: cost of each unit; None if each costs 1, without overhead.
@@ -83,6 +97,7 @@ class Queried:
     prices: Seq[float] | None
     overhead: float
     complete: bool
+    damaged: Mapping[str, str] = field(default_factory=dict)
 
 
 def select(run: Queried, sql: str, parameters: Parameters | None = None) -> pa.Table:
@@ -104,7 +119,7 @@ def select(run: Queried, sql: str, parameters: Parameters | None = None) -> pa.T
             _check(database, sql)
             return _numbers(_fetch(database, sql, parameters))
         except (duckdb.Error, OSError, pa.ArrowException) as error:
-            raise _refused(run, database, error) from error
+            raise _refused(run, database, sql, error) from error
 
 
 def batches(run: Queried, sql: str, *, memory_mib: int, rows: int) -> Iterator[pa.Table]:
@@ -129,7 +144,7 @@ def batches(run: Queried, sql: str, *, memory_mib: int, rows: int) -> Iterator[p
             for batch in reader:
                 yield _numbers(pa.Table.from_batches([batch]))
         except (duckdb.Error, OSError, pa.ArrowException) as error:
-            raise _refused(run, database, error) from error
+            raise _refused(run, database, sql, error) from error
 
 
 @contextmanager
@@ -151,14 +166,42 @@ def _create_views(database: duckdb.DuckDBPyConnection, run: Queried) -> None:
     database.execute(f"CREATE MACRO cost_of(allocation) AS {_cost(run)}")
     full = f"cost_of(range({run.units}))"
     columns = {
-        "sequences": "*",
+        "sequences": "*" + "".join(f", {_quoted(name)} AS {other}" for name, other in UNRESERVED.items()),
         "evaluations": f"* REPLACE (cost_of(allocation) AS cost), cost_of(allocation) / {full} AS fraction",
         "minimal_budgets": f"*, upper / {full} AS fraction",
+        "controllers": "*",
+        "measures": "*",
     }
     for name, source in run.tables.items():
         database.from_arrow(source).project(columns[name]).create_view(name)
     if "evaluations" in run.tables:
         database.execute(FRONTIERS.format(metric=_quoted(run.criterion)))
+    if {"sequences", "minimal_budgets"} <= run.tables.keys():
+        database.execute(_tasks(database.view("minimal_budgets").columns))
+
+
+def _tasks(known: Seq[str]) -> str:
+    """SQL for the view of means per task, from the columns that the minimal budgets have in this run's version."""
+    told = "informative" if "informative" in known else "NOT zero_quality" if "zero_quality" in known else "true"
+    parts = {
+        "full_quality": "avg(full_quality)",
+        "zero_quality": "count(*) FILTER (zero_quality)",
+        "vacuous": "count(*) FILTER (vacuous <> '')",
+        "certified": "count(*) FILTER (certified)",
+    }
+    counts = "".join(f", {value} AS {name}" for name, value in parts.items() if name in known)
+    return f"""
+        CREATE VIEW tasks AS
+        WITH each AS (
+            SELECT task, count(*) AS sequences, count(*) FILTER ({told}) AS informative, avg(fraction) AS fraction,
+                avg(fraction) FILTER ({told}) AS fraction_informative,
+                coalesce(sum(fraction) FILTER ({told}), 0) AS total {counts}
+            FROM minimal_budgets JOIN (SELECT sequence, task FROM sequences) USING (sequence) GROUP BY task
+        )
+        SELECT * EXCLUDE total, (sum(total) OVER () - total) / nullif(sum(informative) OVER () - informative, 0)
+            AS fraction_of_others
+        FROM each
+    """
 
 
 def _cost(run: Queried) -> str:
@@ -200,8 +243,8 @@ def _fetch(database: duckdb.DuckDBPyConnection, sql: str, parameters: Parameters
 
 def _numbers(table: pa.Table) -> pa.Table:
     """The table with DuckDB's decimals (sums of integers) as plain numbers, and with distinct column names."""
-    for place, field in enumerate(table.schema):
-        name, kind, column = field.name, field.type, table.column(place)
+    for place, found in enumerate(table.schema):
+        name, kind, column = found.name, found.type, table.column(place)
         if pa.types.is_decimal(kind):
             try:
                 column = column.cast(pa.float64() if kind.scale else pa.int64())
@@ -213,17 +256,40 @@ def _numbers(table: pa.Table) -> pa.Table:
     return table
 
 
-def _refused(run: Queried, database: duckdb.DuckDBPyConnection, error: Exception) -> InputError:
+def _refused(run: Queried, database: duckdb.DuckDBPyConnection, sql: str, error: Exception) -> InputError:
     """The error with its first line, and the available columns if a name is unknown."""
     line = _line(error)
+    for name, reason in run.damaged.items():
+        if re.search(rf"\b{name}\b", sql, re.IGNORECASE):
+            return InputError(reason)
     if not isinstance(error, duckdb.Error) or "Arrow source failed" in line:
         return InputError(f"the run '{run.folder}' cannot be read ({line}); is it complete and undamaged?")
     if not re.search(r"Table with name|[Cc]olumn|Table \"", line):
-        return InputError(f"the SQL fails: {line}")
+        return InputError(f"the SQL fails: {line}{_quotes(database, sql, error)}")
     views = [name for (name,) in database.sql("SHOW TABLES").fetchall()]
     available = [f"{name} ({', '.join(database.view(name).columns)})" for name in views]
     lacking = "" if run.complete else "; more when the search has ended"
+    for name, command in ADDED_BY.items():
+        if f"name {name} does not exist" in line:
+            lacking += f"; 'oracle {command} {run.folder}' adds {name}"
     return InputError(f"the SQL fails: {line.rstrip('.!')}; available: {', '.join(available)}{lacking}")
+
+
+def _quotes(database: duckdb.DuckDBPyConnection, sql: str, error: Exception) -> str:
+    """A remedy if the parser stumbled over a reserved word that stands where a name does."""
+    if not isinstance(error, duckdb.ParserException):
+        return ""
+    found = database.sql("SELECT keyword_name FROM duckdb_keywords() WHERE keyword_category = 'reserved'").fetchall()
+    reserved = {name for (name,) in found}
+    columns = {name for (view,) in database.sql("SHOW TABLES").fetchall() for name in database.view(view).columns}
+    standing = [word.lower() for word in re.findall(NAME, sql, re.IGNORECASE)]
+    unquoted = [
+        one for one in sorted(columns & reserved) if re.search(rf'(?<!["\w]){one}(?!["\w])', sql, re.IGNORECASE)
+    ]
+    for word in [*unquoted, *(word for word in standing if word in reserved - EXPRESSIONS)]:
+        other = f", or use its other name, {UNRESERVED[word]}" if word in UNRESERVED else ""
+        return f'; {word} is a reserved word of SQL: as a name, write it in double quotes, "{word}"{other}'
+    return ""
 
 
 def _line(error: Exception) -> str:

@@ -2,11 +2,12 @@
 
 import json
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from typing import Any
 
 from oracle.errors import InputError
 
-__all__ = ["RESERVED", "parse_arguments"]
+__all__ = ["RESERVED", "parse_arguments", "settings_text"]
 
 RESERVED = (
     "messages",
@@ -68,3 +69,8 @@ def _value(text: str) -> Value:
     if value is None or isinstance(value, bool):
         return value
     return value if isinstance(value, int | float) and math.isfinite(value) else text
+
+
+def settings_text(settings: Mapping[str, Any]) -> str:
+    """Settings of a controller as text, such as `speedup=2.0`."""
+    return ", ".join(f"{name}={value}" for name, value in settings.items())

@@ -9,7 +9,7 @@ import pytest
 
 from analysis import end_to_end_fraction, layer_use, luck_curve, policy_curves, summarise
 from analysis.queries import budget_rows
-from oracle.cli.tables import show_summary
+from oracle.cli.run_tables import show_summary
 from oracle.costs import Costs
 
 
@@ -217,7 +217,7 @@ def test_the_terminal_states_both_headlines(experiment, summary, capsys):
     stored = {**summary.to_dict(), **times, "verified": 3, "verified_of": 3, "unverified": []}
     show_summary(json.loads(json.dumps(stored)), budget_rows(experiment, summary.minimal))
     text = capsys.readouterr().out
-    first, second = text.index("over the 21 sequences that can tell something"), text.index("over all 24 sequences")
+    first, second = text.index("over 21 sequences that can tell something"), text.index("over all 24 sequences")
     told, every = (f"{100 * one.per_sequence_fraction:.1f} %" for one in (summary.informative, summary))
     assert told in text[first:second] and every in text[second:] and told != every
     assert "3 of 24 sequences can tell nothing: on 3 the full model scores zero" in " ".join(text.split())

@@ -74,12 +74,12 @@ def test_verify(command: Command, folder: Path) -> None:
     assert (code, json.loads(out)["damaged"]) == (1, [str(path)])
     assert err.startswith("oracle: warning: ") and str(path) in err and len(err.splitlines()) == 1
     assert command("cache", "verify")[:2] == (0, "3 shards, 0 damaged\n")
-    assert "1 damaged shards set aside" in command("cache", "info")[1]
+    assert "1 damaged shard set aside" in command("cache", "info")[1]
 
 
 def test_prune(command: Command, folder: Path) -> None:
     assert json.loads(command("cache", "prune", "--to", "24KB", "--json")[1])["deleted"] == 2
-    assert command("cache", "prune", "--model", "small")[1].startswith("1 shards deleted")
+    assert command("cache", "prune", "--model", "small")[1].startswith("1 shard deleted")
     damage(folder)
     command("cache", "verify")
     assert command("cache", "prune", "--all")[1].endswith("; 0 bytes left\n")

@@ -155,7 +155,7 @@ def test_tables_of_a_query_show_the_numbers(command: Command, run: Run) -> None:
         assert re.search(rf"^{row.sequence} +{numbers} +{strip(row.allocation)} *$", out, re.MULTILINE)
     _, out, _ = command("query", run.folder, "--sequence", "s1")
     assert re.search(r"^prompt +Question 1\?$", out, re.MULTILINE)
-    assert re.search(rf"^{LAYERS} +100\.0 % +1\.000 +█+ ", out, re.MULTILINE)
+    assert re.search(rf"^ *{LAYERS} +100\.0 % +1\.000 +█+ ", out, re.MULTILINE)
 
 
 def test_the_table_of_an_oracle_shows_its_numbers(command: Command, run: Run) -> None:

@@ -95,7 +95,7 @@ def test_what_a_search_would_refuse_is_shown_with_exit_code_1(
     problems = json.loads(out)["problems"]
     assert code == 1 and len(problems) == 2
     assert "1 of 2 have none, the first with id 'long'" in problems[0]
-    assert problems[1].startswith("1 prompts and 32 new tokens do not fit the model's context of 256 tokens")
+    assert problems[1].startswith("1 prompt and 32 new tokens do not fit the model's context of 256 tokens")
     code, out, _ = command("data", file, "--model", tiny_folder)
     assert code == 1 and "A search would refuse this: metric 'rougeL' needs a reference" in out
 
@@ -295,6 +295,7 @@ def test_the_help_shows_the_main_options_first(capsys: pytest.CaptureFixture[str
         "how the data is read",
         "tasks of lm-evaluation-harness",
         "how prompts are rendered",
+        "form of the tables",
         "strategies",
     ]
     assert "(default: True)" not in text

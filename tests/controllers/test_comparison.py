@@ -181,6 +181,19 @@ def test_the_command_line(copy: Path, command, monkeypatch: pytest.MonkeyPatch) 
     assert out.splitlines()[0] == ",".join(SCHEMA.names)
 
 
+def test_quality_kept_is_that_of_the_comparison(copy: Path) -> None:
+    found = compare_run(copy, controllers=SOME, timed=False).rows.set_index(["controller", "setting"])
+    kept = analysis.quality_kept(copy, (1.0,), resamples=0)
+    rows = kept.rows[(kept.rows["task"] == "") & ~kept.rows["method"].isin(["full model"])]
+    rows = rows[~rows["setting"].str.startswith("budget=1")].set_index(["method", "setting"])
+    assert set(rows.index) == {pair for pair in found.index if pair[0] != "full"}
+    np.testing.assert_allclose(rows["quality"], found.loc[rows.index, "quality"])
+    np.testing.assert_allclose(rows["fraction"], found.loc[rows.index, "executed_fraction"])
+    said = rows["held_out"].groupby(level=0).first()
+    assert said["ridge"].startswith("yes: cross-validated") and said["unified"] == "nothing fitted"
+    assert said["oracle"].startswith("no: ")
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [

@@ -17,7 +17,7 @@ import oracle.executors.search_loop
 import oracle.pipeline.scheduler
 from analysis.queries import budgets
 from oracle.cli import main
-from oracle.cli.tables import show_summary
+from oracle.cli.run_tables import show_summary
 from oracle.config import SearchConfig
 from oracle.engine import Difference, Engine
 from oracle.engine.confirm import Confirmation

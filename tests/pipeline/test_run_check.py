@@ -61,7 +61,7 @@ EDITS: dict[str, tuple[Callable[[Path], object], str]] = {
     ),
     "choice": (
         lambda run: rewritten(run / "assignment.parquet", "number", lambda old: [99] * len(old)),
-        "assignment.parquet: 6 rows have no such evaluation",
+        "assignment.parquet: no such evaluation of 6 rows",
     ),
     "prompt": (
         lambda run: rewritten(run / "sequences.parquet", "prompt", lambda old: ["other"] * len(old)),

@@ -66,7 +66,7 @@ def test_a_run_that_tells_nothing_ends_in_a_sentence(
         and remedy in warned["note"]
     )
     # The terminal, after a search and in queries.
-    from oracle.cli.tables import show_summary
+    from oracle.cli.run_tables import show_summary
 
     show_summary(summary, analysis.queries.budgets(run.folder))
     code, budgets, _ = command("query", run.folder)
@@ -91,7 +91,7 @@ def test_a_run_that_tells_nothing_ends_in_a_sentence(
 
 def test_the_terminal_states_no_fraction(letters: Run, capsys: pytest.CaptureFixture[str]) -> None:
     from analysis.queries import budgets
-    from oracle.cli.tables import show_summary
+    from oracle.cli.run_tables import show_summary
 
     show_summary(letters.summary(), budgets(letters.folder))
     text = " ".join(capsys.readouterr().out.split())

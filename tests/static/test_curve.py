@@ -4,12 +4,15 @@ import json
 from pathlib import Path
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 import torch
 from tiny import jsonl
 from transformers import DynamicCache
 
 import oracle
+from analysis.luck.kept import quality_kept
+from oracle.allocations import compact
 from oracle.config import SearchConfig
 from oracle.engine import Engine
 from oracle.errors import InputError
@@ -97,6 +100,15 @@ def test_every_number_is_recomputed(curve, run: Run) -> None:
         assert (group.loc[group["chosen"], "training"] == best).all() and group["chosen"].any()
         chosen = group[group["chosen"]].iloc[0]
         assert np.allclose(group["ahead"], group["kl"] - chosen["kl"])
+    about = json.loads(pq.read_schema(curve.path).metadata[b"provenance"])
+    for row in curve.rows[curve.rows["chosen"]].to_dict("records"):
+        stored = about["held_out_quality"][compact(row["allocation"])]
+        assert len(stored) == len(curve.held_out) and np.mean(stored) == pytest.approx(row["quality"])
+    kept = quality_kept(run.folder, (1.0,), resamples=0).rows.query("method == 'static mask' and task == ''")
+    means = curve.rows[curve.rows["chosen"]].drop_duplicates("budget").set_index("budget")["quality"]
+    assert {float(row.setting.split("=")[1]): row.quality for row in kept.itertuples()} == pytest.approx(
+        means.to_dict()
+    )
 
 
 def test_a_result_is_read_again_and_other_settings_are_not(curve, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:

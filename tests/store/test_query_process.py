@@ -85,7 +85,7 @@ def test_rows_come_as_csv_json_and_a_table(run: Path, command: Command) -> None:
     rows = list(csv.reader(io.StringIO(command("query", run, "--csv", "--sql", sql)[1])))
     assert rows[0] == list(expected.columns) and len(rows) == len(expected) + 1
     _, out, _ = command("query", run, "--sql", "SELECT * FROM range(20000)")
-    assert "Only the first 10000 rows" in out and out.count("\n") < 10_010
+    assert "Only the first 10,000 rows" in out and out.count("\n") < 10_010
     code, out, _ = command("query", run, "--json", "--sql", "SELECT 1 AS x WHERE false")
     assert (code, json.loads(out)) == (0, {"columns": ["x"], "rows": []})
 

@@ -2,6 +2,7 @@
 
 import csv
 import io
+import sys
 from collections.abc import Callable
 
 import pandas as pd
@@ -9,7 +10,7 @@ import pytest
 from matplotlib.figure import Figure
 
 from analysis.plots.files import save
-from oracle.cli.tables import show_csv
+from oracle.cli.formats import write_csv
 from oracle.utils.text import spreadsheet_text
 
 FORMULAS = [
@@ -46,7 +47,7 @@ def test_control_characters_are_escaped() -> None:
 
 def test_every_csv_is_neutral(capsys: pytest.CaptureFixture[str], tmp_path: Callable) -> None:
     hostile = '=HYPERLINK("http://x")\x1b[31m'
-    show_csv([hostile, "n"], [{hostile: hostile, "n": -1}])
+    write_csv(sys.stdout, [hostile, "n"], [{hostile: hostile, "n": -1}])
     rows = list(csv.reader(io.StringIO(capsys.readouterr().out)))
     assert rows == [[f"'{hostile[:-5]}\\x1b[31m", "n"], [f"'{hostile[:-5]}\\x1b[31m", "-1"]]
     paths = save(pd.DataFrame({"task": [hostile], "value": [-1.5]}), Figure(), tmp_path / "figure", {"model": hostile})
