@@ -1,9 +1,20 @@
 """Formatting of numbers and names in figures, tables and reports."""
 
-__all__ = ["FEW", "basis", "counted", "interval_name", "metric_label", "per_token", "percent", "percent_range", "plain"]
+__all__ = [
+    "FEW",
+    "basis",
+    "counted",
+    "interval_name",
+    "metric_label",
+    "per_token",
+    "percent",
+    "percent_range",
+    "plain",
+    "share",
+]
 
 FEW = 10
-"""Sequences below which percentile intervals are named for what they are."""
+"""Sequences below which percentile intervals are named for what they are; up to which each is shown, without shares."""
 
 _METRIC_LABELS = {
     "rouge1": "ROUGE-1",
@@ -31,6 +42,11 @@ def per_token(measure: str, verb: str = "") -> str:
 def percent(fraction: float) -> str:
     """A fraction as text, such as `23.3 %`."""
     return f"{100 * fraction:.1f} %"
+
+
+def share(fraction: float, of: int) -> str:
+    """A share of a number of sequences as text: `2 of 5` for few, `23.3 %` for more than `FEW`."""
+    return percent(fraction) if of > FEW else f"{fraction * of:.3g} of {of}"
 
 
 def percent_range(interval: tuple[float, float]) -> str:

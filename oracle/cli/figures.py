@@ -3,6 +3,7 @@
 import argparse
 import json
 import sys
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,21 +15,75 @@ from oracle.utils.text import printable
 if TYPE_CHECKING:
     from analysis.plots.registry import Picture
     from analysis.plots.source import Source
+    from analysis.plots.style import FigureConfig
     from oracle.utils.progress import Watch
 
-__all__ = ["add_figures", "draw_runs"]
+__all__ = ["add_appearance", "add_figures", "appearance", "draw_runs"]
 
 
 def add_figures(commands: Any) -> None:
     """Adds `oracle figures`."""
-    about = "Redraw the figures of stored runs, with their numbers as CSV; needs no model."
+    about = "Redraw the figures of stored runs, with their numbers as CSV and their captions; needs no model."
     parser = command(commands, "figures", _run_figures, about)
-    parser.add_argument("folders", type=Path, nargs="+", metavar="RUN", help="run folders; several are also compared")
+    parser.add_argument(
+        "folders", type=Path, nargs="+", metavar="RUN", help="run folders; several are drawn on one axis where possible"
+    )
     parser.add_argument(
         "--out", type=Path, help="output folder (default for one run: RUN/figures, or RUN/figures-METRIC-COST)"
     )
+    parser.add_argument(
+        "--only", metavar="FIGURE", action="append", help="draw this figure only, such as oracle_quality; repeatable"
+    )
+    add_appearance(parser)
     add_view(parser)
     add_quiet(parser)
+
+
+def add_appearance(parser: argparse.ArgumentParser) -> None:
+    """Adds the options of `appearance`, and `--label`; the scripts in `figures/` have them too."""
+    group = parser.add_argument_group("appearance")
+    group.add_argument(
+        "--label",
+        metavar="TEXT",
+        action="append",
+        dest="labels",
+        help="name of a run in figures of several; repeat it once per run, in their order. Runs of one label are "
+        "repetitions, such as seeds: drawn as their mean and standard deviation (default: the folders' names)",
+    )
+    group.add_argument(
+        "--width",
+        metavar="INCHES",
+        type=float,
+        help="of a figure: 3.25 for one column of a paper, 6.75 for two (default: 6.75)",
+    )
+    group.add_argument(
+        "--font-size", metavar="POINTS", type=float, help="of all text (default: 7.5 in one column, 9 in two)"
+    )
+    group.add_argument("--no-title", action="store_true", help="no title; it stays in the caption, NAME.txt")
+    group.add_argument(
+        "--format", metavar="LIST", help="formats, separated by commas: png, pdf, svg, pgf (default: png,pdf)"
+    )
+    group.add_argument(
+        "--style", metavar="FILE", type=Path, help="matplotlib style sheet, applied after the package's own"
+    )
+
+
+def appearance(arguments: argparse.Namespace) -> "FigureConfig":
+    """Size, formats and style given by the options of `add_appearance`.
+
+    Raises:
+        InputError: if one is out of range.
+    """
+    from analysis.plots.style import FigureConfig
+
+    given: dict[str, Any] = {
+        "width": arguments.width,
+        "font_size": arguments.font_size,
+        "style": arguments.style,
+        "title": False if arguments.no_title else None,
+        "formats": arguments.format and tuple(name.strip().lower() for name in arguments.format.split(",")),
+    }
+    return FigureConfig(**{name: value for name, value in given.items() if value is not None})
 
 
 def _run_figures(arguments: argparse.Namespace) -> None:
@@ -36,10 +91,12 @@ def _run_figures(arguments: argparse.Namespace) -> None:
 
     if arguments.out is None and len(arguments.folders) > 1:
         raise InputError("several runs need --out, a folder for their figures")
+    config = appearance(arguments)
     out = arguments.out or arguments.folders[0] / view_name("figures", arguments)
     options = {"criterion": arguments.criterion, "costs": arguments.cost}
     sources = [Source.open(folder, **options) for folder in arguments.folders]
-    pictures = draw_runs(sources, out, watch=progress(arguments, only_terminal=True))
+    watch = progress(arguments, only_terminal=True)
+    pictures = draw_runs(sources, out, watch=watch, names=arguments.only, labels=arguments.labels, config=config)
     files = [str(path) for picture in pictures for path in picture.files]
     skipped = {picture.name: picture.skipped for picture in pictures if picture.skipped}
     if arguments.json:
@@ -50,22 +107,39 @@ def _run_figures(arguments: argparse.Namespace) -> None:
         print(f"{printable(name)}: {printable(why)}", file=sys.stderr)
 
 
-def draw_runs(sources: Sequence["Source"], out: Path, *, watch: "Watch") -> list["Picture"]:
-    """Draws every figure of runs; see `analysis.plots.registry.draw_all`.
+def draw_runs(
+    sources: Sequence["Source"],
+    out: Path,
+    *,
+    watch: "Watch",
+    names: Sequence[str] | None = None,
+    labels: Sequence[str] | None = None,
+    config: "FigureConfig | None" = None,
+) -> list["Picture"]:
+    """Draws figures of runs; see `analysis.plots.registry.draw_all`. Warnings are lines on standard error.
 
     Args:
         sources: the runs.
         out: output folder.
         watch: progress display.
+        names: of the figures; None for all.
+        labels: of the runs.
+        config: size, formats and style.
 
     Returns:
         The figures, drawn or skipped with the reason.
     """
-    from analysis.plots.registry import FIGURES, NAMES, draw_all
+    from analysis.plots.registry import draw_all, picture_count
 
     pictures: list[Picture] = []
-    with watch("Drawing", len(FIGURES) * len(sources) + len(NAMES) - len(FIGURES)) as advance:
-        for picture in draw_all(sources, out):
+    with (
+        warnings.catch_warnings(record=True) as caught,
+        watch("Drawing", picture_count(len(sources), names)) as advance,
+    ):
+        warnings.simplefilter("always", UserWarning)
+        for picture in draw_all(sources, out, names=names, labels=labels, config=config):
             pictures.append(picture)
             advance(1, picture.name)
+    for line in dict.fromkeys(str(one.message) for one in caught):
+        print(f"warning: {printable(line)}", file=sys.stderr)
     return pictures
