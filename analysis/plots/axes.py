@@ -1,8 +1,7 @@
 """The figures as functions that draw one panel on axes.
 
 None changes matplotlib's settings: sizes, fonts, line widths and colours follow the caller's `rcParams`. The artists
-carry labels, so that `axes.legend()` makes the legend. Numbers, caption and all panels of a figure in one file: `draw`, or
-`analysis.draw_all` for whole runs.
+carry labels, so that `axes.legend()` makes the legend. All panels in files, with numbers and caption: `draw`.
 """
 
 from pathlib import Path

@@ -6,6 +6,7 @@ import re
 import shutil
 import warnings
 from collections.abc import Callable, Mapping
+from functools import partial
 from io import StringIO
 from pathlib import Path
 from typing import Any
@@ -61,7 +62,7 @@ def save(
     origin = json.dumps(provenance, sort_keys=True, default=str)
     writers: dict[str, Callable[[Path], None]] = {}
     for name in dict.fromkeys(config.formats):
-        writers[name] = lambda scratch, name=name: _save_picture(figure, scratch, name, origin, config)
+        writers[name] = partial(_save_picture, figure, kind=name, origin=origin, config=config)
     writers["csv"] = lambda scratch: _save_csv(table, scratch)
     if caption:
         writers["txt"] = lambda scratch: _save_text(scratch, printable(caption))
@@ -103,7 +104,7 @@ def without_paths(value: Any) -> Any:
     return value
 
 
-def _save_picture(figure: Figure, file: Path, kind: str, origin: str, config: FigureConfig) -> None:
+def _save_picture(figure: Figure, file: Path, *, kind: str, origin: str, config: FigureConfig) -> None:
     # Without a date, equal figures give equal bytes.
     about: dict[str, dict[str, Any]] = {
         "png": {"Software": "layer-oracle", "Description": origin},

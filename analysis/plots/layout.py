@@ -1,9 +1,13 @@
 """Panels, legend and title of a figure of a given width, without words on one another."""
 
+import re
 import textwrap
 from collections.abc import Iterable, Sequence
+from itertools import takewhile
 from typing import Any
 
+import matplotlib as mpl
+import numpy as np
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -33,21 +37,45 @@ LINE = 1.3
 
 
 def width_of(text: str, font: FontProperties) -> float:
-    """Width of the widest line of a text, in points."""
-    return max(
-        (TextToPath().get_text_width_height_descent(line, font, False)[0] for line in text.split("\n")), default=0
-    )
+    """Width of the widest line of a text, in points; a little more, as renderers round the places of letters."""
+    lines = text.split("\n")
+    return 1.04 * max(TextToPath().get_text_width_height_descent(line, font, False)[0] if line else 0 for line in lines)
 
 
 def wrapped(text: str, width: float, font: FontProperties) -> str:
-    """The text in lines of at most a width in points; words that are longer than a line are broken."""
-    if "\n" in text or width_of(text, font) <= width:
+    """The text in as few lines of at most a width in points as it needs; long words are broken, numbers keep units."""
+    text = re.sub(r"(?<=\d) %", "\N{NO-BREAK SPACE}%", text)
+    if width_of(text, font) <= width:
         return text
     for count in range(len(text), 3, -1):
-        lines = textwrap.wrap(text, count, break_on_hyphens=False)
-        if width_of("\n".join(lines), font) <= width:
-            return "\n".join(lines)
+        lines = "\n".join(textwrap.wrap(text, count, break_on_hyphens=False))
+        if width_of(lines, font) <= width:
+            return lines
     return text
+
+
+def balanced(text: str, width: float, font: FontProperties) -> str:
+    """The text in as few lines as it needs, of similar lengths."""
+    lines = wrapped(text, width, font)
+    for count in range(len(text) if "\n" in lines else 0):
+        even = textwrap.wrap(text, count + 1, break_on_hyphens=False)
+        if len(even) <= lines.count("\n") + 1:
+            return "\n".join(even) if width_of("\n".join(even), font) <= width else lines
+    return lines
+
+
+def distinct(names: Sequence[str]) -> list[str]:
+    """The names, with an ellipsis for what all of them begin and end with."""
+    head = _shared(names)
+    tail = _shared([name[head:][::-1] for name in names])
+    first, last = ("\N{HORIZONTAL ELLIPSIS}" if size > 1 else "" for size in (head, tail))
+    begin, end = (head if first else 0), (tail if last else 0)
+    return [first + name[begin : len(name) - end] + last for name in names]
+
+
+def _shared(texts: Sequence[str]) -> int:
+    """Number of characters with which all texts begin."""
+    return sum(1 for _ in takewhile(lambda chars: len(set(chars)) == 1, zip(*texts, strict=False)))
 
 
 def shortened(text: str, width: float, font: FontProperties) -> str:
@@ -78,8 +106,13 @@ def name_rows(axes: Axes, places: Sequence[float], names: Sequence[str], suffixe
     room = NAMES * 72 * figure.get_figwidth() * min(1.0, max(0.62, axes.get_position().width / 0.775))
     seen: dict[str, int] = {}
     labels = []
-    for name, suffix in zip(names, suffixes or [""] * len(names), strict=True):
-        short = shortened(plain(name), room - width_of(suffix, font), font)
+    after = suffixes or [""] * len(names)
+    shown = [plain(name) for name in names]
+    fits = all(width_of(name + suffix, font) <= room for name, suffix in zip(shown, after, strict=True))
+    if not fits and len(set(shown)) == len(shown) > 1:
+        shown = distinct(shown)
+    for name, suffix in zip(shown, after, strict=True):
+        short = shortened(name, room - width_of(suffix, font), font)
         seen[short] = seen.get(short, 0) + 1
         numbered = short if seen[short] == 1 else f"{short} ({seen[short]})"
         labels.append(numbered + suffix)
@@ -112,12 +145,11 @@ def compose(drawing: Drawing, config: FigureConfig | None = None) -> Figure:
         panels = []
         for place, row in enumerate(rows):
             ratios = [panel.share or 1.0 for panel in row]
-            cells = grid[place].subgridspec(1, len(row), width_ratios=ratios)
+            # A cell of the grid itself where it can be: its axes are aligned with those above and below.
+            cells = grid[place].subgridspec(1, len(row), width_ratios=ratios) if len(row) > 1 else [grid[place]]
             panels += [(panel, figure.add_subplot(cells[at]), len(row), heights[place]) for at, panel in enumerate(row)]
         for panel, axes, _, _ in panels:
             panel.draw(axes)
-            if panel.title and len(panels) > 1:
-                axes.set_title(panel.title)
         _fit_labels(panels, config)
         _surround(figure, drawing, config)
         complete_glyphs(_texts(figure))
@@ -139,19 +171,15 @@ def _rows(panels: Iterable[Panel], config: FigureConfig) -> list[list[Panel]]:
 
 
 def _fit_labels(panels: list[tuple[Panel, Axes, int, float]], config: FigureConfig) -> None:
-    """Wraps labels and titles of axes that are longer than these."""
-    for _, axes, beside, height in panels:
-        across = 72 * config.width / beside
-        names = max(
-            [width_of(label.get_text(), label.get_fontproperties()) for label in axes.get_yticklabels()], default=0
-        )
-        inside = across - max(names, 30) - 26
-        for text, room in (
-            (axes.xaxis.label, inside),
-            (axes._left_title, inside),
-            (axes.yaxis.label, 72 * height * 0.66),
-        ):
-            text.set_text(wrapped(text.get_text(), room, text.get_fontproperties()))
+    """Wraps the labels of axes that are longer than these; of several panels, adds the titles."""
+    title = FontProperties(size=mpl.rcParams["axes.titlesize"], weight=mpl.rcParams["axes.titleweight"])
+    for panel, axes, beside, height in panels:
+        names = [width_of(label.get_text(), label.get_fontproperties()) for label in axes.get_yticklabels()]
+        inside = 72 * config.width / beside - max([30, *names]) - 26
+        for text, room in ((axes.xaxis.label, inside), (axes.yaxis.label, 72 * (height - 0.6))):
+            text.set_text(balanced(text.get_text(), room, text.get_fontproperties()))
+        if panel.title and len(panels) > 1:
+            axes.set_title(balanced(panel.title, inside, title))
 
 
 def _surround(figure: Figure, drawing: Drawing, config: FigureConfig) -> None:
@@ -169,11 +197,8 @@ def _surround(figure: Figure, drawing: Drawing, config: FigureConfig) -> None:
     columns, labels = _fitting([label for _, label in entries], drawing.columns, room, fonts[1])
     foot = 0.0
     if labels:
-        tall = [
-            max(label.count("\n") + 1 for label in labels[start :: -(-len(labels) // columns)])
-            for start in range(-(-len(labels) // columns))
-        ]
-        foot = size * (LINE * sum(tall) + 0.35 * len(tall) + 0.6)
+        stacks = np.array_split([1.2 * label.count("\n") + 1.44 for label in labels], columns)
+        foot = size * (max(float(stack.sum()) for stack in stacks) + 0.8)
     head = sum(rises) + (EDGE + 4 if config.title else 0)
     inner = 72 * figure.get_figheight()
     height = inner + head + foot
@@ -196,7 +221,7 @@ def _surround(figure: Figure, drawing: Drawing, config: FigureConfig) -> None:
             top -= rise
     if labels:
         about: dict[str, Any] = {"loc": "lower center", "bbox_to_anchor": (0.5, 3 / height), "borderaxespad": 0.0}
-        spaces = {
+        spaces: dict[str, Any] = {
             "handlelength": HANDLE,
             "handletextpad": PAD,
             "columnspacing": SPACE,
@@ -211,8 +236,7 @@ def _fitting(labels: list[str], columns: int, room: float, font: FontProperties)
     size = font.get_size_in_points()
     widths = [width_of(label, font) for label in labels]
     for count in range(min(columns, len(labels)), 1, -1):
-        rows = -(-len(labels) // count)
-        widest = [max(widths[start : start + rows]) for start in range(0, len(labels), rows)]
+        widest = [max(column) for column in np.array_split(widths, count)]
         if sum(widest) + (len(widest) * (HANDLE + PAD) + (len(widest) - 1) * SPACE) * size < room:
             return count, labels
     return 1, [wrapped(label, room - (HANDLE + PAD + 0.5) * size, font) for label in labels]

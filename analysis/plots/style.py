@@ -8,6 +8,7 @@ from typing import Any
 
 import matplotlib as mpl
 import matplotlib.style
+from cycler import cycler
 from matplotlib.axes import Axes
 from matplotlib.axis import Axis
 from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator, PercentFormatter, StrMethodFormatter
@@ -48,7 +49,7 @@ STYLE: dict[str, Any] = {
     "axes.grid": True,
     "axes.labelsize": "medium",
     "axes.linewidth": 0.8,
-    "axes.prop_cycle": mpl.cycler(color=PALETTE),
+    "axes.prop_cycle": cycler(color=PALETTE),
     "axes.spines.right": False,
     "axes.spines.top": False,
     "axes.titlelocation": "left",
@@ -148,7 +149,7 @@ def styled(config: FigureConfig | None = None) -> Iterator[None]:
     config = config or FigureConfig()
     size = {"font.size": 7.5 if config.narrow else 9.0}
     own = {"font.size": config.font_size} if config.font_size else {}
-    layers = [STYLE, size, *([str(config.style)] if config.style else []), own]
+    layers: list[str | Path | dict[str, Any]] = [STYLE, size, *([str(config.style)] if config.style else []), own]
     with mpl.style.context(layers):
         yield
 
@@ -218,11 +219,11 @@ class FittingLocator(MaxNLocator):
         """Places of the ticks, by the length that the axis has now."""
         assert isinstance(self.axis, Axis), "an axis of a plot"
         axes = self.axis.axes
-        across = self.axis.axis_name == "x"
+        across = self.axis is axes.xaxis
         figure = axes.get_figure(root=True)
         assert figure is not None, "drawn in a figure"
         points = 72 / figure.dpi * (axes.bbox.width if across else axes.bbox.height)
-        size = self.axis.majorTicks[0].label1.get_fontsize() if self.axis.majorTicks else mpl.rcParams["font.size"]
+        size = float(self.axis.label.get_fontsize())
         self._nbins = max(1, min(10, int(points / (size * (self._ems if across else 2.0)))))
         return super().tick_values(vmin, vmax)
 

@@ -123,7 +123,7 @@ def _draw_captured(axes: Axes, shown: pd.DataFrame, looks: dict[str, Look]) -> N
             continue
         side = "left" if row["captured"] < left else "right"
         box = {"facecolor": axes.get_facecolor(), "edgecolor": "none", "pad": 1.0}
-        at = {"va": "center", "ha": side, "fontsize": "small", "color": GREY, "bbox": box}
+        at: dict[str, Any] = {"va": "center", "ha": side, "fontsize": "small", "color": GREY, "bbox": box}
         axes.text(left if side == "left" else right, place, percent(row["captured"]), **at)
     names = zip(shown["controller"], shown["setting"], strict=True)
     name_rows(axes, range(len(shown)), [f"{controller} {setting}".strip() for controller, setting in names])

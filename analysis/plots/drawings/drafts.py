@@ -67,7 +67,9 @@ def _draw_bounds(axes: Axes, bounds: pd.DataFrame, limits: pd.DataFrame, length:
     cost = bounds["draft_ms"].to_numpy(float) / token
     budget = int(bounds["budget"].iloc[-1])
     line: dict[str, Any] = {"color": BLUE, "linewidth": thick(1.25), "drawstyle": "steps-post"}
-    axes.plot(cost, bounds["accepted"], label=f"proven bound, at most {budget} layers", **line)
+    axes.plot(
+        cost, bounds["accepted"], label=f"proven bound, at most {budget} layer{'' if budget == 1 else 's'}", **line
+    )
     last = limits[limits["budget"] == budget]
     tokens = last["tokens"].to_numpy(float)
     rounds = np.ceil(tokens / (length + 1))

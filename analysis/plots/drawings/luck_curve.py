@@ -66,7 +66,9 @@ def luck_curve_of_runs(groups: Sequence[Group]) -> Drawing:
         _label(axes, first, table["allocations"].max())
 
     last = table.drop_duplicates("run", keep="last")
-    found = ", ".join(f"{percent(row.per_sequence)} ({row.run}, {row.allocations} tries)" for row in last.itertuples())
+    found = ", ".join(
+        f"{percent(row['per_sequence'])} ({row['run']}, {row['allocations']} tries)" for row in last.to_dict("records")
+    )
     repeated = any(len(group.sources) > 1 for group in groups)
     return Drawing(
         table=table,

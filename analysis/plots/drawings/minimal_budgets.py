@@ -53,11 +53,12 @@ def minimal_budgets(source: Source) -> Drawing:
     if len(tasks) > 1:
         panels["tasks"] = Panel(draw=draw_tasks, height=0.5 + sum(rows))
     told = source.told.summary
+    needed = percent(told.per_sequence_fraction)
     known = basis(told.sequences, told.allocations_per_sequence, told.per_sequence_interval)
     return Drawing(
         table=table,
         panels=panels,
-        finding=f"A sequence needs at most {percent(told.per_sequence_fraction)} of the {experiment.measure} on average",
+        finding=f"A sequence needs at most {needed} of the {experiment.measure} on average",
         detail=f"{known}; proven minimal: {told.certified}{source.beside}",
         note=f"Bars: the mean of the sequences of a task that tell something, {_ends(table)}" if len(tasks) > 1 else "",
         columns=2,
@@ -109,15 +110,12 @@ def minimal_budgets_of_runs(groups: Sequence[Group]) -> Drawing:
         _label(axes, first)
 
     repeated = any(len(group.sources) > 1 for group in groups)
-    means = table.drop_duplicates("run")
+    rows = table.drop_duplicates("run").to_dict("records")
+    means = ", ".join(f"{percent(row['mean'])} ({row['run']})" for row in rows)
     return Drawing(
         table=table,
         panels={"distribution": Panel(draw=draw, height=0.8 + 0.5 * len(found) if sequences <= FEW else 2.6)},
-        finding="Mean minimal budget: "
-        + ", ".join(
-            f"{percent(row.mean_budget)} ({row.run})"
-            for row in means.rename(columns={"mean": "mean_budget"}).itertuples()
-        ),
+        finding=f"Mean minimal budget: {means}",
         detail=f"{counted(sequences)} that tell something in every run",
         note="Of several runs of one label the mean; shaded: one standard deviation to either side" if repeated else "",
         columns=2,

@@ -97,7 +97,7 @@ def oracle_quality_of_runs(groups: Sequence[Group]) -> Drawing:
         _label(axes, first, quality)
 
     points = table[table["series"] == "equal quality"]
-    needed = ", ".join(f"{percent(row.fraction)} ({row.run})" for row in points.itertuples())
+    needed = ", ".join(f"{percent(row['fraction'])} ({row['run']})" for row in points.to_dict("records"))
     return Drawing(
         table=table,
         panels={"quality": Panel(draw=draw, height=2.9)},
@@ -109,7 +109,7 @@ def oracle_quality_of_runs(groups: Sequence[Group]) -> Drawing:
 def _repeated(groups: Sequence[Group]) -> str:
     if all(len(group.sources) == 1 for group in groups):
         return ""
-    return "; of several runs of one label the mean, shaded: one standard deviation to either side"
+    return "; of several runs of one label the mean, shaded and bars: one standard deviation to either side"
 
 
 def _of_group(group: Group, *, relative: bool) -> pd.DataFrame:

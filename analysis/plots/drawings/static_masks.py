@@ -143,5 +143,6 @@ def _headline(table: pd.DataFrame, chosen: pd.DataFrame, source: Source) -> tupl
 def _note(table: pd.DataFrame) -> str:
     return (
         f"Chosen: the mask of best {OBJECTIVES[table['judge'].iloc[0]].removeprefix('the ')} on the training part. "
-        "Intervals are over sequences, not over splits. Times: tokens per second at batch 1, measured, over the full model's."
+        "Intervals are over sequences, not over splits. Beside the strips: tokens per second at batch 1, measured, "
+        "over the full model's."
     )

@@ -37,7 +37,7 @@ def strategies(groups: Sequence[Group]) -> Drawing:
     if len(sources) < 2:
         raise MissingError("strategies are compared over two runs or more: name another run (luck_curve shows one)")
     experiments = [source.experiment for source in sources]
-    labels = _labels(sources)
+    labels = _labels(groups)
     curves = [_curve(experiment) for experiment in experiments]
     table = _numbers(sources, curves, len(experiments[0].sequences))
 
@@ -64,13 +64,19 @@ def strategies(groups: Sequence[Group]) -> Drawing:
     )
 
 
-def _labels(sources: Sequence[Source]) -> list[str]:
-    """The strategies, with the run's name where several runs share one."""
-    names = [source.strategy for source in sources]
-    return [
-        f"{name} ({source.name})" if names.count(name) > 1 else name
-        for name, source in zip(names, sources, strict=True)
-    ]
+def _labels(groups: Sequence[Group]) -> list[str]:
+    """The labels given, or the strategies, with the run's name where several runs share one."""
+    strategies = [source.strategy for group in groups for source in group.sources]
+    labels = []
+    for group in groups:
+        for number, source in enumerate(group.sources, start=1):
+            if not group.label.startswith(source.name):
+                labels.append(f"{group.label} ({number})" if len(group.sources) > 1 else group.label)
+            elif strategies.count(source.strategy) > 1:
+                labels.append(f"{source.strategy} ({group.label})")
+            else:
+                labels.append(source.strategy)
+    return labels
 
 
 def _curve(experiment: Experiment) -> pd.DataFrame:
