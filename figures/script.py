@@ -2,12 +2,12 @@
 
 import argparse
 import sys
+import warnings
 
 from analysis import InputError
-from analysis.plots.registry import NAMES
+from analysis.plots.options import add_appearance, appearance
+from analysis.plots.registry import NAMES, draw_all
 from analysis.plots.source import Source
-from oracle.cli.figures import add_appearance, appearance, draw_runs
-from oracle.utils.progress import silent
 
 
 def main(*names: str) -> int:
@@ -28,11 +28,12 @@ def main(*names: str) -> int:
     )
     add_appearance(parser)
     arguments = parser.parse_args()
+    warnings.formatwarning = lambda message, *_, **__: f"warning: {message}\n"
     try:
         config = appearance(arguments)
         sources = [Source.open(run, criterion=arguments.criterion, costs=arguments.cost) for run in arguments.runs]
         look = {"labels": arguments.labels, "config": config}
-        pictures = draw_runs(sources, arguments.out, watch=silent, names=names or None, **look)
+        pictures = list(draw_all(sources, arguments.out, names=names or None, **look))
     except InputError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

@@ -12,7 +12,7 @@ from matplotlib.axes import Axes
 from matplotlib.text import Text
 
 from analysis.experiment import InputError
-from analysis.plots.fonts import complete_glyphs
+from analysis.plots.fonts import complete_glyphs, said_once
 from analysis.plots.registry import Picture, draw_all, drawing_of
 from analysis.plots.source import RunLike, Runs, grouped
 from analysis.plots.style import FigureConfig
@@ -42,7 +42,8 @@ def _on_axes(name: str, runs: Runs, ax: Axes | None, panel: str) -> Axes:
         known = ", ".join(drawing.panels)
         raise InputError(f"panel {panel!r} of {name} does not exist for these runs; available: {known}")
     axes = plt.subplots(layout="constrained")[1] if ax is None else ax
-    drawing.panels[panel].draw(axes)
+    with said_once():
+        drawing.panels[panel].draw(axes)
     complete_glyphs(text for text in axes.findobj(Text) if isinstance(text, Text) and text.get_text())
     return axes
 

@@ -4,7 +4,6 @@ import csv
 import json
 import re
 import shutil
-import warnings
 from collections.abc import Callable, Mapping
 from functools import partial
 from io import StringIO
@@ -16,6 +15,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from analysis.experiment import InputError
+from analysis.plots.fonts import said_once
 from analysis.plots.style import FigureConfig, styled
 from oracle.store.files import make_folder, write_whole
 from oracle.utils.text import printable, spreadsheet_text
@@ -111,8 +111,7 @@ def _save_picture(figure: Figure, file: Path, *, kind: str, origin: str, config:
         "pdf": {"Creator": "layer-oracle", "Producer": "matplotlib", "Keywords": origin, "CreationDate": None},
         "svg": {"Creator": "layer-oracle", "Description": origin, "Date": None},
     }
-    with styled(config), warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "Glyph .* missing from font", UserWarning)  # said once by `complete_glyphs`
+    with styled(config), said_once():
         if kind == "pgf":
             text = StringIO()
             figure.savefig(text, format="pgf")

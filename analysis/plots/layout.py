@@ -17,7 +17,7 @@ from matplotlib.text import Text
 from matplotlib.textpath import TextToPath
 
 from analysis.formatting import plain
-from analysis.plots.fonts import complete_glyphs
+from analysis.plots.fonts import complete_glyphs, covering, said_once
 from analysis.plots.source import Drawing, Panel
 from analysis.plots.style import FigureConfig, styled
 
@@ -38,7 +38,7 @@ LINE = 1.3
 
 def width_of(text: str, font: FontProperties) -> float:
     """Width of the widest line of a text, in points; a little more, as renderers round the places of letters."""
-    lines = text.split("\n")
+    lines, font = text.split("\n"), covering(text, font)
     return 1.04 * max(TextToPath().get_text_width_height_descent(line, font, False)[0] if line else 0 for line in lines)
 
 
@@ -136,7 +136,7 @@ def compose(drawing: Drawing, config: FigureConfig | None = None) -> Figure:
         config: its appearance.
     """
     config = config or FigureConfig()
-    with styled(config):
+    with styled(config), said_once():
         rows = _rows(drawing.panels.values(), config)
         figure = Figure(figsize=(config.width, 1), layout="constrained")
         heights = [max(panel.height for panel in row) for row in rows]

@@ -1,5 +1,6 @@
 """The common style of all figures: size, fonts, colours, dashes, markers and hatches, and the ticks of axes."""
 
+import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -131,11 +132,28 @@ class FigureConfig:
         return self.width < COLUMN
 
 
+@contextmanager
+def _complaints() -> Iterator[list[str]]:
+    """What matplotlib logs: of settings that do not exist it raises nothing."""
+    said: list[str] = []
+    handler = logging.Handler(logging.WARNING)
+    handler.emit = lambda record: said.append(record.getMessage())  # type: ignore[method-assign]
+    logger = logging.getLogger("matplotlib")
+    logger.addHandler(handler)
+    try:
+        yield said
+    finally:
+        logger.removeHandler(handler)
+
+
 def _check_style(path: Path) -> None:
     try:
         with path.open(encoding="utf-8") as file:
             file.read()
-        mpl.rc_params_from_file(path, fail_on_error=True, use_default_template=False)
+        with _complaints() as said:
+            mpl.rc_params_from_file(path, fail_on_error=True, use_default_template=False)
+        if said:
+            raise ValueError(said[0])
     except OSError as error:
         raise InputError(f"cannot read the style sheet '{path}' ({error.strerror}); give a .mplstyle file") from error
     except (ValueError, KeyError) as error:
