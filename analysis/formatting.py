@@ -4,6 +4,7 @@ __all__ = [
     "FEW",
     "basis",
     "counted",
+    "interval_label",
     "interval_name",
     "metric_label",
     "per_token",
@@ -62,6 +63,11 @@ def counted(sequences: int) -> str:
 def interval_name(sequences: int) -> str:
     """What a bootstrap interval over sequences is called: of few of them it does not cover what it promises."""
     return "95 % interval" if sequences >= FEW else f"bootstrap range, too few sequences ({sequences}) for 95 %:"
+
+
+def interval_label(sequences: int) -> str:
+    """The same for a legend."""
+    return "95 % interval" if sequences >= FEW else f"bootstrap range of {counted(sequences)}"
 
 
 def basis(sequences: int, allocations: float, interval: tuple[float, float] | None) -> str:

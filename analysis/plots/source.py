@@ -192,7 +192,8 @@ def labelled(sources: Sequence[Source], labels: Sequence[str] | None = None) -> 
             groups.append(Group(label=name if seen[name] == 1 else f"{name} ({seen[name]})", sources=[source]))
         return groups
     if len(labels) != len(sources):
-        raise InputError(f"one label per run is required, got {len(labels)} for {len(sources)} runs: repeat --label")
+        counted_runs = f"{len(sources)} run{'' if len(sources) == 1 else 's'}"
+        raise InputError(f"one label per run is required, got {len(labels)} for {counted_runs}: repeat --label")
     found: dict[str, list[Source]] = {}
     for label, source in zip(labels, sources, strict=True):
         found.setdefault(label, []).append(source)

@@ -9,7 +9,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 
 from analysis.experiment import Experiment
-from analysis.formatting import counted, interval_name, per_token, percent, plain
+from analysis.formatting import FEW, counted, per_token, percent, plain
 from analysis.luck.effort_curve import luck_curve as fractions_by_tries
 from analysis.plots.source import Drawing, Group, Panel, Source, comparable
 from analysis.plots.style import BLUE, VERMILLION, log_axis, look_of, percent_axis, thick
@@ -101,8 +101,9 @@ def _of_group(group: Group) -> pd.DataFrame:
 def _draw(axes: Axes, curve: pd.DataFrame, name: str, sequences: int) -> None:
     tried, ends = curve["allocations"], (curve[f"{name}_low"], curve[f"{name}_high"])
     axes.plot(tried, curve[name], color=BLUE, linewidth=thick(1.4), label="found", marker="o")
-    if ends[0].notna().all():
-        label = f"{interval_name(sequences).rstrip(':')} over sequences"
+    # A bootstrap of few sequences is no interval.
+    if ends[0].notna().all() and sequences > FEW:
+        label = "95 % interval over sequences"
         axes.fill_between(tried, *ends, color=BLUE, alpha=0.16, linewidth=0, label=label)
     if curve[f"null_{name}"].notna().all():
         look: dict[str, Any] = {"color": VERMILLION, "linestyle": (0, (1, 1.2))}

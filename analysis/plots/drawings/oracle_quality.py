@@ -11,7 +11,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 
 from analysis.experiment import Experiment
-from analysis.formatting import basis, counted, interval_name, metric_label, per_token, percent, plain
+from analysis.formatting import basis, counted, interval_label, metric_label, per_token, percent, plain
 from analysis.luck.null_oracle import GRID
 from analysis.per_sequence.policies import policy_curves
 from analysis.plots.source import Drawing, Group, Panel, Source, comparable
@@ -59,7 +59,7 @@ def oracle_quality(source: Source) -> Drawing:
     def draw(axes: Axes) -> None:
         for name in _CURVES:
             if len(rows := table[table["series"] == name]):
-                _draw(axes, name, rows, interval_name(summary.sequences))
+                _draw(axes, name, rows, interval_label(summary.sequences))
         _label(axes, experiment, f"mean {metric_label(experiment.metric)}")
 
     less = f" less {experiment.tolerance:g}" if experiment.tolerance else ""
@@ -91,7 +91,7 @@ def oracle_quality_of_runs(groups: Sequence[Group]) -> Drawing:
             _draw_group(axes, group, table[table["run"] == group.label], place)
         marks: dict[str, Any] = {"color": GREY, "linewidth": thick(0.7)}
         axes.plot([], [], label="full model", linestyle=(0, (6, 3)), **marks)
-        spread = "" if table["fraction_low"].isna().all() else f", {interval_name(sequences)}"
+        spread = "" if table["fraction_low"].isna().all() else f", {interval_label(sequences)}"
         axes.plot([], [], label=f"equal quality{spread}", marker="o", markersize=6, **{**marks, "linestyle": "none"})
         quality = f"mean {metric_label(metrics[0])}" if len(metrics) == 1 else "mean quality, over the full model's"
         _label(axes, first, quality)

@@ -8,7 +8,7 @@ from matplotlib.axes import Axes
 
 from analysis.comparison import signed_rank
 from analysis.experiment import Experiment
-from analysis.formatting import counted, interval_name, metric_label, per_token, percent, plain
+from analysis.formatting import FEW, counted, interval_name, metric_label, per_token, percent, plain
 from analysis.luck.effort_curve import grid, progress_curve
 from analysis.per_sequence.savings import upper_budgets
 from analysis.plots.source import Drawing, Group, MissingError, Panel, Source, comparable
@@ -40,12 +40,14 @@ def strategies(groups: Sequence[Group]) -> Drawing:
     labels = _labels(groups)
     curves = [_curve(experiment) for experiment in experiments]
     table = _numbers(sources, curves, len(experiments[0].sequences))
+    # A bootstrap of few sequences is no interval.
+    shaded = len(curves) <= SHADED and len(experiments[0].sequences) > FEW
 
     def draw(axes: Axes) -> None:
         for i, (label, curve) in enumerate(zip(labels, curves, strict=True)):
             look, x = look_of(i), curve["evaluations"]
             axes.plot(x, curve["fraction"], label=plain(label), **look.line())
-            if len(curves) <= SHADED:
+            if shaded:
                 axes.fill_between(x, curve["low"], curve["high"], color=look.color, alpha=0.12, linewidth=0)
         log_axis(axes, table["evaluations"].max(), "evaluations per sequence, full model included")
         axes.set_ylabel(f"mean minimal budget, fraction of {per_token(experiments[0].measure)}")
@@ -58,9 +60,7 @@ def strategies(groups: Sequence[Group]) -> Drawing:
         panels={"budget": Panel(draw=draw, height=2.9)},
         finding=finding,
         detail=detail,
-        note=f"Shaded: {interval_name(len(experiments[0].sequences)).rstrip(':')} over sequences"
-        if len(curves) <= SHADED
-        else "",
+        note="Shaded: 95 % interval over sequences" if shaded else "",
     )
 
 
