@@ -105,7 +105,7 @@ def _help(parser: argparse.ArgumentParser) -> str:
 
 
 def public(package: str) -> str:
-    """One entry of the Python reference per public name of a package, found in its stub file without importing it; no subpackages."""
+    """One entry of the Python reference per public name of a package, found in its stub file without importing it."""
     tree = ast.parse(ROOT.joinpath(*package.split("."), "__init__.pyi").read_text(encoding="utf-8"))
     found = {
         alias.asname or alias.name: f"{package}.{node.module}.{alias.name}"
