@@ -29,6 +29,9 @@ EDGE = 5
 HANDLE, SPACE, PAD = 3.2, 1.8, 0.8
 """Length of a legend's samples, the space between its columns and after its samples, in multiples of its font size."""
 
+USUAL = 9.0
+"""Size of text, in points, for which the heights of panels are given."""
+
 NAMES = 0.36
 """Maximum share of a figure's width for the names of rows."""
 
@@ -139,7 +142,9 @@ def compose(drawing: Drawing, config: FigureConfig | None = None) -> Figure:
     with styled(config), said_once():
         rows = _rows(drawing.panels.values(), config)
         figure = Figure(figsize=(config.width, 1), layout="constrained")
-        heights = [max(panel.height for panel in row) for row in rows]
+        # Heights are given for the usual size of text.
+        scale = max(1.0, FontProperties().get_size_in_points() / USUAL)
+        heights = [scale * max(panel.height for panel in row) for row in rows]
         figure.set_figheight(sum(heights))
         grid = figure.add_gridspec(len(rows), 1, height_ratios=heights)
         panels = []
@@ -172,10 +177,11 @@ def _rows(panels: Iterable[Panel], config: FigureConfig) -> list[list[Panel]]:
 
 def _fit_labels(panels: list[tuple[Panel, Axes, int, float]], config: FigureConfig) -> None:
     """Wraps the labels of axes that are longer than these; of several panels, adds the titles."""
+    size = FontProperties().get_size_in_points()
     title = FontProperties(size=mpl.rcParams["axes.titlesize"], weight=mpl.rcParams["axes.titleweight"])
     for panel, axes, beside, height in panels:
         names = [width_of(label.get_text(), label.get_fontproperties()) for label in axes.get_yticklabels()]
-        inside = 72 * config.width / beside - max([30, *names]) - 26
+        inside = 72 * config.width / beside - max([4 * size, *names]) - 3.6 * size
         for text, room in ((axes.xaxis.label, inside), (axes.yaxis.label, 72 * (height - 0.6))):
             text.set_text(balanced(text.get_text(), room, text.get_fontproperties()))
         if panel.title and len(panels) > 1:

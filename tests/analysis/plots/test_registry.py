@@ -133,10 +133,11 @@ def test_shortened_names_stay_distinct(long_named, name):
     assert all(task.split("_")[3] in label for task, label in zip(tasks, labels, strict=True))
 
 
-def test_a_wish_for_large_text_is_granted_without_collisions(long_named):
-    figure = draw_case("oracle_quality", long_named, FigureConfig(width=6.75, font_size=12))[1]
-    sizes = {text.get_fontsize() for text in words(figure)}
-    assert min(sizes) == 12
+@pytest.mark.parametrize("name", ["oracle_quality", "controllers", "luck_curve"])
+@pytest.mark.parametrize(("width", "size"), [(6.75, 12), (3.25, 10), (2.5, 6)])
+def test_a_wish_for_other_text_is_granted_without_collisions(long_named, name, width, size):
+    figure = draw_case(name, long_named, FigureConfig(width=width, font_size=size))[1]
+    assert min(text.get_fontsize() for text in words(figure)) == size
     boxes = [text.get_window_extent() for text in words(figure)]
     assert all(box.x0 >= -1 and box.x1 <= figure.bbox.width + 1 for box in boxes)
     assert not any(a.padded(-2).overlaps(b.padded(-2)) for a, b in itertools.combinations(boxes, 2))
