@@ -15,7 +15,7 @@ from analysis.experiment import InputError
 from analysis.plots.fonts import complete_glyphs, said_once
 from analysis.plots.registry import Picture, draw_all, drawing_of
 from analysis.plots.source import RunLike, Runs, grouped
-from analysis.plots.style import FigureConfig
+from analysis.plots.style import FigureConfig, resolve_colors
 
 __all__ = [
     "caption",
@@ -44,6 +44,7 @@ def _on_axes(name: str, runs: Runs, ax: Axes | None, panel: str) -> Axes:
     axes = plt.subplots(layout="constrained")[1] if ax is None else ax
     with said_once():
         drawing.panels[panel].draw(axes)
+    resolve_colors(axes)
     complete_glyphs(text for text in axes.findobj(Text) if isinstance(text, Text) and text.get_text())
     return axes
 

@@ -19,7 +19,7 @@ from matplotlib.textpath import TextToPath
 from analysis.formatting import plain
 from analysis.plots.fonts import complete_glyphs, covering, said_once
 from analysis.plots.source import Drawing, Panel
-from analysis.plots.style import FigureConfig, styled
+from analysis.plots.style import FigureConfig, resolve_colors, styled
 
 __all__ = ["compose", "legend_entries", "name_rows"]
 
@@ -67,13 +67,17 @@ def balanced(text: str, width: float, font: FontProperties) -> str:
     return lines
 
 
-def distinct(names: Sequence[str]) -> list[str]:
-    """The names, with an ellipsis for what all of them begin and end with."""
+def distinct(names: Sequence[str], room: Sequence[float], font: FontProperties) -> list[str]:
+    """The names within widths in points, with ellipses for as much as needed of what all begin and end with."""
     head = _shared(names)
     tail = _shared([name[head:][::-1] for name in names])
-    first, last = ("\N{HORIZONTAL ELLIPSIS}" if size > 1 else "" for size in (head, tail))
-    begin, end = (head if first else 0), (tail if last else 0)
-    return [first + name[begin : len(name) - end] + last for name in names]
+    for cut in range(1, max(head, tail) + 1):
+        begin, end = (size if (size := min(cut, whole)) > 1 else 0 for whole in (head, tail))
+        first, last = ("\N{HORIZONTAL ELLIPSIS}" if size else "" for size in (begin, end))
+        short = [first + name[begin : len(name) - end] + last for name in names]
+        if all(width_of(name, font) <= width for name, width in zip(short, room, strict=True)):
+            break
+    return short if head + tail else list(names)
 
 
 def _shared(texts: Sequence[str]) -> int:
@@ -111,11 +115,12 @@ def name_rows(axes: Axes, places: Sequence[float], names: Sequence[str], suffixe
     labels = []
     after = suffixes or [""] * len(names)
     shown = [plain(name) for name in names]
-    fits = all(width_of(name + suffix, font) <= room for name, suffix in zip(shown, after, strict=True))
+    rooms = [room - width_of(suffix, font) for suffix in after]
+    fits = all(width_of(name, font) <= width for name, width in zip(shown, rooms, strict=True))
     if not fits and len(set(shown)) == len(shown) > 1:
-        shown = distinct(shown)
-    for name, suffix in zip(shown, after, strict=True):
-        short = shortened(name, room - width_of(suffix, font), font)
+        shown = distinct(shown, rooms, font)
+    for name, suffix, width in zip(shown, after, rooms, strict=True):
+        short = shortened(name, width, font)
         seen[short] = seen.get(short, 0) + 1
         numbered = short if seen[short] == 1 else f"{short} ({seen[short]})"
         labels.append(numbered + suffix)
@@ -155,6 +160,7 @@ def compose(drawing: Drawing, config: FigureConfig | None = None) -> Figure:
             panels += [(panel, figure.add_subplot(cells[at]), len(row), heights[place]) for at, panel in enumerate(row)]
         for panel, axes, _, _ in panels:
             panel.draw(axes)
+            resolve_colors(axes)
         _fit_labels(panels, config)
         _surround(figure, drawing, config)
         complete_glyphs(_texts(figure))

@@ -12,6 +12,7 @@ import matplotlib.style
 from cycler import cycler
 from matplotlib.axes import Axes
 from matplotlib.axis import Axis
+from matplotlib.colors import to_rgba
 from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator, PercentFormatter, StrMethodFormatter
 
 from analysis.experiment import InputError
@@ -34,6 +35,7 @@ __all__ = [
     "log_axis",
     "look_of",
     "percent_axis",
+    "resolve_colors",
     "styled",
     "thick",
 ]
@@ -170,6 +172,15 @@ def styled(config: FigureConfig | None = None) -> Iterator[None]:
     layers: list[str | Path | dict[str, Any]] = [STYLE, size, *([str(config.style)] if config.style else []), own]
     with mpl.style.context(layers):
         yield
+
+
+def resolve_colors(axes: Axes) -> None:
+    """Gives lines the colours of the property cycle that holds now: matplotlib would look them up when it draws."""
+    for line in axes.lines:
+        faces = line.get_markerfacecolor(), line.get_markeredgecolor()
+        line.set_color(to_rgba(line.get_color()))
+        line.set_markerfacecolor(to_rgba(faces[0]))
+        line.set_markeredgecolor(to_rgba(faces[1]))
 
 
 def thick(factor: float) -> float:

@@ -58,9 +58,9 @@ def test_the_callers_settings_hold_and_are_left_alone(source, name, axes):
 def test_colours_and_widths_are_the_callers(source, axes):
     with mpl.rc_context({"axes.prop_cycle": mpl.cycler(color=["#123456"]), "lines.linewidth": 3.0}):
         plots.oracle_quality(source, axes)
-        [oracle] = [line for line in axes.lines if line.get_label() == "oracle"]
-        assert to_hex(oracle.get_color()) == "#123456"
-        assert oracle.get_linewidth() == pytest.approx(1.4 * 3)
+    [oracle] = [line for line in axes.lines if line.get_label() == "oracle"]
+    assert to_hex(oracle.get_color()) == "#123456", "also after the block, when it is saved"
+    assert oracle.get_linewidth() == pytest.approx(1.4 * 3)
 
 
 def test_without_axes_there_are_new_ones(source):

@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from matplotlib.collections import QuadMesh
+from matplotlib.colors import to_rgba
 from plot_tables import pictured, write, write_comparison, write_drafts, write_measures, write_static
 
 import analysis
@@ -350,7 +351,7 @@ def test_drafts(source):
     # Rounds of four tokens each: 3 and 5; both outputs may end without the token that verification adds.
     assert grey.get_ydata()[-1] == pytest.approx((30 - 8 + 2) / 8)
     points = [line for line in figure.axes[0].lines if line.get_marker() != "None"]
-    filled = [line.get_label() for line in points if line.get_markerfacecolor() != "none"]
+    filled = [line.get_label() for line in points if to_rgba(line.get_markerfacecolor())[3]]
     assert filled == ["best per sequence", "best per task", "best overall"]
 
 
