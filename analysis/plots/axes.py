@@ -13,8 +13,8 @@ from matplotlib.text import Text
 
 from analysis.experiment import InputError
 from analysis.plots.fonts import complete_glyphs, said_once
-from analysis.plots.registry import Picture, draw_all, drawing_of
-from analysis.plots.source import RunLike, Runs, grouped
+from analysis.plots.registry import COMPARISONS, Picture, check_names, draw_all, drawing_of
+from analysis.plots.source import MissingError, RunLike, Runs, grouped
 from analysis.plots.style import FigureConfig, resolve_colors
 
 __all__ = [
@@ -73,10 +73,14 @@ def draw(figure: str, runs: Runs, out: Path | str, *, config: FigureConfig | Non
         MissingError: if the figure cannot be drawn of these runs.
     """
     groups = grouped(runs)
-    drawing_of(figure, groups)
     sources = [source for group in groups for source in group.sources]
+    check_names([figure])
+    if len(sources) > 1 and figure not in COMPARISONS:
+        drawing_of(figure, groups)  # raises, and names those of several runs
     labels = [group.label for group in groups for _ in group.sources]
     [picture] = draw_all(sources, out, names=[figure], labels=labels, config=config)
+    if picture.skipped:
+        raise MissingError(picture.skipped)
     return picture
 
 

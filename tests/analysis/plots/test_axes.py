@@ -105,3 +105,13 @@ def test_captions_and_files_in_one_call(source, tmp_path):
     assert plots.caption("luck_curve", source).startswith("From 60 to 120 tries the mean minimal budget")
     picture = plots.draw("luck_curve", source, tmp_path, config=plots.FigureConfig(width=3.25, formats=("svg",)))
     assert [path.name for path in picture.files] == [f"luck_curve.{kind}" for kind in ("svg", "csv", "txt", "json")]
+
+
+def test_a_figure_that_cannot_be_drawn_into_files_says_why(source, experiment, tmp_path):
+    with pytest.raises(plots.MissingError, match="two runs or more"):
+        plots.draw("strategies", source, tmp_path)
+    with pytest.raises(plots.MissingError, match="run `oracle compare RUN` first"):
+        plots.draw("controllers", experiment, tmp_path)
+    with pytest.raises(plots.MissingError, match="'rarity' is of one run"):
+        plots.draw("rarity", [source, source], tmp_path)
+    assert not list(tmp_path.iterdir())
