@@ -1,3 +1,4 @@
+from . import plots
 from .comparison import compare
 from .experiment import Experiment, InputError, load
 from .knapsack.assignment import assignment, oracle_allocations, oracle_curve
@@ -60,6 +61,7 @@ __all__ = [
     "oracle_at",
     "oracle_curve",
     "oracle_frontier",
+    "plots",
     "policy_curves",
     "progress_curve",
     "quality_by_cost",

@@ -11,6 +11,7 @@ __all__ = [
     "between",
     "counted",
     "decimals",
+    "interval_label",
     "interval_name",
     "metric_label",
     "number",
@@ -19,11 +20,12 @@ __all__ = [
     "percent_range",
     "plain",
     "quality",
+    "share",
     "signed",
 ]
 
 FEW = 10
-"""Sequences below which percentile intervals are named for what they are."""
+"""Sequences below which percentile intervals are named for what they are; up to which each is shown, without shares."""
 
 _METRIC_LABELS = {
     "rouge1": "ROUGE-1",
@@ -56,6 +58,11 @@ def _known(value: float | None) -> TypeGuard[float]:
 def percent(fraction: float | None) -> str:
     """A fraction as text, such as `23.3 %`; empty if missing."""
     return f"{100 * fraction:z.1f} %" if _known(fraction) else ""
+
+
+def share(fraction: float, of: int) -> str:
+    """A share of a number of sequences as text: `2 of 5` for few, `23.3 %` for more than `FEW`."""
+    return percent(fraction) if of > FEW else f"{fraction * of:.3g} of {of}"
 
 
 def percent_range(interval: tuple[float, float]) -> str:
@@ -111,6 +118,11 @@ def counted(count: float, noun: str = "sequence") -> str:
 def interval_name(sequences: int) -> str:
     """What a bootstrap interval over sequences is called: of few of them it does not cover what it promises."""
     return "95 % interval" if sequences >= FEW else f"bootstrap range, too few sequences ({sequences}) for 95 %:"
+
+
+def interval_label(sequences: int) -> str:
+    """The same for a legend."""
+    return "95 % interval" if sequences >= FEW else f"bootstrap range of {counted(sequences)}"
 
 
 def basis(sequences: int, allocations: float, interval: tuple[float, float] | None) -> str:

@@ -25,7 +25,7 @@ from mkdocs.structure.files import File
 ROOT = Path(__file__).resolve().parents[1]
 REPOSITORY = "https://github.com/layer-oracle/layer-oracle/blob/HEAD/"
 COMMANDS = "<!-- oracle: help texts of all commands -->"
-PUBLIC = re.compile(r"<!-- (\w+): public names -->")
+PUBLIC = re.compile(r"<!-- ([\w.]+): public names -->")
 LINK = re.compile(r"(!?\[[^\]]*\]\()([\w./-]+)(#[\w-]+)?\)")
 FORMULA = re.compile(r'<(span|div) class="arithmatex">\\[(\[](.*?)\\[)\]]</\1>', re.DOTALL)
 EXTERNAL = re.compile(
@@ -106,11 +106,11 @@ def _help(parser: argparse.ArgumentParser) -> str:
 
 def public(package: str) -> str:
     """One entry of the Python reference per public name of a package, found in its stub file without importing it."""
-    tree = ast.parse((ROOT / package / "__init__.pyi").read_text(encoding="utf-8"))
+    tree = ast.parse(ROOT.joinpath(*package.split("."), "__init__.pyi").read_text(encoding="utf-8"))
     found = {
         alias.asname or alias.name: f"{package}.{node.module}.{alias.name}"
         for node in tree.body
-        if isinstance(node, ast.ImportFrom)
+        if isinstance(node, ast.ImportFrom) and node.module
         for alias in node.names
     }
     return "\n\n".join(f"::: {found[name]}" for name in sorted(found, key=str.lower))

@@ -6,9 +6,18 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 
+from analysis.plots.layout import compose
+from analysis.plots.registry import drawing_of
+from analysis.plots.source import labelled
 from oracle.store.files import write_table
 
-__all__ = ["write_comparison", "write_drafts", "write_measures", "write_static"]
+__all__ = ["pictured", "write_comparison", "write_drafts", "write_measures", "write_static"]
+
+
+def pictured(name, *sources, labels=None, config=None):
+    """Numbers and figure of runs."""
+    drawing = drawing_of(name, labelled(sources, labels))
+    return drawing.table, compose(drawing, config)
 
 
 def write(folder, name, table, **about):

@@ -183,7 +183,7 @@ def test_no_module_of_the_analysis_bears_the_name_of_a_public_function() -> None
     modules = {path.stem for path in (ROOT / "analysis").glob("*.py")} | {
         path.name for path in (ROOT / "analysis").iterdir() if path.is_dir()
     }
-    assert not modules & set(analysis.__all__)
+    assert not modules & {name for name in analysis.__all__ if callable(getattr(analysis, name))}
 
 
 def test_packages_say_what_is_public() -> None:

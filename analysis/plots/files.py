@@ -1,70 +1,134 @@
-"""Figures and their numbers on disk, with their provenance; equal figures give equal bytes."""
+"""Figures, their numbers, captions and provenance on disk; equal figures give equal bytes."""
 
 import csv
 import json
-from collections.abc import Mapping
+import re
+import shutil
+from collections.abc import Callable, Mapping
+from functools import partial
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
+import matplotlib as mpl
 import pandas as pd
 from matplotlib.figure import Figure
 
 from analysis.experiment import InputError
-from analysis.plots.style import styled
+from analysis.plots.fonts import said_once
+from analysis.plots.style import FigureConfig, styled
 from oracle.store.files import make_folder, write_whole
-from oracle.utils.text import spreadsheet_text
+from oracle.utils.text import printable, spreadsheet_text
 
-__all__ = ["save"]
+__all__ = ["save", "without_paths"]
+
+PRIVATE = ("host", "hostname", "user", "username", "cwd", "folder", "command")
+"""Keys of provenance that may tell who made a figure, and where."""
+
+PATH = re.compile(r"(?:(?<=^)|(?<=[\s:=,'\"(]))(?:file://)?(?:~|\.{1,2})?(?:[A-Za-z]:\\|/(?!/)|\\\\)[^\s:,'\")]+")
+"""A local path within a text: absolute, of a home folder, or relative with a leading dot; not an address of the web."""
 
 
-def save(table: pd.DataFrame, figure: Figure, path: Path | str, provenance: Mapping[str, Any]) -> list[Path]:
-    """Writes a figure as PNG (150 dpi) and PDF, and its numbers as CSV.
+def save(
+    table: pd.DataFrame,
+    figure: Figure,
+    path: Path | str,
+    provenance: Mapping[str, Any],
+    *,
+    caption: str = "",
+    config: FigureConfig | None = None,
+) -> list[Path]:
+    """Writes a figure with its numbers (CSV), caption (text) and provenance (JSON).
 
     Args:
         table: the numbers.
         figure: the figure.
         path: without suffix; missing folders are created.
-        provenance: written into each file as JSON: PNG `Description`, PDF `Keywords`, and the CSV's first line after `#
-            `, which `pandas.read_csv(path, comment="#")` skips.
+        provenance: written beside the figure, and into PNG (`Description`), PDF (`Keywords`), SVG (`Description`) and
+            PGF (first line); without local paths.
+        caption: the words that belong below the figure; no file if empty.
+        config: formats and style.
 
     Returns:
-        The three files.
+        The files: one per format, then `.csv`, `.txt` and `.json`.
 
     Raises:
-        InputError: if the files cannot be written.
+        InputError: if the files cannot be written, or PGF is wanted and TeX is not installed.
     """
-    target, origin = Path(path), json.dumps(provenance, sort_keys=True, default=str)
-    files = [target.with_name(f"{target.name}.{suffix}") for suffix in ("png", "pdf", "csv")]
+    config = config or FigureConfig()
+    if "pgf" in config.formats:
+        check_tex(config)
+    target, provenance = Path(path), without_paths(provenance)
+    origin = json.dumps(provenance, sort_keys=True, default=str)
+    writers: dict[str, Callable[[Path], None]] = {}
+    for name in dict.fromkeys(config.formats):
+        writers[name] = partial(_save_picture, figure, kind=name, origin=origin, config=config)
+    writers["csv"] = lambda scratch: _save_csv(table, scratch)
+    if caption:
+        writers["txt"] = lambda scratch: _save_text(scratch, printable(caption))
+    writers["json"] = lambda scratch: _save_text(scratch, json.dumps(provenance, sort_keys=True, default=str, indent=2))
+    files = [target.with_name(f"{target.name}.{suffix}") for suffix in writers]
     try:
         make_folder(target.parent)
-        write_whole(files[0], lambda scratch: _save_png(figure, scratch, origin))
-        write_whole(files[1], lambda scratch: _save_pdf(figure, scratch, origin))
-        write_whole(files[2], lambda scratch: _save_csv(table, scratch, origin))
+        for file, write in zip(files, writers.values(), strict=True):
+            write_whole(file, write)
     except OSError as error:
         message = f"cannot write figures to '{target.parent}' ({error.strerror}); give another folder"
         raise InputError(message) from error
     return files
 
 
-@styled()
-def _save_png(figure: Figure, file: Path, origin: str) -> None:
-    about = {"Software": "layer-oracle", "Description": origin}
-    figure.savefig(file, format="png", dpi=150, metadata=about)
+def check_tex(config: FigureConfig) -> None:
+    """Raises `InputError` if the TeX program by which matplotlib measures the text of PGF is not installed."""
+    with styled(config):
+        program = str(mpl.rcParams["pgf.texsystem"])
+    if shutil.which(program) is None:
+        raise InputError(
+            f"format pgf needs TeX to measure text, and '{program}' is not installed: install TeX Live, or include the "
+            "PDF in your paper"
+        )
 
 
-@styled()
-def _save_pdf(figure: Figure, file: Path, origin: str) -> None:
+def without_paths(value: Any) -> Any:
+    """Provenance with local paths cut to their last part, and without names of machines, users and folders."""
+    if isinstance(value, Mapping):
+        return {key: without_paths(one) for key, one in value.items() if str(key).lower() not in PRIVATE}
+    if isinstance(value, list | tuple):
+        return [without_paths(one) for one in value]
+    if isinstance(value, Path):
+        return value.name
+    if isinstance(value, str):
+        if value.startswith(("/", "~", "\\\\")):
+            return re.split(r"[/\\]", value.rstrip("/\\"))[-1]
+        return PATH.sub(lambda found: re.split(r"[/\\]", found[0].rstrip("/\\"))[-1], value)
+    return value
+
+
+def _save_picture(figure: Figure, file: Path, *, kind: str, origin: str, config: FigureConfig) -> None:
     # Without a date, equal figures give equal bytes.
-    about = {"Creator": "layer-oracle", "Producer": "matplotlib", "Keywords": origin, "CreationDate": None}
-    figure.savefig(file, format="pdf", metadata=about)
+    about: dict[str, dict[str, Any]] = {
+        "png": {"Software": "layer-oracle", "Description": origin},
+        "pdf": {"Creator": "layer-oracle", "Producer": "matplotlib", "Keywords": origin, "CreationDate": None},
+        "svg": {"Creator": "layer-oracle", "Description": origin, "Date": None},
+    }
+    with styled(config), said_once():
+        if kind == "pgf":
+            text = StringIO()
+            figure.savefig(text, format="pgf")
+            _save_text(file, f"% {origin}\n{text.getvalue()}")
+        else:
+            figure.savefig(file, format=kind, metadata=about[kind])
 
 
-def _save_csv(table: pd.DataFrame, file: Path, origin: str) -> None:
+def _save_text(file: Path, text: str) -> None:
+    with file.open("w", encoding="utf-8", newline="") as out:
+        out.write(text.rstrip("\n") + "\n")
+
+
+def _save_csv(table: pd.DataFrame, file: Path) -> None:
     texts = table.select_dtypes(exclude="number").columns
     table = table.assign(**{name: table[name].map(_cell) for name in texts})
     with file.open("w", encoding="utf-8", newline="") as out:
-        out.write(f"# {origin}\n")
-        # Quoted, so that a `#` in a task's name starts no comment.
         table.to_csv(out, index=False, quoting=csv.QUOTE_NONNUMERIC, lineterminator="\n")
 
 

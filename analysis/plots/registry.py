@@ -1,6 +1,6 @@
 """The figures by name, and drawing them into a folder."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from importlib.metadata import version
@@ -9,24 +9,27 @@ from pathlib import Path
 from typing import Any
 
 from analysis.experiment import InputError
-from analysis.plots.controllers import controllers
-from analysis.plots.depth_right_wrong import depth_right_wrong
-from analysis.plots.drafts import drafts
+from analysis.plots.drawings.controllers import controllers
+from analysis.plots.drawings.depth_right_wrong import depth_right_wrong
+from analysis.plots.drawings.drafts import drafts
+from analysis.plots.drawings.layer_use import layer_use
+from analysis.plots.drawings.luck_curve import luck_curve, luck_curve_of_runs
+from analysis.plots.drawings.minimal_budgets import minimal_budgets, minimal_budgets_of_runs
+from analysis.plots.drawings.oracle_quality import oracle_quality, oracle_quality_of_runs
+from analysis.plots.drawings.rarity import rarity
+from analysis.plots.drawings.skip_against_exit import skip_against_exit
+from analysis.plots.drawings.static_masks import static_masks
+from analysis.plots.drawings.strategies import strategies
+from analysis.plots.drawings.throughput import throughput
 from analysis.plots.files import save
-from analysis.plots.layer_use import layer_use
-from analysis.plots.luck_curve import luck_curve
-from analysis.plots.minimal_budgets import minimal_budgets
-from analysis.plots.oracle_quality import oracle_quality
-from analysis.plots.rarity import rarity
-from analysis.plots.skip_against_exit import skip_against_exit
-from analysis.plots.source import Drawn, MissingError, Source
-from analysis.plots.static_masks import static_masks
-from analysis.plots.strategies import strategies
-from analysis.plots.throughput import throughput
+from analysis.plots.layout import compose
+from analysis.plots.source import Drawing, Group, MissingError, Source, labelled
+from analysis.plots.style import FigureConfig
+from oracle.utils.text import nearest_hint, printable
 
-__all__ = ["COMPARISONS", "FIGURES", "NAMES", "Picture", "draw_all"]
+__all__ = ["COMPARISONS", "FIGURES", "NAMES", "Picture", "check_names", "draw_all", "drawing_of", "picture_count"]
 
-FIGURES: dict[str, Callable[[Source], Drawn]] = {
+FIGURES: dict[str, Callable[[Source], Drawing]] = {
     "oracle_quality": oracle_quality,
     "minimal_budgets": minimal_budgets,
     "layer_use": layer_use,
@@ -39,12 +42,17 @@ FIGURES: dict[str, Callable[[Source], Drawn]] = {
     "static_masks": static_masks,
     "drafts": drafts,
 }
-"""Figures of one run by file name; none changes matplotlib's global state."""
+"""Figures of one run by file name."""
 
-COMPARISONS: dict[str, Callable[[Sequence[Source]], Drawn]] = {"strategies": strategies}
-"""Figures of one run or several side by side."""
+COMPARISONS: dict[str, Callable[[Sequence[Group]], Drawing]] = {
+    "oracle_quality": oracle_quality_of_runs,
+    "minimal_budgets": minimal_budgets_of_runs,
+    "luck_curve": luck_curve_of_runs,
+    "strategies": strategies,
+}
+"""Figures of several runs on one axis by file name."""
 
-NAMES = (*FIGURES, *COMPARISONS)
+NAMES = (*FIGURES, *(name for name in COMPARISONS if name not in FIGURES))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,7 +61,7 @@ class Picture:
 
     Attributes:
         name: of the figure, after that of its run if there are several.
-        files: PNG, PDF and CSV; none if it was skipped.
+        files: pictures, then numbers (CSV), caption (text) and provenance (JSON); none if it was skipped.
         skipped: reason, if it was skipped.
     """
 
@@ -62,47 +70,102 @@ class Picture:
     skipped: str | None = None
 
 
-def draw_all(sources: Sequence[Source], out: Path | str, *, names: Sequence[str] = NAMES) -> Iterator[Picture]:
-    """Draws figures of runs into a folder, one by one, with their numbers and provenance.
+def drawing_of(name: str, groups: Sequence[Group]) -> Drawing:
+    """The figure of that name, of one run or of several.
+
+    Raises:
+        InputError: if the name is unknown.
+        MissingError: if it cannot be drawn of these runs.
+    """
+    check_names([name])
+    if name in FIGURES and sum(len(group.sources) for group in groups) == 1:
+        return FIGURES[name](groups[0].sources[0])
+    if name not in COMPARISONS:
+        several = ", ".join(COMPARISONS)
+        raise MissingError(f"figure {name!r} is of one run, give one; figures of several runs: {several}")
+    return COMPARISONS[name](groups)
+
+
+def check_names(names: Iterable[str]) -> None:
+    """Raises `InputError` if a figure of that name does not exist."""
+    for name in names:
+        if name not in NAMES:
+            hint = nearest_hint(name, NAMES)
+            raise InputError(f"unknown figure {printable(name)!r}{hint}; available: {', '.join(NAMES)}")
+
+
+def draw_all(
+    sources: Sequence[Source],
+    out: Path | str,
+    *,
+    names: Sequence[str] | None = None,
+    labels: Sequence[str] | None = None,
+    config: FigureConfig | None = None,
+) -> Iterator[Picture]:
+    """Draws figures of runs into a folder, one by one, with their numbers, captions and provenance.
 
     Args:
-        sources: the runs. Each of several gets a folder of its own, by its name; comparisons are written next to these.
+        sources: the runs. Of several, the figures of `COMPARISONS` are drawn of all together into `out`, the others of
+            each into a folder of its name.
         out: folder; created if missing.
-        names: some of `NAMES`.
+        names: some of `NAMES`; None for all that can be drawn of so many runs.
+        labels: of the runs in figures of several; equal labels are repetitions, such as seeds. None for the folders'
+            names.
+        config: size, formats and style.
 
     Returns:
         The pictures as they are drawn. A figure whose table is missing in a run is skipped, with the reason.
 
     Raises:
-        InputError: if a name is unknown or a file cannot be written.
+        InputError: if a name is unknown, the numbers of runs and labels differ, or a file cannot be written.
     """
-    unknown = sorted(set(names) - set(NAMES))
-    if unknown:
-        raise InputError(f"unknown figure {unknown[0]!r}; available: {', '.join(NAMES)}")
-    return _draw_all(list(zip(_folders(sources), sources, strict=True)), Path(out), names)
+    check_names(names or ())
+    groups = labelled(sources, labels)
+    single = len(sources) == 1
+    chosen = [name for name in NAMES if not single or name in FIGURES] if names is None else list(names)
+    return _draw_all(groups, list(zip(_folders(sources), sources, strict=True)), Path(out), chosen, config)
 
 
-def _draw_all(sources: list[tuple[str, Source]], out: Path, names: Sequence[str]) -> Iterator[Picture]:
+def picture_count(runs: int, names: Sequence[str] | None) -> int:
+    """Number of pictures that `draw_all` yields for a number of runs."""
+    if runs == 1:
+        return len(FIGURES if names is None else names)
+    return sum(1 if name in COMPARISONS else runs for name in (NAMES if names is None else names))
+
+
+def _draw_all(
+    groups: list[Group],
+    sources: list[tuple[str, Source]],
+    out: Path,
+    names: Sequence[str],
+    config: FigureConfig | None,
+) -> Iterator[Picture]:
     for name in names:
-        if name in FIGURES:
-            for folder, source in sources:
-                yield _draw(f"{folder}{name}", partial(FIGURES[name], source), out, dict(source.experiment.provenance))
-        else:
-            runs = [source for _, source in sources]
-            origins = [dict(source.experiment.provenance) for source in runs]
-            origin = origins[0] if len(runs) == 1 else {"runs": origins}
-            yield _draw(name, partial(COMPARISONS[name], runs), out, origin)
+        if name in COMPARISONS and (len(sources) > 1 or name not in FIGURES):
+            origins = [
+                {"label": group.label, **source.experiment.provenance} for group in groups for source in group.sources
+            ]
+            yield _draw(name, partial(COMPARISONS[name], groups), out, {"runs": origins}, config)
+            continue
+        for folder, source in sources:
+            origin = dict(source.experiment.provenance)
+            yield _draw(f"{folder}{name}", partial(FIGURES[name], source), out, origin, config)
 
 
-def _draw(name: str, draw: Callable[[], Drawn], out: Path, origin: dict[str, Any]) -> Picture:
+def _draw(
+    name: str, draw: Callable[[], Drawing], out: Path, origin: dict[str, Any], config: FigureConfig | None
+) -> Picture:
     try:
-        table, figure = draw()
+        drawing = draw()
     except MissingError as missing:
         return Picture(name=name, files=[], skipped=str(missing))
+    table = drawing.table
     if "provenance" in table.attrs:
         origin["measured"] = table.attrs["provenance"]
     drawn = {"figure": name.rpartition("/")[2], "drawn_by": f"matplotlib {version('matplotlib')}"}
-    return Picture(name=name, files=save(table, figure, out / name, {**origin, **drawn}))
+    figure, provenance = compose(drawing, config), {**origin, **drawn}
+    files = save(table, figure, out / name, provenance, caption=drawing.caption, config=config)
+    return Picture(name=name, files=files)
 
 
 def _folders(sources: Sequence[Source]) -> list[str]:

@@ -1,22 +1,31 @@
 """Input of the figures: a run, its summary and its measured tables."""
 
 import shlex
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 
 import pandas as pd
-from matplotlib.figure import Figure
+from matplotlib.axes import Axes
 
 from analysis.experiment import Experiment, InputError, load
 from analysis.formatting import percent, plain
 from analysis.summary import Summary, summarise
 
-__all__ = ["Drawn", "MissingError", "Source"]
-
-Drawn = tuple[pd.DataFrame, Figure]
-"""A figure's numbers, and the figure."""
+__all__ = [
+    "Drawing",
+    "Group",
+    "MissingError",
+    "Panel",
+    "RunLike",
+    "Runs",
+    "Source",
+    "as_source",
+    "comparable",
+    "grouped",
+    "labelled",
+]
 
 
 class MissingError(InputError):
@@ -93,3 +102,151 @@ class Source:
         if table is None or not len(table):
             raise MissingError(f"run `{command} {shlex.quote(str(self.folder or 'RUN'))}` first")
         return table
+
+
+@dataclass(frozen=True, kw_only=True)
+class Panel:
+    """One pair of axes of a figure.
+
+    Attributes:
+        draw: draws on axes, whose artists carry the labels of the legend.
+        title: above the axes, where a figure has several.
+        height: of the axes with their labels, in inches.
+        share: of the width beside the panel before, in units of that one's; 0 for a row of its own.
+    """
+
+    draw: Callable[[Axes], None]
+    title: str = ""
+    height: float = 2.5
+    share: float = 0.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Drawing:
+    """A figure before it has a size: numbers, words, and panels that draw.
+
+    Attributes:
+        table: the numbers that the figure shows.
+        panels: by name, in order.
+        finding: the main result, in one sentence.
+        detail: its evidence: numbers of sequences and tries, intervals.
+        note: information needed to read the figure.
+        columns: maximum number of columns of the legend.
+    """
+
+    table: pd.DataFrame
+    panels: Mapping[str, Panel]
+    finding: str
+    detail: str
+    note: str = ""
+    columns: int = 3
+
+    @property
+    def caption(self) -> str:
+        """All words of the figure, as sentences of a caption."""
+        parts = [part.rstrip(".") + "." for part in (self.finding, self.detail, self.note) if part]
+        return " ".join(part[:1].upper() + part[1:] for part in parts)
+
+
+RunLike = Source | Experiment | Path | str
+Runs = RunLike | Sequence[RunLike] | Mapping[str, RunLike | Sequence[RunLike]]
+"""A run, several runs, or runs by label; several runs of one label are repetitions, such as seeds."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Group:
+    """The runs of one series: one, or repetitions whose mean and deviation are drawn.
+
+    Attributes:
+        label: in the legend.
+        sources: the runs.
+    """
+
+    label: str
+    sources: Sequence[Source] = field(repr=False)
+
+
+def as_source(run: RunLike) -> Source:
+    """The run as input of figures."""
+    if isinstance(run, Source):
+        return run
+    return Source(experiment=run) if isinstance(run, Experiment) else Source.open(run)
+
+
+def labelled(sources: Sequence[Source], labels: Sequence[str] | None = None) -> list[Group]:
+    """Groups the runs by label, in order.
+
+    Args:
+        sources: the runs.
+        labels: one per run, equal ones for repetitions; None for the folders' names, each run a group.
+
+    Raises:
+        InputError: if the numbers of runs and labels differ.
+    """
+    if labels is None:
+        names = [source.name for source in sources]
+        seen: dict[str, int] = {}
+        groups = []
+        for name, source in zip(names, sources, strict=True):
+            seen[name] = seen.get(name, 0) + 1
+            groups.append(Group(label=name if seen[name] == 1 else f"{name} ({seen[name]})", sources=[source]))
+        return groups
+    if len(labels) != len(sources):
+        counted_runs = f"{len(sources)} run{'' if len(sources) == 1 else 's'}"
+        raise InputError(f"one label per run is required, got {len(labels)} for {counted_runs}: repeat --label")
+    found: dict[str, list[Source]] = {}
+    for label, source in zip(labels, sources, strict=True):
+        found.setdefault(label, []).append(source)
+    return [Group(label=label, sources=members) for label, members in found.items()]
+
+
+def grouped(runs: Runs) -> list[Group]:
+    """The runs as groups; see `Runs`.
+
+    Raises:
+        InputError: if there are none.
+    """
+    if isinstance(runs, RunLike):
+        return labelled([as_source(runs)])
+    if not len(runs):
+        raise InputError("at least one run is required: give a folder, an Experiment or a mapping of labels to them")
+    if not isinstance(runs, Mapping):
+        return labelled([as_source(run) for run in runs])
+    members = {label: [of] if isinstance(of, RunLike) else list(of) for label, of in runs.items()}
+    pairs = [(str(label), as_source(run)) for label, of in members.items() for run in of]
+    return labelled([source for _, source in pairs], [label for label, _ in pairs])
+
+
+def comparable(groups: Sequence[Group], *, same: Sequence[str] = ()) -> list[Group]:
+    """The runs restricted to the sequences that tell something in all of them.
+
+    Args:
+        groups: the runs.
+        same: attributes of the experiments that must agree.
+
+    Raises:
+        MissingError: if an attribute differs, or the runs share no such sequence.
+    """
+    told = [[source.told for source in group.sources] for group in groups]
+    experiments = [source.experiment for members in told for source in members]
+    for what in same:
+        found = list(dict.fromkeys(str(getattr(experiment, what)) for experiment in experiments))
+        if len(found) > 1:
+            raise MissingError(
+                f"runs of one {what} are needed, these have {' and '.join(found)}: choose --criterion or --cost"
+            )
+    keys = [{*zip(one.sequences["sequence"], one.sequences["prompt"], strict=True)} for one in experiments]
+    shared = {name for name, _ in keys[0].intersection(*keys[1:])}
+    if not shared:
+        raise MissingError("runs of the same sequences are needed, these share none: give runs of one data set")
+    return [
+        Group(label=group.label, sources=[_restricted(source, shared) for source in members])
+        for group, members in zip(groups, told, strict=True)
+    ]
+
+
+def _restricted(source: Source, shared: set[str]) -> Source:
+    """The source of these sequences alone."""
+    if len(source.experiment.sequences) == len(shared):
+        return source
+    return replace(source, experiment=source.experiment.only(shared), known=None)

@@ -3,6 +3,7 @@
 import argparse
 import json
 import sys
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,6 +15,7 @@ from oracle.utils.text import printable
 if TYPE_CHECKING:
     from analysis.plots.registry import Picture
     from analysis.plots.source import Source
+    from analysis.plots.style import FigureConfig
     from oracle.utils.progress import Watch
 
 __all__ = ["add_figures", "draw_runs"]
@@ -21,25 +23,36 @@ __all__ = ["add_figures", "draw_runs"]
 
 def add_figures(commands: Any) -> None:
     """Adds `oracle figures`."""
-    about = "Redraw the figures of stored runs, with their numbers as CSV; needs no model."
+    from analysis.plots.options import add_appearance
+
+    about = "Redraw the figures of stored runs, with their numbers as CSV and their captions; needs no model."
     parser = command(commands, "figures", _run_figures, about)
-    parser.add_argument("folders", type=Path, nargs="+", metavar="RUN", help="run folders; several are also compared")
+    parser.add_argument(
+        "folders", type=Path, nargs="+", metavar="RUN", help="run folders; several are drawn on one axis where possible"
+    )
     parser.add_argument(
         "--out", type=Path, help="output folder (default for one run: RUN/figures, or RUN/figures-METRIC-COST)"
     )
+    parser.add_argument(
+        "--only", metavar="FIGURE", action="append", help="draw this figure only, such as oracle_quality; repeatable"
+    )
+    add_appearance(parser)
     add_view(parser)
     add_quiet(parser)
 
 
 def _run_figures(arguments: argparse.Namespace) -> None:
+    from analysis.plots.options import appearance
     from analysis.plots.source import Source
 
     if arguments.out is None and len(arguments.folders) > 1:
         raise InputError("several runs need --out, a folder for their figures")
+    config = appearance(arguments)
     out = arguments.out or arguments.folders[0] / view_name("figures", arguments)
     options = {"criterion": arguments.criterion, "costs": arguments.cost}
     sources = [Source.open(folder, **options) for folder in arguments.folders]
-    pictures = draw_runs(sources, out, watch=progress(arguments, only_terminal=True))
+    watch = progress(arguments, only_terminal=True)
+    pictures = draw_runs(sources, out, watch=watch, names=arguments.only, labels=arguments.labels, config=config)
     files = [str(path) for picture in pictures for path in picture.files]
     skipped = {picture.name: picture.skipped for picture in pictures if picture.skipped}
     if arguments.json:
@@ -50,22 +63,39 @@ def _run_figures(arguments: argparse.Namespace) -> None:
         print(f"{printable(name)}: {printable(why)}", file=sys.stderr)
 
 
-def draw_runs(sources: Sequence["Source"], out: Path, *, watch: "Watch") -> list["Picture"]:
-    """Draws every figure of runs; see `analysis.plots.registry.draw_all`.
+def draw_runs(
+    sources: Sequence["Source"],
+    out: Path,
+    *,
+    watch: "Watch",
+    names: Sequence[str] | None = None,
+    labels: Sequence[str] | None = None,
+    config: "FigureConfig | None" = None,
+) -> list["Picture"]:
+    """Draws figures of runs; see `analysis.plots.registry.draw_all`. Warnings are lines on standard error.
 
     Args:
         sources: the runs.
         out: output folder.
         watch: progress display.
+        names: of the figures; None for all.
+        labels: of the runs.
+        config: size, formats and style.
 
     Returns:
         The figures, drawn or skipped with the reason.
     """
-    from analysis.plots.registry import FIGURES, NAMES, draw_all
+    from analysis.plots.registry import draw_all, picture_count
 
     pictures: list[Picture] = []
-    with watch("Drawing", len(FIGURES) * len(sources) + len(NAMES) - len(FIGURES)) as advance:
-        for picture in draw_all(sources, out):
+    with (
+        warnings.catch_warnings(record=True) as caught,
+        watch("Drawing", picture_count(len(sources), names)) as advance,
+    ):
+        warnings.simplefilter("always", UserWarning)
+        for picture in draw_all(sources, out, names=names, labels=labels, config=config):
             pictures.append(picture)
             advance(1, picture.name)
+    for line in dict.fromkeys(str(one.message) for one in caught):
+        print(f"warning: {printable(line)}", file=sys.stderr)
     return pictures

@@ -1,16 +1,18 @@
 """Figure of a study: held-out loss against FLOPs, and share of tokens per unit."""
 
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 
-from analysis.formatting import plain
 from analysis.plots.files import save
-from analysis.plots.style import GREY, frame, look_of, styled
+from analysis.plots.layout import compose
+from analysis.plots.source import Drawing, Panel
+from analysis.plots.style import GREY, look_of, thick
 from oracle.skiplayer.results import Results
+from oracle.utils.text import printable
 
 __all__ = ["draw_study"]
 
@@ -26,31 +28,31 @@ ROUTED = ("skiplayer", "random", "early-exit")
 
 
 def draw_study(results: Results, path: Path, manifest: Mapping[str, Any]) -> list[Path]:
-    """Draws a study as PNG and PDF, and writes its numbers as CSV.
+    """Draws a study as PNG and PDF, and writes its numbers (CSV), caption and provenance beside them.
 
     Args:
         results: its tables.
         path: output path without suffix.
-        manifest: the study's manifest, written to all files.
+        manifest: the study's manifest, written to the pictures and as JSON.
 
     Returns:
-        Paths of the three files.
+        Paths of the files.
     """
     config, text = manifest["config"], manifest["text"]
-    with styled():
-        figure = Figure(figsize=(7.6, 3.2))
-        left, right = figure.subplots(1, 2, width_ratios=(3, 2))
-        _losses(left, results)
-        _densities(right, results, config["density"])
-        frame(
-            figure,
-            _finding(results),
-            f"{config['layers']} layers of width {config['width']}, {config['steps']} steps, {_seeds(config)}; "
-            f"{config['validation']} held-out rows of {config['context']} tokens; bars: 95 %, {_over(config)}",
-            legend=left.get_legend_handles_labels()[0],
-            note=plain(f"Text: {text['source']}."),
-        )
-    return save(results.arms, figure, path, manifest)
+    drawing = Drawing(
+        table=results.arms,
+        panels={
+            "loss": Panel(draw=partial(_losses, results=results), height=2.7),
+            "density": Panel(
+                draw=partial(_densities, results=results, target=config["density"]), height=2.7, share=0.7
+            ),
+        },
+        finding=_finding(results),
+        detail=f"{config['layers']} layers of width {config['width']}, {config['steps']} steps, {_seeds(config)}; "
+        f"{config['validation']} held-out rows of {config['context']} tokens; bars: 95 %, {_over(config)}",
+        note=printable(f"Text: {text['source']}."),
+    )
+    return save(drawing.table, compose(drawing), path, manifest, caption=drawing.caption)
 
 
 def _seeds(config: Mapping[str, Any]) -> str:
@@ -76,7 +78,7 @@ def _finding(results: Results) -> str:
 def _losses(axes: Axes, results: Results) -> None:
     if len(results.curve):
         curve = results.curve.sort_values("flops")
-        line = look_of(list(LABELS).index("early-exit")).line(marker="", linewidth=1)
+        line = look_of(list(LABELS).index("early-exit")).line(marker="", linewidth=thick(0.6))
         axes.plot(curve["flops"] / 1e6, curve["loss"], **line, zorder=1)
     for row in results.arms.to_dict("records"):
         look = look_of(list(LABELS).index(row["arm"]))
@@ -91,8 +93,8 @@ def _densities(axes: Axes, results: Results, target: float) -> None:
     for arm, rows in results.density.groupby("arm", sort=False):
         if arm in ROUTED:
             axes.plot(rows["unit"], rows["executed"], **look_of(list(LABELS).index(str(arm))).line())
-    axes.axhline(target, color=GREY, linestyle="--", linewidth=0.9)
-    axes.annotate("target", (0, target), xytext=(2, 3), textcoords="offset points", color=GREY, fontsize=8)
+    axes.axhline(target, color=GREY, linestyle="--", linewidth=thick(0.6))
+    axes.annotate("target", (0, target), xytext=(2, 3), textcoords="offset points", color=GREY, fontsize="small")
     axes.set_xlabel("unit")
     axes.set_ylabel("share of tokens that run it")
     axes.set_ylim(0, 1.03)

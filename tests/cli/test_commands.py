@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NoReturn
 
+import pandas as pd
 import pytest
 from tiny import LAYERS
 
@@ -36,7 +37,7 @@ OPTIONS = {
         *("rougeL", "log_likelihood", "choice_accuracy", "default: 120", "bfloat16 (bf16)", "default: auto"),
     ],
     "query": ["RUN", "--json", "--sequence", "--budget", "--criterion"],
-    "figures": ["RUN", "--json", "--out", "--criterion"],
+    "figures": ["RUN", "--json", "--out", "--criterion", "--width", "--no-title", "--format", "--style", "--label"],
     "profile": ["--model", "--dtype", "--device", "--trust-remote-code", "bfloat16 (bf16)", "default: auto"],
     "measure": ["RUN", "--device", "--trust-remote-code", "default: the run's setting"],
     "compare": ["RUN", "--device", "--trust-remote-code", "default: the run's setting"],
@@ -141,6 +142,31 @@ def test_json_of_figures_names_the_files(command: Command, run: Run, tmp_path: P
     drawn = only_object(command("figures", run.folder, "--out", tmp_path / "pictures", "--json"))["figures"]
     assert sorted(drawn) == sorted(str(path) for path in (tmp_path / "pictures").iterdir())
     assert len(drawn) >= 6
+
+
+def test_a_figure_for_a_paper(command: Command, run: Run, tmp_path: Path) -> None:
+    runs = [run.folder, run.folder, "--label", "135M", "--label", "360M", "--only", "oracle_quality"]
+    look = ["--width", 3.25, "--no-title", "--format", "pdf", "--out", tmp_path / "paper"]
+    drawn = only_object(command("figures", *runs, *look, "--json"))["figures"]
+    assert [Path(path).name for path in drawn] == [f"oracle_quality.{kind}" for kind in ("pdf", "csv", "txt", "json")]
+    assert set(pd.read_csv(drawn[1])["run"]) == {"135M", "360M"}
+    assert "(360M)" in Path(drawn[2]).read_text()
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (["--width", "0"], "width must be 2 to 30 inches, not 0: 3.25 is one column"),
+        (["--format", "pdf,gif"], "format must be one of png, pdf, svg, pgf, not 'gif'"),
+        (["--only", "frontier"], "unknown figure 'frontier'"),
+        (["--label", "a", "--label", "b"], "one label per run is required, got 2 for 1 run: repeat --label"),
+        (["--style", "no.mplstyle"], "cannot read the style sheet 'no.mplstyle'"),
+    ],
+)
+def test_figures_that_cannot_be_are_one_line(command: Command, run: Run, options: list[str], said: str) -> None:
+    code, _, error = command("figures", run.folder, *options)
+    assert code == 2
+    assert said in error and error.count("\n") == 1
 
 
 def strip(allocation: list[int]) -> str:

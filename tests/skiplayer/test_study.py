@@ -149,7 +149,7 @@ def test_what_is_written_is_what_was_found_and_says_where_it_comes_from(study):
     assert summary["density_error"] == results.density_error
     assert summary["versions"]["torch"]
     files = draw_study(results, folder / "skiplayer", Folder.open(folder).manifest)
-    assert [path.suffix for path in files] == [".png", ".pdf", ".csv"]
+    assert [path.suffix for path in files] == [".png", ".pdf", ".csv", ".txt", ".json"]
     assert all(path.stat().st_size > 5000 for path in files[:2])
 
 

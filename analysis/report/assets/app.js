@@ -49,7 +49,7 @@ const plotList = (run) => [
   { key: "tasks", title: "Minimal budget by task", words: () => "One point per sequence (a box if there are many); click a point to open its row.", of: tasksPlot },
   { key: "use", title: "Layers used", words: (part) => part.words.use, of: usePlot, wide: true },
   ...(run.extras.similarity ? [{ key: "similarity", title: "Drift of the last hidden state", words: () => "Skipping layers evenly against leaving early, over all sequences, on the full model's own output.", of: similarityPlot }] : []),
-  ...(run.extras.controllers ? [{ key: "controllers", title: "Headroom captured by practical controllers", words: () => "Each point is a controller at one setting, over all sequences, without access to the references.", of: controllersPlot }] : []),
+  ...(run.extras.controllers ? [{ key: "controllers", title: "Headroom captured by practical controllers", words: () => "Each point is a controller at one setting, without access to the references; points and curves are over all compared sequences, whatever task is chosen.", of: controllersPlot }] : []),
 ];
 
 const numbersOf = (traces) => {

@@ -16,12 +16,19 @@ const similarityPlot = ({ run, theme }) => {
   return { traces, layout };
 };
 
-const controllersPlot = ({ run, part, theme }) => {
-  // The controller that replays the oracle's choice is the curve itself.
-  const rows = run.extras.controllers.filter((row) => row.controller !== "oracle");
+// A reference at the controllers' budgets, over the sequences that they were compared on.
+const boundOf = (rows, key) => {
+  const known = rows.filter((row) => row[key] !== null && row[key] !== undefined).sort((a, b) => a.executed_fraction - b.executed_fraction);
+  return { x: known.map((row) => row.executed_fraction), y: known.map((row) => row[key]) };
+};
+
+const controllersPlot = ({ run, theme }) => {
+  // The controllers that replay a reference are the curves themselves. A task chosen above filters neither.
+  const rows = run.extras.controllers.filter((row) => row.controller !== "oracle" && row.controller !== "static");
   const names = [...new Set(rows.map((row) => row.controller))];
   const [palette, symbols] = [["orange", "green", "vermillion", "blue", "grey"], ["square", "diamond", "triangle-up", "circle", "x"]];
-  const traces = [line("oracle", part.oracle, { color: theme.blue, width: 2.2, shape: "hv" }, { hovertemplate: "oracle: %{x:.1%}, %{y:.3f}<extra></extra>" })];
+  const bounds = [["oracle at that budget", "oracle_quality", { color: theme.blue, width: 2.2 }], ["best static allocation", "static_quality", { color: theme.grey, width: 1.6, dash: "dash" }]];
+  const traces = bounds.map(([name, key, look]) => line(name, boundOf(run.extras.controllers, key), look, { hovertemplate: `${name}: %{x:.1%}, %{y:.3f}<extra></extra>` }));
   names.forEach((name, i) => {
     const mine = rows.filter((row) => row.controller === name);
     traces.push({

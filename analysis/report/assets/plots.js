@@ -109,20 +109,46 @@ const budgetsPlot = ({ run, rows, chosen, theme }) => {
 // Up to this number each sequence is a point of its own.
 const MOST_POINTS = 1500;
 
-// A fixed scatter across a row, so that the page always looks the same.
-const spread = (n) => (((n * 0.6180339887) % 1) - 0.5) * 0.5;
+// Offsets of points on the line of their row: a point alone lies on it, points at one place are stacked on both sides.
+const STACKED = 0.012;
+const MOST_OFFSET = 0.32;
+
+const stacked = (values) => {
+  const counts = new Map();
+  const slots = values.map((value) => {
+    const place = Math.round(value / STACKED);
+    const before = counts.get(place) ?? 0;
+    counts.set(place, before + 1);
+    return before;
+  });
+  const step = Math.min(0.11, MOST_OFFSET / Math.max(1, Math.ceil((Math.max(0, ...counts.values()) - 1) / 2)));
+  return slots.map((slot) => (slot % 2 ? 1 : -1) * Math.ceil(slot / 2) * step || 0);
+};
+
+// Ticks of a logarithmic axis of counts: 1, 2, 5, 10, ..., or only powers of ten where there is little room.
+const logTicks = (most) => {
+  const ticks = [];
+  const steps = isNarrow() || most > 2000 ? [1] : [1, 2, 5];
+  for (let power = 1; power <= most; power *= 10) ticks.push(...steps.map((step) => step * power).filter((tick) => tick <= most * 1.05));
+  return { tickmode: "array", tickvals: ticks, ticktext: ticks.map((tick) => tick.toLocaleString("en")), range: [-0.03, Math.log10(Math.max(2, most)) + 0.03] };
+};
 
 const tasksPlot = ({ run, rows, chosen, parts, theme }) => {
   const names = [...new Set(chosen.map((n) => rows.part[n]))].sort((a, b) => b - a);
   const place = new Map(names.map((part, row) => [part, row]));
   const traces = [];
   if (chosen.length <= MOST_POINTS) {
+    const offsets = new Map();
+    for (const part of names) {
+      const members = chosen.filter((n) => rows.part[n] === part);
+      stacked(members.map((n) => rows.fraction[n])).forEach((offset, i) => offsets.set(members[i], offset));
+    }
     for (const kind of KINDS) {
       const mine = chosen.filter((n) => kind.of(rows, n));
       if (!mine.length) continue;
       traces.push({
         type: "scatter", mode: "markers", name: kind.name, customdata: mine,
-        x: mine.map((n) => rows.fraction[n]), y: mine.map((n) => place.get(rows.part[n]) + spread(n)),
+        x: mine.map((n) => rows.fraction[n]), y: mine.map((n) => place.get(rows.part[n]) + offsets.get(n)),
         text: mine.map((n) => `${plain(cut(rows.id[n], 60))}<br>${costText(rows.upper[n], run.measure)} ${run.measure}, at least ${costText(rows.lower[n], run.measure)}`),
         marker: { size: 9, opacity: 0.9, symbol: kind.symbol, color: theme[kind.colour], line: { color: kind.symbol === "circle" ? theme.blue : theme.grey, width: kind.symbol === "circle" ? 1 : 2 } },
         hovertemplate: "%{text}<br>%{x:.1%}<extra></extra>",
@@ -190,7 +216,7 @@ const luckPlot = ({ part, run, theme }) => {
   add("per_sequence", "per sequence", "blue");
   add("equal_quality", "oracle", "orange");
   const layout = {
-    xaxis: axis(theme, "allocations tried per sequence", { type: "log", dtick: "D2" }),
+    xaxis: axis(theme, "allocations tried per sequence", { type: "log", ...logTicks(x[x.length - 1]) }),
     yaxis: axis(theme, `mean fraction of ${run.measure}`, { ...shares, range: [0, 1.04] }),
     hovermode: "closest",
   };

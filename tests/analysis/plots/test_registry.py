@@ -19,12 +19,13 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from matplotlib.text import Text
 from PIL import Image
-from plot_tables import write_comparison, write_drafts, write_measures, write_static
+from plot_tables import pictured, write, write_comparison, write_drafts, write_measures, write_static
 
 from analysis import InputError, Source, load, summarise
 from analysis.plots.files import save
-from analysis.plots.registry import COMPARISONS, FIGURES, NAMES, draw_all
-from analysis.plots.style import LOOKS, look_of
+from analysis.plots.registry import COMPARISONS, FIGURES, NAMES, draw_all, drawing_of, picture_count
+from analysis.plots.source import labelled
+from analysis.plots.style import LOOKS, FigureConfig, look_of
 from oracle.costs import Costs
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -52,13 +53,35 @@ def small(source, run_maker):
     return Source(experiment=experiment, folder=folder, known=summarise(experiment, bootstrap=0, permutations=2))
 
 
+CASES = [*NAMES, *(f"{name} of several" for name in COMPARISONS if name in FIGURES)]
+
+
 @pytest.fixture(scope="module")
 def drawn(source):
-    figures = {name: draw(source) for name, draw in FIGURES.items()}
-    figures |= {name: draw([source]) for name, draw in COMPARISONS.items()}
+    """Each figure at the default width."""
+    return {name: draw_case(name, source) for name in CASES}
+
+
+def draw_case(name, source, config=None, labels=None):
+    if name in FIGURES:
+        return pictured(name, source, config=config)
     few = source.experiment.evaluations[source.experiment.evaluations["number"] < 40]
-    other = Source(experiment=replace(source.experiment, evaluations=few), folder=Path("other"), known=source.known)
-    return figures | {"strategies of two runs": COMPARISONS["strategies"]([source, other])}
+    other = Source(experiment=replace(source.experiment, evaluations=few), folder=Path("other"))
+    return pictured(name.removesuffix(" of several"), source, other, config=config, labels=labels)
+
+
+@pytest.fixture(scope="module")
+def long_named(source):
+    """The same with the longest names: of tasks, that differ in one place, and of sequences."""
+    sequences = source.experiment.sequences
+    tasks = [f"mmlu_pro_professional_{task}_with_chain_of_thought_zero_shot" for task in sequences["task"]]
+    folder = source.folder.with_name("long")
+    shutil.copytree(source.folder, folder)
+    table = pd.read_parquet(folder / "controllers" / "comparison.parquet")
+    longer = [f"{setting}, temperature=0.25, layers=3-27, patience=12" for setting in table["setting"]]
+    write(folder, "controllers/comparison", table.assign(setting=longer))
+    named = replace(source.experiment, sequences=sequences.assign(task=tasks))
+    return replace(source, experiment=named, folder=folder)
 
 
 def texts(figure):
@@ -81,9 +104,15 @@ def words(figure):
     return [text for text in found if id(text) not in unseen | hidden]
 
 
-@pytest.mark.parametrize("name", [*NAMES, "strategies of two runs"])
-def test_words_lie_within_the_figure_and_not_on_one_another(drawn, name):
-    figure = drawn[name][1]
+LABELS = ["meta-llama/Llama-3.3-70B-Instruct, bfloat16", "HuggingFaceTB/SmolLM2-360M-Instruct, seed 1"]
+
+
+@pytest.mark.parametrize("width", [3.25, 6.75])
+@pytest.mark.parametrize("title", [True, False])
+@pytest.mark.parametrize("name", CASES)
+def test_words_lie_within_the_figure_and_not_on_one_another(long_named, name, title, width):
+    figure = draw_case(name, long_named, FigureConfig(width=width, title=title), LABELS)[1]
+    assert figure.get_figwidth() == width
     boxes = [(text.get_text(), text.get_window_extent()) for text in words(figure)]
     assert len(boxes) > 10
     for text, box in boxes:
@@ -92,6 +121,26 @@ def test_words_lie_within_the_figure_and_not_on_one_another(drawn, name):
     for (one, a), (two, b) in itertools.combinations(boxes, 2):
         apart = a.x1 <= b.x0 + 2 or b.x1 <= a.x0 + 2 or a.y1 <= b.y0 + 2 or b.y1 <= a.y0 + 2
         assert apart, f"{one!r} on {two!r}"
+
+
+@pytest.mark.parametrize("name", ["minimal_budgets", "layer_use"])
+def test_shortened_names_stay_distinct(long_named, name):
+    figure = draw_case(name, long_named, FigureConfig(width=3.25))[1]
+    labels = [label.get_text() for label in figure.axes[1].get_yticklabels()]
+    tasks = long_named.experiment.sequences["task"].unique()
+    assert len(set(labels)) == len(labels) == len(tasks)
+    # What they have in common is cut first.
+    assert all(task.split("_")[3] in label for task, label in zip(tasks, labels, strict=True))
+
+
+@pytest.mark.parametrize("name", ["oracle_quality", "controllers", "luck_curve"])
+@pytest.mark.parametrize(("width", "size"), [(6.75, 12), (3.25, 10), (2.5, 6)])
+def test_a_wish_for_other_text_is_granted_without_collisions(long_named, name, width, size):
+    figure = draw_case(name, long_named, FigureConfig(width=width, font_size=size))[1]
+    assert min(text.get_fontsize() for text in words(figure)) == size
+    boxes = [text.get_window_extent() for text in words(figure)]
+    assert all(box.x0 >= -1 and box.x1 <= figure.bbox.width + 1 for box in boxes)
+    assert not any(a.padded(-2).overlaps(b.padded(-2)) for a, b in itertools.combinations(boxes, 2))
 
 
 def in_grey(handle):
@@ -105,7 +154,7 @@ def in_grey(handle):
     return type(handle).__name__, str(handle.get_linestyle())
 
 
-@pytest.mark.parametrize("name", [*NAMES, "strategies of two runs"])
+@pytest.mark.parametrize("name", CASES)
 def test_series_are_told_apart_without_colour(drawn, name):
     legends = drawn[name][1].legends
     assert legends or name == "layer_use", "a heat map of one hue needs none"
@@ -120,18 +169,22 @@ def test_looks_are_many_and_differ_without_colour():
     assert len({look.hatch for look in LOOKS}) == len(LOOKS)
 
 
+KINDS = ("png", "pdf", "csv", "txt", "json")
+
+
 def test_files_carry_their_provenance_and_leave_no_trace(small, tmp_path):
     before = dict(mpl.rcParams)
-    names = ["layer_use", "skip_against_exit", "throughput", "strategies"]
+    names = ["layer_use", "skip_against_exit", "throughput", "minimal_budgets"]
     pictures = list(draw_all([small], tmp_path, names=names))
     assert dict(mpl.rcParams) == before
     assert [picture.name for picture in pictures] == names
     for picture in pictures:
-        assert [file.name for file in picture.files] == [f"{picture.name}.{kind}" for kind in ("png", "pdf", "csv")]
-        png, pdf, csv = picture.files
+        assert [file.name for file in picture.files] == [f"{picture.name}.{kind}" for kind in KINDS]
+        png, pdf, csv, caption, beside = picture.files
         origin = json.loads(Image.open(png).text["Description"])
         assert (origin["model"]["fingerprint"], origin["figure"]) == ("f00d", picture.name)
-        assert csv.read_text().splitlines()[0] == f"# {json.dumps(origin, sort_keys=True)}"
+        assert json.loads(beside.read_text()) == origin
+        assert len(pd.read_csv(csv)) and caption.read_text().count("\n") == 1
         assert b"f00d" in pdf.read_bytes()
         assert b"CreationDate" not in pdf.read_bytes()
         measured = picture.name in ("skip_against_exit", "throughput")
@@ -141,7 +194,7 @@ def test_files_carry_their_provenance_and_leave_no_trace(small, tmp_path):
 def test_the_numbers_can_be_read_again(drawn, tmp_path):
     for name, (table, _) in drawn.items():
         path = save(table, Figure((1, 1)), tmp_path / name, {"model": "# \n '\""})[2]
-        read = pd.read_csv(path, comment="#")
+        read = pd.read_csv(path)
         assert list(read.columns) == list(table.columns)
         for column in table:
             pd.testing.assert_series_equal(read[column], table[column], check_dtype=False, rtol=1e-14, obj=name)
@@ -169,7 +222,7 @@ def test_rarity_needs_masks_drawn_at_random(small, tmp_path):
     [picture] = draw_all([guided], tmp_path, names=["rarity"])
     assert "run `oracle search --strategy spread` (or `random`, without --from)" in picture.skipped
     [picture] = draw_all([small], tmp_path, names=["rarity"])
-    assert len(picture.files) == 3
+    assert len(picture.files) == len(KINDS)
 
 
 def test_rarity_of_dropped_outputs_shows_what_they_allow(small, tmp_path):
@@ -178,9 +231,10 @@ def test_rarity_of_dropped_outputs_shows_what_they_allow(small, tmp_path):
     gone = (evaluations["family"] == "random") & (evaluations["number"] % 3 == 1)
     dropped = evaluations.loc[gone, ["sequence", "number", "family", "allocation"]]
     pruned = replace(small.experiment, evaluations=evaluations[~gone].reset_index(drop=True), dropped=dropped)
-    table, figure = FIGURES["rarity"](Source(experiment=pruned, known=small.known))
+    drawing = drawing_of("rarity", labelled([Source(experiment=pruned, known=small.known)]))
+    table = drawing.table
     assert table["share"].isna().any() and not table["low"].isna().any()
-    assert f"{table['unknown'].sum()} outputs were dropped" in texts(figure).replace("\n", " ")
+    assert f"{table['unknown'].sum()} outputs were dropped" in drawing.caption
 
 
 def test_each_of_several_runs_gets_a_folder(small, tmp_path):
@@ -192,9 +246,10 @@ def test_each_of_several_runs_gets_a_folder(small, tmp_path):
         "run-2-2/layer_use",
         "strategies",
     ]
-    assert (
-        json.loads(Image.open(tmp_path / "strategies.png").text["Description"])["runs"][2]["model"]["id"] == "synthetic"
-    )
+    runs = json.loads(Image.open(tmp_path / "strategies.png").text["Description"])["runs"]
+    assert [(run["label"], run["model"]["id"]) for run in runs] == [
+        (label, "synthetic") for label in ("run", "run (2)", "run-2")
+    ]
     assert (tmp_path / "run-2-2" / "layer_use.csv").is_file()
 
 
@@ -207,7 +262,7 @@ def test_runs_that_cannot_be_compared_are_told_so(source, tmp_path):
 
 
 def test_an_unknown_figure_is_named(source, tmp_path):
-    with pytest.raises(InputError, match="unknown figure 'orcale'; available: "):
+    with pytest.raises(InputError, match=r"unknown figure 'orcale'.*; available: "):
         draw_all([source], tmp_path, names=["orcale"])
 
 
@@ -229,9 +284,9 @@ def test_labels_follow_the_cost(experiment):
     timed = replace(experiment, costs=costs, evaluations=experiment.evaluations.assign(cost=cost))
     source = Source(experiment=timed, known=summarise(timed, bootstrap=20, permutations=2))
     for name in ("oracle_quality", "minimal_budgets", "luck_curve", "depth_right_wrong"):
-        assert "fraction of ms/token" in texts(FIGURES[name](source)[1])
-        assert "layers per" not in texts(FIGURES[name](source)[1])
-    table, _ = FIGURES["minimal_budgets"](source)
+        assert "fraction of ms/token" in texts(pictured(name, source)[1]).replace("\n", " ")
+        assert "layers per" not in texts(pictured(name, source)[1]).replace("\n", " ")
+    table, _ = pictured("minimal_budgets", source)
     # Where the full model scores nothing no layer runs: what is left is what every token costs.
     assert set(table.loc[table["zero_quality"], "upper"]) == {0.25}
 
@@ -240,7 +295,7 @@ MEASURED = ("skip_against_exit", "throughput", "controllers", "static_masks", "d
 """Figures of what other commands add to a run."""
 
 
-@pytest.mark.parametrize("name", [name for name in NAMES if name not in (*MEASURED, "rarity")])
+@pytest.mark.parametrize("name", [name for name in NAMES if name not in (*MEASURED, "rarity", "strategies")])
 def test_runs_that_tell_nothing_draw_no_triumph(experiment, tmp_path, name):
     zeros = replace(
         experiment,
@@ -249,7 +304,7 @@ def test_runs_that_tell_nothing_draw_no_triumph(experiment, tmp_path, name):
     )
     [picture] = draw_all([Source(experiment=zeros, known=summarise(zeros, bootstrap=0))], tmp_path, names=[name])
     if name == "depth_right_wrong":  # right and wrong are counted by the metric alone
-        assert len(picture.files) == 3
+        assert len(picture.files) == len(KINDS)
     else:
         assert picture.skipped == (
             "no sequence can tell something: on 1 the full model scores zero, so that every allocation qualifies"
@@ -257,14 +312,14 @@ def test_runs_that_tell_nothing_draw_no_triumph(experiment, tmp_path, name):
     some = zeros.evaluations["number"].to_numpy() % 2 / 2 + 0.25
     one = replace(zeros, evaluations=zeros.evaluations.assign(rougeL=some))
     [picture] = draw_all([Source(experiment=one, known=summarise(one, bootstrap=0))], tmp_path, names=[name])
-    assert len(picture.files) == 3
+    assert len(picture.files) == len(KINDS)
 
 
 def test_a_model_that_is_always_right_draws_too(experiment, tmp_path):
     right = replace(experiment, evaluations=experiment.evaluations.assign(rougeL=1.0))
     source = Source(experiment=right, known=summarise(right, bootstrap=20, permutations=1))
     [picture] = draw_all([source], tmp_path, names=["depth_right_wrong"])
-    assert set(pd.read_csv(picture.files[2], comment="#")["samples"]) == {"right"}
+    assert set(pd.read_csv(picture.files[2])["samples"]) == {"right"}
 
 
 @pytest.mark.parametrize("change", [{"metric": "agreement", "kind": "tokens"}, {"metric": "x", "kind": "likelihood"}])
@@ -280,7 +335,7 @@ def test_a_task_may_be_called_anything(experiment, source, tmp_path):
     named = replace(source, experiment=replace(experiment, sequences=hostile))
     for picture in draw_all([named], tmp_path, names=["layer_use", "minimal_budgets"]):
         shown = {name.replace("\x1b", r"\x1b") for name in names}  # CSV controls no terminal
-        assert shown <= set(pd.read_csv(picture.files[2], comment="#")["task"])
+        assert shown <= set(pd.read_csv(picture.files[2])["task"])
 
 
 def test_an_unwritable_folder_is_one_line(source, tmp_path):
@@ -312,7 +367,7 @@ def test_scripts_draw_the_same_bytes_as_another_process(run_writer, tmp_path):
     files = [Path(line) for line in done.stdout.splitlines()]
     here = draw_all([Source.open(folder, criterion="rouge1")], tmp_path / "here")
     assert [file.name for file in files] == [file.name for picture in here for file in picture.files]
-    assert len(files) == 3 * len(NAMES)
+    assert len(files) == len(KINDS) * len(FIGURES)
     for file in files:
         assert file.read_bytes() == (tmp_path / "here" / file.name).read_bytes()
 
@@ -343,5 +398,26 @@ def test_every_figure_draws_what_its_table_says(drawn):
         assert axes, name
         assert all(one.get_xlabel() or one.get_ylabel() for one in axes), name
         numbers = table.select_dtypes("number")
+        # Standard deviations are of several runs of one label only; the interval of a mean over tasks of none.
+        numbers = numbers[[column for column in numbers if "deviation" not in column]]
         assert (numbers.nunique() > 1).any(), name
         assert np.isfinite(numbers.to_numpy(np.float64)).any(axis=0).all(), name
+
+
+def test_pictures_are_counted_before_they_are_drawn(small, tmp_path):
+    for sources, names in (([small], None), ([small, small], ["layer_use", "luck_curve"]), ([small, small], None)):
+        assert len(list(draw_all(sources, tmp_path, names=names))) == picture_count(len(sources), names)
+
+
+def test_several_runs_of_a_figure_are_one_picture(small, tmp_path):
+    pictures = list(draw_all([small, small], tmp_path, names=["oracle_quality"], labels=["a", "b"]))
+    assert [picture.name for picture in pictures] == ["oracle_quality"]
+    assert set(pd.read_csv(tmp_path / "oracle_quality.csv")["run"]) == {"a", "b"}
+    with pytest.raises(InputError, match="one label per run is required, got 1 for 2 runs"):
+        list(draw_all([small, small], tmp_path, labels=["a"]))
+
+
+def test_strategies_of_one_run_are_refused(small, tmp_path):
+    [picture] = draw_all([small], tmp_path, names=["strategies"])
+    assert "two runs or more" in picture.skipped
+    assert "strategies" not in [one.name for one in draw_all([small], tmp_path)], "unless asked for"

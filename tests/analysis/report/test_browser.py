@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from axe_core_python.selenium import Axe
-from made_up import HOSTILE, drawn, requests
+from made_up import HOSTILE, drawn, requests, write_extras, write_run
 from PIL import Image
 from selenium.webdriver import Chrome, Keys
 from selenium.webdriver.common.by import By
@@ -16,6 +16,7 @@ from selenium.webdriver.support.ui import Select, WebDriverWait
 
 import analysis
 from analysis import queries
+from analysis.report import write_report
 
 pytestmark = pytest.mark.slow
 
@@ -141,6 +142,38 @@ def test_a_task_filters_numbers_plots_and_table(opened: Open, report: Path, stor
     assert len(ids(browser)) == 50
 
 
+def test_a_task_leaves_no_controller_above_the_oracle(opened: Open, tmp_path: Path) -> None:
+    run = write_run(tmp_path / "run", sequences=12, tasks=3)
+    write_extras(run)
+    browser = opened(write_report(run))
+    before = series(browser, "controllers")
+    assert before["router"] == [0.4] and before["oracle at that budget"] == [0.6, 0.6]
+    Select(one(browser, "#task")).select_by_index(1)
+    drawn(browser, "task a")
+    assert series(browser, "controllers") == before, "curve and points are over the sequences that were compared"
+
+
+def test_points_of_a_task_lie_on_its_line_and_are_stacked_where_they_meet(opened: Open, report: Path) -> None:
+    browser = opened(report)
+    script = """return document.querySelector('#plot-tasks .canvas').data.filter(trace => trace.customdata)
+        .flatMap(trace => Array.from(trace.x, (x, i) => [x, trace.y[i]]))"""
+    points = np.array(browser.execute_script(script))
+    rows = np.rint(points[:, 1])
+    assert len(points) == 60 and set(rows) == {0, 1, 2}
+    assert np.abs(points[:, 1] - rows).max() <= 0.33, "no point between two rows"
+    for row in range(3):
+        mine = points[rows == row]
+        for place in np.unique(mine[:, 0]):
+            there = np.sort(mine[mine[:, 0] == place, 1]) - row
+            assert 0.0 in there and len(set(there)) == len(there)
+
+
+def test_ticks_of_tries_are_the_numbers_themselves(opened: Open, report: Path) -> None:
+    browser = opened(report)
+    script = "return [...document.querySelectorAll('#plot-luck .xtick')].map(tick => tick.textContent)"
+    assert browser.execute_script(script)[:5] == ["1", "2", "5", "10", "20"]
+
+
 def test_search_finds_ids_prompts_and_references(opened: Open, report: Path, stored: Path) -> None:
     browser = opened(report)
     field = one(browser, "#search")
@@ -257,7 +290,7 @@ def test_a_click_on_a_point_opens_its_row(opened: Open, report: Path) -> None:
 def test_measurements_and_controllers_are_drawn(opened: Open, measured: Path) -> None:
     browser = opened(measured)
     assert series(browser, "similarity")["early exit"] == pytest.approx([0.25])
-    assert set(series(browser, "controllers")) == {"oracle", "router"}
+    assert set(series(browser, "controllers")) == {"oracle at that budget", "best static allocation", "router"}
     speed, controllers, static, drafts, claims = (panel.text for panel in all_of(browser, ".panel"))
     assert "unified 2x 50.0" in speed
     assert "0-8" in static and "1.33x" in static and "1.40x, 21.0 tokens/s" in static

@@ -4,21 +4,20 @@ from typing import Any
 
 import pandas as pd
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
+from matplotlib.ticker import NullLocator
 
 from analysis.experiment import InputError
 from analysis.formatting import counted, percent
 from analysis.luck.rarity import rarity as shares_by_size
-from analysis.plots.source import Drawn, MissingError, Source
-from analysis.plots.style import BLUE, GREY, VERMILLION, frame, percent_axis, styled
+from analysis.plots.source import Drawing, MissingError, Panel, Source
+from analysis.plots.style import BLUE, GREY, VERMILLION, count_axis, percent_axis, thick
 
 __all__ = ["rarity"]
 
 _UNKNOWN = "outputs were dropped by the search and their quality is unknown: the intervals allow for both"
 
 
-@styled()
-def rarity(source: Source) -> Drawn:
+def rarity(source: Source) -> Drawing:
     """Share of random masks that qualify by size, on two scales; numbers of `analysis.Rarity.pooled`."""
     told, summary = source.told, source.summary
     permutations = len(summary.null.per_sequence_fractions) if summary.null else 0
@@ -27,38 +26,44 @@ def rarity(source: Source) -> Drawn:
         table = shares_by_size(source.experiment, permutations=permutations, bootstrap=bootstrap).pooled
     except InputError as error:
         raise MissingError(str(error)) from error
-    figure = Figure(figsize=(7.2, 3.7))
-    left, right = figure.subplots(1, 2, sharex=True)
-    for axes in (left, right):
-        _draw(axes, table)
-        axes.set_xlabel(f"{source.experiment.unit}s of the mask")
-    left.set_ylabel("share of masks that qualify")
-    left.set_ylim(-0.015, 1.03)
-    left.set_title("Share of the masks of a size")
-    percent_axis(left.yaxis, 0.2)
-    right.set_yscale("log")
-    right.set_ylim(max(1e-4, 0.2 * table.loc[table["high"] > 0, "high"].min()), 1.4)
-    right.yaxis.set_major_formatter(lambda value, _: f"{100 * value:g} %")
-    right.set_title("The same, logarithmic")
-    finding, detail = _headline(table, told.summary.sequences, source.experiment.unit)
-    handles = left.get_legend_handles_labels()[0]
-    frame(figure, finding, detail, legend=handles, note=_note(table))
-    return table, figure
+    unit = source.experiment.unit
+
+    def draw_linear(axes: Axes) -> None:
+        _draw(axes, table, unit)
+        axes.set_ylim(-0.015, 1.03)
+        percent_axis(axes.yaxis)
+
+    def draw_log(axes: Axes) -> None:
+        _draw(axes, table, unit)
+        axes.set_yscale("log")
+        axes.set_ylim(max(1e-4, 0.2 * table.loc[table["high"] > 0, "high"].min()), 1.4)
+        axes.yaxis.set_major_formatter(lambda value, _: f"{100 * value:g} %")
+        axes.yaxis.set_minor_locator(NullLocator())
+
+    finding, detail = _headline(table, told.summary.sequences, unit)
+    panels = {
+        "linear": Panel(draw=draw_linear, title="Share of the masks of a size"),
+        "log": Panel(draw=draw_log, title="The same, logarithmic", share=1.0),
+    }
+    return Drawing(table=table, panels=panels, finding=finding, detail=detail, note=_note(table))
 
 
-def _draw(axes: Axes, table: pd.DataFrame) -> None:
+def _draw(axes: Axes, table: pd.DataFrame, unit: str) -> None:
+    axes.set_xlabel(f"{unit}s of the mask")
+    axes.set_ylabel("share of masks that qualify")
+    count_axis(axes.xaxis)
     units = table["units"]
     axes.fill_between(
         units, table["low"], table["high"], color=BLUE, alpha=0.2, linewidth=0, label="95 % interval over draws"
     )
     # Where a share is unknown the line is broken.
-    axes.plot(units, table["share"], color=BLUE, marker="o", markersize=3.5, label="random masks")
+    axes.plot(units, table["share"], color=BLUE, marker="o", label="random masks")
     if _is_line(table["sequences_low"]):
-        look: dict[str, Any] = {"color": GREY, "linewidth": 1.0, "linestyle": (0, (5, 1.5))}
+        look: dict[str, Any] = {"color": GREY, "linewidth": thick(0.6), "linestyle": (0, (5, 1.5))}
         axes.plot(units, table["sequences_low"], label="95 % interval over sequences", **look)
         axes.plot(units, table["sequences_high"], **look)
     if _is_line(table["null_share"]):
-        look = {"color": VERMILLION, "linestyle": (0, (1, 1.2)), "linewidth": 1.8}
+        look = {"color": VERMILLION, "linestyle": (0, (1, 1.2))}
         axes.plot(units, table["null_share"], label="against shuffled references", **look)
 
 

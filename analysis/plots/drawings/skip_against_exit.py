@@ -1,17 +1,17 @@
 """The figure of skipping against early exit: similarity of hidden state and output to the full model's."""
 
+from functools import partial
+
 import pandas as pd
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
 
 from analysis.experiment import Experiment
-from analysis.formatting import counted, metric_label
+from analysis.formatting import FEW, counted, metric_label
 from analysis.measurements import similarity
 from analysis.per_sequence.policies import policy_qualities
 from analysis.per_sequence.similarity import similarity_by_sequence
-from analysis.plots.source import Drawn, Source
-from analysis.plots.style import LOOKS, Look, frame, percent_axis, styled
+from analysis.plots.source import Drawing, Panel, Source
+from analysis.plots.style import LOOKS, Look, count_axis, percent_axis
 from analysis.stats import ends, mean_interval
 
 __all__ = ["skip_against_exit"]
@@ -30,15 +30,13 @@ _PANELS = {
 _WORDS = {"cosine": "cosine", "same_token": "next token", "quality": "quality"}
 
 
-@styled()
-def skip_against_exit(source: Source) -> Drawn:
+def skip_against_exit(source: Source) -> Drawing:
     """Cosine to the full model's last hidden state against the layers kept, and quality if both policies were tried.
 
     Otherwise the second panel shows how often the next token is the full model's.
 
-    Returns:
-        Numbers: `panel` (`cosine`, and `quality` or `same_token`), `series` (`skip`, `exit`), `budget` (layers that
-        ran), `sequences`, `value` (mean over sequences), `low`, `high` (its 95 % bootstrap interval).
+    Numbers: `panel` (`cosine`, and `quality` or `same_token`), `series` (`skip`, `exit`), `budget` (layers that ran),
+    `sequences`, `value` (mean over sequences), `low`, `high` (its 95 % bootstrap interval).
     """
     experiment = source.experiment
     measured = source.measured(similarity, "oracle measure")
@@ -47,22 +45,26 @@ def skip_against_exit(source: Source) -> Drawn:
         each = pd.concat([each, _measured_values(measured, "same_token")], ignore_index=True)
     table = _numbers(each, experiment)
     table.attrs = dict(measured.attrs)
-    figure = Figure(figsize=(7.6, 3.3))
     second = str(each["panel"].iloc[-1])
-    for axes, panel in zip(figure.subplots(1, 2), ("cosine", second), strict=True):
-        _draw(axes, table[table["panel"] == panel])
-        title, label = _PANELS[panel]
-        axes.set_title(title)
-        axes.set_ylabel(label or f"mean {metric_label(experiment.metric)}")
+    few = each["sequence"].nunique() <= FEW
+
+    def draw(axes: Axes, panel: str) -> None:
+        _draw(axes, table[table["panel"] == panel], each[each["panel"] == panel] if few else None)
+        axes.set_ylabel(_PANELS[panel][1] or f"mean {metric_label(experiment.metric)}")
         axes.set_xlim(-0.02 * experiment.layers, 1.02 * experiment.layers)
-        axes.xaxis.set_major_locator(MaxNLocator(nbins=8, integer=True))
+        count_axis(axes.xaxis)
         axes.set_xlabel(f"{experiment.unit}s kept, of {experiment.layers}")
         if panel == "same_token":
             axes.set_ylim(-0.02, 1.03)
-            percent_axis(axes.yaxis, 0.2)
-    legend = figure.axes[0].get_legend_handles_labels()[0]
-    frame(figure, *_headline(each, second, experiment), legend=legend, columns=4, note=_note(second, experiment))
-    return table, figure
+            percent_axis(axes.yaxis)
+
+    finding, detail = _headline(each, second, experiment)
+    panels = {
+        name: Panel(draw=partial(draw, panel=panel), title=_PANELS[panel][0], share=place)
+        for place, (name, panel) in enumerate((("cosine", "cosine"), ("output", second)))
+    }
+    note = _note(second, experiment, few=few)
+    return Drawing(table=table, panels=panels, finding=finding, detail=detail, note=note, columns=4)
 
 
 def _measured_values(measured: pd.DataFrame, panel: str) -> pd.DataFrame:
@@ -89,16 +91,22 @@ def _numbers(each: pd.DataFrame, experiment: Experiment) -> pd.DataFrame:
     return grouped.agg(sequences="size", value="mean").assign(**found).reset_index()
 
 
-def _draw(axes: Axes, table: pd.DataFrame) -> None:
+def _draw(axes: Axes, table: pd.DataFrame, each: pd.DataFrame | None) -> None:
+    """Means with their intervals, or with `each` of few sequences as a point."""
     for name, (label, look) in _SERIES.items():
         rows = table[table["series"] == name].sort_values("budget")
         every = max(1, len(rows) // 16)
         axes.plot(rows["budget"], rows["value"], label=label, **look.line(markevery=every))
-        axes.fill_between(rows["budget"], rows["low"], rows["high"], color=look.color, alpha=0.15, linewidth=0)
+        if each is None:
+            axes.fill_between(rows["budget"], rows["low"], rows["high"], color=look.color, alpha=0.15, linewidth=0)
+        else:
+            points = each[each["series"] == name]
+            axes.plot(points["budget"], points["value"], color=look.color, marker=".", linestyle="none", alpha=0.5)
 
 
-def _note(second: str, experiment: Experiment) -> str:
-    note = "Hidden states are taken along the full model's own output. Shaded: 95 % interval over sequences."
+def _note(second: str, experiment: Experiment, *, few: bool) -> str:
+    note = "Hidden states are taken along the full model's own output. "
+    note += "Dots: single sequences." if few else "Shaded: 95 % interval over sequences."
     if second == "quality":
         return note
     metric = metric_label(experiment.metric)

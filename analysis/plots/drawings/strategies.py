@@ -4,15 +4,15 @@ from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
-from matplotlib.figure import Figure
+from matplotlib.axes import Axes
 
 from analysis.comparison import signed_rank
 from analysis.experiment import Experiment
-from analysis.formatting import counted, interval_name, metric_label, per_token, percent
+from analysis.formatting import FEW, counted, interval_name, metric_label, per_token, percent, plain
 from analysis.luck.effort_curve import grid, progress_curve
 from analysis.per_sequence.savings import upper_budgets
-from analysis.plots.source import Drawn, MissingError, Source
-from analysis.plots.style import frame, log_axis, look_of, percent_axis, styled
+from analysis.plots.source import Drawing, Group, MissingError, Panel, Source, comparable
+from analysis.plots.style import log_axis, look_of, percent_axis
 from analysis.stats import ends, mean_interval
 
 __all__ = ["strategies"]
@@ -21,60 +21,62 @@ SHADED = 3
 """Maximum number of runs with intervals drawn; more would hide one another, and are in the numbers only."""
 
 
-@styled()
-def strategies(sources: Sequence[Source]) -> Drawn:
+def strategies(groups: Sequence[Group]) -> Drawing:
     """Mean minimal budget found against the evaluations per sequence, over sequences that tell something in all runs.
 
-    Returns:
-        Numbers: `run`, `strategy`, `sequences`, `evaluations`, `fraction` (mean minimal budget after that number, over
-        the full model's cost), `low`, `high` (95 % bootstrap interval over sequences).
+    Numbers: `run`, `strategy`, `sequences`, `evaluations`, `fraction` (mean minimal budget after that number, over the
+    full model's cost), `low`, `high` (95 % bootstrap interval over sequences).
 
     Raises:
-        MissingError: if the runs differ in sequences, metric or cost.
+        MissingError: for a single run, or if the runs differ in sequences, metric or cost.
     """
-    experiments = _comparable([source.told.experiment for source in sources])
-    labels = _labels(sources)
+    # Repetitions of a strategy are curves of their own: their spread is what the figure is about.
+    sources = [
+        source for group in comparable(groups, same=("metric", "tolerance", "measure")) for source in group.sources
+    ]
+    if len(sources) < 2:
+        raise MissingError("strategies are compared over two runs or more: name another run (luck_curve shows one)")
+    experiments = [source.experiment for source in sources]
+    labels = _labels(groups)
     curves = [_curve(experiment) for experiment in experiments]
     table = _numbers(sources, curves, len(experiments[0].sequences))
-    figure = Figure(figsize=(7.2, 3.9))
-    axes = figure.add_subplot()
-    for i, (label, curve) in enumerate(zip(labels, curves, strict=True)):
-        look, x = look_of(i), curve["evaluations"]
-        axes.plot(x, curve["fraction"], label=label, **look.line(linewidth=1.8))
-        if len(curves) <= SHADED:
-            axes.fill_between(x, curve["low"], curve["high"], color=look.color, alpha=0.12, linewidth=0)
-    log_axis(axes, table["evaluations"].max(), "evaluations per sequence, full model included")
-    axes.set_ylabel(f"mean minimal budget, fraction of\n{per_token(experiments[0].measure)}")
-    axes.set_ylim(-0.015, 1.03)
-    percent_axis(axes.yaxis)
-    note = "Shaded: 95 % interval over sequences." if len(curves) <= SHADED else ""
-    legend = axes.get_legend_handles_labels()[0]
-    frame(figure, *_headline(experiments, labels), legend=legend, columns=4, note=note)
-    return table, figure
+    # A bootstrap of few sequences is no interval.
+    shaded = len(curves) <= SHADED and len(experiments[0].sequences) > FEW
+
+    def draw(axes: Axes) -> None:
+        for i, (label, curve) in enumerate(zip(labels, curves, strict=True)):
+            look, x = look_of(i), curve["evaluations"]
+            axes.plot(x, curve["fraction"], label=plain(label), **look.line())
+            if shaded:
+                axes.fill_between(x, curve["low"], curve["high"], color=look.color, alpha=0.12, linewidth=0)
+        log_axis(axes, table["evaluations"].max(), "evaluations per sequence, full model included")
+        axes.set_ylabel(f"mean minimal budget, fraction of {per_token(experiments[0].measure)}")
+        axes.set_ylim(-0.015, 1.03)
+        percent_axis(axes.yaxis)
+
+    finding, detail = _headline(experiments, labels)
+    return Drawing(
+        table=table,
+        panels={"budget": Panel(draw=draw, height=2.9)},
+        finding=finding,
+        detail=detail,
+        note="Shaded: 95 % interval over sequences" if shaded else "",
+    )
 
 
-def _comparable(experiments: list[Experiment]) -> list[Experiment]:
-    """The runs, restricted to the sequences that all of them have."""
-    for what in ("metric", "tolerance", "measure"):
-        found = list(dict.fromkeys(str(getattr(experiment, what)) for experiment in experiments))
-        if len(found) > 1:
-            raise MissingError(
-                f"runs of one {what} are needed, these have {' and '.join(found)}: choose --criterion or --cost"
-            )
-    keys = [list(zip(one.sequences["sequence"], one.sequences["prompt"], strict=True)) for one in experiments]
-    shared = {name for name, _ in set(keys[0]).intersection(*keys[1:])}
-    if not shared:
-        raise MissingError("runs of the same sequences are needed, these share none: give runs of one data set")
-    return [one.only(shared) for one in experiments]
-
-
-def _labels(sources: Sequence[Source]) -> list[str]:
-    """The strategies, with the run's name where several runs share one."""
-    names = [source.strategy for source in sources]
-    return [
-        f"{name} ({source.name})" if names.count(name) > 1 else name
-        for name, source in zip(names, sources, strict=True)
-    ]
+def _labels(groups: Sequence[Group]) -> list[str]:
+    """The labels given, or the strategies, with the run's name where several runs share one."""
+    strategies = [source.strategy for group in groups for source in group.sources]
+    labels = []
+    for group in groups:
+        for number, source in enumerate(group.sources, start=1):
+            if not group.label.startswith(source.name):
+                labels.append(f"{group.label} ({number})" if len(group.sources) > 1 else group.label)
+            elif strategies.count(source.strategy) > 1:
+                labels.append(f"{source.strategy} ({group.label})")
+            else:
+                labels.append(source.strategy)
+    return labels
 
 
 def _curve(experiment: Experiment) -> pd.DataFrame:

@@ -7,15 +7,15 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from matplotlib.ticker import NullFormatter, StrMethodFormatter
 
 from analysis.experiment import Experiment
 from analysis.formatting import metric_label, per_token, percent
 from analysis.measurements import static_masks as stored_masks
-from analysis.plots.source import Drawn, MissingError, Source
-from analysis.plots.style import BLUE, GREY, frame, look_of, percent_axis, styled
+from analysis.plots.layout import name_rows
+from analysis.plots.source import Drawing, MissingError, Panel, Source
+from analysis.plots.style import BLUE, GREY, count_axis, look_of, percent_axis, thick
 
 __all__ = ["static_masks"]
 
@@ -26,39 +26,40 @@ _LABELS = {"unified": "unified, zero-shot"}
 OBJECTIVES = {"kl": "the KL divergence from the full model", "quality": "mean quality"}
 
 
-@styled()
-def static_masks(source: Source) -> Drawn:
+def static_masks(source: Source) -> Drawing:
     """KL divergence and quality on held-out sequences against the budget, per method, and strips of the chosen masks.
 
-    Returns:
-        Numbers: the rows of `analysis.measurements.static_masks` of the table with most budgets, allocations as text.
+    Numbers: the rows of `analysis.measurements.static_masks` of the table with most budgets, allocations as text.
     """
     table = source.measured(_fullest, "oracle static")
     units = _units(source, table)
     chosen = table[table["chosen"]].drop_duplicates("budget")
-    figure = Figure(figsize=(7.6, 3.2 + 0.3 * len(chosen)))
-    grid = figure.add_gridspec(2, 2, height_ratios=[2.9, 0.3 * len(chosen) + 0.3])
-    left, right = figure.add_subplot(grid[0, 0]), figure.add_subplot(grid[0, 1])
-    _draw_curve(left, table, "kl")
-    _draw_curve(right, table, "quality")
-    left.set_yscale("log")
-    left.yaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
-    left.yaxis.set_minor_formatter(NullFormatter())
-    left.set_title("KL divergence from the full model")
-    left.set_ylabel("nats per token")
-    right.axhline(table["full_quality"].iloc[0], color=GREY, linewidth=1.6, linestyle=(0, (6, 2)), label="full model")
-    right.set_title("Quality")
-    right.set_ylabel(f"mean {metric_label(_metric(table, source))}")
-    for axes in (left, right):
-        least = table["fraction"].min()
-        axes.set_xlim(least - 0.05, 1.02)
-        percent_axis(axes.xaxis, 0.1 if least >= 0.5 else 0.2)
-        axes.set_xlabel(f"fraction of {per_token(source.experiment.measure, 'run ')}".replace(" per ", "\nper "))
-    _draw_strips(figure.add_subplot(grid[1, :]), chosen, units, source.experiment)
-    handles = right.get_legend_handles_labels()[0]
-    frame(figure, *_headline(table, chosen, source), legend=handles, columns=4, note=_note(table))
+    experiment = source.experiment
+
+    def draw_divergence(axes: Axes) -> None:
+        _draw_curve(axes, table, "kl", experiment)
+        axes.set_yscale("log")
+        axes.yaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
+        axes.yaxis.set_minor_formatter(NullFormatter())
+        axes.set_ylabel("nats per token")
+
+    def draw_quality(axes: Axes) -> None:
+        _draw_curve(axes, table, "quality", experiment)
+        axes.axhline(table["full_quality"].iloc[0], color=GREY, linestyle=(0, (6, 2)), label="full model")
+        axes.set_ylabel(f"mean {metric_label(_metric(table, source))}")
+
+    panels = {
+        "divergence": Panel(draw=draw_divergence, title="KL divergence from the full model", height=2.6),
+        "quality": Panel(draw=draw_quality, title="Quality", height=2.6, share=1.0),
+        "masks": Panel(
+            draw=lambda axes: _draw_strips(axes, chosen, units, experiment),
+            title="Chosen masks",
+            height=0.75 + 0.24 * len(chosen),
+        ),
+    }
+    finding, detail = _headline(table, chosen, source)
     numbers = table.assign(allocation=[" ".join(map(str, mask)) for mask in table["allocation"]])
-    return numbers, figure
+    return Drawing(table=numbers, panels=panels, finding=finding, detail=detail, note=_note(table), columns=4)
 
 
 def _fullest(folder: Path) -> pd.DataFrame | None:
@@ -82,7 +83,7 @@ def _metric(table: pd.DataFrame, source: Source) -> str:
     return str(table.attrs.get("provenance", {}).get("metric", source.experiment.metric))
 
 
-def _draw_curve(axes: Axes, table: pd.DataFrame, value: str) -> None:
+def _draw_curve(axes: Axes, table: pd.DataFrame, value: str, experiment: Experiment) -> None:
     methods = list(table["method"].unique())
     for i, method in enumerate(methods):
         rows = table[table["method"] == method].sort_values("fraction")
@@ -90,10 +91,17 @@ def _draw_curve(axes: Axes, table: pd.DataFrame, value: str) -> None:
     rows = table[table["chosen"]].drop_duplicates("budget").sort_values("fraction")
     known = rows[f"{value}_low"].notna()
     axes.vlines(
-        rows["fraction"][known], rows[f"{value}_low"][known], rows[f"{value}_high"][known], color=BLUE, linewidth=1.4
+        rows["fraction"][known],
+        rows[f"{value}_low"][known],
+        rows[f"{value}_high"][known],
+        color=BLUE,
+        linewidth=thick(0.9),
     )
-    look: dict[str, Any] = {"color": BLUE, "markersize": 9, "markerfacecolor": "none", "markeredgewidth": 1.6}
+    look: dict[str, Any] = {"color": BLUE, "markersize": 9, "markerfacecolor": "none", "markeredgewidth": thick(0.9)}
     axes.plot(rows["fraction"], rows[value], marker="o", linestyle="none", label="chosen on the training part", **look)
+    axes.set_xlim(table["fraction"].min() - 0.05, 1.02)
+    percent_axis(axes.xaxis)
+    axes.set_xlabel(f"fraction of {per_token(experiment.measure, 'run ')}")
 
 
 def _draw_strips(axes: Axes, chosen: pd.DataFrame, units: int, experiment: Experiment) -> None:
@@ -105,17 +113,18 @@ def _draw_strips(axes: Axes, chosen: pd.DataFrame, units: int, experiment: Exper
             axes.add_patch(Rectangle((at - 0.42, place - 0.36), 0.84, 0.72, facecolor=face, linewidth=0))
     axes.set_xlim(-0.6, units - 0.4)
     axes.set_ylim(len(chosen) - 0.5, -0.5)
-    axes.set_yticks(range(len(chosen)), [_label(row, experiment.measure) for row in chosen.to_dict("records")])
-    axes.tick_params(axis="y", length=0)
+    labels = [_label(row, experiment.measure) for row in chosen.to_dict("records")]
+    name_rows(axes, range(len(chosen)), labels)
+    count_axis(axes.xaxis)
     axes.spines[["left", "bottom"]].set_visible(False)
     axes.grid(visible=False)
-    axes.set_xlabel(f"{experiment.unit} of the model; coloured: it runs in the chosen mask")
+    axes.set_xlabel(f"{experiment.unit}; coloured: it runs")
 
 
 def _label(row: Mapping[Any, Any], measure: str) -> str:
     rate, full = row["tokens_per_second"], row["full_tokens_per_second"]
-    speed = f", {rate / full:.2f}{TIMES} measured" if np.isfinite(rate) and np.isfinite(full) else ""
-    return f"{row['cost']:g} {measure}{speed}"
+    speed = f", {rate / full:.2f}{TIMES}" if np.isfinite(rate) and np.isfinite(full) else ""
+    return f"{row['cost']:.4g} {measure}{speed}"
 
 
 def _headline(table: pd.DataFrame, chosen: pd.DataFrame, source: Source) -> tuple[str, str]:
@@ -134,5 +143,6 @@ def _headline(table: pd.DataFrame, chosen: pd.DataFrame, source: Source) -> tupl
 def _note(table: pd.DataFrame) -> str:
     return (
         f"Chosen: the mask of best {OBJECTIVES[table['judge'].iloc[0]].removeprefix('the ')} on the training part. "
-        "Intervals are over sequences, not over splits. Measured: tokens per second at batch 1, over the full model's."
+        "Intervals are over sequences, not over splits. Beside the strips: tokens per second at batch 1, measured, "
+        "over the full model's."
     )

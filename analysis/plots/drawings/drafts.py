@@ -5,66 +5,76 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 
 from analysis.drafting import bound_summary, draft_bounds, draft_summary
 from analysis.drafting import drafts as stored_drafts
-from analysis.formatting import counted, percent
-from analysis.plots.source import Drawn, Source
-from analysis.plots.style import BLUE, GREY, frame, look_of, percent_axis, styled
+from analysis.formatting import counted, percent, plain
+from analysis.plots.source import Drawing, Panel, Source
+from analysis.plots.style import BLUE, GREY, look_of, percent_axis, thick
 
 __all__ = ["drafts"]
 
 TIMES = "\N{MULTIPLICATION SIGN}"
 
 
-@styled()
-def drafts(source: Source) -> Drawn:
+def drafts(source: Source) -> Drawing:
     """Accepted draft tokens per round against the cost of a draft token: best masks, practical methods, proven bounds.
 
-    Returns:
-        Numbers: `series` (`mask` or `bound`), `name` (the choice, or the budget in layers), `draft_cost` (in plain
-        tokens), `accepted` with `accepted_low` and `accepted_high`, `first` (share of first tokens accepted),
-        `expected_speedup`, `measured_speedup`.
+    Numbers: `series` (`mask` or `bound`), `name` (the choice, or the budget in layers), `draft_cost` (in plain tokens),
+    `accepted` with `accepted_low` and `accepted_high`, `first` (share of first tokens accepted), `expected_speedup`,
+    `measured_speedup`.
     """
     table = source.measured(stored_drafts, "oracle draft")
     choices = draft_summary(table)
     limits = None if source.folder is None else draft_bounds(source.folder)
     length = int(table.attrs["provenance"]["plan"]["length"])
     token = float(table["token_ms"].iloc[0])
-    figure = Figure(figsize=(7.2, 4.2))
-    axes = figure.subplots()
     bounds = pd.DataFrame() if limits is None or limits.empty else bound_summary(limits)
-    if len(bounds) and limits is not None:
-        _draw_bounds(axes, bounds, limits, length, token)
+
+    def draw(axes: Axes) -> None:
+        if len(bounds) and limits is not None:
+            _draw_bounds(axes, bounds, limits, length, token)
+        _draw_choices(axes, choices)
+        axes.set_xlim(0, 1.02)
+        axes.set_ylim(bottom=0)
+        percent_axis(axes.xaxis)
+        axes.set_xlabel("cost of a draft token, in plain tokens")
+        axes.set_ylabel("accepted draft tokens per round")
+
+    finding, detail = _headline(choices, bounds, length)
+    return Drawing(
+        table=_numbers(choices, bounds, token),
+        panels={"accepted": Panel(draw=draw, height=2.9)},
+        finding=finding,
+        detail=detail,
+        note=_note(bounds),
+        columns=4,
+    )
+
+
+def _draw_choices(axes: Axes, choices: pd.DataFrame) -> None:
     for place, row in enumerate(choices.to_dict("records")):
         look = look_of(place)
-        if row["accepted_low"] == row["accepted_low"]:
+        if np.isfinite(row["accepted_low"]):
             ends = [row["accepted_low"], row["accepted_high"]]
-            axes.vlines(row["draft_cost"], *ends, color=look.color, linewidth=1.0)
-        style: dict[str, Any] = {"color": look.color, "marker": look.marker, "linestyle": "none", "markersize": 7}
+            axes.vlines(row["draft_cost"], *ends, color=look.color, linewidth=thick(0.6))
+        style: dict[str, Any] = {"color": look.color, "marker": look.marker, "linestyle": "none", "markersize": 6}
         style["markerfacecolor"] = look.color if row["oracle"] else "none"
-        axes.plot([row["draft_cost"]], [row["accepted"]], label=row["choice"], **style)
-    axes.set_xlim(0, 1.02)
-    axes.set_ylim(bottom=0)
-    percent_axis(axes.xaxis, 0.2)
-    axes.set_xlabel("cost of a draft token, in plain tokens")
-    axes.set_ylabel("accepted draft tokens per round")
-    handles = axes.get_legend_handles_labels()[0]
-    frame(figure, *_headline(choices, bounds, length), legend=handles, columns=4, note=_note(bounds))
-    return _numbers(choices, bounds, token), figure
+        axes.plot([row["draft_cost"]], [row["accepted"]], label=plain(row["choice"]), **style)
 
 
 def _draw_bounds(axes: Axes, bounds: pd.DataFrame, limits: pd.DataFrame, length: int, token: float) -> None:
     cost = bounds["draft_ms"].to_numpy(float) / token
     budget = int(bounds["budget"].iloc[-1])
-    line: dict[str, Any] = {"color": BLUE, "linewidth": 2.0, "drawstyle": "steps-post"}
-    axes.plot(cost, bounds["accepted"], label=f"proven bound, at most {budget} layers", **line)
+    line: dict[str, Any] = {"color": BLUE, "linewidth": thick(1.25), "drawstyle": "steps-post"}
+    axes.plot(
+        cost, bounds["accepted"], label=f"proven bound, at most {budget} layer{'' if budget == 1 else 's'}", **line
+    )
     last = limits[limits["budget"] == budget]
     tokens = last["tokens"].to_numpy(float)
     rounds = np.ceil(tokens / (length + 1))
     most = float((tokens - rounds + last["ended"]).sum() / rounds.sum())
-    dashes: dict[str, Any] = {"color": GREY, "linewidth": 1.6, "linestyle": (0, (5, 2))}
+    dashes: dict[str, Any] = {"color": GREY, "linestyle": (0, (5, 2))}
     axes.plot([cost[-1], cost[-1], 1.02], [bounds["accepted"].iloc[-1], most, most], label="all accepted", **dashes)
 
 
