@@ -2,10 +2,13 @@
 
 import argparse
 import json
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from oracle.cli.data_options import DATA, add_columns, add_extract, add_reading, add_tasks, given_settings
+from oracle.cli.config_file import add_config, config_run
+from oracle.cli.data_options import DATA, add_columns, add_extract, add_presets, add_reading, add_tasks, given_settings
 from oracle.cli.parsing import Parser, Settings, add_prompt, add_trust, command
+from oracle.cli.search import search_parser
 from oracle.utils.text import printable
 
 if TYPE_CHECKING:
@@ -30,11 +33,17 @@ def _add_data_options(parser: Parser) -> None:
     from oracle.config import SearchConfig
 
     defaults = SearchConfig()
-    parser.add_argument("data", metavar="FILE", help=f"{DATA}; or the bundled '{defaults.data}'")
+    parser.add_argument("data", metavar="FILE", nargs="?", help=f"{DATA}; or the bundled '{defaults.data}'")
+    parser.add_argument(
+        "--presets", nargs="?", const="", metavar="NAME", help="list the presets and their data, or show one in full"
+    )
     parser.add_argument("--rows", type=int, default=3, metavar="N", help="number of sequences shown")
     what = Settings(parser, defaults)
     what.add("--model", help="whose tokenizer and chat template are used: hub id, local folder, or the embedded model")
     add_trust(what)
+    add_presets(what)
+    parser.config_options, parser.config_runs = search_parser, True
+    add_config(parser, "; those of a search that do not concern its data are ignored")
     what.add("--limit", type=int, help="maximum number of sequences, spread evenly over the tasks")
     what.add("--tasks", nargs="+", metavar="TASK", help="only these tasks")
     what.add("--criterion", metavar="METRIC", help="metric that decides which columns are needed")
@@ -48,18 +57,66 @@ def _add_data_options(parser: Parser) -> None:
 
 
 def _run_data(arguments: argparse.Namespace) -> int:
+    from oracle.cli.tables import show_line
     from oracle.config import SearchConfig
     from oracle.errors import InputError
     from oracle.pipeline.data import preview
 
+    if arguments.presets is not None:
+        _show_presets(arguments)
+        return 0
     if arguments.rows < 0:
         raise InputError(f"--rows needs at least 0, not {arguments.rows}")
-    found = preview(SearchConfig(**given_settings(arguments, SearchConfig())))
+    if arguments.data is None:
+        del arguments.data
+        if arguments.config_file is None:
+            raise InputError("oracle data needs FILE, or --config with a file of settings: give one of them")
+    base, template = SearchConfig(), config_run(arguments.config_file)
+    if template:
+        from oracle.store import Run
+
+        base = replace(SearchConfig.from_dict(Run.open(template).manifest["config"]), trust_remote_code=False)
+    found = preview(replace(base, **given_settings(arguments, base)))
     if arguments.json:
         print(json.dumps(found.to_dict(arguments.rows)))
     else:
+        if preset := getattr(arguments, "preset", None):
+            show_line(f"Settings of {preset}")
         _show(found, arguments.rows)
     return 1 if found.problems else 0
+
+
+def _show_presets(arguments: argparse.Namespace) -> None:
+    """Prints all presets with a line each, or one as YAML."""
+    import yaml
+
+    from oracle.cli.tables import show_line, show_rows
+    from oracle.config import PRESET
+    from oracle.presets import preset_settings, read_presets
+    from oracle.sequences.load import PRESETS, bundled_file
+
+    known = read_presets(*getattr(arguments, "preset_files", ()))
+    name = arguments.presets.removeprefix(PRESET)
+    if name:
+        preset_settings(f"{PRESET}{name}", known)
+    shown = [known[name]] if name else list(known.values())
+    if arguments.json:
+        print(json.dumps({one.name: {"about": one.about, **one.settings} for one in shown}))
+    elif name:
+        text = yaml.safe_dump(
+            {name: {"about": shown[0].about, **shown[0].settings}}, sort_keys=False, allow_unicode=True
+        )
+        for line in text.splitlines():
+            show_line(line)
+    else:
+        show_rows(
+            ["preset", "data", "criterion"],
+            [
+                {"preset": one.name, "data": one.settings["data"], "criterion": one.settings.get("criterion")}
+                for one in shown
+            ],
+        )
+        show_line(f"Written in '{bundled_file(PRESETS)}'; --presets NAME shows one, --preset-file adds your own.")
 
 
 def _show(found: "Preview", rows: int) -> None:

@@ -59,6 +59,7 @@ def add_draft(commands: Any) -> None:
         _run_draft,
         "Self-speculative decoding: the best masks to draft with, what practical methods reach, and proven bounds.",
         _add_draft_options,
+        config=True,
     )
 
 

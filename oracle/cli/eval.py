@@ -5,7 +5,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from oracle.cli.data_options import add_tasks, given_part
+from oracle.cli.data_options import add_tasks
 from oracle.cli.parsing import (
     Parser,
     Settings,
@@ -46,6 +46,7 @@ def add_eval(commands: Any) -> None:
         _run_eval,
         "Score a run's model on tasks of lm-evaluation-harness: whole, under one allocation, a controller, the oracle.",
         _add_eval_options,
+        config=True,
     )
 
 
@@ -86,12 +87,13 @@ def _add_eval_options(parser: Parser) -> None:
 
 def _run_eval(arguments: argparse.Namespace) -> None:
     from oracle.cli.tables import plain, show_csv, show_line, show_rows
+    from oracle.settings import given_part
     from oracle.tasks.options import TaskOptions, task_names
     from oracle.utils.arguments import parse_arguments
 
     check_format(arguments)
     names = task_names(f"lm-eval:{arguments.tasks}")
-    options = given_part(arguments, "task_options", TaskOptions())
+    options = given_part(vars(arguments), "task_options", TaskOptions())
     chosen = {
         "controller": arguments.controller,
         "allocation": arguments.allocation,

@@ -39,6 +39,7 @@ def add_measure(commands: Any) -> None:
         _run_measure,
         "Measure similarity, features and throughput of a run with its model, once; later commands need no model.",
         _add_measure_options,
+        config=True,
     )
 
 

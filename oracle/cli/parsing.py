@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
+from oracle.cli.config_file import add_config, read_config
 from oracle.errors import InputError
 from oracle.utils.devices import DTYPES, check_device, dtype_name
 from oracle.utils.text import nearest_hint
@@ -50,9 +51,13 @@ class Parser(argparse.ArgumentParser):
 
     Attributes:
         options: adds options whose defaults or help take long to import; called once the command is known.
+        config_options: the parser whose options `--config` may give; None for its own.
+        config_runs: whether `--config` may name a run.
     """
 
     options: Callable[["Parser"], None] | None = None
+    config_options: Callable[[], "Parser"] | None = None
+    config_runs: bool = False
 
     def error(self, message: str) -> NoReturn:
         """Raises `InputError`."""
@@ -68,9 +73,25 @@ class Parser(argparse.ArgumentParser):
         """Like the base class, but a command refuses what it does not know, with the nearest of its own options."""
         self.complete()
         found, unknown = super().parse_known_args(args, namespace)
+        if getattr(found, "config_file", None) is not None and self._subparsers is None:
+            parser = self if self.config_options is None else self.config_options()
+            read_config(found, self._given(args), parser, runs=self.config_runs)
         if unknown and self._subparsers is None:
             self.error(f"unrecognized arguments: {' '.join(unknown)}{self._hint(unknown)}")
         return found, unknown
+
+    def _given(self, args: Any) -> set[str]:
+        """Names of what was given, as opposed to defaults."""
+        defaults = [(action, action.default) for action in self._actions]
+        others, self._defaults = self._defaults, {}
+        try:
+            for action, _ in defaults:
+                action.default = argparse.SUPPRESS
+            return set(vars(super().parse_known_args(args, argparse.Namespace())[0]))
+        finally:
+            self._defaults = others
+            for action, default in defaults:
+                action.default = default
 
     def _check_value(self, action: argparse.Action, value: Any) -> None:
         if action.choices is not None and value not in action.choices:
@@ -101,20 +122,31 @@ class Settings:
 
     def add(self, option: str, *, help: str, **settings: Any) -> None:
         """Adds one option; arguments as in `add_argument`."""
-        name = settings.get("dest") or option.removeprefix("--").replace("-", "_")
+        from oracle.settings import OPTIONS
+
+        known = option.removeprefix("--")
+        name = settings.setdefault("dest", OPTIONS.get(known, known.replace("-", "_")))
         default = getattr(self._defaults, name, None)
         shown = "" if default is None or default == () or isinstance(default, bool) else f" (default: {default})"
         self._group.add_argument(option, help=help + shown.replace("%", "%%"), default=argparse.SUPPRESS, **settings)
 
 
 def command(
-    commands: Any, name: str, run: Any, summary: str, options: Callable[[Parser], None] | None = None
+    commands: Any,
+    name: str,
+    run: Any,
+    summary: str,
+    options: Callable[[Parser], None] | None = None,
+    *,
+    config: bool = False,
 ) -> argparse.ArgumentParser:
-    """Adds a command with the option `--json`, and with `options` once it is used: see `Parser`."""
+    """Adds a command with `--json`, with `--config` if wanted, and with `options` once it is used: see `Parser`."""
     parser = commands.add_parser(name, help=summary, description=summary, formatter_class=Formatter)
     parser.options = options
     parser.set_defaults(run=run)
     parser.add_argument("--json", action="store_true", help="print one JSON object instead of tables")
+    if config:
+        add_config(parser)
     add_debug(parser)
     return parser
 
@@ -166,7 +198,6 @@ def add_prompt(group: Any) -> None:
     settings.add("--system", metavar="TEXT", help="system turn of every prompt that has none")
     settings.add(
         "--template-arg",
-        dest="template_args",
         action="append",
         metavar="NAME=VALUE",
         help="argument of the chat template, such as enable_thinking=false; true, false, null and numbers as in JSON, "

@@ -32,6 +32,7 @@ def add_profile(commands: Any) -> None:
         _run_profile,
         "Cost of each layer per generated token: FLOPs from the model's shapes, milliseconds on this machine.",
         _add_profile_options,
+        config=True,
     )
 
 

@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from oracle.cli.cache import add_cache_options, open_store
-from oracle.cli.data_options import DATA, add_columns, add_extract, add_reading, add_tasks, given_settings
+from oracle.cli.config_file import add_config, config_run
+from oracle.cli.data_options import DATA, add_columns, add_extract, add_presets, add_reading, add_tasks, given_settings
 from oracle.cli.interrupts import stoppable
 from oracle.cli.parsing import (
     Parser,
@@ -23,7 +24,7 @@ from oracle.cli.parsing import (
 )
 from oracle.utils.text import printable
 
-__all__ = ["add_demo", "add_search", "new_folder"]
+__all__ = ["add_demo", "add_search", "new_folder", "search_parser"]
 
 DEMO_SEQUENCES = 24
 
@@ -39,6 +40,7 @@ def add_demo(commands: Any) -> None:
         _run_demo,
         f"Search {DEMO_SEQUENCES} bundled sequences on the embedded model, verify and draw: the whole tool in minutes.",
         _add_demo_options,
+        config=True,
     )
 
 
@@ -78,6 +80,7 @@ def _add_search_options(parser: Parser) -> None:
     lines += [f"  {name:{width}}  of an installed package ({one.value})" for name, one in plugins(PLUGINS).items()]
     parser.epilog = "\n".join(["strategies:", *lines])
     defaults = SearchConfig()
+    parser.config_runs = True
     _add_data(Settings(parser.add_argument_group("what to search"), defaults))
     _add_goal(Settings(parser.add_argument_group("criterion and cost"), defaults))
     _add_effort(Settings(parser.add_argument_group("how to search"), defaults))
@@ -90,9 +93,17 @@ def _add_search_options(parser: Parser) -> None:
     add_quiet(parser)
 
 
+def search_parser() -> Parser:
+    """A parser of the options of `oracle search`."""
+    parser = Parser(prog="oracle search")
+    _add_search_options(parser)
+    return parser
+
+
 def _add_data(what: Settings) -> None:
     what.add("--model", help="hub id, local folder, GGUF file, or the embedded model")
     what.add("--data", help=f"{DATA}; or the bundled 'instruct'")
+    add_presets(what)
     what.add("--limit", type=int, help="maximum number of sequences, spread evenly over the tasks")
     what.add("--tasks", nargs="+", metavar="TASK", help="only these tasks")
 
@@ -171,6 +182,7 @@ def _add_machine(machine: Settings) -> None:
 
 
 def _add_run(run: Any) -> None:
+    add_config(run, "; or a run or its manifest.json, to search again with its settings")
     begin = run.add_mutually_exclusive_group()
     begin.add_argument("--out", type=Path, help="run folder to write (default: a new one under runs/)")
     begin.add_argument("--resume", type=Path, metavar="RUN", help="continue an interrupted run")
@@ -219,12 +231,16 @@ def _run_search(arguments: argparse.Namespace) -> None:
     from oracle.executors import Workers
     from oracle.pipeline.settings_check import check_settings
     from oracle.search import get_strategy
+    from oracle.utils.progress import note
 
     workers = Workers(kind=arguments.executor, count=arguments.workers, address=arguments.address)
     if arguments.resume and arguments.prior:
         raise InputError("--resume continues a run and --from starts another one: give only one of them")
     base, run = SearchConfig(), None
-    if earlier := arguments.resume or arguments.prior:
+    template = config_run(arguments.config_file)
+    if template and (arguments.resume or arguments.prior):
+        raise InputError("--config with a run and --resume or --from both name a run's settings: give only one of them")
+    if earlier := arguments.resume or arguments.prior or template:
         from oracle.store import Run
 
         run = Run.open(earlier)
@@ -241,6 +257,9 @@ def _run_search(arguments: argparse.Namespace) -> None:
             from oracle.store import check_free
 
             check_free(arguments.out)
+
+    if preset := getattr(arguments, "preset", None):
+        note(progress(arguments), f"Settings of {preset}")
 
     # What needs torch comes last, so that a misspelled setting is refused at once.
     from oracle.pipeline.run import resume_search, run_search

@@ -41,6 +41,7 @@ def add_skiplayer(commands: Any) -> None:
         _run_skiplayer,
         "Train a small model that learns which tokens skip which layers, and compare it with its control arms.",
         _add_skiplayer_options,
+        config=True,
     )
 
 
