@@ -35,15 +35,27 @@ LOADING = ("model", "dtype", "device", "trust_remote_code")
 """Settings of `oracle.config.SearchConfig` that determine how a model is loaded."""
 
 
+METAVARS = {int: "N", float: "X", Path: "PATH"}
+"""Names of values in help texts by type, where an option has none of its own."""
+
+
 ELSEWHERE = {"--threads": "set the environment variable OMP_NUM_THREADS instead"}
 """Options of other tools -> what to do here."""
 
 
 class Formatter(argparse.ArgumentDefaultsHelpFormatter, argparse.RawDescriptionHelpFormatter):
-    """Help formatter that omits the defaults of flags, None and []."""
+    """Help formatter that omits the defaults of flags, None and [], and names values by their type."""
 
     def _get_help_string(self, action: argparse.Action) -> str | None:
-        return action.help if action.nargs == 0 or action.default in (None, []) else super()._get_help_string(action)
+        if action.nargs == 0 or action.default in (None, []):
+            return action.help
+        if isinstance(action.default, list | tuple) and "%(default)" not in (action.help or ""):
+            return f"{action.help} (default: {' '.join(map(str, action.default)).replace('%', '%%')})"
+        return super()._get_help_string(action)
+
+    def _get_default_metavar_for_optional(self, action: argparse.Action) -> str:
+        kind: Any = action.type
+        return METAVARS.get(kind) or super()._get_default_metavar_for_optional(action)
 
 
 class Parser(argparse.ArgumentParser):

@@ -86,7 +86,7 @@ def _run_profile(arguments: argparse.Namespace) -> None:
     if arguments.json:
         print(json.dumps({"costs": [each.to_dict() for each in costs], **more}))
     else:
-        _show(flops, latency)
+        _show(flops, latency, model.machine.processor if model.machine.gpu is None else model.machine.gpu)
         if arguments.out is not None:
             print(f"Written: {printable(str(arguments.out))}")
 
@@ -122,6 +122,7 @@ def _details(flops: "Costs", latency: "Latency") -> dict[str, Any]:
         "groups": groups,
         "overhead_ms": asdict(latency.overhead),
         "whole_ms": asdict(latency.whole),
+        "tokens_per_second": _tokens_per_second(latency),
         "parts_to_whole": latency.parts_to_whole,
         "rounds": latency.rounds,
         "versions": versions(),
@@ -134,14 +135,19 @@ def _name(part: int, layers: tuple[int, ...]) -> str:
     return f"{PARTS[part]} {compact(layers)}"
 
 
-def _show(flops: "Costs", latency: "Latency") -> None:
+def _tokens_per_second(latency: "Latency") -> float:
+    """Rate at which the untouched model generates, all sequences of the batch together."""
+    return 1000 * latency.costs.batch / latency.whole.median
+
+
+def _show(flops: "Costs", latency: "Latency", processor: str) -> None:
     """Prints one line per group of equal units, then the overhead that every allocation pays."""
     from oracle.cli.tables import console
 
     costs = latency.costs
     print(
         f"\n{printable(costs.model)}: one generated token at context {costs.context}, batch {costs.batch}, "
-        f"{costs.dtype}, {costs.device}\n"
+        f"{costs.dtype}, {costs.device} ({printable(processor)}): {_tokens_per_second(latency):.1f} tokens/s\n"
     )
     console().print(_table(flops, latency))
     print(

@@ -28,7 +28,7 @@ __all__ = ["add_demo", "add_search", "new_folder", "search_parser"]
 
 DEMO_SEQUENCES = 24
 
-MAIN = "[--model MODEL] [--data DATA] [--limit N] [--criterion METRIC] [--evaluations N] [--out OUT]"
+MAIN = "[--model MODEL] [--data DATA] [--limit N] [--criterion METRIC] [--evaluations N] [--out PATH]"
 """Options of `oracle search` that its usage line names: those that a first search needs."""
 
 
