@@ -23,6 +23,7 @@ from analysis.plots.source import Drawn, MissingError, Source
 from analysis.plots.static_masks import static_masks
 from analysis.plots.strategies import strategies
 from analysis.plots.throughput import throughput
+from oracle.utils.validation import check_list
 
 __all__ = ["COMPARISONS", "FIGURES", "NAMES", "Picture", "draw_all"]
 
@@ -76,6 +77,9 @@ def draw_all(sources: Sequence[Source], out: Path | str, *, names: Sequence[str]
     Raises:
         InputError: if a name is unknown or a file cannot be written.
     """
+    check_list(names, "names")
+    if isinstance(sources, Source):
+        raise InputError("sources must be a list of sources, not a single one: write [source]")
     unknown = sorted(set(names) - set(NAMES))
     if unknown:
         raise InputError(f"unknown figure {unknown[0]!r}; available: {', '.join(NAMES)}")

@@ -27,7 +27,8 @@ from oracle.pipeline.vacuous import vacuous, vacuous_line
 from oracle.pipeline.verify import explain, verify
 from oracle.store import Run, RunWriter, check_free, versions
 from oracle.store.hidden import HiddenStore
-from oracle.utils.progress import Watch, note, silent
+from oracle.types import RunPath
+from oracle.utils.progress import Watch, automatic, note
 
 __all__ = ["resume_search", "run_search"]
 
@@ -41,10 +42,10 @@ def run_search(
     config: SearchConfig,
     out: Path | str,
     *,
-    prior: Path | str | None = None,
+    prior: RunPath | None = None,
     workers: Workers = DEFAULT_WORKERS,
     store: HiddenStore | None = None,
-    watch: Watch = silent,
+    watch: Watch = automatic,
     stop: Stop = never,
     summarised: Summarised | None = None,
 ) -> Run:
@@ -77,10 +78,10 @@ def run_search(
         if before:
             before = before.begin(manifest, setup.sequences)
             if (begun := before.evaluations["sequence"].nunique()) < len(setup.sequences):
-                have = f"'{prior}' has outcomes of {begun} of the {len(setup.sequences)} sequences"
+                have = f"'{before.run.folder}' has outcomes of {begun} of the {len(setup.sequences)} sequences"
                 note(watch, f"{have}; others start anew")
             earlier = {name: before.run.manifest.get(name) for name in ("seed", "commit")}
-            manifest["continues"] = {"run": str(prior), **earlier}
+            manifest["continues"] = {"run": str(before.run.folder), **earlier}
         items = setup.items(before)
         with RunWriter(out, manifest) as writer:
             writer.write_sequences(setup.sequences, setup.prompt_tokens, setup.scored_tokens)
@@ -94,12 +95,12 @@ def run_search(
 
 
 def resume_search(
-    folder: Path | str,
+    folder: RunPath,
     *,
     settings: dict[str, Any] | None = None,
     workers: Workers = DEFAULT_WORKERS,
     store: HiddenStore | None = None,
-    watch: Watch = silent,
+    watch: Watch = automatic,
     stop: Stop = never,
     summarised: Summarised | None = None,
 ) -> Run:

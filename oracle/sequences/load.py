@@ -20,6 +20,7 @@ from oracle.sequences.records import Decisions, Record
 from oracle.types import Sequence
 from oracle.utils.plugins import READERS, load_plugin, plugins
 from oracle.utils.text import nearest_hint
+from oracle.utils.validation import check_list
 
 __all__ = [
     "BUNDLED",
@@ -127,6 +128,7 @@ def read_data(
     Raises:
         InputError: if the data cannot be found or read, lacks a column, or is empty.
     """
+    check_list(reference_files, "reference_files")
     decisions, skipped = Decisions(), Counter[str]()
     extraction = None if extract is None else Extraction.parse(extract)
     records = _guarded(_records(data, reference_files, columns, layout, decisions), data)
@@ -194,6 +196,7 @@ def select(sequences: Iterable[Sequence], tasks: tuple[str, ...] = (), limit: in
     Raises:
         InputError: if a task is unknown (lists the known ones), or the limit is below 1.
     """
+    check_list(tasks, "tasks")
     if limit is not None and limit < 1:
         raise InputError(f"limit must be at least 1, not {limit}: omit it to take all sequences")
     sequences = list(sequences)
