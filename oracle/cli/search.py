@@ -5,7 +5,7 @@ import json
 import shlex
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from oracle.cli.cache import add_cache_options, open_store
 from oracle.cli.config_file import add_config, config_run
@@ -23,6 +23,9 @@ from oracle.cli.parsing import (
     progress,
 )
 from oracle.utils.text import printable
+
+if TYPE_CHECKING:
+    from oracle.loggers import Logger
 
 __all__ = ["add_demo", "add_search", "new_folder", "search_parser"]
 
@@ -206,8 +209,37 @@ def _add_run(run: Any) -> None:
         help="number of workers, of one thread each (default: one per free processor core, or per GPU on Ray)",
     )
     _add_drawing(run)
+    add_loggers(run)
     add_cache_options(run)
     run.add_argument("--address", help="of the Ray cluster, such as auto (default: start one on this machine)")
+
+
+def add_loggers(run: Any) -> None:
+    """Adds `--tensorboard` and `--wandb`."""
+    run.add_argument(
+        "--tensorboard",
+        type=Path,
+        metavar="DIR",
+        help="also write the numbers as TensorBoard events into DIR/RUNNAME (layer-oracle[tensorboard])",
+    )
+    run.add_argument(
+        "--wandb",
+        metavar="PROJECT",
+        help="also log the numbers and settings to a project of Weights & Biases (layer-oracle[wandb]); "
+        "WANDB_MODE=offline keeps them on this machine",
+    )
+
+
+def open_loggers(arguments: argparse.Namespace) -> list["Logger"]:
+    """The loggers asked for.
+
+    Raises:
+        InputError: if the package of one is not installed.
+    """
+    from oracle.loggers import TensorBoardLogger, WandbLogger
+
+    found: list[Logger] = [] if arguments.tensorboard is None else [TensorBoardLogger(arguments.tensorboard)]
+    return found if arguments.wandb is None else [*found, WandbLogger(arguments.wandb)]
 
 
 def _add_drawing(run: Any) -> None:
@@ -261,14 +293,21 @@ def _run_search(arguments: argparse.Namespace) -> None:
     if preset := getattr(arguments, "preset", None):
         note(progress(arguments), f"Settings of {preset}")
 
+    loggers = open_loggers(arguments)
+
     # What needs torch comes last, so that a misspelled setting is refused at once.
     from oracle.pipeline.run import resume_search, run_search
 
     if arguments.resume:
-        _show(arguments, lambda **how: resume_search(arguments.resume, settings=given, workers=workers, **how))
+        _show(
+            arguments,
+            lambda **how: resume_search(arguments.resume, settings=given, workers=workers, loggers=loggers, **how),
+        )
         return
     out = arguments.out or new_folder(Path("runs") / "search")
-    _show(arguments, lambda **how: run_search(config, out, prior=arguments.prior, workers=workers, **how))
+    _show(
+        arguments, lambda **how: run_search(config, out, prior=arguments.prior, workers=workers, loggers=loggers, **how)
+    )
 
 
 def _show(arguments: argparse.Namespace, search: Any) -> None:
