@@ -23,7 +23,7 @@ MARKS = {
     "not run": "",
 }
 
-ELSEWHERE = {"--questions", "--run", "--directory", "--repo-type", "--local-dir"}
+ELSEWHERE = {"--questions", "--run", "--directory", "--repo-type", "--local-dir", "--logdir"}
 """Options of programs under `tests/benchmarks`, of Python's server, and of `hf`."""
 
 RUN = [(page, mark) for page in PAGES for mark in ("", "slow", "embedded") if any(b.mark == mark for b in blocks(page))]
