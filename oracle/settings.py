@@ -14,36 +14,13 @@ from oracle.config import SearchConfig
 from oracle.errors import InputError, reason_of
 from oracle.metrics import TASK_METRIC
 from oracle.tasks.options import OWN, task_names
+from oracle.utils.option_names import OPTIONS
 from oracle.utils.text import nearest_hint
 
-__all__ = ["OPTIONS", "PARTS", "assembled", "entries", "flat_settings", "given_part", "read_yaml", "unescaped"]
+__all__ = ["PARTS", "assembled", "entries", "flat_settings", "given_part", "read_yaml", "unescaped"]
 
 PARTS = ("columns", "layout", "task_options")
 """Settings of `SearchConfig` that are dataclasses."""
-
-OPTIONS = {
-    "prompt-column": "columns_prompt",
-    "template": "columns_template",
-    "reference-column": "columns_references",
-    "reference-file": "reference_files",
-    "choices-column": "columns_choices",
-    "choices-as": "columns_choices_as",
-    "labels-column": "columns_labels",
-    "answer-column": "columns_answer",
-    "answer-as": "columns_answer_as",
-    "id-column": "columns_id",
-    "task-column": "columns_task",
-    "format": "layout_format",
-    "separator": "layout_separator",
-    "records": "layout_records",
-    "cells": "layout_cells",
-    "num-fewshot": "task_options_num_fewshot",
-    "fewshot-seed": "task_options_fewshot_seed",
-    "apply-chat-template": "task_options_apply_chat_template",
-    "include-path": "task_options_include_path",
-    "template-arg": "template_args",
-}
-"""Options whose setting has another name: option -> flat name."""
 
 ESCAPED = ("stop", "target_delimiter", "columns_template")
 """Flat names of texts in which \\n and \\t stand for a line feed and a tab."""

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from oracle.cli.config_file import add_config, read_config
 from oracle.errors import InputError
 from oracle.utils.devices import DTYPES, check_device, dtype_name
+from oracle.utils.option_names import OPTIONS
 from oracle.utils.text import nearest_hint
 
 if TYPE_CHECKING:
@@ -134,8 +135,6 @@ class Settings:
 
     def add(self, option: str, *, help: str, **settings: Any) -> None:
         """Adds one option; arguments as in `add_argument`."""
-        from oracle.settings import OPTIONS
-
         known = option.removeprefix("--")
         name = settings.setdefault("dest", OPTIONS.get(known, known.replace("-", "_")))
         default = getattr(self._defaults, name, None)

@@ -10,8 +10,8 @@ import pytest
 from oracle.cli import parsers
 from oracle.cli.search import search_parser
 from oracle.config import SearchConfig
-from oracle.settings import OPTIONS
 from oracle.store import Run
+from oracle.utils.option_names import OPTIONS
 
 Command = Callable[..., tuple[int, str, str]]
 
