@@ -3,6 +3,7 @@
 In shapes, X is the tests of a table.
 """
 
+import os
 from collections.abc import Mapping, Sequence
 from itertools import combinations
 from pathlib import Path
@@ -16,6 +17,8 @@ from analysis.grouping import FloatArray
 from analysis.per_sequence.savings import by_sequence
 from analysis.stats import mean_interval
 from oracle.store import Run
+from oracle.types import RunPath
+from oracle.utils.validation import check_list
 
 __all__ = ["compare", "compare_two", "holm", "paired", "signed_rank"]
 
@@ -33,11 +36,9 @@ QUESTION = ("prompt", "references", "choices", "answer")
 ROUNDING = 1e-12
 """Differences below this count as zero: otherwise rounding errors would get ranks."""
 
-RunLike = Experiment | Path | str
-
 
 def compare(
-    runs: Sequence[RunLike] | Mapping[str, RunLike],
+    runs: Sequence[RunPath] | Mapping[str, RunPath],
     *,
     criterion: str | None = None,
     informative: bool = True,
@@ -166,9 +167,12 @@ def paired(first: Experiment, second: Experiment) -> pd.DataFrame:
     return pairs[["sequence", "task", *values, "zero_quality", "informative"]]
 
 
-def _named(runs: Sequence[RunLike] | Mapping[str, RunLike]) -> dict[str, RunLike]:
+def _named(runs: Sequence[RunPath] | Mapping[str, RunPath]) -> dict[str, RunPath]:
     if isinstance(runs, Mapping):
         return dict(runs)
+    if isinstance(runs, os.PathLike):
+        raise InputError("runs must be a list of runs, not a single one: give at least two")
+    check_list(runs, "runs")
     names = [f"run {i}" if isinstance(run, Experiment) else Path(run).name for i, run in enumerate(runs, start=1)]
     if len(set(names)) < len(names):
         names = [f"{name} ({i})" for i, name in enumerate(names, start=1)]

@@ -1,6 +1,5 @@
 """Results of `oracle draft`: drafts of the full model by skip masks, by choice of the mask, and proven bounds."""
 
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -9,6 +8,7 @@ from numpy.typing import NDArray
 
 from analysis.experiment import Run
 from analysis.measurements import read_table
+from oracle.types import RunPath
 
 __all__ = ["DRAFTS", "bound_summary", "draft_bounds", "draft_summary", "drafts"]
 
@@ -20,7 +20,7 @@ COLUMNS = ("choice", "draft_length", "draft_ms", "token_ms", "accepts", "possibl
 BOUND_COLUMNS = ("budget", "masks", "draft_ms", "first", "first_any", "rounds", "tokens", "ended", "speedup")
 
 
-def drafts(folder: Path | str) -> pd.DataFrame | None:
+def drafts(folder: RunPath) -> pd.DataFrame | None:
     """One row per sequence and choice of a draft mask; None if `oracle draft` has not run.
 
     The columns are described by `oracle.draft.study.SCHEMA`; `attrs["provenance"]` holds the settings, the cost model
@@ -32,7 +32,7 @@ def drafts(folder: Path | str) -> pd.DataFrame | None:
     return _read(folder, "drafts", COLUMNS)
 
 
-def draft_bounds(folder: Path | str) -> pd.DataFrame | None:
+def draft_bounds(folder: RunPath) -> pd.DataFrame | None:
     """One row per sequence and enumerated budget: proven bounds; None if `oracle draft` has not run.
 
     The columns are described by `oracle.draft.bounds.SCHEMA`. Empty if nothing was enumerated.
@@ -153,7 +153,7 @@ def _ratio(
     return found
 
 
-def _read(folder: Path | str, name: str, columns: tuple[str, ...]) -> pd.DataFrame | None:
+def _read(folder: RunPath, name: str, columns: tuple[str, ...]) -> pd.DataFrame | None:
     run = Run.open(folder)
     if not run.has(f"{DRAFTS}/{name}"):
         return None

@@ -15,8 +15,10 @@ from oracle.costs import Costs, costs_of_file
 from oracle.errors import InputError
 from oracle.metrics import METRICS, agreement, answer_in, get_metric, score_text
 from oracle.store import Run
+from oracle.types import RunPath
+from oracle.utils.validation import check_list
 
-__all__ = ["Experiment", "InputError", "load"]
+__all__ = ["Experiment", "InputError", "as_experiment", "load"]
 
 SCORED = 1_000_000
 """Maximum number of outputs scored again against shuffled references, unless a single permutation has more."""
@@ -56,6 +58,8 @@ class Experiment:
         uniform: whether the masks of family `random` were drawn uniformly over the masks of their size.
         dropped: outputs that the search dropped unfinished (`--prune`) and that are not among the evaluations, as their
             quality is unknown: `sequence`, `number`, `family`, `allocation`.
+        folder: of the run; None if it is not stored. The experiment is path-like for it, so that it can stand for the
+            run where one is read.
         dropped_fail: whether they are known not to meet the criterion: it is the run's own, or a stricter tolerance.
     """
 
@@ -76,7 +80,13 @@ class Experiment:
     uniform: bool = False
     dropped: pd.DataFrame = field(default_factory=lambda: pd.DataFrame(columns=DROPPED))
     dropped_fail: bool = False
+    folder: Path | None = field(default=None, compare=False)
     _shuffled: dict[bytes, NDArray[np.float64]] = field(default_factory=dict, init=False, repr=False, compare=False)
+
+    def __fspath__(self) -> str:
+        if self.folder is None:
+            raise InputError("a stored run is required, but this experiment is of none: give a run or its folder")
+        return str(self.folder)
 
     @property
     def measure(self) -> str:
@@ -137,6 +147,7 @@ class Experiment:
 
     def only(self, ids: Iterable[str]) -> "Experiment":
         """The experiment restricted to some sequences."""
+        check_list(ids, "ids")
         chosen = set(ids)
         sequences, evaluations, dropped = (
             table[table["sequence"].isin(chosen)].reset_index(drop=True)
@@ -218,7 +229,7 @@ _SHUFFLED: dict[str, Callable[[Experiment, NDArray[np.int64], NDArray[np.bool_]]
 
 
 def load(
-    folder: Path | str,
+    folder: RunPath,
     criterion: str | None = None,
     tolerance: float | None = None,
     *,
@@ -229,7 +240,7 @@ def load(
     Sequences without an evaluated full model are left out.
 
     Args:
-        folder: the run.
+        folder: a run or its path; of an experiment, its run.
         criterion: metric to read it by; None for the run's own.
         tolerance: allowed loss of quality, in units of the metric; None for the run's own, or 0 under another
             criterion, whose units differ.
@@ -240,7 +251,7 @@ def load(
         InputError: if the criterion is unknown or the run has no values of it, the tolerance is negative, no sequence
             has been evaluated yet, or the costs are not those of the run's model.
     """
-    run = Run.open(Path(folder))
+    run = Run.open(folder)
     config = run.manifest["config"]
     metric = get_metric(config["criterion"] if criterion is None else criterion)
     if tolerance is None:
@@ -283,9 +294,15 @@ def load(
         # A run that starts from another one skips what that one kept.
         uniform=config.get("strategy") in UNIFORM and not run.manifest.get("continues"),
         dropped=dropped,
+        folder=run.folder,
         dropped_fail=metric.name == config["criterion"] and float(tolerance) <= config["tolerance"],
     )
     return experiment.only(evaluated)
+
+
+def as_experiment(run: RunPath) -> Experiment:
+    """An experiment itself; a run, or the one at a path, by its own criterion and cost."""
+    return run if isinstance(run, Experiment) else load(run)
 
 
 def _scored_now(run: Run, metric: str, evaluations: pd.DataFrame) -> pd.DataFrame:

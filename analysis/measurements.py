@@ -5,12 +5,12 @@ is damaged. `attrs["provenance"]` of a table describes the measurement and the m
 """
 
 import json
-from pathlib import Path
 
 import pandas as pd
 import pyarrow.parquet as pq
 
 from analysis.experiment import InputError, Run
+from oracle.types import RunPath
 
 __all__ = [
     "FOLDER",
@@ -44,7 +44,7 @@ STATIC_COLUMNS = (
 """Columns that readers of static masks use; `oracle.static.curve.SCHEMA` describes them."""
 
 
-def similarity(folder: Path | str) -> pd.DataFrame | None:
+def similarity(folder: RunPath) -> pd.DataFrame | None:
     """Similarity of the final hidden state to the full model's; None if not measured.
 
     Teacher-forced on the full model's own output, after the final norm. In scope `decode` the first token has no row:
@@ -59,7 +59,7 @@ def similarity(folder: Path | str) -> pd.DataFrame | None:
     return _measure(folder, "similarity")
 
 
-def features(folder: Path | str) -> pd.DataFrame | None:
+def features(folder: RunPath) -> pd.DataFrame | None:
     """Features of each sequence under the full model; None if not measured.
 
     Returns:
@@ -71,7 +71,7 @@ def features(folder: Path | str) -> pd.DataFrame | None:
     return _measure(folder, "features")
 
 
-def throughput(folder: Path | str) -> pd.DataFrame | None:
+def throughput(folder: RunPath) -> pd.DataFrame | None:
     """Tokens per second and quality of the full model, early exit, SkipDecode and unified skipping, all zero-shot.
 
     None if not measured. Runs measured by earlier versions have the full model and unified skipping only.
@@ -85,7 +85,7 @@ def throughput(folder: Path | str) -> pd.DataFrame | None:
     return _measure(folder, "throughput")
 
 
-def claims(folder: Path | str) -> pd.DataFrame | None:
+def claims(folder: RunPath) -> pd.DataFrame | None:
     """Published claims checked on the run's model; None if not checked.
 
     Returns:
@@ -96,7 +96,7 @@ def claims(folder: Path | str) -> pd.DataFrame | None:
     return _measure(folder, "claims", "measure it again with the benchmark of claims")
 
 
-def static_masks(folder: Path | str) -> pd.DataFrame | None:
+def static_masks(folder: RunPath) -> pd.DataFrame | None:
     """Static masks of all tables of `oracle static`; None if there are none.
 
     A budget that several tables have is taken from the one with most budgets.
@@ -137,11 +137,11 @@ def static_masks(folder: Path | str) -> pd.DataFrame | None:
     return whole
 
 
-def _measure(folder: Path | str, name: str, again: str = "") -> pd.DataFrame | None:
+def _measure(folder: RunPath, name: str, again: str = "") -> pd.DataFrame | None:
     run = Run.open(folder)
     if not run.has(f"{FOLDER}/{name}"):
         return None
-    again = again or f"measure it again with 'oracle measure {folder} --only {name}'"
+    again = again or f"measure it again with 'oracle measure {run.folder} --only {name}'"
     return read_table(run, f"{FOLDER}/{name}", (), again)
 
 

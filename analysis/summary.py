@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from analysis.experiment import Experiment
+from analysis.experiment import Experiment, as_experiment
 from analysis.grouping import allocation_keys
 from analysis.knapsack.assignment import assignment
 from analysis.knapsack.frontier import EqualQuality, equal_quality
@@ -16,6 +16,7 @@ from analysis.luck.null_oracle import NullOracle, null_oracle
 from analysis.per_sequence.savings import budgets, fractions, mean_fraction
 from analysis.stats import equal_quality_interval, mean_interval
 from oracle.metrics import told_nothing
+from oracle.types import RunPath
 
 __all__ = ["Summary", "end_to_end_fraction", "summarise"]
 
@@ -128,7 +129,7 @@ class Summary:
         return {name: list(value) if isinstance(value, tuple) else value for name, value in values.items()}
 
 
-def summarise(experiment: Experiment, *, bootstrap: int = 1000, permutations: int = 10) -> Summary:
+def summarise(experiment: RunPath, *, bootstrap: int = 1000, permutations: int = 10) -> Summary:
     """Computes the savings of a run.
 
     Of more than `LARGE` sequences of which some tell nothing, the numbers over all have neither intervals nor shuffled
@@ -139,6 +140,7 @@ def summarise(experiment: Experiment, *, bootstrap: int = 1000, permutations: in
         bootstrap: resamples behind the intervals; 0 for none.
         permutations: derangements behind the null oracle; 0 for none.
     """
+    experiment = as_experiment(experiment)
     return _summarised(experiment, bootstrap, permutations, _distinct(experiment.evaluations))
 
 
@@ -207,7 +209,7 @@ def _allocations_per_sequence(counts: pd.Series) -> int | float:
     return int(counts.iloc[0]) if counts.nunique() == 1 else float(counts.mean())
 
 
-def end_to_end_fraction(experiment: Experiment, chosen: pd.DataFrame) -> float | None:
+def end_to_end_fraction(experiment: RunPath, chosen: pd.DataFrame) -> float | None:
     """Cost of evaluations over the full model's on the same tokens, prompt included; None for ms/token.
 
     With P prompt tokens, G generated ones and cost c, max(G - 1, 0) tokens are fed back: the first generated token
@@ -217,6 +219,7 @@ def end_to_end_fraction(experiment: Experiment, chosen: pd.DataFrame) -> float |
     ms/token the prompt's tokens run in parallel, in a time that was not measured. `chosen` has one row per sequence:
     `sequence`, `number`, `cost`.
     """
+    experiment = as_experiment(experiment)
     return _end_to_end(experiment, chosen, chosen.assign(cost=experiment.full_cost))
 
 

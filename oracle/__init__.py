@@ -3,7 +3,7 @@
 `run_search` finds out and writes a run; `Run` reads it; `OracleController` replays it.
 """
 
-import lazy_loader
+import layer_oracle
 
 # Names, listed in the stub file, are imported on first use: reading a run must not import torch.
-__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)
+__getattr__, __dir__, __all__ = layer_oracle.attach(__name__, __file__)

@@ -1,6 +1,6 @@
 """`python -m oracle`."""
 
-from oracle.cli import run
+from layer_oracle import run
 
 if __name__ == "__main__":
     run()

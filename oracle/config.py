@@ -12,10 +12,13 @@ from oracle.utils.devices import AUTO, check_device, dtype_name
 from oracle.utils.text import nearest_hint
 from oracle.utils.validation import check_types
 
-__all__ = ["EMBEDDED", "Scope", "SearchConfig", "Unit"]
+__all__ = ["EMBEDDED", "PRESET", "Scope", "SearchConfig", "Unit"]
 
 EMBEDDED = "smollm2-135m-instruct"
 """Name of the default model, which is read from a wheel: see `oracle.models.embedded`."""
+
+PRESET = "preset:"
+"""Beginning of the name of data that a preset names: see `oracle.presets`."""
 
 Scope = Literal["decode", "decode-last", "sequence"]
 
@@ -132,6 +135,11 @@ class SearchConfig:
 
     def __post_init__(self) -> None:
         check_types(self)
+        if self.data.startswith(PRESET):
+            raise InputError(
+                f"data {self.data!r} names a preset, which has more settings than data: use oracle.preset_config("
+                f"{self.data.removeprefix(PRESET)!r}, ...)"
+            )
         object.__setattr__(self, "dtype", dtype_name(self.dtype))
         check_device(self.device)
         for name in (self.criterion, *self.metrics):

@@ -3,10 +3,11 @@
 Names of arrays and tensors end in their shape, such as `hidden_RTD`, in the letters of `SHAPES`; digits are sizes.
 """
 
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-__all__ = ["SHAPES", "Allocation", "Asked", "Message", "Outcome", "Proposal", "Rendered", "Sequence"]
+__all__ = ["SHAPES", "Allocation", "Asked", "Message", "Outcome", "Proposal", "Rendered", "RunPath", "Sequence"]
 
 SHAPES: Mapping[str, str] = {
     "A": "allocations",
@@ -36,6 +37,9 @@ SHAPES: Mapping[str, str] = {
     "Y": "another local axis",
 }
 """Legend of the shape letters of the whole package."""
+
+RunPath = str | os.PathLike[str]
+"""A run: its path, or an `oracle.Run` or `analysis.Experiment`, which are path-like."""
 
 Allocation = tuple[int, ...]
 """Indices of the layers that run, in order, into the model's L decoder blocks."""

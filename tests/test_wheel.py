@@ -31,7 +31,13 @@ def metadata(wheel: zipfile.ZipFile) -> Message:
 
 def test_it_holds_the_packages_and_their_data(wheel: zipfile.ZipFile) -> None:
     names = set(wheel.namelist())
-    assert {"oracle/py.typed", "analysis/py.typed", "oracle/_data/instruct.jsonl"} <= names
+    assert {
+        "layer_oracle.py",
+        "oracle/py.typed",
+        "analysis/py.typed",
+        "oracle/_data/instruct.jsonl",
+        "oracle/_data/presets.yaml",
+    } <= names
     assert any(name.endswith("licenses/LICENSE") for name in names)
     for package in ("oracle", "analysis"):
         sources = {str(path.relative_to(ROOT)) for path in (ROOT / package).rglob("*.py")}

@@ -5,16 +5,17 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
-from analysis.experiment import Experiment
+from analysis.experiment import as_experiment
 from analysis.grouping import CostArray, IntArray, group
 from analysis.knapsack.frontier import SLACK, equal_quality, oracle_at
 from analysis.knapsack.items import quality_by_cost
 from analysis.knapsack.relaxation import envelope
+from oracle.types import RunPath
 
 __all__ = ["assignment", "oracle_allocations", "oracle_curve"]
 
 
-def oracle_curve(experiment: Experiment, budgets: Sequence[float] | None = None) -> pd.DataFrame:
+def oracle_curve(experiment: RunPath, budgets: Sequence[float] | None = None) -> pd.DataFrame:
     """Best mean quality of the oracle under mean budgets (Glavas et al. 2024), each solved separately.
 
     Args:
@@ -29,6 +30,7 @@ def oracle_curve(experiment: Experiment, budgets: Sequence[float] | None = None)
     Raises:
         InputError: if a budget is below the cost of the cheapest evaluated allocations.
     """
+    experiment = as_experiment(experiment)
     items, _ = quality_by_cost(experiment.evaluations, experiment.full_cost, experiment.metric, step=experiment.step)
     hull = envelope(items)
     if budgets is None:
@@ -41,7 +43,7 @@ def oracle_curve(experiment: Experiment, budgets: Sequence[float] | None = None)
     )
 
 
-def oracle_allocations(experiment: Experiment, budget: float | None = None) -> pd.DataFrame:
+def oracle_allocations(experiment: RunPath, budget: float | None = None) -> pd.DataFrame:
     """The oracle's allocation per sequence.
 
     Args:
@@ -55,6 +57,7 @@ def oracle_allocations(experiment: Experiment, budget: float | None = None) -> p
     Raises:
         InputError: if the budget is below the cost of the cheapest evaluated allocations.
     """
+    experiment = as_experiment(experiment)
     evaluations, full_cost, metric = experiment.evaluations, experiment.full_cost, experiment.metric
     items, number_NC = quality_by_cost(evaluations, full_cost, metric, step=experiment.step)
     groups = group(evaluations, metric)

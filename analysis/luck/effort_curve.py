@@ -16,7 +16,7 @@ from itertools import pairwise
 import numpy as np
 import pandas as pd
 
-from analysis.experiment import Experiment
+from analysis.experiment import Experiment, as_experiment
 from analysis.grouping import FloatArray, Groups, IntArray, group
 from analysis.knapsack.dynamic_program import work
 from analysis.knapsack.frontier import EXACT_LIMIT, equal_quality
@@ -25,6 +25,7 @@ from analysis.luck.null_oracle import derangements
 from analysis.per_sequence.savings import mean_fraction
 from analysis.stats import equal_quality_interval, mean_interval
 from oracle.metrics import qualifies
+from oracle.types import RunPath
 
 __all__ = ["POINTS", "grid", "luck_curve", "progress_curve"]
 
@@ -50,7 +51,7 @@ class _Plan:
     exact_X: list[bool | None]
 
 
-def luck_curve(experiment: Experiment, *, bootstrap: int = 1000, permutations: int = 10) -> pd.DataFrame:
+def luck_curve(experiment: RunPath, *, bootstrap: int = 1000, permutations: int = 10) -> pd.DataFrame:
     """Results of the run as if every sequence's search had ended after its first n allocations.
 
     The full model is the first of them; a sequence with fewer than n keeps all. The last row equals
@@ -70,6 +71,7 @@ def luck_curve(experiment: Experiment, *, bootstrap: int = 1000, permutations: i
         `_low` and `_high` of their 95 % bootstrap interval over sequences; `null_per_sequence` and
         `null_equal_quality`, means over the permutations. NaN without an interval or null.
     """
+    experiment = as_experiment(experiment)
     N = len(experiment.sequences)
     nulls = experiment.affordable_permutations(permutations) if N > 1 and permutations > 0 else 0
     plan = _plan(experiment, solutions_per_point=1 + nulls)
@@ -137,7 +139,7 @@ def _known(experiment: Experiment, plan: _Plan, groups: Groups) -> Iterator[Item
         yield items
 
 
-def progress_curve(experiment: Experiment) -> pd.DataFrame:
+def progress_curve(experiment: RunPath) -> pd.DataFrame:
     """Mean minimal fraction known after each evaluation: the progress of a search.
 
     Returns:
@@ -146,6 +148,7 @@ def progress_curve(experiment: Experiment) -> pd.DataFrame:
         least cost found that meets the criterion, over the full model's; `fraction_nonzero`, the same where the full
         model scores above the metric's floor (NaN if nowhere).
     """
+    experiment = as_experiment(experiment)
     groups = group(experiment.evaluations, experiment.metric)
     qualifies_E = qualifies(groups.quality, groups.full[groups.code], experiment.tolerance)
     found = pd.DataFrame({"code": groups.code, "number": groups.number, "cost": groups.cost})[qualifies_E]

@@ -47,11 +47,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from analysis.experiment import Experiment
+from analysis.experiment import Experiment, as_experiment
 from analysis.grouping import FloatArray
 from analysis.luck.held_out import SPLITS, Choices, held_out
 from analysis.stats import percentile_interval, resampled_counts
 from oracle.metrics import qualifies
+from oracle.types import RunPath
 
 __all__ = ["DEFINITION", "LuckAdjusted", "luck_adjusted"]
 
@@ -119,7 +120,7 @@ class _Read:
     holds_N: FloatArray
 
 
-def luck_adjusted(experiment: Experiment, *, bootstrap: int = 1000, splits: int = SPLITS) -> LuckAdjusted | None:
+def luck_adjusted(experiment: RunPath, *, bootstrap: int = 1000, splits: int = SPLITS) -> LuckAdjusted | None:
     """Chooses by one half of the references and reports by the other; see the module's docstring for limitations.
 
     At every price of cost in quality each sequence takes the evaluation of highest quality minus price, which gives the
@@ -134,6 +135,7 @@ def luck_adjusted(experiment: Experiment, *, bootstrap: int = 1000, splits: int 
     Returns:
         None if the metric does not compare outputs with references, or fewer than two sequences have two of them.
     """
+    experiment = as_experiment(experiment)
     held = held_out(experiment, splits=splits)
     if held is None:
         return None

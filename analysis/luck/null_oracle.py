@@ -10,11 +10,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from analysis.experiment import Experiment
+from analysis.experiment import Experiment, as_experiment
 from analysis.grouping import FloatArray, IntArray, group
 from analysis.knapsack.frontier import equal_quality
 from analysis.knapsack.items import quality_by_cost
 from analysis.per_sequence.savings import mean_fraction, upper_budgets
+from oracle.types import RunPath
 
 __all__ = ["GRID", "NullOracle", "derangements", "null_oracle"]
 
@@ -84,13 +85,14 @@ def derangements(n: int, permutations: int, seed: int) -> IntArray:
     return np.stack(found)
 
 
-def null_oracle(experiment: Experiment, *, permutations: int = 10) -> NullOracle | None:
+def null_oracle(experiment: RunPath, *, permutations: int = 10) -> NullOracle | None:
     """Scores the run against references shuffled between sequences; None without two sequences and a permutation.
 
     Nothing is generated: the stored outputs are scored again; for likelihoods the value stored against one other
     sequence is used, a single permutation. The permutations are derangements, seeded by the run's seed; fewer for very
     large runs, see `Experiment.affordable_permutations`.
     """
+    experiment = as_experiment(experiment)
     N = len(experiment.sequences)
     if N < 2 or permutations < 1:
         return None

@@ -28,13 +28,14 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from analysis.experiment import Experiment, InputError
+from analysis.experiment import Experiment, InputError, as_experiment
 from analysis.formatting import percent
 from analysis.grouping import BoolArray, FloatArray, allocation_keys
 from analysis.luck.null_oracle import derangements
 from analysis.per_sequence.savings import budgets
 from analysis.stats import CONFIDENCE, mean_interval
 from oracle.metrics import qualifies
+from oracle.types import RunPath
 
 __all__ = ["REMEDY", "Rarity", "one_unit_below", "random_masks", "rarity", "statement"]
 
@@ -147,7 +148,7 @@ def clopper_pearson_high(hits: FloatArray, draws: FloatArray, error: float | Flo
     return np.where(missed > 0, betaincinv(hits + 1, np.maximum(missed, 1), 1 - np.asarray(error)), 1.0)
 
 
-def rarity(experiment: Experiment, *, permutations: int = 10, bootstrap: int = 1000) -> Rarity:
+def rarity(experiment: RunPath, *, permutations: int = 10, bootstrap: int = 1000) -> Rarity:
     """Share of the masks of each size that meet the criterion; see the module's docstring for which masks count.
 
     Args:
@@ -158,6 +159,7 @@ def rarity(experiment: Experiment, *, permutations: int = 10, bootstrap: int = 1
     Raises:
         InputError: if the run holds no masks drawn uniformly; says how to get them.
     """
+    experiment = as_experiment(experiment)
     if not experiment.uniform:
         raise InputError(f"masks drawn at random are required, and this run has none: {REMEDY}")
     tried = _tried(experiment)

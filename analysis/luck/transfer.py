@@ -7,12 +7,11 @@ among them is no proof; `reference_transfer` holds references out. In shapes, X 
 
 from collections.abc import Iterator
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
-from analysis.experiment import METRICS, Experiment, load
+from analysis.experiment import METRICS, Experiment, as_experiment
 from analysis.grouping import FloatArray
 from analysis.knapsack.assignment import assignment
 from analysis.knapsack.frontier import equal_quality
@@ -21,6 +20,7 @@ from analysis.luck.held_out import SPLITS, held_out
 from analysis.per_sequence.savings import budgets
 from analysis.stats import mean_interval
 from oracle.metrics import qualifies
+from oracle.types import RunPath
 
 __all__ = ["POLICIES", "metric_transfer", "reference_transfer"]
 
@@ -28,11 +28,11 @@ POLICIES = ("minimal", "equal_quality")
 """The minimal budget of each sequence, and the data-set oracle at the full model's mean quality."""
 
 
-def metric_transfer(run: Experiment | Path | str, *, bootstrap: int = 1000) -> pd.DataFrame:
+def metric_transfer(run: RunPath, *, bootstrap: int = 1000) -> pd.DataFrame:
     """Allocations chosen by each metric, reported in all of them, against the full model.
 
     Args:
-        run: an experiment, or the folder of a run. Its tolerance applies where its own metric chooses, 0 elsewhere.
+        run: an experiment, a run or its path. Its tolerance applies where its own metric chooses, 0 elsewhere.
         bootstrap: resamples of the sequences behind the intervals; 0 for none.
 
     Returns:
@@ -42,7 +42,7 @@ def metric_transfer(run: Experiment | Path | str, *, bootstrap: int = 1000) -> p
         bootstrap interval, paired over sequences (NaN without one). Where a metric reports on its own choice, the
         difference is at least -tolerance by construction: compare it with the others in its row.
     """
-    experiment = run if isinstance(run, Experiment) else load(run)
+    experiment = as_experiment(run)
     evaluations = experiment.evaluations
     metrics = [name for name in METRICS if name in evaluations and evaluations[name].notna().all()]
     full = evaluations[evaluations["number"] == 0].set_index("sequence")[metrics]
@@ -75,13 +75,11 @@ def _chosen(experiment: Experiment) -> Iterator[pd.DataFrame]:
     yield assignment(experiment.evaluations, number_NC, oracle.costs, experiment.metric)
 
 
-def reference_transfer(
-    run: Experiment | Path | str, *, bootstrap: int = 1000, splits: int = SPLITS
-) -> pd.DataFrame | None:
+def reference_transfer(run: RunPath, *, bootstrap: int = 1000, splits: int = SPLITS) -> pd.DataFrame | None:
     """Allocations chosen by one half of each sequence's references, reported by that half and by the other.
 
     Args:
-        run: an experiment, or the folder of a run.
+        run: an experiment, a run or its path.
         bootstrap: resamples of the sequences behind the intervals; 0 for none.
         splits: halvings of each sequence's references, an even number; a sequence's values are means over them.
 
@@ -91,7 +89,7 @@ def reference_transfer(
         `chooser` over `held_out` is luck, or the form of the references: see `analysis.luck.held_out_saving`. None if
         nothing can be held out.
     """
-    experiment = run if isinstance(run, Experiment) else load(run)
+    experiment = as_experiment(run)
     held = held_out(experiment, splits=splits)
     if held is None:
         return None

@@ -6,8 +6,9 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
-from analysis.experiment import Experiment
+from analysis.experiment import as_experiment
 from analysis.per_sequence.savings import budgets, informative
+from oracle.types import RunPath
 
 __all__ = ["definite_answer", "lost_answers"]
 
@@ -28,7 +29,7 @@ def definite_answer(references: Sequence[str]) -> str:
     return shortest if all(_has(text, shortest) for text in references) else ""
 
 
-def lost_answers(experiment: Experiment) -> pd.DataFrame:
+def lost_answers(experiment: RunPath) -> pd.DataFrame:
     """The sequences with a definite answer that the full model gives, and their outputs at the minimal budget.
 
     Args:
@@ -40,6 +41,7 @@ def lost_answers(experiment: Experiment) -> pd.DataFrame:
         allocation; `lost`, whether the answer does not stand in its text. No rows if the metric does not compare whole
         texts by overlap.
     """
+    experiment = as_experiment(experiment)
     compared = experiment.provenance.get("config", {}).get("extract") is None and experiment.metric in OVERLAP
     minimal = budgets(experiment)
     minimal = minimal[informative(minimal)] if compared else minimal.iloc[:0]

@@ -11,11 +11,12 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from analysis.experiment import Experiment, InputError
+from analysis.experiment import InputError, as_experiment
 from analysis.formatting import counted
 from analysis.grouping import FloatArray
 from analysis.per_sequence.savings import budgets
 from analysis.stats import intervals
+from oracle.types import RunPath
 
 __all__ = ["AFTER", "BEFORE", "ENOUGH", "LEAST", "Cheap", "what_makes_cheap"]
 
@@ -65,7 +66,7 @@ class Cheap:
     remark: str
 
 
-def what_makes_cheap(experiment: Experiment, features: pd.DataFrame, *, bootstrap: int = 1000) -> Cheap:
+def what_makes_cheap(experiment: RunPath, features: pd.DataFrame, *, bootstrap: int = 1000) -> Cheap:
     """Relates the minimal fraction of each sequence to its features.
 
     The predictors have fixed settings except the ridge penalty, which each training fold chooses by leave-one-out;
@@ -79,6 +80,7 @@ def what_makes_cheap(experiment: Experiment, features: pd.DataFrame, *, bootstra
     Raises:
         InputError: if the features are not those of the run's sequences.
     """
+    experiment = as_experiment(experiment)
     minimal = budgets(experiment)
     table = minimal[minimal["informative"]].merge(experiment.sequences[["sequence", "task"]], on="sequence")
     lacking = set(table["sequence"]) - set(features["sequence"])

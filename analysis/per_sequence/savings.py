@@ -5,15 +5,16 @@ In shapes, X is the numbers of units, 0..L.
 
 from collections.abc import Mapping, Sequence
 from math import comb, fsum
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
-from analysis.experiment import METRICS, Experiment, InputError, load
+from analysis.experiment import METRICS, Experiment, InputError, as_experiment, load
 from analysis.grouping import BoolArray, CostArray, FloatArray, Groups, IntArray, allocation_keys, group
 from analysis.stats import intervals
 from oracle.metrics import qualifies, sees, why_vacuous
+from oracle.types import RunPath
+from oracle.utils.validation import check_list
 
 __all__ = [
     "budgets",
@@ -48,13 +49,14 @@ def upper_budgets(evaluations: pd.DataFrame, *, metric: str, tolerance: float) -
     return _least_cost(groups, _qualifies(groups, tolerance))
 
 
-def budgets(experiment: Experiment) -> pd.DataFrame:
+def budgets(experiment: RunPath) -> pd.DataFrame:
     """The minimal budgets of a run, in its cost: see `minimal_budgets`.
 
     Returns:
         Its columns, and `vacuous`: why no allocation can be told from another (`oracle.metrics.VACUOUS`), or empty;
         `informative`, whether the sequence can tell something: neither vacuous nor of zero quality.
     """
+    experiment = as_experiment(experiment)
     found = minimal_budgets(
         experiment.evaluations,
         layers=experiment.layers,
@@ -203,20 +205,21 @@ def mean_fraction(costs: CostArray, full_cost: float) -> float:
     return fsum(costs) / (len(costs) * full_cost)
 
 
-def by_sequence(experiment: Experiment) -> pd.DataFrame:
+def by_sequence(experiment: RunPath) -> pd.DataFrame:
     """The minimal budgets of a run with the other columns of each sequence.
 
     Returns:
         The columns of `budgets` and of the run's sequences; `fraction` and `lower_fraction`, the bounds over the full
         model's cost.
     """
+    experiment = as_experiment(experiment)
     minimal = budgets(experiment)
     minimal.insert(1, "fraction", minimal["upper"] / experiment.full_cost)
     minimal.insert(2, "lower_fraction", minimal["lower"] / experiment.full_cost)
     return minimal.merge(experiment.sequences, on="sequence", how="left", validate="one_to_one")
 
 
-def savings(experiment: Experiment, by: Sequence[str] = ("task",), *, resamples: int = 1000) -> pd.DataFrame:
+def savings(experiment: RunPath, by: Sequence[str] = ("task",), *, resamples: int = 1000) -> pd.DataFrame:
     """Fraction of the full model's cost that suffices, per group of sequences.
 
     Each group has a row of all its sequences (`counted` is `all`) and one of those that can tell something
@@ -237,6 +240,8 @@ def savings(experiment: Experiment, by: Sequence[str] = ("task",), *, resamples:
     Raises:
         InputError: if there is no such column.
     """
+    check_list(by, "by")
+    experiment = as_experiment(experiment)
     table, rows = by_sequence(experiment), []
     if unknown := set(by).difference(table.columns):
         raise InputError(f"columns of {', '.join(table.columns)} are required to group by, got {sorted(unknown)}")
@@ -273,7 +278,7 @@ def _statistics(fraction: FloatArray, axis: int = -1) -> FloatArray:
 
 
 def savings_by_criterion(
-    folder: Path | str, metrics: Sequence[str] | None = None, by: Sequence[str] = (), *, resamples: int = 1000
+    folder: RunPath, metrics: Sequence[str] | None = None, by: Sequence[str] = (), *, resamples: int = 1000
 ) -> pd.DataFrame:
     """`savings` of one run read by several metrics, with the columns `criterion` and `tolerance` in front.
 
@@ -284,6 +289,7 @@ def savings_by_criterion(
         by: as for `savings`.
         resamples: as for `savings`.
     """
+    check_list(metrics, "metrics")
     own, tables = load(folder), []
     complete = own.evaluations.columns[own.evaluations.notna().all()]
     for metric in [name for name in METRICS if name in complete] if metrics is None else metrics:

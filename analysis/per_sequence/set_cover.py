@@ -5,10 +5,11 @@ import pandas as pd
 from scipy.optimize import Bounds, LinearConstraint, milp
 from scipy.sparse import csr_array, eye_array, hstack
 
-from analysis.experiment import Experiment, InputError
+from analysis.experiment import Experiment, InputError, as_experiment
 from analysis.grouping import BoolArray, IntArray, allocation_keys, group
 from analysis.per_sequence.savings import budgets
 from oracle.metrics import qualifies
+from oracle.types import RunPath
 
 __all__ = ["serving_allocations"]
 
@@ -23,7 +24,7 @@ EXACT_CELLS = 2_000_000
 
 
 def serving_allocations(
-    experiment: Experiment, *, shares: tuple[float, ...] = (0.5, 0.9), slack: float = 0.0, exact: bool = True
+    experiment: RunPath, *, shares: tuple[float, ...] = (0.5, 0.9), slack: float = 0.0, exact: bool = True
 ) -> pd.DataFrame:
     """The fewest allocations that serve a share of the sequences.
 
@@ -49,6 +50,7 @@ def serving_allocations(
     Raises:
         InputError: if a share is not above 0 and at most 1.
     """
+    experiment = as_experiment(experiment)
     if not all(0 < share <= 1 for share in shares):
         raise InputError(f"shares above 0 and at most 1 are required, got {shares}")
     serves_AN, allocations = _serves(experiment, slack)

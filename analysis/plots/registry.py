@@ -26,6 +26,7 @@ from analysis.plots.layout import compose
 from analysis.plots.source import Drawing, Group, MissingError, Source, labelled
 from analysis.plots.style import FigureConfig
 from oracle.utils.text import nearest_hint, printable
+from oracle.utils.validation import check_list
 
 __all__ = ["COMPARISONS", "FIGURES", "NAMES", "Picture", "check_names", "draw_all", "drawing_of", "picture_count"]
 
@@ -119,6 +120,10 @@ def draw_all(
     Raises:
         InputError: if a name is unknown, the numbers of runs and labels differ, or a file cannot be written.
     """
+    if names is not None:
+        check_list(names, "names")
+    if isinstance(sources, Source):
+        raise InputError("sources must be a list of sources, not a single one: write [source]")
     check_names(names or ())
     groups = labelled(sources, labels)
     single = len(sources) == 1

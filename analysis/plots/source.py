@@ -12,6 +12,7 @@ from matplotlib.axes import Axes
 from analysis.experiment import Experiment, InputError, load
 from analysis.formatting import percent, plain
 from analysis.summary import Summary, summarise
+from oracle.types import RunPath
 
 __all__ = [
     "Drawing",
@@ -47,7 +48,7 @@ class Source:
     known: Summary | None = None
 
     @classmethod
-    def open(cls, folder: Path | str, *, criterion: str | None = None, costs: str | None = None) -> "Source":
+    def open(cls, folder: RunPath, *, criterion: str | None = None, costs: str | None = None) -> "Source":
         """Reads a stored run; see `analysis.load`."""
         return cls(experiment=load(folder, criterion, costs=costs), folder=Path(folder))
 

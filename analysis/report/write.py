@@ -17,6 +17,7 @@ from analysis.report.page import page
 from analysis.report.parts import Part, parts_of, task_names
 from analysis.report.rows import details, table
 from oracle.store.files import make_folder, write_text
+from oracle.types import RunPath
 
 __all__ = ["write_report"]
 
@@ -27,7 +28,7 @@ CHUNK = 100
 
 
 def write_report(
-    folder: Path | str,
+    folder: RunPath,
     out: Path | str | None = None,
     *,
     experiment: Experiment | None = None,

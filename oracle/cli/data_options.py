@@ -1,22 +1,21 @@
 """The options that say which data is searched and how it is read: of `oracle search` and `oracle data`."""
 
 import argparse
-from dataclasses import fields, replace
+from pathlib import Path
 from typing import Any
 
+from oracle.cli.config_file import in_file
 from oracle.cli.parsing import Settings
 from oracle.utils.consent import allow
 
-__all__ = ["DATA", "add_columns", "add_extract", "add_reading", "add_tasks", "given_part", "given_settings"]
+__all__ = ["DATA", "add_columns", "add_extract", "add_presets", "add_reading", "add_tasks", "given_settings"]
 
 DATA = (
     "JSONL, JSON, CSV, TSV, Parquet or text file, also compressed; a name or folder of the datasets library; "
-    "lm-eval:TASK[,TASK...] for tasks of lm-evaluation-harness"
+    "lm-eval:TASK[,TASK...] for tasks of lm-evaluation-harness; preset:NAME for a benchmark with its columns and metric"
+    " ('oracle data --presets' lists them), preset:NAME:DATA to read its data from another place"
 )
 """What can be given as data."""
-
-_PARTS = ("columns", "layout", "task_options")
-"""Settings of `SearchConfig` that are dataclasses; the options of their fields have the dest PART_FIELD."""
 
 
 def add_columns(parser: argparse.ArgumentParser) -> None:
@@ -25,35 +24,35 @@ def add_columns(parser: argparse.ArgumentParser) -> None:
     columns = Settings(parser.add_argument_group(title))
     columns.add(
         "--prompt-column",
-        dest="columns_prompt",
         metavar="COLUMN",
         help="column of the prompt, a text or a conversation (default: prompt, messages or conversations)",
     )
     columns.add(
         "--template",
-        dest="columns_template",
         metavar="TEMPLATE",
         help=r"prompt built from several columns, such as '{instruction}\n\n{input}'",
     )
     columns.add(
         "--reference-column",
-        dest="columns_references",
         action="append",
         metavar="COLUMN",
         help="column of references; repeatable",
     )
     columns.add(
         "--reference-file",
-        dest="reference_files",
         action="append",
         metavar="FILE",
         help="text file with one reference per line, aligned with a text file of prompts; repeatable",
     )
-    columns.add("--choices-column", dest="columns_choices", metavar="COLUMN", help="column of the list of choices")
+    columns.add("--choices-column", metavar="COLUMN", help="column of the list of choices")
+    letters = (
+        "texts or letters: score the choices' texts, or the letters under which the template shows them, as MMLU does"
+    )
+    columns.add("--choices-as", metavar="WHAT", help=f"{letters} (default: texts)")
     answer = "column of the right choice: its label, text, letter or index from 0"
-    columns.add("--answer-column", dest="columns_answer", metavar="COLUMN", help=answer)
-    columns.add("--id-column", dest="columns_id", metavar="COLUMN", help="column of the id")
-    columns.add("--task-column", dest="columns_task", metavar="COLUMN", help="column of the task name")
+    columns.add("--answer-column", metavar="COLUMN", help=answer)
+    columns.add("--id-column", metavar="COLUMN", help="column of the id")
+    columns.add("--task-column", metavar="COLUMN", help="column of the task name")
 
 
 def add_reading(parser: argparse.ArgumentParser) -> None:
@@ -70,22 +69,21 @@ def add_reading(parser: argparse.ArgumentParser) -> None:
         help="leave out rows that lack a prompt, a reference or an answer, and count them by reason",
     )
     formats = f"one of {', '.join(FORMATS)} (default: auto, by the suffix)"
-    reading.add("--format", dest="layout_format", metavar="FORMAT", help=formats)
+    reading.add("--format", metavar="FORMAT", help=formats)
     separator = "separator of CSV cells: a character or tab, semicolon, pipe (default: found in the file)"
-    reading.add("--separator", dest="layout_separator", metavar="CHARACTER", help=separator)
+    reading.add("--separator", metavar="CHARACTER", help=separator)
     records = "key of the list of records in a JSON document, nested ones with dots: data.paragraphs.qas"
-    reading.add("--records", dest="layout_records", metavar="KEY", help=records)
+    reading.add("--records", metavar="KEY", help=records)
     reading.add(
         "--cells",
-        dest="layout_cells",
         metavar="RULE",
         help="texts that look like lists, such as \"['a', 'b']\", and whole numbers such as 18.0: auto: lists in CSV "
         "and TSV, refused elsewhere, 18 in columns of whole numbers; lists: always lists; text: as written",
     )
     answer = "how answers are read: label, text, letter, index (from 0) or number (from 1)"
-    reading.add("--answer-as", dest="columns_answer_as", metavar="READING", help=answer)
+    reading.add("--answer-as", metavar="READING", help=answer)
     labels = "column of the choices' own labels (default: beside the choices)"
-    reading.add("--labels-column", dest="columns_labels", metavar="COLUMN", help=labels)
+    reading.add("--labels-column", metavar="COLUMN", help=labels)
 
 
 def add_tasks(parser: argparse.ArgumentParser) -> None:
@@ -95,18 +93,16 @@ def add_tasks(parser: argparse.ArgumentParser) -> None:
     title = "tasks of lm-evaluation-harness (--data lm-eval:TASK; pip install 'layer-oracle[lm-eval]')"
     tasks = Settings(parser.add_argument_group(title))
     shots = "number of examples in each prompt (default: the task's own)"
-    tasks.add("--num-fewshot", dest="task_options_num_fewshot", type=int, metavar="N", help=shots)
+    tasks.add("--num-fewshot", type=int, metavar="N", help=shots)
     seed = f"seed of the choice of examples (default: {TaskOptions().fewshot_seed}, the harness's)"
-    tasks.add("--fewshot-seed", dest="task_options_fewshot_seed", type=int, metavar="N", help=seed)
+    tasks.add("--fewshot-seed", type=int, metavar="N", help=seed)
     tasks.add(
         "--apply-chat-template",
-        dest="task_options_apply_chat_template",
         action="store_true",
         help="let the harness apply the tokenizer's chat template, one turn per example",
     )
     tasks.add(
         "--include-path",
-        dest="task_options_include_path",
         action="append",
         metavar="DIR",
         help="folder with task files of your own, which take precedence over the harness's; repeatable",
@@ -137,42 +133,32 @@ def add_extract(goal: Settings) -> None:
     )
 
 
+def add_presets(settings: Any) -> None:
+    """Adds `--preset-file`."""
+    about = "YAML file with presets of your own, in the form of the bundled ones, which it may replace; repeatable"
+    settings.add("--preset-file", dest="preset_files", action="append", type=Path, metavar="FILE", help=about)
+
+
 def given_settings(arguments: argparse.Namespace, base: Any) -> dict[str, Any]:
     """The settings of a `SearchConfig` that were given on the command line, those of its parts merged with `base`'s.
 
-    With data that are tasks, the criterion, the stop texts and the length of outputs are the tasks' unless given.
+    The settings of a preset count as given where none are.
     """
-    from oracle.metrics import TASK_METRIC, is_function_name
-    from oracle.tasks.options import OWN, task_names
+    from oracle.config import PRESET
+    from oracle.metrics import is_function_name
+    from oracle.presets import preset_settings, read_presets
+    from oracle.settings import assembled, unescaped
 
-    found = {name: tuple(value) if isinstance(value, list) else value for name, value in vars(arguments).items()}
-    if "stop" in found:
-        found["stop"] = tuple(_unescaped(text) for text in found["stop"])
-    if "target_delimiter" in found:
-        found["target_delimiter"] = _unescaped(str(found["target_delimiter"]))
-    given = {field.name: found[field.name] for field in fields(base) if field.name in found}
-    if task_names(str(given.get("data", ""))):
-        # What is not given is up to the tasks.
-        given.setdefault("criterion", TASK_METRIC)
-        found["task_options_own"] = tuple(name for name in OWN if name not in given)
-    allow(*(name for name in (given.get("criterion"), *given.get("metrics", ())) if is_function_name(str(name))))
-    for part in _PARTS:
-        own = getattr(base, part)
-        if (changed := given_part(argparse.Namespace(**found), part, own)) != own:
-            given[part] = changed
+    flat = {name: tuple(value) if isinstance(value, list) else value for name, value in vars(arguments).items()}
+    flat = {name: unescaped(name, value) for name, value in flat.items()}
+    data = flat.get("data")
+    if isinstance(data, str) and data.startswith(PRESET):
+        preset = preset_settings(data, read_presets(*flat.get("preset_files", ())))
+        own = {"data": preset["data"], **{name: value for name, value in preset.items() if name not in flat}}
+        arguments.preset = f"{data}: " + ", ".join(f"{name} {value!r}" for name, value in own.items())
+        flat |= own
+    given = assembled(flat, base)
+    # Consent to run a function is what the user typed, not what a file says.
+    typed = {name: value for name, value in vars(arguments).items() if name not in in_file(arguments)}
+    allow(*(name for name in (typed.get("criterion"), *typed.get("metrics", ())) if is_function_name(str(name))))
     return given
-
-
-def given_part(arguments: argparse.Namespace, part: str, base: Any) -> Any:
-    """A part of a `SearchConfig` with the settings that were given on the command line."""
-    found = {name: tuple(value) if isinstance(value, list) else value for name, value in vars(arguments).items()}
-    changes: dict[str, Any] = {
-        field.name: found[f"{part}_{field.name}"] for field in fields(base) if f"{part}_{field.name}" in found
-    }
-    if "template" in changes:
-        changes["template"] = _unescaped(changes["template"])
-    return replace(base, **changes)
-
-
-def _unescaped(text: str) -> str:
-    return text.replace("\\n", "\n").replace("\\t", "\t")

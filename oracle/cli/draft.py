@@ -60,6 +60,7 @@ def add_draft(commands: Any) -> None:
         "Self-speculative decoding: the best masks to draft with, what practical methods reach, and proven bounds.",
         _add_draft_options,
         tables=True,
+        config=True,
     )
 
 

@@ -4,7 +4,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from oracle.cli.data_options import add_tasks, given_part
+from oracle.cli.data_options import add_tasks
 from oracle.cli.parsing import (
     Parser,
     Settings,
@@ -49,6 +49,7 @@ def add_eval(commands: Any) -> None:
         "Score a run's model on tasks of lm-evaluation-harness: whole, under one allocation, a controller, the oracle.",
         _add_eval_options,
         tables=True,
+        config=True,
     )
 
 
@@ -87,11 +88,12 @@ def _add_eval_options(parser: Parser) -> None:
 
 
 def _run_eval(arguments: argparse.Namespace) -> None:
+    from oracle.settings import given_part
     from oracle.tasks.options import TaskOptions, task_names
     from oracle.utils.arguments import parse_arguments
 
     names = task_names(f"lm-eval:{arguments.tasks}")
-    options = given_part(arguments, "task_options", TaskOptions())
+    options = given_part(vars(arguments), "task_options", TaskOptions())
     chosen = {
         "controller": arguments.controller,
         "allocation": arguments.allocation,

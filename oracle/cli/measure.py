@@ -38,6 +38,7 @@ def add_measure(commands: Any) -> None:
         "Measure similarity, features and throughput of a run with its model, once; later commands need no model.",
         _add_measure_options,
         tables=True,
+        config=True,
     )
 
 
@@ -50,12 +51,14 @@ def _add_measure_options(parser: Parser) -> None:
     parser.add_argument("--again", action="store_true", help="repeat measurements that are still valid")
     for name, meaning in SIZES.items():
         default = getattr(Sizes(), name)
-        option = f"--{name.replace('_', '-')}"
+        options = [f"--{name.replace('_', '-')}"]
+        if name == "sequences":
+            options.insert(0, "--limit")  # as in other commands
         if isinstance(default, tuple):
             kind, metavar = (str, "NAME") if name == "policies" else (int, "N")
-            parser.add_argument(option, type=kind, nargs="+", metavar=metavar, default=list(default), help=meaning)
+            parser.add_argument(*options, type=kind, nargs="+", metavar=metavar, default=list(default), help=meaning)
         else:
-            parser.add_argument(option, type=int, metavar="N", default=default, help=meaning)
+            parser.add_argument(*options, dest=name, type=int, metavar="N", default=default, help=meaning)
     settings = Settings(parser)
     settings.add("--model", help="the run's model, if not at its name in the run; required with --trust-remote-code")
     add_device(settings, " (default: the run's setting)")

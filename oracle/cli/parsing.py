@@ -6,8 +6,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
+from oracle.cli.config_file import add_config, read_config
 from oracle.errors import InputError
 from oracle.utils.devices import DTYPES, check_device, dtype_name
+from oracle.utils.option_names import OPTIONS
 from oracle.utils.text import nearest_hint
 
 if TYPE_CHECKING:
@@ -35,15 +37,27 @@ LOADING = ("model", "dtype", "device", "trust_remote_code")
 """Settings of `oracle.config.SearchConfig` that determine how a model is loaded."""
 
 
+METAVARS = {int: "N", float: "X", Path: "PATH"}
+"""Names of values in help texts by type, where an option has none of its own."""
+
+
 ELSEWHERE = {"--threads": "set the environment variable OMP_NUM_THREADS instead"}
 """Options of other tools -> what to do here."""
 
 
 class Formatter(argparse.ArgumentDefaultsHelpFormatter, argparse.RawDescriptionHelpFormatter):
-    """Help formatter that omits the defaults of flags, None and []."""
+    """Help formatter that omits the defaults of flags, None and [], and names values by their type."""
 
     def _get_help_string(self, action: argparse.Action) -> str | None:
-        return action.help if action.nargs == 0 or action.default in (None, []) else super()._get_help_string(action)
+        if action.nargs == 0 or action.default in (None, []):
+            return action.help
+        if isinstance(action.default, list | tuple) and "%(default)" not in (action.help or ""):
+            return f"{action.help} (default: {' '.join(map(str, action.default)).replace('%', '%%')})"
+        return super()._get_help_string(action)
+
+    def _get_default_metavar_for_optional(self, action: argparse.Action) -> str:
+        kind: Any = action.type
+        return METAVARS.get(kind) or super()._get_default_metavar_for_optional(action)
 
 
 class Parser(argparse.ArgumentParser):
@@ -52,10 +66,14 @@ class Parser(argparse.ArgumentParser):
     Attributes:
         options: adds options whose defaults or help take long to import; called once the command is known.
         tables: whether the command prints tables, and lacks the options of `add_formats` yet.
+        config_options: the parser whose options `--config` may give; None for its own.
+        config_runs: whether `--config` may name a run.
     """
 
     options: Callable[["Parser"], None] | None = None
-    tables = False
+    config_options: Callable[[], "Parser"] | None = None
+    config_runs: bool = False
+    tables: bool = False
 
     def error(self, message: str) -> NoReturn:
         """Raises `InputError`."""
@@ -75,10 +93,26 @@ class Parser(argparse.ArgumentParser):
         self.complete()
         found, unknown = super().parse_known_args(args, namespace)
         if self._subparsers is None:
+            if getattr(found, "config_file", None) is not None:
+                parser = self if self.config_options is None else self.config_options()
+                read_config(found, self._given(args), parser, runs=self.config_runs)
             if unknown:
                 self.error(f"unrecognized arguments: {' '.join(unknown)}{self._hint(unknown)}")
             check_formats(found)
         return found, unknown
+
+    def _given(self, args: Any) -> set[str]:
+        """Names of what was given, as opposed to defaults."""
+        defaults = [(action, action.default) for action in self._actions]
+        others, self._defaults = self._defaults, {}
+        try:
+            for action, _ in defaults:
+                action.default = argparse.SUPPRESS
+            return set(vars(super().parse_known_args(args, argparse.Namespace())[0]))
+        finally:
+            self._defaults = others
+            for action, default in defaults:
+                action.default = default
 
     def _check_value(self, action: argparse.Action, value: Any) -> None:
         if action.choices is not None and value not in action.choices:
@@ -109,7 +143,8 @@ class Settings:
 
     def add(self, option: str, *, help: str, **settings: Any) -> None:
         """Adds one option; arguments as in `add_argument`."""
-        name = settings.get("dest") or option.removeprefix("--").replace("-", "_")
+        known = option.removeprefix("--")
+        name = settings.setdefault("dest", OPTIONS.get(known, known.replace("-", "_")))
         default = getattr(self._defaults, name, None)
         shown = "" if default is None or default == () or isinstance(default, bool) else f" (default: {default})"
         self._group.add_argument(option, help=help + shown.replace("%", "%%"), default=argparse.SUPPRESS, **settings)
@@ -123,15 +158,18 @@ def command(
     options: Callable[[Parser], None] | None = None,
     *,
     tables: bool = False,
+    config: bool = False,
 ) -> argparse.ArgumentParser:
-    """Adds a command with the option `--json`, and with `options` once it is used: see `Parser`.
+    """Adds a command with `--json`, with `--config` if wanted, and with `options` once it is used: see `Parser`.
 
-    A command that prints `tables` has those of `add_formats` too.
+    A command that prints `tables` has the options of `add_formats` too.
     """
     parser = commands.add_parser(name, help=summary, description=summary, formatter_class=Formatter)
     parser.options, parser.tables = options, tables
     parser.set_defaults(run=run)
     parser.add_argument("--json", action="store_true", help="print one JSON object instead of tables")
+    if config:
+        add_config(parser)
     add_debug(parser)
     return parser
 
@@ -229,7 +267,6 @@ def add_prompt(group: Any) -> None:
     settings.add("--system", metavar="TEXT", help="system turn of every prompt that has none")
     settings.add(
         "--template-arg",
-        dest="template_args",
         action="append",
         metavar="NAME=VALUE",
         help="argument of the chat template, such as enable_thinking=false; true, false, null and numbers as in JSON, "

@@ -30,6 +30,7 @@ def add_profile(commands: Any) -> None:
         "Cost of each layer per generated token: FLOPs from the model's shapes, milliseconds on this machine.",
         _add_profile_options,
         tables=True,
+        config=True,
     )
 
 
@@ -83,9 +84,10 @@ def _run_profile(arguments: argparse.Namespace) -> None:
     if arguments.out is not None:
         write_costs(arguments.out, costs, **more)
     table = _table(flops, latency)
+    processor = model.machine.processor if model.machine.gpu is None else model.machine.gpu
 
     def show() -> None:
-        _show(flops, latency, table)
+        _show(flops, latency, table, processor)
         if arguments.out is not None:
             show_line(f"Written: {arguments.out}")
 
@@ -123,6 +125,7 @@ def _details(flops: "Costs", latency: "Latency") -> dict[str, Any]:
         "groups": groups,
         "overhead_ms": asdict(latency.overhead),
         "whole_ms": asdict(latency.whole),
+        "tokens_per_second": _tokens_per_second(latency),
         "parts_to_whole": latency.parts_to_whole,
         "rounds": latency.rounds,
         "versions": versions(),
@@ -135,7 +138,12 @@ def _name(part: int, layers: tuple[int, ...]) -> str:
     return f"{PARTS[part]} {compact(layers)}"
 
 
-def _show(flops: "Costs", latency: "Latency", table: "Table") -> None:
+def _tokens_per_second(latency: "Latency") -> float:
+    """Rate at which the untouched model generates, all sequences of the batch together."""
+    return 1000 * latency.costs.batch / latency.whole.median
+
+
+def _show(flops: "Costs", latency: "Latency", table: "Table", processor: str) -> None:
     """Prints one line per group of equal units, then the overhead that every allocation pays."""
     from analysis.formatting import between, counted, quality
     from oracle.cli.tables import console, show_line, show_table
@@ -144,7 +152,7 @@ def _show(flops: "Costs", latency: "Latency", table: "Table") -> None:
     out.print()
     show_line(
         f"{costs.model}: one generated token at context {costs.context}, batch {costs.batch}, {costs.dtype}, "
-        f"{costs.device}"
+        f"{costs.device} ({processor}): {_tokens_per_second(latency):.1f} tokens/s"
     )
     out.print()
     show_table(table)

@@ -4,10 +4,11 @@ import argparse
 import shlex
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from oracle.cli.cache import add_cache_options, open_store
-from oracle.cli.data_options import DATA, add_columns, add_extract, add_reading, add_tasks, given_settings
+from oracle.cli.config_file import add_config, config_run
+from oracle.cli.data_options import DATA, add_columns, add_extract, add_presets, add_reading, add_tasks, given_settings
 from oracle.cli.interrupts import stoppable
 from oracle.cli.parsing import (
     Parser,
@@ -22,11 +23,14 @@ from oracle.cli.parsing import (
 )
 from oracle.utils.text import printable
 
-__all__ = ["add_demo", "add_search", "new_folder"]
+if TYPE_CHECKING:
+    from oracle.loggers import Logger
+
+__all__ = ["add_demo", "add_search", "new_folder", "search_parser"]
 
 DEMO_SEQUENCES = 24
 
-MAIN = "[--model MODEL] [--data DATA] [--limit N] [--criterion METRIC] [--evaluations N] [--out OUT]"
+MAIN = "[--model MODEL] [--data DATA] [--limit N] [--criterion METRIC] [--evaluations N] [--out PATH]"
 """Options of `oracle search` that its usage line names: those that a first search needs."""
 
 
@@ -39,6 +43,7 @@ def add_demo(commands: Any) -> None:
         f"Search {DEMO_SEQUENCES} bundled sequences on the embedded model, verify and draw: the whole tool in minutes.",
         _add_demo_options,
         tables=True,
+        config=True,
     )
 
 
@@ -79,6 +84,7 @@ def _add_search_options(parser: Parser) -> None:
     lines += [f"  {name:{width}}  of an installed package ({one.value})" for name, one in plugins(PLUGINS).items()]
     parser.epilog = "\n".join(["strategies:", *lines])
     defaults = SearchConfig()
+    parser.config_runs = True
     _add_data(Settings(parser.add_argument_group("what to search"), defaults))
     _add_goal(Settings(parser.add_argument_group("criterion and cost"), defaults))
     _add_effort(Settings(parser.add_argument_group("how to search"), defaults))
@@ -91,9 +97,17 @@ def _add_search_options(parser: Parser) -> None:
     add_quiet(parser)
 
 
+def search_parser() -> Parser:
+    """A parser of the options of `oracle search`."""
+    parser = Parser(prog="oracle search")
+    _add_search_options(parser)
+    return parser
+
+
 def _add_data(what: Settings) -> None:
     what.add("--model", help="hub id, local folder, GGUF file, or the embedded model")
     what.add("--data", help=f"{DATA}; or the bundled 'instruct'")
+    add_presets(what)
     what.add("--limit", type=int, help="maximum number of sequences, spread evenly over the tasks")
     what.add("--tasks", nargs="+", metavar="TASK", help="only these tasks")
 
@@ -172,6 +186,7 @@ def _add_machine(machine: Settings) -> None:
 
 
 def _add_run(run: Any) -> None:
+    add_config(run, "; or a run or its manifest.json, to search again with its settings")
     begin = run.add_mutually_exclusive_group()
     begin.add_argument("--out", type=Path, help="run folder to write (default: a new one under runs/)")
     begin.add_argument("--resume", type=Path, metavar="RUN", help="continue an interrupted run")
@@ -195,8 +210,37 @@ def _add_run(run: Any) -> None:
         help="number of workers, of one thread each (default: one per free processor core, or per GPU on Ray)",
     )
     _add_drawing(run)
+    add_loggers(run)
     add_cache_options(run)
     run.add_argument("--address", help="of the Ray cluster, such as auto (default: start one on this machine)")
+
+
+def add_loggers(run: Any) -> None:
+    """Adds `--tensorboard` and `--wandb`."""
+    run.add_argument(
+        "--tensorboard",
+        type=Path,
+        metavar="DIR",
+        help="also write the numbers as TensorBoard events into DIR/RUNNAME (layer-oracle[tensorboard])",
+    )
+    run.add_argument(
+        "--wandb",
+        metavar="PROJECT",
+        help="also log the numbers and settings to a project of Weights & Biases (layer-oracle[wandb]); "
+        "WANDB_MODE=offline keeps them on this machine",
+    )
+
+
+def open_loggers(arguments: argparse.Namespace) -> list["Logger"]:
+    """The loggers asked for.
+
+    Raises:
+        InputError: if the package of one is not installed.
+    """
+    from oracle.loggers import TensorBoardLogger, WandbLogger
+
+    found: list[Logger] = [] if arguments.tensorboard is None else [TensorBoardLogger(arguments.tensorboard)]
+    return found if arguments.wandb is None else [*found, WandbLogger(arguments.wandb)]
 
 
 def _add_drawing(run: Any) -> None:
@@ -220,12 +264,16 @@ def _run_search(arguments: argparse.Namespace) -> None:
     from oracle.executors import Workers
     from oracle.pipeline.settings_check import check_settings
     from oracle.search import get_strategy
+    from oracle.utils.progress import note
 
     workers = Workers(kind=arguments.executor, count=arguments.workers, address=arguments.address)
     if arguments.resume and arguments.prior:
         raise InputError("--resume continues a run and --from starts another one: give only one of them")
     base, run = SearchConfig(), None
-    if earlier := arguments.resume or arguments.prior:
+    template = config_run(arguments.config_file)
+    if template and (arguments.resume or arguments.prior):
+        raise InputError("--config with a run and --resume or --from both name a run's settings: give only one of them")
+    if earlier := arguments.resume or arguments.prior or template:
         from oracle.store import Run
 
         run = Run.open(earlier)
@@ -243,14 +291,24 @@ def _run_search(arguments: argparse.Namespace) -> None:
 
             check_free(arguments.out)
 
+    if preset := getattr(arguments, "preset", None):
+        note(progress(arguments), f"Settings of {preset}")
+
+    loggers = open_loggers(arguments)
+
     # What needs torch comes last, so that a misspelled setting is refused at once.
     from oracle.pipeline.run import resume_search, run_search
 
     if arguments.resume:
-        _show(arguments, lambda **how: resume_search(arguments.resume, settings=given, workers=workers, **how))
+        _show(
+            arguments,
+            lambda **how: resume_search(arguments.resume, settings=given, workers=workers, loggers=loggers, **how),
+        )
         return
     out = arguments.out or new_folder(Path("runs") / "search")
-    _show(arguments, lambda **how: run_search(config, out, prior=arguments.prior, workers=workers, **how))
+    _show(
+        arguments, lambda **how: run_search(config, out, prior=arguments.prior, workers=workers, loggers=loggers, **how)
+    )
 
 
 def _show(arguments: argparse.Namespace, search: Any) -> None:

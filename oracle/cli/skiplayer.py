@@ -43,6 +43,7 @@ def add_skiplayer(commands: Any) -> None:
         "Train a small model that learns which tokens skip which layers, and compare it with its control arms.",
         _add_skiplayer_options,
         tables=True,
+        config=True,
     )
 
 

@@ -49,6 +49,7 @@ def add_static(commands: Any) -> None:
         "Find the best single mask for all sequences at each budget, and judge it on held-out ones.",
         _add_static_options,
         tables=True,
+        config=True,
     )
 
 

@@ -30,7 +30,8 @@ from oracle.models import LanguageModel
 from oracle.pipeline.reload import model_of
 from oracle.store import Run
 from oracle.store.derived import DerivedTables, key_of, origin_of
-from oracle.utils.progress import Advance, Watch, silent
+from oracle.types import RunPath
+from oracle.utils.progress import Advance, Watch, automatic
 
 __all__ = ["SCHEMA", "Comparison", "Curves", "compare_run"]
 
@@ -103,7 +104,7 @@ def derived_tables(context: RunContext) -> DerivedTables:
 
 
 def compare_run(
-    folder: Path | str,
+    folder: RunPath,
     *,
     controllers: str = "all",
     model: LanguageModel | str | None = None,
@@ -111,7 +112,7 @@ def compare_run(
     timed: bool = True,
     device: str | None = None,
     trust_remote_code: bool = False,
-    watch: Watch = silent,
+    watch: Watch = automatic,
 ) -> Comparison:
     """Compares controllers on the sequences of a run, and writes `RUN/controllers/KEY/comparison.parquet`.
 

@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence as Seq
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Self
 
 import analysis
@@ -14,7 +13,7 @@ from oracle.models import LanguageModel
 from oracle.pipeline.prompts import rendered_anew
 from oracle.pipeline.reload import model_of, require_same_decoding, searched_sequences, spread
 from oracle.store import Run
-from oracle.types import Sequence
+from oracle.types import RunPath, Sequence
 from oracle.utils.progress import Watch, note, silent
 
 __all__ = ["RunContext"]
@@ -40,7 +39,7 @@ class RunContext:
 
     @classmethod
     def open(
-        cls, folder: Path | str, *, model: LanguageModel | None = None, limit: int | None = None, watch: Watch = silent
+        cls, folder: RunPath, *, model: LanguageModel | None = None, limit: int | None = None, watch: Watch = silent
     ) -> Self:
         """Loads a run's model and runs its prompts.
 

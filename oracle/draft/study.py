@@ -35,8 +35,8 @@ from oracle.models import LanguageModel
 from oracle.pipeline.reload import model_of, require_same_decoding, searched_sequences, spread
 from oracle.store import Run
 from oracle.store.derived import DerivedTables, key_of, origin_of
-from oracle.types import Allocation
-from oracle.utils.progress import Watch, note, silent
+from oracle.types import Allocation, RunPath
+from oracle.utils.progress import Watch, automatic, note
 
 __all__ = ["SCHEMA", "DraftStudy", "find_drafts"]
 
@@ -133,12 +133,12 @@ class DraftStudy:
 
 
 def find_drafts(
-    folder: Path | str,
+    folder: RunPath,
     plan: Plan | None = None,
     *,
     model: LanguageModel | None = None,
     load: Callable[[], LanguageModel] | None = None,
-    watch: Watch = silent,
+    watch: Watch = automatic,
 ) -> DraftStudy:
     """Searches, bounds and measures drafts of a run's outputs, and writes tables under `RUN/drafts`.
 

@@ -7,7 +7,6 @@ import time
 from collections.abc import Iterator
 from collections.abc import Sequence as Seq
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -27,7 +26,7 @@ from oracle.pipeline.reload import model_of
 from oracle.store import Run
 from oracle.tasks.encoder import HarnessModel, Pair
 from oracle.tasks.harness import generation_settings
-from oracle.types import Rendered, Sequence
+from oracle.types import Rendered, RunPath, Sequence
 from oracle.utils.progress import Watch, silent
 
 __all__ = ["LayerOracle"]
@@ -65,7 +64,7 @@ class LayerOracle(HarnessModel):
 
     def __init__(
         self,
-        run: Path | str | None = None,
+        run: RunPath | None = None,
         pretrained: str | None = None,
         *,
         model: LanguageModel | None = None,

@@ -23,8 +23,9 @@ from oracle.store import Run
 from oracle.store.derived import DerivedTables, key_of, origin_of
 from oracle.store.hidden import HiddenStore
 from oracle.store.lock import Lock
+from oracle.types import RunPath
 from oracle.utils.machine import Machine, resolve_device, resolve_dtype
-from oracle.utils.progress import Watch, note, silent
+from oracle.utils.progress import Watch, automatic, note
 from oracle.utils.text import nearest_hint
 
 __all__ = ["due", "machine_of", "measure_run"]
@@ -106,14 +107,14 @@ def _measured_sequences(name: str, sizes: Sizes, sequences: int) -> int:
 
 
 def measure_run(
-    folder: Path | str,
+    folder: RunPath,
     *,
     model: LanguageModel | None = None,
     only: Seq[str] = (),
     again: bool = False,
     sizes: Sizes | None = None,
     store: HiddenStore | None = None,
-    watch: Watch = silent,
+    watch: Watch = automatic,
 ) -> dict[str, Path]:
     """Measures the missing tables of a run and writes them into `RUN/measures/`.
 

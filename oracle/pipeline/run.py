@@ -7,6 +7,7 @@ import sys
 import time
 import traceback
 from collections.abc import Callable, Iterator
+from collections.abc import Sequence as Seq
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ import analysis
 from oracle.config import SearchConfig
 from oracle.errors import FOREIGN, ForeignError, InputError, Interrupted, reason_of
 from oracle.executors import DEFAULT_WORKERS, Plan, Pool, Searcher, Workers, create_executor, plan_workers
+from oracle.loggers import Logger, Loggers
 from oracle.pipeline.data import with_task_settings
 from oracle.pipeline.resume import KnownOutcomes, authorised, differences, with_dtype_of
 from oracle.pipeline.scheduler import Scheduler, Stop, never
@@ -27,7 +29,8 @@ from oracle.pipeline.vacuous import vacuous, vacuous_line
 from oracle.pipeline.verify import explain, verify
 from oracle.store import Run, RunWriter, check_free, versions
 from oracle.store.hidden import HiddenStore
-from oracle.utils.progress import Watch, note, silent
+from oracle.types import RunPath
+from oracle.utils.progress import Watch, automatic, note
 
 __all__ = ["resume_search", "run_search"]
 
@@ -41,12 +44,13 @@ def run_search(
     config: SearchConfig,
     out: Path | str,
     *,
-    prior: Path | str | None = None,
+    prior: RunPath | None = None,
     workers: Workers = DEFAULT_WORKERS,
     store: HiddenStore | None = None,
-    watch: Watch = silent,
+    watch: Watch = automatic,
     stop: Stop = never,
     summarised: Summarised | None = None,
+    loggers: Seq[Logger] = (),
 ) -> Run:
     """Searches the layer allocations of every sequence and writes a run folder.
 
@@ -60,12 +64,13 @@ def run_search(
         watch: progress display.
         stop: called after every batch; true stops the search.
         summarised: see `Summarised`.
+        loggers: receive numbers while the search runs; see `oracle.loggers.Logger`.
 
     Raises:
         InputError: for bad input, checked as far as possible before anything is computed or written.
         Interrupted: if it was stopped; `resume_search` continues it.
     """
-    session, out = _Session(workers, watch, stop, summarised), Path(out)
+    session, out = _Session(workers, watch, stop, summarised, loggers), Path(out)
     check_settings(config)
     check_free(out)
     config = with_task_settings(config)
@@ -77,10 +82,10 @@ def run_search(
         if before:
             before = before.begin(manifest, setup.sequences)
             if (begun := before.evaluations["sequence"].nunique()) < len(setup.sequences):
-                have = f"'{prior}' has outcomes of {begun} of the {len(setup.sequences)} sequences"
+                have = f"'{before.run.folder}' has outcomes of {begun} of the {len(setup.sequences)} sequences"
                 note(watch, f"{have}; others start anew")
             earlier = {name: before.run.manifest.get(name) for name in ("seed", "commit")}
-            manifest["continues"] = {"run": str(prior), **earlier}
+            manifest["continues"] = {"run": str(before.run.folder), **earlier}
         items = setup.items(before)
         with RunWriter(out, manifest) as writer:
             writer.write_sequences(setup.sequences, setup.prompt_tokens, setup.scored_tokens)
@@ -94,14 +99,15 @@ def run_search(
 
 
 def resume_search(
-    folder: Path | str,
+    folder: RunPath,
     *,
     settings: dict[str, Any] | None = None,
     workers: Workers = DEFAULT_WORKERS,
     store: HiddenStore | None = None,
-    watch: Watch = silent,
+    watch: Watch = automatic,
     stop: Stop = never,
     summarised: Summarised | None = None,
+    loggers: Seq[Logger] = (),
 ) -> Run:
     """Continues a run that was interrupted or lost a part; the results are those of an uninterrupted run.
 
@@ -118,12 +124,13 @@ def resume_search(
         watch: as for `run_search`.
         stop: as for `run_search`.
         summarised: as for `run_search`.
+        loggers: as for `run_search`.
 
     Raises:
         InputError: if the model, the data or a setting is not the run's, or another process is writing it.
         Interrupted: if it was stopped again.
     """
-    session, run = _Session(workers, watch, stop, summarised), Run.open(folder)
+    session, run = _Session(workers, watch, stop, summarised, loggers), Run.open(folder)
     config = SearchConfig.from_dict(run.manifest["config"])
     wanted = with_dtype_of(run, authorised(run, settings or {}))
     if differing := differences(config, wanted):
@@ -145,9 +152,12 @@ def resume_search(
 class _Session:
     """Searches and completes a run within one process, measuring its time."""
 
-    def __init__(self, workers: Workers, watch: Watch, stop: Stop, summarised: Summarised | None) -> None:
+    def __init__(
+        self, workers: Workers, watch: Watch, stop: Stop, summarised: Summarised | None, loggers: Seq[Logger]
+    ) -> None:
         self._began = time.monotonic()
         self._workers, self._watch, self._stop, self._summarised = workers, watch, stop, summarised
+        self._loggers = loggers
         self._plan: Plan | None = None
 
     @contextmanager
@@ -188,16 +198,36 @@ class _Session:
         try:
             about = {"versions": versions(), "machine": machine}
             writer.log.info("began", process=os.getpid(), ended=len(scheduler.ended), **about)
-            return self._complete(setup, scheduler, writer, pool, model_mib)
+            loggers = Loggers(self._loggers, lambda name, why: self._logger_failed(writer, name, why))
+            loggers.begin(writer.folder, scheduler.config.to_dict())
+            summary: dict[str, Any] = {}
+            try:
+                run = self._complete(setup, scheduler, writer, pool, model_mib, loggers)
+                summary = run.summary()
+            finally:
+                loggers.end(summary)
+            return run
         finally:
             pool.close()
 
-    def _complete(self, setup: Setup, scheduler: Scheduler, writer: RunWriter, pool: Pool, model_mib: float) -> Run:
+    def _logger_failed(self, writer: RunWriter, name: str, why: str) -> None:
+        note(self._watch, f"Logging by {name} ended ({why}); the search goes on")
+        writer.log.warning("logger failed", logger=name, error=why)
+
+    def _complete(
+        self,
+        setup: Setup,
+        scheduler: Scheduler,
+        writer: RunWriter,
+        pool: Pool,
+        model_mib: float,
+        loggers: Loggers,
+    ) -> Run:
         assert self._plan is not None
         executor = create_executor(self._workers, pool, scheduler.config, scheduler.space, parts=self._plan.parts)
         search_began = time.monotonic()
         try:
-            scheduler.run(executor, writer, self._watch, self._stop)
+            scheduler.run(executor, writer, self._watch, self._stop, loggers)
         except Interrupted:
             writer.log.info("stopped")
             raise

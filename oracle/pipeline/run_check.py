@@ -28,6 +28,7 @@ from oracle.store.index import INDEX, MANIFEST, UNLISTED, Index, index_all
 from oracle.store.lock import Lock
 from oracle.store.run import EVALUATIONS
 from oracle.store.schema import EVALUATION, prompts_hash, sequence_of
+from oracle.types import RunPath
 from oracle.utils.progress import Watch, silent
 
 __all__ = ["RunCheck", "check_run", "recompute", "renew"]
@@ -62,7 +63,7 @@ class RunCheck:
     equal: int = 0
 
 
-def check_run(folder: Path | str) -> RunCheck:
+def check_run(folder: RunPath) -> RunCheck:
     """Checks every file of a run against the index, and the results against the evaluations. Needs no model.
 
     Args:
@@ -93,7 +94,7 @@ def check_run(folder: Path | str) -> RunCheck:
     return found
 
 
-def renew(folder: Path | str) -> int:
+def renew(folder: RunPath) -> int:
     """Writes a new index of a run, which accepts all its files as they are; returns their number.
 
     Raises:
@@ -120,7 +121,7 @@ def renew(folder: Path | str) -> int:
 
 
 def recompute(
-    folder: Path | str,
+    folder: RunPath,
     count: int,
     found: RunCheck,
     *,

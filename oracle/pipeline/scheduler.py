@@ -15,6 +15,7 @@ from typing import Any, TypeVar
 from oracle.config import SearchConfig
 from oracle.errors import Interrupted
 from oracle.executors import SIDE_BY_SIDE, Ended, Event, Executor, Found, Item, Note
+from oracle.loggers import Loggers
 from oracle.search import Archive, Memory, Space
 from oracle.store import RunWriter
 from oracle.types import Outcome
@@ -29,6 +30,9 @@ ROWS_PER_PART = 2048
 
 SECONDS_PER_PART = 30.0
 """Maximum time between two parts, in seconds."""
+
+SECONDS_PER_LOG = 1.0
+"""Least time between two calls of loggers, except at the end of a sequence."""
 
 Stop = Callable[[], bool]
 """Called after every round; true stops the search."""
@@ -59,7 +63,9 @@ class Scheduler:
     items: Seq[Item]
     ended: dict[str, int] = field(default_factory=dict)
 
-    def run(self, executor: Executor, writer: RunWriter, watch: Watch, stop: Stop = never) -> None:
+    def run(
+        self, executor: Executor, writer: RunWriter, watch: Watch, stop: Stop = never, loggers: Loggers | None = None
+    ) -> None:
         """Searches the outstanding sequences and writes their outcomes.
 
         Raises:
@@ -68,7 +74,7 @@ class Scheduler:
         journal = _Journal(writer, self.config.quality_columns, [item.sequence.id for item in self.items])
         memory = Memory()
         with watch("Searching", len(self.items) * self.config.evaluations) as advance:
-            progress = _Progress(self, advance)
+            progress = _Progress(self, advance, loggers)
             try:
                 for wave in waves(self.items):
                     learned = copy.deepcopy(memory)
@@ -175,15 +181,18 @@ class _Journal:
 
 
 class _Progress:
-    """Progress display: number of evaluations, evaluations per second, and mean budget so far."""
+    """Progress display and loggers: number of evaluations, evaluations per second, and mean budget so far."""
 
-    def __init__(self, scheduler: Scheduler, advance: Advance) -> None:
+    def __init__(self, scheduler: Scheduler, advance: Advance, loggers: Loggers | None) -> None:
         self._advance = advance
         self._each = scheduler.config.evaluations
         self._seen: Counter[str] = Counter()
         self._best: dict[str, float] = {}
         self._found = 0
         self._began = time.monotonic()
+        self._loggers, self._logged = loggers, 0.0
+        self._known = sum(len(item.prior) + len(item.known) for item in scheduler.items)
+        self._ended, self._set_aside = len(scheduler.ended), 0
         done = sum(self._each for item in scheduler.items if item.sequence.id in scheduler.ended)
         advance(done, "")
 
@@ -196,9 +205,32 @@ class _Progress:
         else:
             # A strategy may end early, and a proof may add evaluations.
             self._move(event.sequence, self._each - self._seen[event.sequence])
+            self._ended += isinstance(event, Ended)
+            self._set_aside += not isinstance(event, Ended)
+            self._log()
+        if time.monotonic() - self._logged >= SECONDS_PER_LOG:
+            self._log()
+
+    def _log(self) -> None:
+        """Passes the numbers so far to the loggers."""
+        if self._loggers is None:
+            return
+        self._logged = time.monotonic()
+        values = {
+            "evaluations": float(self._known + self._found),
+            "evaluations_per_second": self._rate(),
+            "sequences_ended": float(self._ended),
+            "sequences_set_aside": float(self._set_aside),
+        }
+        if self._best:
+            values["mean_budget"] = fmean(self._best.values())
+        self._loggers.scalars(self._known + self._found, values)
+
+    def _rate(self) -> float:
+        return self._found / max(time.monotonic() - self._began, 1e-9)
 
     def _move(self, sequence: str, count: int) -> None:
         self._seen[sequence] += count
-        rate = self._found / max(time.monotonic() - self._began, 1e-9)
+        rate = self._rate()
         mean = f"mean budget {100 * fmean(self._best.values()):.1f} %" if self._best else ""
         self._advance(count, f"{rate:.0f}/s  {mean}")

@@ -3,7 +3,7 @@
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import get_args
+from typing import Literal, get_args
 
 from oracle.errors import InputError
 from oracle.sequences.answers import AnswerAs
@@ -12,9 +12,12 @@ from oracle.sequences.records import Record
 from oracle.utils.text import nearest_hint
 from oracle.utils.validation import check_types
 
-__all__ = ["DEFAULT_PROMPT", "PLACEHOLDER", "Columns"]
+__all__ = ["DEFAULT_PROMPT", "PLACEHOLDER", "ChoicesAs", "Columns"]
 
 DEFAULT_PROMPT = "prompt"
+
+ChoicesAs = Literal["texts", "letters"]
+"""What of a choice is scored: its text, or the letter (A is the first) behind which the template shows it."""
 
 PLACEHOLDER = re.compile(r"\{\{|\}\}|\{([^{}]+)\}|[{}]")
 """Parts of a template: literal braces, or a column in braces."""
@@ -39,6 +42,8 @@ class Columns:
             omitted. Default: `references`, or else `reference`.
         choices: column of the list of choices, or of texts with labels as `{"text": [...], "label": [...]}`,
             `[{"text": ..., "label": ...}]` or `{"A": ...}`. Default: `choices`.
+        choices_as: what is scored of a choice: its text, or its letter. With `letters` the choices' column in a
+            template becomes one line per choice, `A. text`.
         labels: column of the list of the choices' own labels. Default: beside the choices, if nested.
         answer: column of the right choice. Default: `answer`, where there are choices.
         answer_as: how answers are read: as `label`, `text`, `letter`, `index` (from 0) or `number` (from 1). Default: a
@@ -52,6 +57,7 @@ class Columns:
     template: str | None = None
     references: tuple[str, ...] = ()
     choices: str | None = None
+    choices_as: ChoicesAs = "texts"
     labels: str | None = None
     answer: str | None = None
     answer_as: AnswerAs | None = None
@@ -66,6 +72,9 @@ class Columns:
         check_types(self)
         if self.template is not None:
             _check_template(self.template)
+        if self.choices_as not in (known := get_args(ChoicesAs)):
+            hint = nearest_hint(self.choices_as, known)
+            raise InputError(f"--choices-as needs one of {', '.join(known)}, not '{self.choices_as}'{hint}")
         known = get_args(AnswerAs)
         if self.answer_as is not None and self.answer_as not in known:
             hint = nearest_hint(self.answer_as, known)

@@ -3,6 +3,7 @@
 import datetime
 import json
 import re
+import string
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from collections.abc import Sequence as Seq
@@ -132,7 +133,7 @@ class _Conversion:
             id=self._id(record, row),
             prompt=prompt,
             references=references,
-            choices=choices,
+            choices=tuple(string.ascii_uppercase[: len(choices)]) if self.columns.choices_as == "letters" else choices,
             task=self._task(record),
             messages=messages,
             record=json.dumps(record.fields, default=str) if self.keep else "",
@@ -208,6 +209,11 @@ class _Conversion:
             value = record.require(match[1], "--template")
             if is_missing(value):
                 return ""
+            if self.columns.choices_as == "letters" and match[1] == (self.columns.choices or "choices"):
+                return "\n".join(
+                    f"{letter}. {text}"
+                    for letter, text in zip(string.ascii_uppercase, self._choices(record)[0], strict=False)
+                )
             return self._text(match[1], value, f"column {match[1]!r}", record, "--template")
 
         return PLACEHOLDER.sub(replacement, template).rstrip()
@@ -281,6 +287,12 @@ class _Conversion:
                 "the choices are no list",
             )
         choices = tuple(self._text(name, item, f"choice in {name!r}", record, option) for item in items)
+        if self.columns.choices_as == "letters" and len(choices) > len(string.ascii_uppercase):
+            raise UnusableRow(
+                f"{record.where}: --choices-as letters needs at most {len(string.ascii_uppercase)} choices, not "
+                f"{len(choices)}: score their texts, with --choices-as texts",
+                "more choices than letters",
+            )
         if self.columns.labels:
             option = "--labels-column"
             labels = record.require(self.columns.labels, option)

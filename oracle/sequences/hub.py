@@ -16,7 +16,7 @@ from oracle.utils.text import nearest_hint
 if TYPE_CHECKING:
     from datasets import Dataset, DatasetDict
 
-__all__ = ["HubName", "looks_like_hub_name", "read_hub"]
+__all__ = ["HubName", "is_folder", "local_name", "looks_like_hub_name", "read_hub"]
 
 _PREFIX = "hf://"
 _LONGEST_NAME = 96  # of a repository on the hub
@@ -33,21 +33,23 @@ _REMEDIES: dict[type[Exception], str] = {
 
 @dataclass(frozen=True, kw_only=True)
 class HubName:
-    """Name of a data set on the command line: `name`, `name:config` or `name:config:split`.
+    """Name of a data set on the command line: `name`, `name:config` or `name:config:split`; `name@revision` for one.
 
     Attributes:
         name: name on the Hugging Face hub (`squad`, `allenai/ai2_arc`), or a local folder.
         config: the configuration; None for the only one.
         split: the split; None for the only one.
+        revision: branch, tag or commit on the hub, such as `refs/convert/parquet`; None for the main one.
     """
 
     name: str
     config: str | None = None
     split: str | None = None
+    revision: str | None = None
 
     @classmethod
     def parse(cls, text: str) -> "HubName":
-        """Parses `[hf://]name[:[config][:[split]]]`; `name::split` has no configuration.
+        """Parses `[hf://]name[@revision][:[config][:[split]]]`; `name::split` has no configuration.
 
         Raises:
             InputError: if there is no name, or more than three parts.
@@ -56,14 +58,25 @@ class HubName:
         if not parts[0] or len(parts) > 3:
             raise InputError(f"a datasets name must be name, name:config or name:config:split, not {text!r}")
         name, config, split, *_ = [*parts, "", ""]
-        return cls(name=name, config=config or None, split=split or None)
+        revision = ""
+        if not is_folder(name):
+            name, _, revision = name.partition("@")
+        return cls(name=name, config=config or None, split=split or None, revision=revision or None)
+
+
+def is_folder(name: str) -> bool:
+    """Whether a name is that of a local folder."""
+    try:
+        return name != "" and Path(name).is_dir()
+    except OSError:  # path too long
+        return False
 
 
 def looks_like_hub_name(text: str) -> bool:
     """Whether a text names a data set on the hub: `hf://...`, or a name without a file suffix."""
     if text.startswith(_PREFIX):
         return True
-    match = re.fullmatch(r"(\w[\w.-]*(?:/\w[\w.-]*)?)(?::[\w.-]*){0,2}", text)
+    match = re.fullmatch(r"(\w[\w.-]*(?:/\w[\w.-]*)?)(?:@[\w./-]+)?(?::[\w.-]*){0,2}", text)
     return match is not None and len(match[1]) <= _LONGEST_NAME and not Path(match[1]).suffix
 
 
@@ -85,6 +98,27 @@ def read_hub(text: str, decisions: Decisions) -> Iterator[Record]:
     rename = named_labels(rows.features.to_dict(), text, decisions)
     for number, fields in enumerate(rows.with_format(None)):
         yield Record(where=f"{text} row {number}", fields=rename(fields))
+
+
+def local_name(folder: str, wanted: HubName) -> str:
+    """The name under which a local copy of a data set is read: the folder with configuration and split, as it has them.
+
+    Raises:
+        InputError: if it cannot be read.
+    """
+    split = wanted.split or ""
+    if _is_saved(Path(folder)) or not wanted.config:
+        return f"{folder}::{split}"
+    import datasets
+
+    try:
+        with _quiet():
+            has = datasets.get_dataset_config_names(folder)
+    except Exception as error:  # as in _load
+        raise InputError(
+            f"cannot load data set {folder!r}: {reason_of(error)}: give a folder with its files"
+        ) from error
+    return f"{folder}:{wanted.config if wanted.config in has else ''}:{split}"
 
 
 def _is_saved(folder: Path) -> bool:
@@ -124,15 +158,33 @@ def _load(wanted: HubName) -> "Dataset | DatasetDict":
         if saved:
             return datasets.load_from_disk(wanted.name)
         with quick_hub(wanted.name, "dataset"), _quiet():
-            return datasets.load_dataset(wanted.name, wanted.config, streaming=False)
+            at = {"revision": wanted.revision} if wanted.revision else {}
+            return datasets.load_dataset(wanted.name, wanted.config, streaming=False, **at)
     except Exception as error:
-        if isinstance(error, DatasetNotFoundError):
+        if isinstance(error, ConnectionError) and looks_like_hub_name(wanted.name):
+            remedy = _offline(wanted)
+        elif isinstance(error, DatasetNotFoundError):
             remedy = "check the name, or log in with `hf auth login` if it is private or gated"
         else:
             remedy = next(text for kind, text in _REMEDIES.items() if isinstance(error, kind))
         # Generation errors are explained by their cause only.
         kind = InputError if isinstance(error, (DatasetsError, OSError, RuntimeError, ValueError)) else ForeignError
         raise kind(f"cannot load data set {wanted.name!r}: {reason_of(error.__cause__ or error)}: {remedy}") from error
+
+
+def _offline(wanted: HubName) -> str:
+    """What to do about a data set of the hub without a network: the files, and where to put them."""
+    import datasets
+
+    rest = f":{wanted.config or ''}:{wanted.split or 'SPLIT'}"
+    revision = f" --revision {wanted.revision}" if wanted.revision else ""
+    cached = f"{wanted.name.replace('/', '___')}"
+    return (
+        f"if it should be a file, no such file exists; else connect to the network, or fetch it on another machine "
+        f"with 'hf download {wanted.name} --repo-type dataset{revision} --local-dir FOLDER', copy FOLDER here and give "
+        f"--data FOLDER{rest} (of a preset: --data preset:NAME:FOLDER); or copy the folder {cached} of that machine's "
+        f"datasets cache into {datasets.config.HF_DATASETS_CACHE}"
+    )
 
 
 @contextmanager

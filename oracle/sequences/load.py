@@ -14,14 +14,25 @@ from oracle.sequences.check import usable
 from oracle.sequences.columns import Columns
 from oracle.sequences.conversion import to_sequences
 from oracle.sequences.files import Source, format_of, read_aligned, read_file
-from oracle.sequences.hub import looks_like_hub_name, read_hub
+from oracle.sequences.hub import is_folder, looks_like_hub_name, read_hub
 from oracle.sequences.layout import Layout
 from oracle.sequences.records import Decisions, Record
 from oracle.types import Sequence
 from oracle.utils.plugins import READERS, load_plugin, plugins
 from oracle.utils.text import nearest_hint
+from oracle.utils.validation import check_list
 
-__all__ = ["BUNDLED", "LoadedData", "bundled_path", "fact_lines", "load_sequences", "read_data", "select"]
+__all__ = [
+    "BUNDLED",
+    "PRESETS",
+    "LoadedData",
+    "bundled_file",
+    "bundled_path",
+    "fact_lines",
+    "load_sequences",
+    "read_data",
+    "select",
+]
 
 _DEFAULT_COLUMNS = Columns()
 _DEFAULT_LAYOUT = Layout()
@@ -101,9 +112,9 @@ def read_data(
     Args:
         data: `instruct` (the bundled sequences); a JSON lines, JSON, CSV, TSV, Parquet, Arrow or text file, by its
             suffix, also compressed (`.gz`, `.bz2`, `.xz`, `.zst`); a folder that `datasets` can load; or a `datasets`
-            name (`name`, `name:config`, `name:config:split`, prefixed with `hf://` if it has a dot or a file has the
-            same name); or `READER:TEXT` by a reader of an installed package (entry points `layer_oracle.readers`: a
-            function from the text to an iterable of mappings).
+            name (`name`, `name:config`, `name:config:split`, `name@revision:config:split`; prefixed with `hf://` if it
+            has a dot or a file has the same name); or `READER:TEXT` by a reader of an installed package (entry points
+            `layer_oracle.readers`: a function from the text to an iterable of mappings).
         columns: the columns that form a sequence.
         reference_files: for a text file with one prompt per line, files aligned with it line by line.
         tasks: names of the tasks to keep, before anything is extracted or left out; empty for all.
@@ -117,6 +128,7 @@ def read_data(
     Raises:
         InputError: if the data cannot be found or read, lacks a column, or is empty.
     """
+    check_list(reference_files, "reference_files")
     decisions, skipped = Decisions(), Counter[str]()
     extraction = None if extract is None else Extraction.parse(extract)
     records = _guarded(_records(data, reference_files, columns, layout, decisions), data)
@@ -184,6 +196,7 @@ def select(sequences: Iterable[Sequence], tasks: tuple[str, ...] = (), limit: in
     Raises:
         InputError: if a task is unknown (lists the known ones), or the limit is below 1.
     """
+    check_list(tasks, "tasks")
     if limit is not None and limit < 1:
         raise InputError(f"limit must be at least 1, not {limit}: omit it to take all sequences")
     sequences = list(sequences)
@@ -257,11 +270,7 @@ def _is_file(data: str) -> bool:
 
 def _is_folder(data: str) -> bool:
     """Whether a text names a folder, with or without the `:config:split` of a datasets name."""
-    name = data.partition(":")[0]
-    try:
-        return name != "" and Path(name).is_dir()
-    except OSError:
-        return False
+    return is_folder(data.partition(":")[0])
 
 
 def _aligned_records(
@@ -293,6 +302,9 @@ def _no_such_file(data: str) -> InputError:
 BUNDLED = ("instruct",)
 """Names of the bundled data sets."""
 
+PRESETS = "presets.yaml"
+"""Bundled file of the presets of benchmark data sets."""
+
 _PACKAGE = Path(__file__).resolve().parents[1]
 
 # In a wheel; in a checkout.
@@ -307,9 +319,18 @@ def bundled_path(name: str = "instruct") -> Path:
     """
     if name not in BUNDLED:
         raise InputError(f"unknown bundled data set {name!r}: available: {', '.join(BUNDLED)}")
+    return bundled_file(f"{name}.jsonl")
+
+
+def bundled_file(name: str) -> Path:
+    """Path of a bundled file.
+
+    Raises:
+        InputError: if it is missing.
+    """
     for folder in _FOLDERS:
-        path = folder / f"{name}.jsonl"
+        path = folder / name
         if path.is_file():
             return path
     places = " or ".join(str(folder) for folder in _FOLDERS)
-    raise InputError(f"the bundled {name}.jsonl must be in {places}, but is missing: reinstall layer-oracle")
+    raise InputError(f"the bundled {name} must be in {places}, but is missing: reinstall layer-oracle")

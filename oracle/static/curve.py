@@ -28,8 +28,8 @@ from oracle.search.mask_search import METHODS, SLACK, MaskSearch
 from oracle.static.plan import Judge, Plan
 from oracle.store import Run
 from oracle.store.derived import DerivedTables, key_of, origin_of
-from oracle.types import Allocation
-from oracle.utils.progress import Watch, silent
+from oracle.types import Allocation, RunPath
+from oracle.utils.progress import Watch, automatic
 
 __all__ = ["SCHEMA", "StaticCurve", "chosen_mask", "find_static"]
 
@@ -105,12 +105,12 @@ class StaticCurve:
 
 
 def find_static(
-    folder: Path | str,
+    folder: RunPath,
     plan: Plan | None = None,
     *,
     model: LanguageModel | None = None,
     load: Callable[[], LanguageModel] | None = None,
-    watch: Watch = silent,
+    watch: Watch = automatic,
 ) -> StaticCurve:
     """Finds one mask per budget for the sequences of a run, and writes a table under `RUN/static`.
 

@@ -18,6 +18,7 @@ from oracle.store.files import DELETE, damage, damaged, read_metadata, read_tabl
 from oracle.store.html import run_card
 from oracle.store.index import INDEX, MANIFEST, Index, accept_hint
 from oracle.store.schema import CERTIFICATE, EVALUATION, INDEXED, READABLE, SEQUENCES, with_prompts
+from oracle.types import RunPath
 
 if TYPE_CHECKING:
     from oracle.store.sql import Parameters, Queried
@@ -57,8 +58,8 @@ class Run:
         self.manifest = manifest
 
     @classmethod
-    def open(cls, folder: Path | str) -> "Run":
-        """Opens a run folder.
+    def open(cls, folder: RunPath) -> "Run":
+        """The run at a path; a run itself, or that of an `analysis.Experiment`, is opened again.
 
         Raises:
             InputError: if it is not a run, has another schema version, or its manifest was edited.
@@ -82,6 +83,12 @@ class Run:
         if reason := run._difference(MANIFEST):
             raise InputError(f"'{folder / MANIFEST}' is damaged ({reason}); {accept_hint(folder)}")
         return run
+
+    def __fspath__(self) -> str:
+        return str(self.folder)
+
+    def __repr__(self) -> str:
+        return f"Run.open({str(self.folder)!r})"
 
     def _repr_html_(self) -> str:
         summary = self.summary() if self.complete else None

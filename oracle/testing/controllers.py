@@ -1,6 +1,5 @@
 """The contract of a controller; see `oracle.controllers.Controller`."""
 
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -8,13 +7,14 @@ import numpy as np
 from oracle.controllers import Controller, TokenController, TrainingSet
 from oracle.controllers.quality_table import QualityTable
 from oracle.controllers.run_context import RunContext
+from oracle.types import RunPath
 
 __all__ = ["check_controller"]
 
 CLOSE = 1e-9
 
 
-def check_controller(kind: type[Controller], run: Path | str, settings: dict[str, Any] | None = None) -> None:
+def check_controller(kind: type[Controller], run: RunPath, settings: dict[str, Any] | None = None) -> None:
     """Checks a controller on the sequences of a run: costs, independence of batch and order, scores, what it learns.
 
     Args:

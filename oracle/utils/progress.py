@@ -1,15 +1,18 @@
-"""Progress bars on the terminal."""
+"""Progress bars on the terminal and in notebooks."""
 
+import html
 import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
+from typing import Any
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from oracle.utils.text import printable
 
-__all__ = ["Advance", "Watch", "note", "silent", "terminal"]
+__all__ = ["Advance", "Watch", "automatic", "note", "notebook", "silent", "terminal"]
 
 Advance = Callable[[int, str], None]
 """Called with the number of units completed since the last call and a remark to show beside the bar."""
@@ -50,3 +53,51 @@ def terminal(description: str, total: int) -> Iterator[Advance]:
     with Progress(*columns, console=Console(stderr=True)) as progress:
         task = progress.add_task(description, total=total, remark="")
         yield lambda count, remark: progress.update(task, advance=count, remark=printable(remark))
+
+
+BETWEEN = 0.2
+"""Least time between two updates of a bar in a notebook, in seconds."""
+
+
+@contextmanager
+def notebook(description: str, total: int) -> Iterator[Advance]:
+    """A progress bar with the elapsed time below a notebook's cell, without widgets; with 0 units, one line."""
+    from IPython.display import HTML, display
+
+    if not total:
+        display(HTML(html.escape(printable(description))))
+        yield lambda count, remark: None
+        return
+    begin, done, shown = time.monotonic(), 0, 0.0
+
+    def bar(remark: str) -> Any:
+        minutes, seconds = divmod(int(time.monotonic() - begin), 60)
+        text = html.escape(printable(f"{done}/{total} {minutes}:{seconds:02d} {remark}"))
+        return HTML(f'{html.escape(printable(description))} <progress value="{done}" max="{total}"></progress> {text}')
+
+    handle: Any = display(bar(""), display_id=True)
+
+    def advance(count: int, remark: str) -> None:
+        nonlocal done, shown
+        done += count
+        if done >= total or time.monotonic() - shown >= BETWEEN:
+            shown = time.monotonic()
+            handle.update(bar(remark))
+
+    try:
+        yield advance
+    finally:
+        handle.update(bar(""))
+
+
+@contextmanager
+def automatic(description: str, total: int) -> Iterator[Advance]:
+    """As `notebook` in a notebook, and nothing elsewhere."""
+    with (notebook if _in_notebook() else silent)(description, total) as advance:
+        yield advance
+
+
+def _in_notebook() -> bool:
+    """Whether this process is the kernel of a notebook."""
+    shell: Any = sys.modules.get("IPython")
+    return shell is not None and type(shell.get_ipython()).__name__ == "ZMQInteractiveShell"

@@ -2,7 +2,6 @@
 
 import warnings
 from collections.abc import Sequence as Seq
-from pathlib import Path
 from typing import Any, Literal
 
 from oracle.config import SearchConfig
@@ -15,7 +14,7 @@ from oracle.pipeline.prompts import rendered_anew
 from oracle.pipeline.reload import model_of, require_same_decoding
 from oracle.store import Run
 from oracle.store.schema import sequence_of
-from oracle.types import Allocation, Sequence
+from oracle.types import Allocation, RunPath, Sequence
 
 __all__ = ["OracleController", "Policy"]
 
@@ -51,7 +50,7 @@ class OracleController(SequenceController):
     @classmethod
     def from_run(
         cls,
-        folder: Path | str,
+        folder: RunPath,
         *,
         policy: Policy = "equal_quality",
         model: LanguageModel | str | None = None,
