@@ -44,7 +44,11 @@ def test_it_holds_the_packages_and_their_data(wheel: zipfile.ZipFile) -> None:
         assert sources == {name for name in names if name.startswith(f"{package}/") and name.endswith(".py")}
     assets = {str(path.relative_to(ROOT)) for path in (ROOT / "analysis" / "report" / "assets").iterdir()}
     assert assets and assets <= names
-    assert {name.split("/")[0] for name in names if ".dist-info/" not in name} == {"oracle", "analysis"}
+    assert {name.split("/")[0] for name in names if ".dist-info/" not in name} == {
+        "oracle",
+        "analysis",
+        "layer_oracle.py",
+    }
 
 
 def test_links_and_pictures_of_its_readme_are_absolute(metadata: Message) -> None:
