@@ -114,7 +114,7 @@ def local_name(folder: str, wanted: HubName) -> str:
     try:
         with _quiet():
             has = datasets.get_dataset_config_names(folder)
-    except Exception as error:  # as in _load
+    except Exception as error:  # the library raises nothing narrower
         raise InputError(
             f"cannot load data set {folder!r}: {reason_of(error)}: give a folder with its files"
         ) from error

@@ -1,6 +1,5 @@
 """FiRST's routers: a linear map per layer decides, when the prompt is read, whether the sequence skips the layer."""
 
-from collections.abc import Mapping
 from collections.abc import Sequence as Seq
 from typing import Any
 
@@ -11,13 +10,10 @@ from torch import Tensor, nn
 from torch.nn.functional import gumbel_softmax, layer_norm
 
 from oracle.controllers.base import SequenceController
-from oracle.controllers.methods.gate_training import GateFunction, GateNetwork, train
+from oracle.controllers.methods.gate_training import GateFunction, GateNetwork, TrainedGates
 from oracle.controllers.methods.gates import OPEN
 from oracle.controllers.prompts import Example, Prompt
-from oracle.controllers.training_set import TrainingSet
-from oracle.controllers.weights import network_state, restore_network
 from oracle.engine import Engine
-from oracle.errors import InputError
 from oracle.types import Allocation
 
 __all__ = ["First", "PrefillRouters"]
@@ -77,7 +73,7 @@ def _router(width: int) -> nn.Linear:
     return net
 
 
-class First(SequenceController):
+class First(TrainedGates[PrefillRouters], SequenceController):
     """Routers decided at prefill (FiRST, Jain et al. 2024, arXiv 2410.12513), without its LoRA repair.
 
     Ours are the loss (that of the gates: cross-entropy of the full model's own output plus `alpha` times the executed
@@ -92,18 +88,12 @@ class First(SequenceController):
     """
 
     name = "first"
-    learns = True
-    folds = 2
     units = ("layer",)
 
     def __init__(self, engine: Engine, *, alpha: float) -> None:
-        super().__init__(engine)
+        super().__init__(engine, alpha=alpha)
         if engine.config.unit not in self.units:
             raise self._wrong_unit()
-        if not 0 <= alpha < float("inf"):
-            raise InputError(f"a finite weight alpha of at least 0 is required, but {alpha} was given")
-        self.alpha = alpha
-        self._network: PrefillRouters | None = None
 
     @classmethod
     def sweep(cls, layers: int) -> list[dict[str, Any]]:
@@ -114,40 +104,18 @@ class First(SequenceController):
         model = self.engine.model
         return PrefillRouters(self.engine, model.decoder.width, model.layers).to(model.decoder.device)
 
-    def fit(self, training_set: TrainingSet) -> None:
-        """Trains the routers on the frozen model."""
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(training_set.seed)
-            self._network = self._untrained()
-        train(self._network, self.engine.model.decoder, training_set, alpha=self.alpha)
-
     @torch.no_grad()
     def allocations(self, prompts: Seq[Prompt]) -> list[Allocation]:
         """The layers whose routers say run, per prompt."""
-        if self._network is None:
-            raise self._not_fitted()
-        layers = range(self.engine.units.count)
-        runs_LR = [
-            (logits[:, 1] >= logits[:, 0]).tolist() if (logits := self._logits(layer, prompts)) is not None else None
-            for layer in layers
-        ]
+        network, layers = self._trained(), range(self.engine.units.count)
+        if not prompts:
+            return []
+        logits_LR2 = {layer: network.of_prompts(layer, prompts) for layer in layers if network.decides(layer)}
+        runs_LR = {layer: (logits_R2[:, 1] >= logits_R2[:, 0]).tolist() for layer, logits_R2 in logits_LR2.items()}
         return [
-            tuple(layer for layer in layers if (runs := runs_LR[layer]) is None or runs[row])
+            tuple(layer for layer in layers if layer not in runs_LR or runs_LR[layer][row])
             for row in range(len(prompts))
         ]
-
-    def _logits(self, layer: int, prompts: Seq[Prompt]) -> Tensor | None:
-        assert self._network is not None
-        return self._network.of_prompts(layer, prompts) if prompts and self._network.decides(layer) else None
-
-    def state(self) -> dict[str, NDArray[Any]]:
-        """The routers' weights."""
-        return network_state(self._network)
-
-    def restore(self, state: Mapping[str, NDArray[Any]]) -> None:
-        """Sets the learned parameters."""
-        self._network = self._untrained()
-        restore_network(self._network, state)
 
     def decision_flops(self, ran_TL: NDArray[np.bool_]) -> float:
         """One matrix product per layer and prompt."""

@@ -10,7 +10,6 @@ a bias that starts it near the full model and the adapter starts at zero, traini
 outputs, and the square is of the executed fraction.
 """
 
-from collections.abc import Mapping
 from collections.abc import Sequence as Seq
 from typing import Any
 
@@ -22,12 +21,9 @@ from torch.nn.functional import rms_norm, silu
 
 from oracle.controllers.base import TokenController
 from oracle.controllers.methods.confidence import generated
-from oracle.controllers.methods.gate_training import GateNetwork, Mix, Plan, RunPart, train
+from oracle.controllers.methods.gate_training import GateNetwork, Mix, Plan, RunPart, TrainedGates
 from oracle.controllers.prompts import Example, Prompt
-from oracle.controllers.training_set import TrainingSet
-from oracle.controllers.weights import network_state, restore_network
 from oracle.engine import Engine, Fed, Gate
-from oracle.errors import InputError
 from oracle.models.layer_call import Part
 
 __all__ = ["Adapter", "FlexiDepth", "Router", "RouterAndAdapter"]
@@ -170,7 +166,7 @@ class _Routed(Gate):
         return self._network.adapted(layer, hidden_GTD, weight_GT)
 
 
-class FlexiDepth(TokenController):
+class FlexiDepth(TrainedGates[RouterAndAdapter], TokenController):
     """A router per layer, and an adapter for the tokens that skip it; keys and values are kept for all.
 
     Args:
@@ -182,16 +178,11 @@ class FlexiDepth(TokenController):
     """
 
     name = "flexidepth"
-    learns = True
-    folds = 2
+    plan = PLAN
 
     def __init__(self, engine: Engine, *, alpha: float) -> None:
-        super().__init__(engine)
-        if not 0 <= alpha < float("inf"):
-            raise InputError(f"a finite weight alpha of at least 0 is required, but {alpha} was given")
-        self.alpha = alpha
+        super().__init__(engine, alpha=alpha)
         self._serial = engine.model.decoder.sublayers.serial
-        self._network: RouterAndAdapter | None = None
 
     @classmethod
     def sweep(cls, layers: int) -> list[dict[str, Any]]:
@@ -205,27 +196,9 @@ class FlexiDepth(TokenController):
         network = RouterAndAdapter(width, int(inner), model.layers, serial=self._serial)
         return network.to(model.decoder.device)
 
-    def fit(self, training_set: TrainingSet) -> None:
-        """Trains routers and adapters on the frozen model."""
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(training_set.seed)
-            self._network = self._untrained()
-        train(self._network, self.engine.model.decoder, training_set, alpha=self.alpha, plan=PLAN)
-
     def gate(self, prompts: Seq[Prompt]) -> Gate:
         """The same networks for all prompts."""
-        if self._network is None:
-            raise self._not_fitted()
-        return _Routed(self._network)
-
-    def state(self) -> dict[str, NDArray[Any]]:
-        """The networks' weights."""
-        return network_state(self._network)
-
-    def restore(self, state: Mapping[str, NDArray[Any]]) -> None:
-        """Sets the learned parameters."""
-        self._network = self._untrained()
-        restore_network(self._network, state)
+        return _Routed(self._trained())
 
     def decision_flops(self, ran_TL: NDArray[np.bool_]) -> float:
         """Matrix products of the routers at every token, and of the adapters where a layer is skipped."""

@@ -8,26 +8,41 @@ In shapes, X is the tokens to predict.
 import inspect
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from collections.abc import Sequence as Seq
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from functools import partial
+from typing import Any, ClassVar, Generic, TypeVar
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, gumbel_softmax
 
+from oracle.controllers.base import Controller
 from oracle.controllers.prompts import Example
 from oracle.controllers.training_set import TrainingSet
+from oracle.controllers.weights import network_state, restore_network
+from oracle.engine import Engine
 from oracle.errors import InputError
 from oracle.models.checkpoints import load_training, save_training
 from oracle.models.decoder import Decoder, Step
 from oracle.models.kv_cache import RowCache
 from oracle.models.layer_call import Call, Part
 
-__all__ = ["GateFunction", "GateNetwork", "Mix", "Plan", "RunPart", "gated_loss", "straight_through", "train"]
+__all__ = [
+    "GateFunction",
+    "GateNetwork",
+    "Mix",
+    "Plan",
+    "RunPart",
+    "TrainedGates",
+    "gated_loss",
+    "straight_through",
+    "train",
+]
 
 GateFunction = Callable[[int, Tensor], Tensor | None]
 """Maps a layer and its input states (R T D) to 1 (run) or 0 (skip), with gradients (R T); None if it always runs."""
@@ -148,6 +163,58 @@ def train(
                 save_training(checkpoint, net, optimizer, {"step": step + 1})
             advance(1, f"{surprise.item():.2f} nats/token at {100 * executed.item():.0f} %")
     return losses
+
+
+Network = TypeVar("Network", bound=GateNetwork)
+
+
+class TrainedGates(Controller, Generic[Network]):
+    """A controller whose decisions are those of a network that is trained on the frozen model.
+
+    Args:
+        engine: runs the model.
+        alpha: weight of the price of the executed fraction in the loss, in nats per full model.
+
+    Raises:
+        InputError: if the run's units are not the controller's, or alpha is negative or not finite.
+    """
+
+    learns = True
+    folds = 2
+    plan: ClassVar[Plan | None] = None
+    """Hyperparameters; None for the defaults."""
+
+    def __init__(self, engine: Engine, *, alpha: float) -> None:
+        super().__init__(engine)
+        if not 0 <= alpha < float("inf"):
+            raise InputError(f"a finite weight alpha of at least 0 is required, but {alpha} was given")
+        self.alpha = alpha
+        self._network: Network | None = None
+
+    @abstractmethod
+    def _untrained(self) -> Network:
+        """A new network, where the model is."""
+
+    def _trained(self) -> Network:
+        if self._network is None:
+            raise self._not_fitted()
+        return self._network
+
+    def fit(self, training_set: TrainingSet) -> None:
+        """Trains the network on the full model's outputs."""
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(training_set.seed)
+            self._network = self._untrained()
+        train(self._network, self.engine.model.decoder, training_set, alpha=self.alpha, plan=self.plan)
+
+    def state(self) -> dict[str, NDArray[Any]]:
+        """The network's weights."""
+        return network_state(self._network)
+
+    def restore(self, state: Mapping[str, NDArray[Any]]) -> None:
+        """Sets the learned parameters."""
+        self._network = self._untrained()
+        restore_network(self._network, state)
 
 
 def gated_loss(

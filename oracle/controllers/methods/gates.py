@@ -5,7 +5,6 @@ temperature 1, and Gumbel noise at inference too (`sample`). Ours: decisions wit
 the initial bias towards running, and the target, which is the full model's own output instead of the data's labels.
 """
 
-from collections.abc import Mapping
 from collections.abc import Sequence as Seq
 from itertools import pairwise
 from typing import Any
@@ -17,10 +16,8 @@ from torch import Tensor, nn
 
 from oracle.controllers.base import TokenController
 from oracle.controllers.methods.confidence import generated
-from oracle.controllers.methods.gate_training import GateNetwork, train
+from oracle.controllers.methods.gate_training import GateNetwork, TrainedGates
 from oracle.controllers.prompts import Prompt, digest
-from oracle.controllers.training_set import TrainingSet
-from oracle.controllers.weights import network_state, restore_network
 from oracle.engine import Engine, Fed, Gate
 from oracle.errors import InputError
 
@@ -116,7 +113,7 @@ def gumbel_noise(text: str, tokens: int, layers: int, seed: int) -> NDArray[np.f
     return drawn_2TL[0] - drawn_2TL[1]
 
 
-class GlavasHidden(TokenController):
+class GlavasHidden(TrainedGates[GlavasNetwork], TokenController):
     """Gates that decide from the token's hidden state.
 
     Trained on a frozen model: cross-entropy of the full model's own output plus `alpha` times the mean executed
@@ -132,23 +129,18 @@ class GlavasHidden(TokenController):
     """
 
     name = "gate-hidden"
-    learns = True
     fixed = False
-    folds = 2
     at_inference = ("decision", "seed")
 
     def __init__(
         self, engine: Engine, *, alpha: float, shape: str = "linear", decision: str = "argmax", seed: int = 0
     ) -> None:
-        super().__init__(engine)
+        super().__init__(engine, alpha=alpha)
         if shape not in SHAPES:
             raise InputError(f"a gate shape must be one of {', '.join(SHAPES)}, not '{shape}'")
-        if not 0 <= alpha < float("inf"):
-            raise InputError(f"a finite weight alpha of at least 0 is required, but {alpha} was given")
         if decision not in DECISIONS:
             raise InputError(f"a decision must be one of {', '.join(DECISIONS)}, not '{decision}'")
-        self.alpha, self.shape, self.decision, self.seed = alpha, shape, decision, seed
-        self._network: GlavasNetwork | None = None
+        self.shape, self.decision, self.seed = shape, decision, seed
 
     @classmethod
     def sweep(cls, layers: int) -> list[dict[str, Any]]:
@@ -165,30 +157,13 @@ class GlavasHidden(TokenController):
         width = model.network.config.get_text_config().hidden_size
         return GlavasNetwork(width, model.layers, self.shape, fixed=self.fixed).to(model.decoder.device)
 
-    def fit(self, training_set: TrainingSet) -> None:
-        """Trains the gate networks on the full model's outputs."""
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(training_set.seed)
-            self._network = self._untrained()
-        train(self._network, self.engine.model.decoder, training_set, alpha=self.alpha)
-
     def gate(self, prompts: Seq[Prompt]) -> Gate:
         """The same networks for all prompts, with the noise of each if decisions are sampled."""
-        if self._network is None:
-            raise self._not_fitted()
+        network = self._trained()
         if self.decision == "argmax":
-            return LearnedGate(self._network)
+            return LearnedGate(network)
         tokens, layers = max(1, self.engine.config.max_new_tokens - 1), self.engine.units.count
-        return LearnedGate(self._network, [gumbel_noise(one.text, tokens, layers, self.seed) for one in prompts])
-
-    def state(self) -> dict[str, NDArray[Any]]:
-        """The networks' weights."""
-        return network_state(self._network)
-
-    def restore(self, state: Mapping[str, NDArray[Any]]) -> None:
-        """Sets the learned parameters."""
-        self._network = self._untrained()
-        restore_network(self._network, state)
+        return LearnedGate(network, [gumbel_noise(one.text, tokens, layers, self.seed) for one in prompts])
 
     def decision_flops(self, ran_TL: NDArray[np.bool_]) -> float:
         """Matrix products of the networks per token; 0 for fixed inputs, which need evaluating only once."""
