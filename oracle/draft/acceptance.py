@@ -4,11 +4,11 @@ In shapes, X is verified prefixes.
 """
 
 from collections import OrderedDict
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from collections.abc import Sequence as Seq
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from time import monotonic
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -20,7 +20,7 @@ from oracle.engine.schedule import as_masks
 from oracle.store.derived import DerivedTables
 from oracle.types import Allocation
 
-__all__ = ["Acceptance", "Drafting"]
+__all__ = ["Acceptance", "Accepted", "Drafting"]
 
 WRITE_EVERY = 20.0
 """Seconds after which new results are written."""
@@ -57,6 +57,23 @@ class Drafting:
     length: Length
 
 
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Accepted:
+    """What drafts of one mask get accepted on one sequence.
+
+    Attributes:
+        sequence: its id.
+        mask: over sublayers.
+        lengths_X: accepted tokens per prefix.
+        near: prefixes at which a near-tie decided.
+    """
+
+    sequence: str
+    mask: Allocation
+    lengths_X: NDArray[np.int16]
+    near: int
+
+
 @dataclass(kw_only=True)
 class Acceptance:
     """Accepted lengths of masks, from every verified prefix of every sequence.
@@ -77,9 +94,10 @@ class Acceptance:
     tables: DerivedTables
     _known: dict[tuple[str, Allocation], tuple[NDArray[np.int16], int]] = field(default_factory=dict)
     _outputs: OrderedDict[str, VerifiedOutput] = field(default_factory=OrderedDict)
-    _unwritten: list[dict[str, Any]] = field(default_factory=list)
+    _unwritten: list[Accepted] = field(default_factory=list)
     _parts: int = 0
     _written: float = field(default_factory=monotonic)
+    _collecting: bool = False
 
     def __post_init__(self) -> None:
         while (found := self.tables.read(self._part(), PARTS)) is not None:
@@ -103,20 +121,37 @@ class Acceptance:
 
     def lengths(self, name: str, masks: Seq[Allocation]) -> list[NDArray[np.int16]]:
         """Accepted tokens per prefix (X) of each mask."""
-        missing = [mask for mask in dict.fromkeys(masks) if (name, mask) not in self._known]
-        if missing:
-            # Masks of equal beginnings stand together, so that these are run once.
-            missing.sort()
+        # Masks of equal beginnings stand together, so that these are run once.
+        if missing := sorted(self.missing(name, masks)):
             found = self.engine.accepted(self.output(name), as_masks(missing, self.engine.sublayers), self.most)
-            for mask, lengths_X, near_X in zip(missing, found.lengths_AX, found.near_AX, strict=True):
-                near = int(near_X.sum())
-                self._known[name, mask] = (lengths_X, near)
-                self._unwritten.append(
-                    {"sequence": name, "mask": list(mask), "lengths": lengths_X.tolist(), "near": near}
-                )
-            if monotonic() - self._written > WRITE_EVERY:
-                self.flush()
+            self.keep(
+                [
+                    Accepted(sequence=name, mask=mask, lengths_X=lengths_X, near=int(near_X.sum()))
+                    for mask, lengths_X, near_X in zip(missing, found.lengths_AX, found.near_AX, strict=True)
+                ]
+            )
         return [self._known[name, mask][0] for mask in masks]
+
+    def missing(self, name: str, masks: Iterable[Allocation]) -> list[Allocation]:
+        """Those masks that are not computed for a sequence."""
+        return [mask for mask in dict.fromkeys(masks) if (name, mask) not in self._known]
+
+    def keep(self, found: Iterable[Accepted]) -> None:
+        """Takes over what was computed, here or in another process; writes it now and then."""
+        for one in found:
+            self._known[one.sequence, one.mask] = (one.lengths_X, one.near)
+            self._unwritten.append(one)
+        if not self._collecting and monotonic() - self._written > WRITE_EVERY:
+            self.flush()
+
+    @contextmanager
+    def collecting(self) -> Iterator[list[Accepted]]:
+        """What is computed in this context goes into a list, for `keep`, and not to the disk."""
+        before, self._unwritten, self._collecting = self._unwritten, [], True
+        try:
+            yield self._unwritten
+        finally:
+            self._unwritten, self._collecting = before, False
 
     def near(self, name: str, mask: Allocation) -> int:
         """Prefixes of a computed mask at which a near-tie decided what was accepted."""
@@ -130,7 +165,11 @@ class Acceptance:
     def flush(self) -> None:
         """Writes what is new."""
         if self._unwritten:
-            self.tables.write(self._part(), pa.Table.from_pylist(self._unwritten, schema=PARTS))
+            rows = [
+                {"sequence": one.sequence, "mask": one.mask, "lengths": one.lengths_X.tolist(), "near": one.near}
+                for one in self._unwritten
+            ]
+            self.tables.write(self._part(), pa.Table.from_pylist(rows, schema=PARTS))
             self._parts += 1
             self._unwritten = []
         self._written = monotonic()

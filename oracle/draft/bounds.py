@@ -15,7 +15,6 @@ from numpy.typing import NDArray
 from oracle.draft.acceptance import Acceptance, Drafting
 from oracle.draft.rounds import Times, fewest_rounds, least_ms
 from oracle.engine.same_output import Verdict
-from oracle.utils.progress import Advance
 
 __all__ = ["SCHEMA", "bounds_of", "enumerable"]
 
@@ -56,18 +55,14 @@ def enumerable(layers: int, most: int) -> int:
     return budget
 
 
-def bounds_of(
-    acceptance: Acceptance, one: Drafting, times: Times, budget: int, most: int, advance: Advance
-) -> list[dict[str, object]]:
+def bounds_of(acceptance: Acceptance, one: Drafting, times: Times, budget: int, most: int) -> list[dict[str, object]]:
     """Rows of `SCHEMA` of one sequence, for budgets 0 to `budget`."""
     output = acceptance.output(one.id)
     layers = acceptance.engine.model.layers
     layers_AL = _masks(layers, budget)
-    verdicts = []
-    for known in output.prefixes:
-        verdicts.append(acceptance.engine.first_tokens(output, known, layers_AL))
-        advance(1, one.id)
-    verdict_AX = np.stack(verdicts, axis=1)
+    verdict_AX = np.stack(
+        [acceptance.engine.first_tokens(output, known, layers_AL) for known in output.prefixes], axis=1
+    )
     accepts_AX = verdict_AX != Verdict.NO
     size_A = layers_AL.sum(1)
     costs_L = np.array(times.layers)

@@ -1,4 +1,4 @@
-"""Progress bars on the terminal and in notebooks."""
+"""Progress: bars on the terminal and in notebooks, lines in files and pipes."""
 
 import html
 import sys
@@ -12,7 +12,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from oracle.utils.text import printable
 
-__all__ = ["Advance", "Watch", "automatic", "note", "notebook", "silent", "terminal"]
+__all__ = ["Advance", "Watch", "automatic", "log", "note", "notebook", "silent", "terminal"]
 
 Advance = Callable[[int, str], None]
 """Called with the number of units completed since the last call and a remark to show beside the bar."""
@@ -35,10 +35,18 @@ def note(watch: Watch, line: str) -> None:
 
 @contextmanager
 def terminal(description: str, total: int) -> Iterator[Advance]:
-    """A progress bar with elapsed and remaining time on standard error; with 0 units, one line."""
+    """A progress bar with elapsed and remaining time on standard error, or `log` if that is no terminal.
+
+    With 0 units, one line.
+    """
     if not total:
         print(printable(description), file=sys.stderr)
         yield lambda count, remark: None
+        return
+    console = Console(stderr=True)
+    if not console.is_terminal:
+        with log(description, total) as advance:
+            yield advance
         return
     columns = (
         TextColumn("{task.description}"),
@@ -50,9 +58,43 @@ def terminal(description: str, total: int) -> Iterator[Advance]:
         # Remarks contain ids from the data, which must not be read as markup.
         TextColumn("{task.fields[remark]}", style="dim", markup=False),
     )
-    with Progress(*columns, console=Console(stderr=True)) as progress:
+    with Progress(*columns, console=console) as progress:
         task = progress.add_task(description, total=total, remark="")
         yield lambda count, remark: progress.update(task, advance=count, remark=printable(remark))
+
+
+LINES_BETWEEN = 30.0
+"""Least time between two lines of progress in a log, in seconds."""
+
+
+@contextmanager
+def log(description: str, total: int) -> Iterator[Advance]:
+    """A line on standard error now and then, and one at the end: units done, elapsed time, about what is left."""
+    begin, done, shown = time.monotonic(), 0, time.monotonic()
+
+    def show(remark: str) -> None:
+        nonlocal shown
+        shown = time.monotonic()
+        rest = f", about {_clock((shown - begin) * (total - done) / done)} left" if 0 < done < total else ""
+        line = f"{description}: {done} of {total} in {_clock(shown - begin)}{rest}{remark and f' ({remark})'}"
+        print(printable(line), file=sys.stderr, flush=True)
+
+    def advance(count: int, remark: str) -> None:
+        nonlocal done
+        done += count
+        if time.monotonic() - shown >= LINES_BETWEEN:
+            show(remark)
+
+    try:
+        yield advance
+    finally:
+        show("")
+
+
+def _clock(seconds: float) -> str:
+    """A time as h:mm:ss or m:ss."""
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes // 60}:{minutes % 60:02d}:{rest:02d}" if minutes >= 60 else f"{minutes}:{rest:02d}"
 
 
 BETWEEN = 0.2

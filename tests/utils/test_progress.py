@@ -1,4 +1,4 @@
-"""Progress bars in notebooks."""
+"""Progress bars in notebooks, lines in logs."""
 
 import re
 import sys
@@ -60,3 +60,22 @@ def test_elsewhere_nothing_is_shown(capsys: pytest.CaptureFixture[str], monkeypa
     with progress.automatic("Searching", 3) as advance:
         advance(1, "s1")
     assert capsys.readouterr() == ("", "")
+
+
+def test_a_log_gets_lines(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    times = iter([0.0, 0.0, 10.0, 90.0, 90.0, 100.0, 4000.0])
+    monkeypatch.setattr(progress.time, "monotonic", lambda: next(times))
+    with progress.terminal("Searching", 4) as advance:
+        advance(1, "s1")
+        advance(2, "s2")
+        advance(1, "s3")
+    assert capsys.readouterr().err.splitlines() == [
+        "Searching: 3 of 4 in 1:30, about 0:30 left (s2)",
+        "Searching: 4 of 4 in 1:06:40",
+    ]
+
+
+def test_a_log_of_what_was_interrupted(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(KeyboardInterrupt), progress.log("Searching", 4):
+        raise KeyboardInterrupt
+    assert capsys.readouterr().err == "Searching: 0 of 4 in 0:00\n"
