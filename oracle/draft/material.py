@@ -1,4 +1,7 @@
-"""What is drafted, with what it costs, and how fast a draft is expected to be."""
+"""What is drafted, with what it costs, and how fast a draft is expected to be.
+
+In shapes, X is verified prefixes.
+"""
 
 from collections.abc import Callable, Iterator
 from collections.abc import Sequence as Seq

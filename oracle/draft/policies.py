@@ -1,4 +1,7 @@
-"""The masks that draft: the best found, and those of the published methods."""
+"""The masks that draft: the best found, and those of the published methods.
+
+In shapes, X is verified prefixes.
+"""
 
 from collections.abc import Callable, Iterable
 from collections.abc import Sequence as Seq
