@@ -21,6 +21,7 @@ from oracle.engine import DraftEngine
 from oracle.errors import InputError
 from oracle.models import load_model
 from oracle.pipeline.reload import searched_sequences
+from oracle.utils.process_pool import ProcessPool
 
 LENGTH = 4
 
@@ -284,3 +285,23 @@ def test_a_model_of_one_layer_is_refused(search, tmp_path) -> None:
     run = search(model=str(folder), evaluations=1, limit=3)
     with pytest.raises(InputError, match="a draft skips layers, but the model has 1"):
         find_drafts(run.folder, Plan())
+
+
+def test_any_number_of_processes_gives_the_same_tables(run, tmp_path, monkeypatch) -> None:
+    """On three cores the sequences of every stage are computed in forked processes."""
+    parts = {"attention": (0.4,) * LAYERS, "mlp": (0.6,) * LAYERS}
+    times = Times(layers=(1.0,) * LAYERS, overhead=1.0, verify=tuple(np.linspace(6, 8, LENGTH + 1)), **parts)
+    monkeypatch.setattr(module, "_measured_times", lambda *_: times)
+    monkeypatch.setattr("oracle.draft.material.WORTH_A_PROCESS", 0)
+    monkeypatch.setattr("oracle.utils.cores._processor_limits", lambda: iter(()))
+    monkeypatch.setattr("oracle.utils.cores._busy", lambda: 0.0)
+    pools, found = [], []
+    started = ProcessPool.run
+    monkeypatch.setattr(ProcessPool, "run", lambda *arguments: (pools.append(arguments), started(*arguments))[1])
+    for cores in (1, 3):
+        monkeypatch.setattr("oracle.utils.cores._allowed", lambda cores=cores: cores)
+        folder = shutil.copytree(run.folder, tmp_path / str(cores))
+        found.append(find_drafts(folder, Plan(length=LENGTH, evaluations=3, timed=False)))
+        assert bool(pools) == (cores > 1)
+    assert found[0].rows.map(repr).equals(found[1].rows.map(repr))
+    assert found[0].bounds.map(repr).equals(found[1].bounds.map(repr))
