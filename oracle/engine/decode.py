@@ -63,6 +63,7 @@ class Settings:
         join: whether waiting rows may join others that have begun.
         processors: what `generation_config` makes of the logits; None for nothing.
         stop_texts: texts that end an output; None for none.
+        products: whether layers have the products of batches, of which `tie` is then the rounding.
     """
 
     max_new_tokens: int
@@ -73,6 +74,7 @@ class Settings:
     join: bool = True
     processors: Processors | None = None
     stop_texts: StopTexts | None = None
+    products: bool = False
 
     def choose(self, logits_RV: Tensor, rows: Seq[Row | None]) -> tuple[Tensor, list[float], list[bool]]:
         """The next token of each row, its lead over the second, and whether that is a near-tie."""
@@ -229,6 +231,7 @@ class _Decoding:
             prompts,
             self.schedule.of_rows(np.array(requests)),
             new_tokens=self.settings.max_new_tokens,
+            products=self.settings.products,
         )
         if prompts[0].given:
             place_R = group_ids([id(prompt) for prompt in prompts])

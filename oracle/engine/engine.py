@@ -26,7 +26,7 @@ from oracle.engine.reference import Difference, first_difference, plain_generate
 from oracle.engine.same_output import Refuter, Verdict
 from oracle.engine.schedule import Mask, Schedule, Units
 from oracle.engine.score import ContinuationScore, continuation_scores
-from oracle.engine.tie_break import run_alone, same_as_plain
+from oracle.engine.tie_break import look_again, run_alone, same_as_plain
 from oracle.engine.trial import try_cut_model
 from oracle.errors import InputError
 from oracle.metrics import Bound
@@ -71,6 +71,8 @@ class Engine:
             the model itself.
         executions: layer x token units executed so far, as every kind of evaluation counts them.
         tie: leads, in logits, up to which a token is a near-tie and settled alone.
+        products: whether batches are decoded with products of their own; near-ties by the wider measure of such
+            products are then looked at again with the library's.
         notes: what the run's log should say; for the reader to clear.
     """
 
@@ -79,6 +81,7 @@ class Engine:
         self.config = config
         self.rising = config.scope != "sequence"
         self.tie = model.decoder.rounding.near_tie if config.near_tie is None else config.near_tie
+        self.products = model.decoder.products is not None and not math.isinf(self.tie)
         self.stop, texts, self.processors = model.stop, config.stop, None
         if config.generation_config:
             settings = model.generation.honoured
@@ -107,8 +110,9 @@ class Engine:
             try_cut_model(model, self.units, self._settings(1))
 
     def rounding(self) -> dict[str, Any]:
-        """The measured rounding and the near-tie rule that is in force, for a manifest."""
-        return self.model.decoder.rounding.to_dict() | ({} if math.isinf(self.tie) else {"near_tie": self.tie})
+        """The measured rounding, the near-tie rule in force, and whose products batches have, for a manifest."""
+        found = self.model.decoder.rounding.to_dict() | {"products": "oneDNN" if self.products else "torch"}
+        return found | ({} if math.isinf(self.tie) else {"near_tie": self.tie})
 
     def generation(self) -> dict[str, Any]:
         """How greedy decoding is set up, for a manifest."""
@@ -187,14 +191,21 @@ class Engine:
         if not requests:
             return []
         schedule = self.units.steps([allocation for _, allocation in requests])
-        generations = self._decode(requests, schedule, thresholds)
+        generations = self._decode(requests, schedule, thresholds, products=self.products)
+        for (prompt, allocation), generation in zip(requests, generations, strict=True):
+            self.executions += len(allocation) * (len(generation.tokens) - 1 + prompt.own)
         return [
             self._resolve(request, schedule.of_rows(np.array([index])), generation)
             for index, (request, generation) in enumerate(zip(requests, generations, strict=True))
         ]
 
     def _decode(
-        self, requests: Seq[Request], schedule: Schedule, thresholds: Seq[tuple[Bound, float]] | None = None
+        self,
+        requests: Seq[Request],
+        schedule: Schedule,
+        thresholds: Seq[tuple[Bound, float]] | None = None,
+        *,
+        products: bool = False,
     ) -> list[Generation]:
         def unreachable(index: int, tokens: Seq[int]) -> bool:
             if thresholds is None or self._hides_stops:
@@ -210,7 +221,7 @@ class Engine:
                 self.model.decoder,
                 [requests[index][0] for index in some],
                 schedule.of_rows(np.array(some)),
-                self._settings(rows),
+                self._settings(rows, products=products),
                 lambda place, tokens: unreachable(some[place], tokens),
             )
 
@@ -219,32 +230,32 @@ class Engine:
         for some in batchable(self.model.decoder, [prompt for prompt, _ in requests]):
             found = self._decoding.run(min(most, len(some)), partial(decode, some))
             by_request |= zip(some, found, strict=True)
-        generations = [by_request[index] for index in range(len(requests))]
-        for (prompt, allocation), generation in zip(requests, generations, strict=True):
-            fed = len(generation.tokens) - 1 + prompt.own
-            self.executions += len(allocation) * fed
-        return generations
+        return [by_request[index] for index in range(len(requests))]
 
-    def _settings(self, rows: int) -> Settings:
+    def _settings(self, rows: int, *, products: bool = False) -> Settings:
         decoder = self.model.decoder
+        wide = products and self.config.near_tie is None
         # A row that joins late has empty slots between a shared prompt and its own tokens.
         gaps = self.rising and decoder.shares_prompts and decoder.positions.windowed
         return Settings(
             max_new_tokens=self.config.max_new_tokens,
             stop=self.stop,
             scope=self.config.scope,
-            tie=self.tie,
+            tie=decoder.rounding.near_tie_in_batches if wide else self.tie,
             rows=rows,
             join=decoder.positions.mix and not gaps,
             processors=self.processors,
             stop_texts=self.stop_texts,
+            products=products,
         )
 
     @no_backoff()
     def _resolve(self, request: Request, schedule: Schedule, generation: Generation) -> tuple[Generation, bool]:
+        prompt, allocation = request
+        if generation.ties and self.products:
+            generation = self._looked_at_again(prompt, schedule, generation)
         if not generation.ties:
             return generation, False
-        prompt, allocation = request
         if self._alone_is_plain is None:
             self._alone_is_plain = self._compare_alone(request, schedule)
         if self._alone_is_plain:
@@ -254,6 +265,13 @@ class Engine:
             return generation, True
         [finished] = self._settings(1).ended([(prompt.tokens, tokens)])
         return Generation(tokens=tokens, finished=finished, margin=generation.margin), True
+
+    def _looked_at_again(self, prompt: PromptState, schedule: Schedule, generation: Generation) -> Generation:
+        """The output without those near-ties that are none by the library's products."""
+        most = self.model.decoder.one_pass
+        if most is not None and prompt.length + len(generation.tokens) > most:
+            return generation  # one pass over all tokens is not what generation computes
+        return look_again(self.model.decoder, prompt, schedule, self._settings(1), generation)
 
     def _compare_alone(self, request: Request, schedule: Schedule) -> bool:
         """Whether near-ties may be settled by `run_alone`: its logits are those of plain generation, bit for bit."""

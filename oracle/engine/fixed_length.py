@@ -9,7 +9,7 @@ __all__ = ["FixedLengthEngine"]
 
 
 class FixedLengthEngine(Engine):
-    """An engine without stop tokens, so that batches stay whole, and without reruns for near-ties."""
+    """An engine without stop tokens, so that batches stay whole, and without reruns; products are the library's."""
 
-    def _settings(self, rows: int) -> Settings:
+    def _settings(self, rows: int, *, products: bool = False) -> Settings:
         return replace(super()._settings(rows), stop=frozenset(), stop_texts=None, tie=-1.0)

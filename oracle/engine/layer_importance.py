@@ -67,7 +67,8 @@ class HiddenStates:
     @torch.inference_mode()
     def _run(self, unit: int, hidden_GTD: Tensor) -> Tensor:
         calls: tuple[Call, ...] = self._units.calls((unit,))
-        with self._decoder.sharing(self._cache) if self._decoder.shares_prompts else nullcontext():
+        sharing = self._decoder.sharing(self._cache) if self._decoder.shares_prompts else nullcontext()
+        with sharing, self._decoder.batching(len(hidden_GTD)):
             for call in calls:
                 hidden_GTD = self._decoder.run(call, hidden_GTD, self._step(len(hidden_GTD)))
         self.executions += len(hidden_GTD) * hidden_GTD.shape[1]

@@ -59,6 +59,7 @@ class RowBatch:
         schedule: the steps of each row.
         new_tokens: how many tokens may be appended.
         by_reference: whether shared prompts are looked up rather than copied.
+        products: whether layers have the products of batches, see `oracle.models.batch_products`.
 
     The rows start from the full-depth states of each prompt's first `full_depth` tokens, which all prompts have or none
     has; the rest is theirs to run.
@@ -72,8 +73,10 @@ class RowBatch:
         *,
         new_tokens: int,
         by_reference: bool = True,
+        products: bool = False,
     ) -> None:
         self._decoder = decoder
+        self._products = products
         self._calls: tuple[Call, ...] = schedule.calls
         self._runs_RI: Mask = schedule.runs_AI
         self._prompts = list(prompts)
@@ -190,7 +193,7 @@ class RowBatch:
     @torch.inference_mode()
     def _append(self, tokens_RT: Tensor) -> Tensor:
         sharing = self._decoder.sharing(self._cache) if self._by_reference else nullcontext()
-        with sharing:
+        with sharing, self._decoder.batching(self.rows) if self._products else nullcontext():
             hidden_RTD = self._run(tokens_RT)
         self._cache.advance(tokens_RT.shape[1])
         self._stored_R = self._stored_R + tokens_RT.shape[1]

@@ -8,6 +8,7 @@ otherwise.
 """
 
 from collections.abc import Sequence as Seq
+from dataclasses import replace
 
 import torch
 from torch import Tensor
@@ -16,9 +17,41 @@ from oracle.engine.decode import Generation, Settings
 from oracle.engine.prompts import PromptState
 from oracle.engine.row_batch import RowBatch
 from oracle.engine.schedule import Schedule
+from oracle.engine.score import continuation_pass
 from oracle.models.decoder import Decoder
 
-__all__ = ["alone_logits", "run_alone", "same_as_plain"]
+__all__ = ["alone_logits", "look_again", "run_alone", "same_as_plain"]
+
+
+@torch.inference_mode()
+def look_again(
+    decoder: Decoder, prompt: PromptState, schedule: Schedule, settings: Settings, known: Generation
+) -> Generation:
+    """An output of a batch with products of its own, its near-ties decided by the library's products in one pass.
+
+    What remains a near-tie by their rounding stays one, and so does a token that they do not choose: both are for
+    `run_alone`.
+
+    Args:
+        decoder: the model.
+        prompt: the prompt.
+        schedule: the steps of the one allocation.
+        settings: stops, scope, and the rounding of the library's products.
+        known: the output as the batch gave it, with its near-ties.
+    """
+    begun = 1 if prompt.given else 0
+    logits = {0: prompt.logits_V} if prompt.given and 0 in known.ties else {}
+    if known.ties[-1] >= begun:
+        done, start = continuation_pass(decoder, prompt, schedule, known.tokens[: known.ties[-1]], piece=1)
+        [node] = done.node_A.tolist()
+        places = [start + step - begun for step in known.ties if step >= begun]
+        logits_TV = decoder.finish(done.hidden_OTD[node, places][:, None])[:, 0]
+        logits |= dict(zip([step for step in known.ties if step >= begun], logits_TV, strict=True))
+    rows = [(prompt.tokens, known.tokens[:step]) for step in known.ties]
+    tokens_T, _, near = settings.choose(torch.stack([logits[step] for step in known.ties]), rows)
+    wrong = [token != known.tokens[step] for step, token in zip(known.ties, tokens_T.tolist(), strict=True)]
+    ties = [step for step, tie, other in zip(known.ties, near, wrong, strict=True) if tie or other]
+    return replace(known, ties=tuple(ties))
 
 
 @torch.inference_mode()

@@ -1,10 +1,10 @@
 """Work for workers: how a wave of sequences is split, and what becomes of the work of a worker that died."""
 
+import itertools
 from collections import deque
 from collections.abc import Iterator
 from collections.abc import Sequence as Seq
 from dataclasses import dataclass, replace
-from math import ceil
 from typing import TypeVar
 
 from oracle.executors.base import Event, Found, Item, SetAside
@@ -13,10 +13,6 @@ from oracle.executors.searcher import SIDE_BY_SIDE
 __all__ = ["MAX_DEATHS", "Work", "requeue", "split_work"]
 
 One = TypeVar("One")
-
-import os
-
-GUIDED = float(os.environ.get("GUIDED", "1"))
 
 MAX_DEATHS = 3
 """Number of worker deaths after which a sequence is set aside."""
@@ -44,17 +40,12 @@ class Work:
 
 
 def split_work(items: Seq[One], workers: int) -> Iterator[Seq[One]]:
-    """Splits items into parts of at most `SIDE_BY_SIDE`, the last ones smaller, so that workers end at about one time.
-
-    How long a part takes is not known before. A part of what remains, by the number of workers, is guided
-    self-scheduling (Polychronopoulos and Kuck 1987); how large a part, `GUIDED`, was measured.
-    """
-    start = 0
-    while start < len(items):
-        share = len(items) - start if workers == 1 else (len(items) - start) / (GUIDED * workers)
-        size = min(SIDE_BY_SIDE, max(1, ceil(share)))
-        yield items[start : start + size]
-        start += size
+    """Splits items into parts of at most `SIDE_BY_SIDE`, of nearly equal size and number per worker."""
+    rounds = -(-len(items) // (workers * SIDE_BY_SIDE))
+    count = min(len(items), rounds * workers)
+    ends = [len(items) * place // count for place in range(count + 1)] if count else [0]
+    for start, end in itertools.pairwise(ends):
+        yield items[start:end]
 
 
 def requeue(work: Work, waiting: deque[Work]) -> Iterator[SetAside]:

@@ -7,7 +7,7 @@ over layers is replaced. Nothing here depends on a model family.
 import inspect
 from collections.abc import Iterator
 from collections.abc import Sequence as Seq
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from typing import Any
@@ -18,6 +18,7 @@ from transformers import PreTrainedModel
 
 from oracle.errors import InputError, door
 from oracle.models.attention import attending
+from oracle.models.batch_products import BatchProducts
 from oracle.models.causal import is_causal
 from oracle.models.context import forget_lengths
 from oracle.models.greedy import best
@@ -63,6 +64,7 @@ class Decoder:
         shares_prompts: whether rows can attend to a shared prompt without copying it.
         plain_head: whether the logits are exactly the head applied to `normed` hidden states.
         proposals: finds the best tokens without all logits in float32; None where that is not exact or not faster.
+        products: of the layers, for batches; None where the library's own are as fast.
         positions: constraints of the model's attention on positions.
         rounding: largest change of logits between equivalent computations, measured on this machine.
         width: D, of the hidden states.
@@ -85,6 +87,7 @@ class Decoder:
         self._stub_list = nn.ModuleList(self._stubs)
         self.positions = Positions.of(model)
         self.tried: set[tuple[str, str]] = set()
+        self.products = BatchProducts.of(self._layers)
         with door(f"running the layers of {type(model).__name__} one by one", "choose another model"):
             self._probe()
 
@@ -245,6 +248,10 @@ class Decoder:
         """Context in which layers attend to the cache's shared prompts (requires `shares_prompts`)."""
         return attending(self.model.config.get_text_config(), cache)
 
+    def batching(self, rows: int) -> AbstractContextManager[None]:
+        """Context for a batch of so many rows: layers have its `products`; those of a single row are the library's."""
+        return nullcontext() if self.products is None or rows == 1 else self.products.used()
+
     @contextmanager
     def _stubbed(self, last: Tensor | None = None) -> Iterator[None]:
         """Replaces the layers by stubs; the last stub returns the given hidden state."""
@@ -257,7 +264,9 @@ class Decoder:
             self._stubs[-1].replacement = None
 
     @torch.inference_mode()
-    def logits(self, tokens_RT: Tensor, layers: Seq[int], *, padding: int = 0, pieces: int = 1) -> Tensor:
+    def logits(
+        self, tokens_RT: Tensor, layers: Seq[int], *, padding: int = 0, pieces: int = 1, batched: bool = False
+    ) -> Tensor:
         """Teacher-forced logits (R T V) of the given layers, without a shared prompt.
 
         Args:
@@ -265,6 +274,7 @@ class Decoder:
             layers: the layers that run, in order.
             padding: number of leading tokens per row that are masked.
             pieces: number of passes the tokens are split into.
+            batched: whether the layers' products are those of batches.
         """
         cache = RowCache(self.layers, tokens_RT.shape[1])
         found = []
@@ -273,7 +283,9 @@ class Decoder:
             if padding:
                 mask_RS = torch.ones_like(tokens_RT[:, : cache.length + piece.shape[1]])
                 mask_RS[:, :padding] = 0
-            found.append(self.finish(self.run_all(piece, cache, layers, mask_RS=mask_RS, padding=padding)))
+            with self.batching(len(piece)) if batched else nullcontext():
+                hidden_RTD = self.run_all(piece, cache, layers, mask_RS=mask_RS, padding=padding)
+            found.append(self.finish(hidden_RTD))
         return torch.cat(found, dim=1)
 
     @torch.inference_mode()
@@ -367,6 +379,7 @@ class Decoder:
             vocabulary=len(embeddings),
             device=self.device,
             chooses=choices.seen,
+            products=self.products is not None,
             processes=self._processes(),
         )
         if not self._same(self.finish(hidden_RTD), plain_RTV):
@@ -379,7 +392,8 @@ class Decoder:
         self.proposals = ProposedHead.of(self.head) if self.plain_head else None
         if self.proposals is not None:
             another = self.proposals.difference(normed_RTD.flatten(0, 1))
-            self.rounding = replace(self.rounding, logits=max(self.rounding.logits, another))
+            largest = max(self.rounding.logits, another)
+            self.rounding = replace(self.rounding, logits=largest, batches=max(self.rounding.batches, largest))
         self.shares_prompts = self._probe_sharing(tokens_RT, plain_RTV)
 
     def _takes_positions(self, tokens_RT: Tensor) -> bool:

@@ -55,6 +55,7 @@ class Rounding:
     Attributes:
         logits: largest difference between two computations of one logit, at least one unit in the last place of the
             largest logit.
+        batches: the same for batches with their own products (`oracle.models.batch_products`); `logits` without.
         compared: number of positions compared, each with all of its logits.
         repeats: whether repeating a pass gave the same bits.
         jumps: whether rounding can change logits by more than `logits`: in a low-precision dtype it flips the choice
@@ -64,6 +65,7 @@ class Rounding:
     """
 
     logits: float
+    batches: float
     compared: int
     repeats: bool
     jumps: bool = False
@@ -73,6 +75,11 @@ class Rounding:
     def near_tie(self) -> float:
         """Near-tie threshold in logits: leads up to it may be flipped by rounding."""
         return math.inf if self.jumps or self.interact else MULTIPLE * self.logits
+
+    @property
+    def near_tie_in_batches(self) -> float:
+        """The same for batches with their own products."""
+        return math.inf if math.isinf(self.near_tie) else MULTIPLE * self.batches
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for a manifest; an infinite threshold is None."""
@@ -90,7 +97,9 @@ class LastRows(Protocol):
 class Passes(Protocol):
     """Runs layers on tokens; see `Decoder.logits`."""
 
-    def __call__(self, tokens_RT: Tensor, layers: Seq[int], *, padding: int = 0, pieces: int = 1) -> Tensor:
+    def __call__(
+        self, tokens_RT: Tensor, layers: Seq[int], *, padding: int = 0, pieces: int = 1, batched: bool = False
+    ) -> Tensor:
         """Logits (R T V)."""
         ...
 
@@ -104,6 +113,7 @@ def measure_rounding(
     device: torch.device,
     chooses: bool,
     padding: int = 1,
+    products: bool = False,
     processes: int = 1,
 ) -> Rounding:
     """Measures rounding: compares logits of a few rows computed alone, in a tall padded batch, and token by token.
@@ -118,6 +128,7 @@ def measure_rounding(
         device: device of the token ids.
         chooses: whether layers select experts.
         padding: number of masked tokens before the rows of the tall batch, 0 or 1.
+        products: whether batches have products of their own.
         processes: number of forked processes that measure one mask each; 1 for this process. The result is the same.
     """
     generator = torch.Generator().manual_seed(0)
@@ -133,13 +144,18 @@ def measure_rounding(
     def measure(mask: list[int]) -> _Measured:
         alone = torch.cat([passes(row[None], mask) for row in tokens_RT])
         first = passes(tokens_RT[:1], mask)
-        others = (
-            passes(padded, mask, padding=padding)[rows, padding:].flip(0),
-            passes(tokens_RT, mask),
-            passes(tokens_RT[:1], mask, pieces=TOKENS),
-        )
+
+        def tall(*, batched: bool) -> list[Tensor]:
+            below = passes(padded, mask, padding=padding, batched=batched)
+            return [below[rows, padding:].flip(0), passes(tokens_RT, mask, batched=batched)]
+
+        def largest(others: Seq[Tensor]) -> float:
+            return max([0.0, *(float((one.float() - alone[: len(one)].float()).abs().max()) for one in others)])
+
+        others = [*tall(batched=False), passes(tokens_RT[:1], mask, pieces=TOKENS)]
         return _Measured(
-            largest=max([0.0, *(float((one.float() - alone[: len(one)].float()).abs().max()) for one in others)]),
+            largest=largest(others),
+            batched=largest(tall(batched=True)) if products else 0.0,
             scale=float(alone.abs().max()),
             repeats=torch.equal(first, alone[:1]),
             compared=sum(one.shape[0] * one.shape[1] for one in others),
@@ -151,8 +167,10 @@ def measure_rounding(
     row_T = tokens_RT[-1:]
     # Where all rows are equal, they fill the experts that this row chooses.
     batches = [torch.cat([draw(OTHERS - 1, TOKENS), row_T]) for _ in range(3)] + [row_T.repeat(OTHERS, 1)]
+    logits = max([*(one.largest for one in found), precision * max([0.0, *(one.scale for one in found)])])
     return Rounding(
-        logits=max([*(one.largest for one in found), precision * max([0.0, *(one.scale for one in found)])]),
+        logits=logits,
+        batches=max([logits, *(one.batched for one in found)]),
         compared=sum(one.compared for one in found),
         repeats=repeats,
         jumps=chooses and precision > COARSE,
@@ -174,6 +192,7 @@ class _Measured:
     """Measurements with one mask."""
 
     largest: float
+    batched: float
     scale: float
     repeats: bool
     compared: int

@@ -39,15 +39,15 @@ class Deadly(Worker):
 @pytest.mark.parametrize(
     ("count", "workers", "sizes"),
     [
-        (8, 2, [4, 2, 1, 1]),
-        (32, 2, [8, 8, 8, 4, 2, 1, 1]),
-        (32, 3, [8, 8, 6, 4, 2, 2, 1, 1]),
-        (20, 1, [8, 8, 4]),
+        (8, 2, [4, 4]),
+        (32, 2, [8, 8, 8, 8]),
+        (32, 3, [5, 5, 6, 5, 5, 6]),
+        (20, 1, [6, 7, 7]),
         (2, 3, [1, 1]),
         (0, 3, []),
     ],
 )
-def test_work_is_split_into_ever_smaller_parts(count: int, workers: int, sizes: list[int]) -> None:
+def test_work_is_split_into_large_equal_parts(count: int, workers: int, sizes: list[int]) -> None:
     found = list(split_work(range(count), workers))
     assert [len(share) for share in found] == sizes
     assert [item for share in found for item in share] == list(range(count))
