@@ -6,6 +6,7 @@ package of that name.
 
 import sys
 from collections.abc import Callable
+from difflib import get_close_matches
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -46,15 +47,36 @@ def check_names() -> None:
 def attach(package: str, file: str) -> tuple[Callable[[str], Any], Callable[[], list[str]], list[str]]:
     """`__getattr__`, `__dir__` and `__all__` of a package whose public names its stub file lists.
 
-    They are imported on first use, after `check_names`.
+    They are imported on first use, after `check_names`. An unknown name names the package that has it, or the nearest.
     """
     get, list_names, names = lazy_loader.attach_stub(package, file)
 
     def checked(name: str) -> Any:
         check_names()
-        return get(name)
+        if name in names:
+            return get(name)
+        raise AttributeError(f"module '{package}' has no attribute '{name}'{_hint(package, name, names)}")
 
     return checked, list_names, names
+
+
+def _hint(package: str, name: str, names: list[str]) -> str:
+    """Where an unknown name is found, or the nearest known one; empty for names that only Python asks for."""
+    if name.startswith("_"):
+        return ""
+    for other, its in _public_names().items():
+        if other != package and name in its:
+            return f"; it is in {other}: {other}.{name}"
+    near = get_close_matches(name, names, n=1)
+    return f"; nearest: '{near[0]}'" if near else f"; dir({package}) lists its names"
+
+
+def _public_names() -> dict[str, list[str]]:
+    """The names in the stub file of each package that has one, without importing it; upper packages first."""
+    stubs = [stub for name in ("oracle", "analysis") for stub in (HOME / name).rglob("__init__.pyi")]
+    found = {".".join(stub.parent.relative_to(HOME).parts): str(stub) for stub in stubs}
+    order = sorted(found, key=lambda package: (package.count("."), package))
+    return {package: lazy_loader.attach_stub(package, found[package])[2] for package in order}
 
 
 def run() -> None:

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from analysis.experiment import Experiment, InputError, load
+from analysis.experiment import Experiment, InputError, as_experiment, load
 from analysis.grouping import FloatArray
 from analysis.per_sequence.savings import by_sequence
 from analysis.stats import mean_interval
@@ -38,8 +38,8 @@ ROUNDING = 1e-12
 
 
 def compare(
-    runs: Sequence[RunPath] | Mapping[str, RunPath],
-    *,
+    runs: RunPath | Sequence[RunPath] | Mapping[str, RunPath],
+    *others: RunPath,
     criterion: str | None = None,
     informative: bool = True,
     resamples: int = 1000,
@@ -47,7 +47,9 @@ def compare(
     """Pairwise comparison of runs, on the sequences that both have.
 
     Args:
-        runs: at least two, as experiments or folders; by name, or else named after their folders or positions.
+        runs: at least two, in a list or by name, as in `compare({"a": "runs/a", "b": "runs/b"})`; or the first run.
+            Without names they are named after their folders or positions.
+        others: the other runs, if `runs` is a single one: `compare("runs/a", "runs/b")`.
         criterion: metric by which folders are read; None for each run's own.
         informative: leave out sequences that tell nothing in either run; see `analysis.per_sequence.savings.budgets`.
         resamples: B of the bootstrap over sequences; 0 for no intervals.
@@ -65,10 +67,10 @@ def compare(
     Raises:
         InputError: for fewer than two runs, runs that share no sequences, or fractions that are not comparable.
     """
-    named = _named(runs)
+    named = _named(runs, others)
     if len(named) < 2:
         raise InputError(f"at least two runs are required to compare, got {len(named)}: name another one")
-    read = {name: run if isinstance(run, Experiment) else load(run, criterion) for name, run in named.items()}
+    read = {name: as_experiment(run, criterion) for name, run in named.items()}
     rows = []
     for (first, one), (second, other) in combinations(read.items(), 2):
         pairs = paired(one, other)
@@ -167,16 +169,27 @@ def paired(first: Experiment, second: Experiment) -> pd.DataFrame:
     return pairs[["sequence", "task", *values, "zero_quality", "informative"]]
 
 
-def _named(runs: Sequence[RunPath] | Mapping[str, RunPath]) -> dict[str, RunPath]:
+def _named(runs: RunPath | Sequence[RunPath] | Mapping[str, RunPath], others: Sequence[RunPath]) -> dict[str, RunPath]:
+    if others:
+        if not isinstance(runs, str | os.PathLike):
+            raise InputError("several runs are required either in one list or one after the other, not in both ways")
+        runs = [runs, *others]
     if isinstance(runs, Mapping):
         return dict(runs)
-    if isinstance(runs, os.PathLike):
-        raise InputError("runs must be a list of runs, not a single one: give at least two")
+    if isinstance(runs, str | os.PathLike):
+        raise InputError("runs must be a list of runs, not a single one: give at least two, as in compare(one, other)")
     check_list(runs, "runs")
-    names = [f"run {i}" if isinstance(run, Experiment) else Path(run).name for i, run in enumerate(runs, start=1)]
+    names = [_name(run) or f"run {i}" for i, run in enumerate(runs, start=1)]
     if len(set(names)) < len(names):
         names = [f"{name} ({i})" for i, name in enumerate(names, start=1)]
     return dict(zip(names, runs, strict=True))
+
+
+def _name(run: RunPath) -> str:
+    """Name of a run's folder; empty for what was read already, or is no run."""
+    if isinstance(run, Run):
+        return run.folder.name
+    return Path(run).name if isinstance(run, str | Path) else ""
 
 
 def _row(first_N: FloatArray, second_N: FloatArray, *, resamples: int, seed: int) -> dict[str, Any]:

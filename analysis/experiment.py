@@ -15,7 +15,9 @@ from oracle.costs import Costs, costs_of_file
 from oracle.errors import InputError
 from oracle.metrics import METRICS, agreement, answer_in, get_metric, score_text
 from oracle.store import Run
+from oracle.store.html import card
 from oracle.types import RunPath
+from oracle.utils.text import nearest_hint
 from oracle.utils.validation import check_list
 
 __all__ = ["Experiment", "InputError", "as_experiment", "load"]
@@ -88,6 +90,29 @@ class Experiment:
             raise InputError("a stored run is required, but this experiment is of none: give a run or its folder")
         return str(self.folder)
 
+    def __repr__(self) -> str:
+        counts = f"{len(self.sequences)} sequences, {len(self.evaluations)} evaluations"
+        return f"Experiment({counts}, {self.layers} {self.unit}s; {self._read_by}; {self.folder or 'not stored'})"
+
+    def _repr_html_(self) -> str:
+        name = "that is not stored" if self.folder is None else self.folder.resolve().name
+        rows = [
+            ("model", self.provenance.get("model", {}).get("id")),
+            ("data", self.provenance.get("data", {}).get("source")),
+            ("criterion", self._read_by),
+            ("costs", f"{self.measure}, {self.full_cost:g} of the full model"),
+            ("sequences", len(self.sequences)),
+            ("evaluations", len(self.evaluations)),
+        ]
+        note = ".sequences and .evaluations are tables; analysis.summarise(...) returns the savings."
+        return card(f"Experiment, run {name}", rows, note=note)
+
+    @property
+    def _read_by(self) -> str:
+        """Criterion and scope in words."""
+        tolerance = f" less {self.tolerance:g}" if self.tolerance else ""
+        return f"{self.metric} of the full model{tolerance}, scope {self.scope}"
+
     @property
     def measure(self) -> str:
         """Unit of the costs: `layers` (or `sublayers`), `FLOPs/token` or `ms/token`."""
@@ -146,9 +171,16 @@ class Experiment:
         return min(wanted, max(1, SCORED // max(1, len(self.evaluations) if outputs is None else outputs)))
 
     def only(self, ids: Iterable[str]) -> "Experiment":
-        """The experiment restricted to some sequences."""
+        """The experiment restricted to some sequences.
+
+        Raises:
+            InputError: if there is no such sequence.
+        """
         check_list(ids, "ids")
-        chosen = set(ids)
+        chosen, known = set(ids), list(self.sequences["sequence"])
+        if unknown := chosen.difference(known):
+            first = str(min(unknown, key=str))
+            raise InputError(f"no sequence of the run is called {first!r}{nearest_hint(first, known)}")
         sequences, evaluations, dropped = (
             table[table["sequence"].isin(chosen)].reset_index(drop=True)
             for table in (self.sequences, self.evaluations, self.dropped)
@@ -300,9 +332,22 @@ def load(
     return experiment.only(evaluated)
 
 
-def as_experiment(run: RunPath) -> Experiment:
-    """An experiment itself; a run, or the one at a path, by its own criterion and cost."""
-    return run if isinstance(run, Experiment) else load(run)
+def as_experiment(run: RunPath, criterion: str | None = None, *, costs: Costs | str | None = None) -> Experiment:
+    """The experiment of whatever stands for a run: the converter of every function that takes one.
+
+    Args:
+        run: an experiment, which is returned; a `Source`, whose experiment is returned; an `oracle.Run` or a path,
+            which are read.
+        criterion: metric by which a run is read that is not read yet; None for its own.
+        costs: cost by which it is read, as for `load`.
+
+    Raises:
+        InputError: if it is none of these, or the run cannot be read.
+    """
+    if isinstance(run, Experiment):
+        return run
+    held = getattr(run, "experiment", None)  # of a `Source`, which this module cannot import: it draws
+    return held if isinstance(held, Experiment) else load(run, criterion, costs=costs)
 
 
 def _scored_now(run: Run, metric: str, evaluations: pd.DataFrame) -> pd.DataFrame:

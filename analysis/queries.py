@@ -10,6 +10,9 @@ from typing import Any
 import pandas as pd
 
 import analysis
+from analysis.knapsack.assignment import assignment
+from analysis.knapsack.frontier import oracle_at as knapsack_at
+from analysis.knapsack.items import quality_by_cost
 from analysis.luck.rarity import one_unit_below, random_masks, statement
 from analysis.per_sequence.frontiers import frontiers
 from oracle.costs import costs_of_file
@@ -162,8 +165,8 @@ def oracle_at(folder: Path, budget: float, criterion: str | None = None, costs: 
     experiment = analysis.load(folder, criterion, costs=costs)
     metric = experiment.metric
     evaluations, full_cost = experiment.evaluations, experiment.full_cost
-    items, number_NC = analysis.quality_by_cost(evaluations, full_cost, metric, step=experiment.step)
-    chosen = analysis.assignment(evaluations, number_NC, analysis.oracle_at(items, budget).costs, metric)
+    items, number_NC = quality_by_cost(evaluations, full_cost, metric, step=experiment.step)
+    chosen = assignment(evaluations, number_NC, knapsack_at(items, budget).costs, metric)
     full = evaluations.loc[evaluations["number"] == 0, metric].mean()
     return {
         "criterion": metric,

@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from analysis.experiment import Experiment, as_experiment
+from analysis.experiment import Experiment, InputError, as_experiment
+from analysis.formatting import counted, percent
 from analysis.grouping import allocation_keys
 from analysis.knapsack.assignment import assignment
 from analysis.knapsack.frontier import EqualQuality, equal_quality
@@ -18,7 +19,7 @@ from analysis.stats import equal_quality_interval, mean_interval
 from oracle.metrics import told_nothing
 from oracle.types import RunPath
 
-__all__ = ["Summary", "end_to_end_fraction", "summarise"]
+__all__ = ["Summary", "end_to_end_fraction", "informative", "summarise"]
 
 Interval = tuple[float, float]
 
@@ -29,6 +30,9 @@ LARGE = 5_000
 @dataclass(frozen=True, kw_only=True)
 class Summary:
     """The numbers of a run; fractions are costs per generated token over the full model's.
+
+    They are over all sequences of the run. The headline that commands print is over those that can tell something: it
+    is `headline`, or the summary of `analysis.informative(run)`.
 
     Attributes:
         sequences: N.
@@ -105,6 +109,18 @@ class Summary:
             return self
         return self.informative
 
+    def __repr__(self) -> str:
+        told = self.headline
+        over_all = f"over all {counted(self.sequences)} {_shares(self)}"
+        if told is self:
+            return f"Summary({over_all}; {self.criterion})"
+        headline = (
+            "no sequence can tell something"
+            if told is None
+            else f"{told.sequences} can tell something: {_shares(told)}"
+        )
+        return f"Summary({headline}; {over_all}; {self.criterion})"
+
     @property
     def untold(self) -> int:
         """Number of sequences that tell nothing."""
@@ -116,10 +132,10 @@ class Summary:
         return told_nothing(self.untold, self.vacuous)
 
     def _repr_html_(self) -> str:
-        """The numbers over all sequences, and beside them over those that can tell something."""
+        """The headline's numbers, over the sequences that can tell something, and beside them those over all."""
         columns = {"all sequences": self.to_dict()}
         if self.informative is not None:
-            columns["that can tell something"] = self.informative.to_dict()
+            columns = {"headline: can tell something": self.informative.to_dict(), **columns}
         return pd.DataFrame(columns, dtype=object).drop(index="informative").to_html()
 
     def to_dict(self) -> dict[str, Any]:
@@ -129,8 +145,32 @@ class Summary:
         return {name: list(value) if isinstance(value, tuple) else value for name, value in values.items()}
 
 
+def _shares(summary: Summary) -> str:
+    """Both headline fractions in words."""
+    needed, equal = percent(summary.per_sequence_fraction), percent(summary.equal_quality_fraction)
+    return f"{needed} of the cost per sequence, {equal} at equal mean quality"
+
+
+def informative(run: RunPath) -> Experiment:
+    """A run restricted to the sequences that can tell something, whose numbers headlines state.
+
+    On the others every allocation qualifies, as the full model scores zero, or no allocation can be told from another.
+    Whatever is computed of the result is on the basis of the headline.
+
+    Raises:
+        InputError: if no sequence can tell something; says why.
+    """
+    experiment = as_experiment(run)
+    minimal = budgets(experiment)
+    told = minimal["informative"]
+    if not told.any():
+        vacuous = dict(Counter(minimal.loc[minimal["vacuous"] != "", "vacuous"].tolist()))
+        raise InputError(f"no sequence can tell something: {told_nothing(len(minimal), vacuous)}")
+    return experiment if told.all() else experiment.only(minimal.loc[told, "sequence"])
+
+
 def summarise(experiment: RunPath, *, bootstrap: int = 1000, permutations: int = 10) -> Summary:
-    """Computes the savings of a run.
+    """Computes the savings of a run, over all sequences; `Summary.headline` has what commands print.
 
     Of more than `LARGE` sequences of which some tell nothing, the numbers over all have neither intervals nor shuffled
     references; those over the informative ones have.

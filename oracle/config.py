@@ -10,7 +10,7 @@ from oracle.tasks.options import TaskOptions, task_names
 from oracle.utils.arguments import parse_arguments
 from oracle.utils.devices import AUTO, check_device, dtype_name
 from oracle.utils.text import nearest_hint
-from oracle.utils.validation import check_types
+from oracle.utils.validation import check_types, named_settings
 
 __all__ = ["EMBEDDED", "PRESET", "Scope", "SearchConfig", "Unit"]
 
@@ -31,6 +31,7 @@ SAMPLERS = ("tpe", "motpe", "nsga2")
 """Strategies that use optuna's samplers and can store their trials in a study."""
 
 
+@named_settings
 @dataclass(frozen=True, kw_only=True)
 class SearchConfig:
     """Settings of a search.

@@ -39,7 +39,7 @@ SHAPES: Mapping[str, str] = {
 """Legend of the shape letters of the whole package."""
 
 RunPath = str | os.PathLike[str]
-"""A run: its path, or an `oracle.Run` or `analysis.Experiment`, which are path-like."""
+"""A run: its path, or an `oracle.Run`, an `analysis.Experiment` or an `analysis.Source`, which are path-like."""
 
 Allocation = tuple[int, ...]
 """Indices of the layers that run, in order, into the model's L decoder blocks."""

@@ -5,7 +5,7 @@ from itertools import product
 import numpy as np
 from scipy.optimize import Bounds, LinearConstraint, milp
 
-from analysis import Items
+from analysis.knapsack.items import Items
 
 
 def of_layers(quality_NC):

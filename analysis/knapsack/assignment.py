@@ -11,6 +11,7 @@ from analysis.knapsack.frontier import SLACK, equal_quality, oracle_at
 from analysis.knapsack.items import quality_by_cost
 from analysis.knapsack.relaxation import envelope
 from oracle.types import RunPath
+from oracle.utils.validation import check_list
 
 __all__ = ["assignment", "oracle_allocations", "oracle_curve"]
 
@@ -30,6 +31,7 @@ def oracle_curve(experiment: RunPath, budgets: Sequence[float] | None = None) ->
     Raises:
         InputError: if a budget is below the cost of the cheapest evaluated allocations.
     """
+    check_list(budgets, "budgets")
     experiment = as_experiment(experiment)
     items, _ = quality_by_cost(experiment.evaluations, experiment.full_cost, experiment.metric, step=experiment.step)
     hull = envelope(items)

@@ -11,6 +11,7 @@ from functools import cached_property
 
 import numpy as np
 
+from analysis.display import Shown
 from analysis.experiment import InputError
 from analysis.grouping import CostArray, FloatArray, IntArray
 from analysis.knapsack.dynamic_program import solve_in_steps, work
@@ -58,8 +59,8 @@ class Point:
         return cls(fraction=fraction, quality=float(items.qualities(choice_N).mean()), gap=gap, costs=costs)
 
 
-@dataclass(frozen=True, kw_only=True)
-class Frontier:
+@dataclass(frozen=True, kw_only=True, repr=False)
+class Frontier(Shown):
     """Best mean quality of the oracle against the mean fraction of the full model's cost.
 
     Attributes:
@@ -190,8 +191,8 @@ def _step(items: Items) -> float | None:
     return items.full_cost / steps if steps >= fewest else None
 
 
-@dataclass(frozen=True, kw_only=True)
-class EqualQuality:
+@dataclass(frozen=True, kw_only=True, repr=False)
+class EqualQuality(Shown):
     """The point where the oracle reaches the full model.
 
     Attributes:

@@ -43,7 +43,7 @@ class _Plan:
     Attributes:
         count_X: number of allocations tried per sequence, rising strictly, from 1 to all.
         tries_E: number of allocations of its sequence tried up to and including this one.
-        exact_X: how the oracle is solved at each point; see `analysis.oracle_frontier`.
+        exact_X: how the oracle is solved at each point; see `analysis.knapsack.frontier.oracle_frontier`.
     """
 
     count_X: IntArray

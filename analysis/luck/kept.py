@@ -17,6 +17,7 @@ import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from numbers import Real
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,8 @@ import numpy as np
 import pandas as pd
 import pyarrow.parquet as pq
 
-from analysis.experiment import Experiment, InputError, Run, load
+from analysis.display import Shown
+from analysis.experiment import Experiment, InputError, Run, as_experiment
 from analysis.grouping import BoolArray, FloatArray, IntArray
 from analysis.knapsack.assignment import oracle_allocations
 from analysis.knapsack.frontier import SLACK
@@ -33,7 +35,9 @@ from analysis.measurements import STATIC_COLUMNS, read_table, static_masks
 from analysis.stats import affordable_resamples, percentile_interval, resampled_counts
 from oracle.allocations import compact
 from oracle.metrics import qualifies
+from oracle.types import RunPath
 from oracle.utils.arguments import settings_text
+from oracle.utils.validation import check_list
 
 __all__ = ["BUDGETS", "Kept", "quality_kept"]
 
@@ -51,8 +55,8 @@ REPLAYED = ("oracle",)
 COUNTS = ("right_to_wrong", "random_right_to_wrong", "wrong_to_right", "random_wrong_to_right", "null_wrong_to_right")
 
 
-@dataclass(frozen=True, kw_only=True)
-class Kept:
+@dataclass(frozen=True, kw_only=True, repr=False)
+class Kept(Shown):
     """Quality kept by methods that run fewer layers.
 
     Attributes:
@@ -91,7 +95,7 @@ class _Method:
 
 
 def quality_kept(
-    run: Experiment | Path | str,
+    run: RunPath,
     budgets: Sequence[float] = BUDGETS,
     *,
     criterion: str | None = None,
@@ -102,7 +106,8 @@ def quality_kept(
     """Quality that is kept at each mean budget: by the oracle, and by the controllers and static masks of the run.
 
     Args:
-        run: the run's folder; of an experiment in memory only the oracle is known.
+        run: the run's path, or an `oracle.Run`; of an `Experiment` or a `Source`, which may hold some of its sequences
+            only, just the oracle is known.
         budgets: mean budgets of the oracle, as fractions of the full model's cost; those below the cheapest allocations
             are left out with a note.
         criterion: metric to read a folder by; None for its own. Controllers and static masks are judged by the latter.
@@ -113,12 +118,14 @@ def quality_kept(
     Raises:
         InputError: if there is no budget, one is not in 0..1, or a table of the run is damaged.
     """
-    if not budgets or not all(0 <= budget <= 1 for budget in budgets):
-        raise InputError(f"budgets need fractions of the full model's cost from 0 to 1, not {list(budgets)}")
-    experiment = run if isinstance(run, Experiment) else load(run, criterion, costs=costs)
+    check_list(budgets, "budgets")
+    budgets = list(budgets)
+    if not budgets or not all(isinstance(budget, Real) and 0 <= budget <= 1 for budget in budgets):
+        raise InputError(f"budgets need fractions of the full model's cost from 0 to 1, not {budgets}")
+    experiment, stored = as_experiment(run, criterion, costs=costs), isinstance(run, str | Path | Run)
     notes: list[str] = []
     methods = [_full(experiment), *_oracle(experiment, budgets, notes)]
-    if isinstance(run, Experiment):
+    if not stored:
         notes.append("Controllers and static masks are stored in the run's folder: give that instead.")
     elif (criterion is None and costs is None) or _reads_its_own(run, experiment):
         methods += [*_controllers(Path(run), notes), *_static(Path(run), notes)]
@@ -138,8 +145,8 @@ def quality_kept(
     )
 
 
-def _reads_its_own(folder: Path | str, experiment: Experiment) -> bool:
-    own = load(folder)
+def _reads_its_own(folder: RunPath, experiment: Experiment) -> bool:
+    own = as_experiment(folder)
     return (own.metric, own.measure, own.full_cost) == (experiment.metric, experiment.measure, experiment.full_cost)
 
 

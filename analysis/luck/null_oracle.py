@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from analysis.display import Shown
 from analysis.experiment import Experiment, as_experiment
 from analysis.grouping import FloatArray, IntArray, group
 from analysis.knapsack.frontier import equal_quality
@@ -23,8 +24,8 @@ GRID = np.linspace(0.0, 1.0, 201)
 """Mean fractions at which the null oracle's curve is computed."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class NullOracle:
+@dataclass(frozen=True, kw_only=True, repr=False)
+class NullOracle(Shown):
     """Savings under shuffled references, one value per permutation.
 
     Attributes:

@@ -28,6 +28,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from analysis.display import Shown
 from analysis.experiment import Experiment, InputError, as_experiment
 from analysis.formatting import percent
 from analysis.grouping import BoolArray, FloatArray, allocation_keys
@@ -49,8 +50,8 @@ of the masks tested by `--prove` that met the criterion: no sample of a size tha
 REMEDY = "run `oracle search --strategy spread` (or `random`, without --from) with the same settings first"
 
 
-@dataclass(frozen=True, kw_only=True)
-class Rarity:
+@dataclass(frozen=True, kw_only=True, repr=False)
+class Rarity(Shown):
     """Shares of the masks of each size that meet the criterion.
 
     Attributes:

@@ -5,10 +5,22 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
+from analysis.display import Shown
+from analysis.experiment import as_experiment
 from analysis.grouping import FloatArray, IntArray, flatten
-from analysis.per_sequence.savings import informative
+from analysis.per_sequence.savings import informative, minimal_budgets
+from oracle.types import RunPath
 
-__all__ = ["ALL", "CoOccurrence", "co_occurrence", "first_and_last", "layer_use"]
+__all__ = [
+    "ALL",
+    "CoOccurrence",
+    "co_occurrence",
+    "co_occurrence_of",
+    "first_and_last",
+    "first_and_last_of",
+    "layer_use",
+    "layer_use_of",
+]
 
 ALL = "all"
 """Label of the row over all tasks."""
@@ -17,8 +29,8 @@ ITERATIONS = 500
 """Enough for expected shares within a thousandth, even if an allocation uses nearly all layers or none."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class CoOccurrence:
+@dataclass(frozen=True, kw_only=True, repr=False)
+class CoOccurrence(Shown):
     """Layers used together.
 
     Attributes:
@@ -36,19 +48,26 @@ class CoOccurrence:
     sequences: int
 
 
-def layer_use(minimal: pd.DataFrame, sequences: pd.DataFrame, layers: int) -> pd.DataFrame:
+def layer_use(run: RunPath) -> pd.DataFrame:
     """Share of the minimal allocations that use each layer, per task and over all.
 
-    Sequences where the full model scores no more than the floor are left out: there every allocation qualifies.
-
-    Args:
-        minimal: table of `analysis.per_sequence.savings.minimal_budgets`.
-        sequences: `sequence` and `task`.
-        layers: L.
+    Sequences that tell nothing are left out: there every allocation qualifies.
 
     Returns:
-        Rows: the tasks in order of the table, then `all`; columns: `n`, the number of sequences counted, and the layers
+        Rows: the tasks in order of the run, then `all`; columns: `n`, the number of sequences counted, and the layers
         0..L-1, shares in 0..1 (NaN where n is 0).
+    """
+    experiment = as_experiment(run)
+    return layer_use_of(minimal_budgets(experiment), experiment.sequences, experiment.layers)
+
+
+def layer_use_of(minimal: pd.DataFrame, sequences: pd.DataFrame, layers: int) -> pd.DataFrame:
+    """The table of `layer_use`.
+
+    Args:
+        minimal: table of `minimal_budgets`.
+        sequences: `sequence` and `task`.
+        layers: L.
     """
     left = _counted(minimal, sequences)
     used_NU = _used(left["allocation"], layers)
@@ -59,12 +78,18 @@ def layer_use(minimal: pd.DataFrame, sequences: pd.DataFrame, layers: int) -> pd
     return table
 
 
-def co_occurrence(minimal: pd.DataFrame, layers: int) -> CoOccurrence:
-    """Layers that occur together in the minimal allocations, compared with chance; arguments as for `layer_use`.
+def co_occurrence(run: RunPath) -> CoOccurrence:
+    """Layers that occur together in the minimal allocations, compared with chance.
 
     Sequences that tell nothing are left out. With few sequences a lift far from 1 is not significant: a pair of layers
     that half of N allocations use each is expected N / 4 times, with a standard deviation of about its square root.
     """
+    experiment = as_experiment(run)
+    return co_occurrence_of(minimal_budgets(experiment), experiment.layers)
+
+
+def co_occurrence_of(minimal: pd.DataFrame, layers: int) -> CoOccurrence:
+    """The result of `co_occurrence`; arguments as for `layer_use_of`."""
     used_NU = _used(minimal.loc[informative(minimal), "allocation"], layers)
     count = len(used_NU)
     use_U = used_NU.mean(axis=0) if count else np.full(layers, np.nan)
@@ -99,16 +124,22 @@ def _over(found_UU: FloatArray, expected_UU: FloatArray) -> pd.DataFrame:
     return pd.DataFrame(np.divide(found_UU, expected_UU, out=none, where=expected_UU > 1e-9))
 
 
-def first_and_last(minimal: pd.DataFrame, sequences: pd.DataFrame, layers: int) -> pd.DataFrame:
-    """First and last layer of the minimal allocations, per task and over all; arguments as for `layer_use`.
+def first_and_last(run: RunPath) -> pd.DataFrame:
+    """First and last layer of the minimal allocations, per task and over all.
 
     Sequences that tell nothing are left out.
 
     Returns:
-        One row per task (in order of the table, then `all`) and layer: `task`, `layer`, `first` and `last`, shares of
+        One row per task (in order of the run, then `all`) and layer: `task`, `layer`, `first` and `last`, shares of
         the allocations whose lowest and highest layer it is; `sequences`, number counted, and `empty`, number of these
         without any layer, so that the shares need not add up to 1. NaN where nothing is counted.
     """
+    experiment = as_experiment(run)
+    return first_and_last_of(minimal_budgets(experiment), experiment.sequences, experiment.layers)
+
+
+def first_and_last_of(minimal: pd.DataFrame, sequences: pd.DataFrame, layers: int) -> pd.DataFrame:
+    """The table of `first_and_last`; arguments as for `layer_use_of`."""
     left = _counted(minimal, sequences)
     used_NU = _used(left["allocation"], layers).astype(bool)
     tables = []

@@ -2,9 +2,11 @@
 
 import pandas as pd
 
+from analysis.experiment import as_experiment
 from analysis.grouping import group
+from oracle.types import RunPath
 
-__all__ = ["FULL", "policy_curves", "policy_qualities"]
+__all__ = ["FULL", "policy_curves", "policy_curves_of", "policy_qualities"]
 
 FULL = "full"
 """Family of the full model, which every policy equals at cost L."""
@@ -32,12 +34,18 @@ def policy_qualities(evaluations: pd.DataFrame, *, full_cost: float, metric: str
     return each[count == len(groups.ids)].reset_index(drop=True)
 
 
-def policy_curves(evaluations: pd.DataFrame, *, full_cost: float, metric: str) -> pd.DataFrame:
-    """Mean quality of each family at each budget, over all sequences; arguments and means as for `policy_qualities`.
+def policy_curves(run: RunPath) -> pd.DataFrame:
+    """Mean quality of each family of allocations at each budget, over all sequences; means as in `policy_qualities`.
 
     Returns:
         `family`, `cost` (the mean), `fraction`, `quality` sorted by family and cost; the full model closes each curve.
     """
+    experiment = as_experiment(run)
+    return policy_curves_of(experiment.evaluations, full_cost=experiment.full_cost, metric=experiment.metric)
+
+
+def policy_curves_of(evaluations: pd.DataFrame, *, full_cost: float, metric: str) -> pd.DataFrame:
+    """The table of `policy_curves`; arguments as for `policy_qualities`."""
     each = policy_qualities(evaluations, full_cost=full_cost, metric=metric)
     curves = each.groupby(["family", "units"], as_index=False)[["cost", "quality"]].mean().drop(columns="units")
     full = group(evaluations, metric).full.mean()

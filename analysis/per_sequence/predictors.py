@@ -11,9 +11,12 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from analysis.display import Shown
 from analysis.experiment import InputError, as_experiment
 from analysis.formatting import counted
 from analysis.grouping import FloatArray
+from analysis.measurements import features as features_of
+from analysis.per_sequence.measured import measured
 from analysis.per_sequence.savings import budgets
 from analysis.stats import intervals
 from oracle.types import RunPath
@@ -38,8 +41,8 @@ COMPONENTS = 8
 """Principal components of the prompt's hidden state used by a predictor."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class Cheap:
+@dataclass(frozen=True, kw_only=True, repr=False)
+class Cheap(Shown):
     """Correlates and predictors of the minimal budget.
 
     Attributes:
@@ -66,7 +69,7 @@ class Cheap:
     remark: str
 
 
-def what_makes_cheap(experiment: RunPath, features: pd.DataFrame, *, bootstrap: int = 1000) -> Cheap:
+def what_makes_cheap(experiment: RunPath, features: pd.DataFrame | None = None, *, bootstrap: int = 1000) -> Cheap:
     """Relates the minimal fraction of each sequence to its features.
 
     The predictors have fixed settings except the ridge penalty, which each training fold chooses by leave-one-out;
@@ -74,13 +77,14 @@ def what_makes_cheap(experiment: RunPath, features: pd.DataFrame, *, bootstrap: 
 
     Args:
         experiment: the run.
-        features: table of `analysis.measurements.features`.
+        features: table of `analysis.measurements.features`; None for that of the run.
         bootstrap: resamples of the sequences behind the intervals; 0 for none.
 
     Raises:
-        InputError: if the features are not those of the run's sequences.
+        InputError: if the features are not those of the run's sequences, or the run was not measured.
     """
     experiment = as_experiment(experiment)
+    features = measured(experiment if features is None else features, features_of)
     minimal = budgets(experiment)
     table = minimal[minimal["informative"]].merge(experiment.sequences[["sequence", "task"]], on="sequence")
     lacking = set(table["sequence"]) - set(features["sequence"])

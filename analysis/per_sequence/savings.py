@@ -14,10 +14,12 @@ from analysis.grouping import BoolArray, CostArray, FloatArray, Groups, IntArray
 from analysis.stats import intervals
 from oracle.metrics import qualifies, sees, why_vacuous
 from oracle.types import RunPath
+from oracle.utils.text import nearest_hint
 from oracle.utils.validation import check_list
 
 __all__ = [
     "budgets",
+    "budgets_of",
     "by_sequence",
     "fractions",
     "informative",
@@ -49,15 +51,16 @@ def upper_budgets(evaluations: pd.DataFrame, *, metric: str, tolerance: float) -
     return _least_cost(groups, _qualifies(groups, tolerance))
 
 
-def budgets(experiment: RunPath) -> pd.DataFrame:
-    """The minimal budgets of a run, in its cost: see `minimal_budgets`.
+def minimal_budgets(experiment: RunPath) -> pd.DataFrame:
+    """The minimal budget of every sequence of a run, in its cost.
 
     Returns:
-        Its columns, and `vacuous`: why no allocation can be told from another (`oracle.metrics.VACUOUS`), or empty;
-        `informative`, whether the sequence can tell something: neither vacuous nor of zero quality.
+        One row per sequence: the columns of `budgets_of`; `vacuous`: why no allocation can be told from another
+        (`oracle.metrics.VACUOUS`), or empty; `informative`, whether the sequence can tell something: neither vacuous
+        nor of zero quality.
     """
     experiment = as_experiment(experiment)
-    found = minimal_budgets(
+    found = budgets_of(
         experiment.evaluations,
         layers=experiment.layers,
         metric=experiment.metric,
@@ -69,6 +72,10 @@ def budgets(experiment: RunPath) -> pd.DataFrame:
     found["vacuous"] = _vacuous(experiment, found)
     found["informative"] = ~found["zero_quality"] & (found["vacuous"] == "")
     return found
+
+
+budgets = minimal_budgets
+"""Another name of `minimal_budgets`."""
 
 
 def informative(minimal: pd.DataFrame) -> pd.Series:
@@ -102,7 +109,7 @@ def _vacuous(experiment: Experiment, minimal: pd.DataFrame) -> list[str]:
     ]
 
 
-def minimal_budgets(
+def budgets_of(
     evaluations: pd.DataFrame,
     *,
     layers: int,
@@ -112,7 +119,7 @@ def minimal_budgets(
     exhausted: Mapping[str, int] | None = None,
     least_costs: CostArray | None = None,
 ) -> pd.DataFrame:
-    """Minimal budget of every sequence: least cost whose quality >= the full model's - tolerance.
+    """Minimal budget of every sequence of a table: least cost whose quality >= the full model's - tolerance.
 
     The search stores this table under its own criterion and cost (`Run.to_frame`, the SQL view, export and replay read
     it); `oracle query` computes it again, because it may be asked for another criterion or cost.
@@ -244,7 +251,8 @@ def savings(experiment: RunPath, by: Sequence[str] = ("task",), *, resamples: in
     experiment = as_experiment(experiment)
     table, rows = by_sequence(experiment), []
     if unknown := set(by).difference(table.columns):
-        raise InputError(f"columns of {', '.join(table.columns)} are required to group by, got {sorted(unknown)}")
+        near = nearest_hint(str(min(unknown)), table.columns)
+        raise InputError(f"columns of {', '.join(table.columns)} are required to group by, got {sorted(unknown)}{near}")
     for key, group_table in table.groupby(list(by), sort=False, dropna=False) if by else [((), table)]:
         for counted, part in (("all", group_table), ("informative", group_table[group_table["informative"]])):
             label = dict(zip(by, key, strict=True))

@@ -10,6 +10,7 @@ from analysis.grouping import BoolArray, IntArray, allocation_keys, group
 from analysis.per_sequence.savings import budgets
 from oracle.metrics import qualifies
 from oracle.types import RunPath
+from oracle.utils.validation import check_list
 
 __all__ = ["serving_allocations"]
 
@@ -50,6 +51,7 @@ def serving_allocations(
     Raises:
         InputError: if a share is not above 0 and at most 1.
     """
+    check_list(shares, "shares")
     experiment = as_experiment(experiment)
     if not all(0 < share <= 1 for share in shares):
         raise InputError(f"shares above 0 and at most 1 are required, got {shares}")
@@ -96,6 +98,8 @@ def _serves(experiment: Experiment, slack: float) -> tuple[BoolArray, list[tuple
 
 def _greedy(serves_AN: BoolArray, wanted: int) -> tuple[list[int], int]:
     """The greedy cover, and a lower bound: by its guarantee, and by the number of sequences each allocation serves."""
+    if not wanted:
+        return [], 0
     left_AN, chosen, served = serves_AN.copy(), [], 0
     while served < wanted:
         place = int(left_AN.sum(axis=1).argmax())
@@ -104,7 +108,7 @@ def _greedy(serves_AN: BoolArray, wanted: int) -> tuple[list[int], int]:
         left_AN[:, left_AN[place].copy()] = False
     sizes: IntArray = np.sort(serves_AN.sum(axis=1))[::-1]
     harmonic = (1 / np.arange(1, min(wanted, int(sizes.max(initial=1))) + 1)).sum()
-    at_most = int(np.searchsorted(np.cumsum(sizes), wanted)) + 1 if wanted else 0
+    at_most = int(np.searchsorted(np.cumsum(sizes), wanted)) + 1
     return chosen, max(at_most, int(np.ceil(len(chosen) / harmonic - 1e-9)))
 
 

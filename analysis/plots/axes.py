@@ -4,6 +4,7 @@ None changes matplotlib's settings: sizes, fonts, line widths and colours follow
 carry labels, so that `axes.legend()` makes the legend. All panels in files, with numbers and caption: `draw`.
 """
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -13,9 +14,11 @@ from matplotlib.text import Text
 
 from analysis.experiment import InputError
 from analysis.plots.fonts import complete_glyphs, said_once
-from analysis.plots.registry import COMPARISONS, Picture, check_names, draw_all, drawing_of
+from analysis.plots.registry import COMPARISONS, Picture, check_names, drawing_of
+from analysis.plots.registry import draw_all as draw_sources
 from analysis.plots.source import MissingError, RunLike, Runs, grouped
 from analysis.plots.style import FigureConfig, resolve_colors
+from oracle.utils.validation import check_list
 
 __all__ = [
     "caption",
@@ -23,6 +26,7 @@ __all__ = [
     "depth_right_wrong",
     "drafts",
     "draw",
+    "draw_all",
     "layer_use",
     "luck_curve",
     "minimal_budgets",
@@ -78,10 +82,48 @@ def draw(figure: str, runs: Runs, out: Path | str, *, config: FigureConfig | Non
     if len(sources) > 1 and figure not in COMPARISONS:
         drawing_of(figure, groups)  # raises, and names those of several runs
     labels = [group.label for group in groups for _ in group.sources]
-    [picture] = draw_all(sources, out, names=[figure], labels=labels, config=config)
+    [picture] = draw_sources(sources, out, names=[figure], labels=labels, config=config)
     if picture.skipped:
         raise MissingError(picture.skipped)
     return picture
+
+
+def draw_all(
+    runs: Runs,
+    out: Path | str,
+    *,
+    names: Sequence[str] | None = None,
+    labels: Sequence[str] | None = None,
+    config: FigureConfig | None = None,
+) -> list[Picture]:
+    """Draws figures of runs into a folder, with their numbers, captions and provenance.
+
+    Args:
+        runs: a run, several, or runs by label. Of several, the figures of `analysis.plots.registry.COMPARISONS` are
+            drawn of all together into `out`, the others of each into a folder of its name.
+        out: the folder; created if missing.
+        names: some of `analysis.plots.registry.NAMES`; None for all that can be drawn of so many runs.
+        labels: of the runs in figures of several, if they are a list; equal labels are repetitions, such as seeds. None
+            for the folders' names.
+        config: size, formats and style.
+
+    Returns:
+        The pictures. A figure whose table is missing in a run is skipped, with the reason.
+
+    Raises:
+        InputError: if a name is unknown, the numbers of runs and labels differ, or a file cannot be written.
+    """
+    check_list(names, "names")
+    check_list(labels, "labels")
+    names = None if names is None else list(names)
+    check_names(names or ())
+    groups = grouped(runs)
+    if labels is None:
+        labels = [group.label for group in groups for _ in group.sources]
+    elif isinstance(runs, Mapping):
+        raise InputError("runs by label have their labels already: leave out labels, or give the runs as a list")
+    sources = [source for group in groups for source in group.sources]
+    return list(draw_sources(sources, out, names=names, labels=labels, config=config))
 
 
 def oracle_quality(runs: Runs, ax: Axes | None = None) -> Axes:
@@ -162,7 +204,7 @@ def layer_use(run: RunLike, ax: Axes | None = None, *, panel: Literal["profile",
     """Layers that the minimal allocations run: share over all, or by task.
 
     Args:
-        run: an `Experiment`, a `Source` or a run's folder.
+        run: a path, an `oracle.Run`, an `Experiment` or a `Source`.
         ax: where to draw; None for new axes of pyplot.
         panel: which axes of the figure, `profile` or `tasks`.
 
@@ -180,7 +222,7 @@ def rarity(run: RunLike, ax: Axes | None = None, *, panel: Literal["linear", "lo
     """Share of the random masks of a size that meet the criterion, on a linear or a logarithmic scale.
 
     Args:
-        run: an `Experiment`, a `Source` or a run's folder.
+        run: a path, an `oracle.Run`, an `Experiment` or a `Source`.
         ax: where to draw; None for new axes of pyplot.
         panel: which axes of the figure, `linear` or `log`.
 
@@ -198,7 +240,7 @@ def depth_right_wrong(run: RunLike, ax: Axes | None = None, *, panel: Literal["d
     """Samples that are right, of those that the full model gets right and wrong, by depth or by tries.
 
     Args:
-        run: an `Experiment`, a `Source` or a run's folder.
+        run: a path, an `oracle.Run`, an `Experiment` or a `Source`.
         ax: where to draw; None for new axes of pyplot.
         panel: which axes of the figure, `depth` or `tries`.
 
@@ -216,7 +258,7 @@ def skip_against_exit(run: RunLike, ax: Axes | None = None, *, panel: Literal["c
     """Unified skipping against early exit: cosine to the full hidden state, or the output's quality.
 
     Args:
-        run: an `Experiment`, a `Source` or a run's folder.
+        run: a path, an `oracle.Run`, an `Experiment` or a `Source`.
         ax: where to draw; None for new axes of pyplot.
         panel: which axes of the figure, `cosine` or `output`.
 
@@ -234,7 +276,7 @@ def throughput(run: RunLike, ax: Axes | None = None, *, panel: Literal["gain", "
     """Measured gain of unified skipping beside the ideal one, or the quality of every measured policy.
 
     Args:
-        run: an `Experiment`, a `Source` or a run's folder.
+        run: a path, an `oracle.Run`, an `Experiment` or a `Source`.
         ax: where to draw; None for new axes of pyplot.
         panel: which axes of the figure, `gain` or `quality`.
 
@@ -252,7 +294,7 @@ def controllers(run: RunLike, ax: Axes | None = None, *, panel: Literal["quality
     """Quality of controllers between static allocations and the oracle, or the share of the headroom captured.
 
     Args:
-        run: an `Experiment`, a `Source` or a run's folder.
+        run: a path, an `oracle.Run`, an `Experiment` or a `Source`.
         ax: where to draw; None for new axes of pyplot.
         panel: which axes of the figure, `quality` or `captured`.
 
@@ -272,7 +314,7 @@ def static_masks(
     """Static masks: divergence from the full model or quality by budget, or the layers of the chosen masks.
 
     Args:
-        run: an `Experiment`, a `Source` or a run's folder.
+        run: a path, an `oracle.Run`, an `Experiment` or a `Source`.
         ax: where to draw; None for new axes of pyplot.
         panel: which axes of the figure, `divergence` or `quality` or `masks`.
 
@@ -290,7 +332,7 @@ def drafts(run: RunLike, ax: Axes | None = None) -> Axes:
     """Accepted draft tokens per round against the cost of a draft token.
 
     Args:
-        run: an `Experiment`, a `Source` or a run's folder.
+        run: a path, an `oracle.Run`, an `Experiment` or a `Source`.
         ax: where to draw; None for new axes of pyplot.
 
     Returns:

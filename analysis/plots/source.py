@@ -1,7 +1,8 @@
 """Input of the figures: a run, its summary and its measured tables."""
 
+import os
 import shlex
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -9,7 +10,7 @@ from pathlib import Path
 import pandas as pd
 from matplotlib.axes import Axes
 
-from analysis.experiment import Experiment, InputError, load
+from analysis.experiment import Experiment, InputError, as_experiment, load
 from analysis.formatting import percent, plain
 from analysis.summary import Summary, summarise
 from oracle.types import RunPath
@@ -50,7 +51,11 @@ class Source:
     @classmethod
     def open(cls, folder: RunPath, *, criterion: str | None = None, costs: str | None = None) -> "Source":
         """Reads a stored run; see `analysis.load`."""
-        return cls(experiment=load(folder, criterion, costs=costs), folder=Path(folder))
+        experiment = load(folder, criterion, costs=costs)
+        return cls(experiment=experiment, folder=experiment.folder)
+
+    def __fspath__(self) -> str:
+        return os.fspath(self.folder or self.experiment)
 
     @cached_property
     def summary(self) -> Summary:
@@ -149,8 +154,10 @@ class Drawing:
         return " ".join(part[:1].upper() + part[1:] for part in parts)
 
 
-RunLike = Source | Experiment | Path | str
-Runs = RunLike | Sequence[RunLike] | Mapping[str, RunLike | Sequence[RunLike]]
+RunLike = RunPath
+"""A run: its path, an `oracle.Run`, an `Experiment` or a `Source`."""
+
+Runs = RunLike | Iterable[RunLike] | Mapping[str, RunLike | Iterable[RunLike]]
 """A run, several runs, or runs by label; several runs of one label are repetitions, such as seeds."""
 
 
@@ -168,10 +175,11 @@ class Group:
 
 
 def as_source(run: RunLike) -> Source:
-    """The run as input of figures."""
+    """The run as input of figures; see `analysis.experiment.as_experiment`."""
     if isinstance(run, Source):
         return run
-    return Source(experiment=run) if isinstance(run, Experiment) else Source.open(run)
+    experiment = as_experiment(run)
+    return Source(experiment=experiment, folder=experiment.folder)
 
 
 def labelled(sources: Sequence[Source], labels: Sequence[str] | None = None) -> list[Group]:
@@ -205,17 +213,26 @@ def grouped(runs: Runs) -> list[Group]:
     """The runs as groups; see `Runs`.
 
     Raises:
-        InputError: if there are none.
+        InputError: if there are none, or one is no run.
     """
-    if isinstance(runs, RunLike):
-        return labelled([as_source(runs)])
-    if not len(runs):
-        raise InputError("at least one run is required: give a folder, an Experiment or a mapping of labels to them")
     if not isinstance(runs, Mapping):
-        return labelled([as_source(run) for run in runs])
-    members = {label: [of] if isinstance(of, RunLike) else list(of) for label, of in runs.items()}
-    pairs = [(str(label), as_source(run)) for label, of in members.items() for run in of]
-    return labelled([source for _, source in pairs], [label for label, _ in pairs])
+        sources = [as_source(run) for run in _several(runs)]
+        labels = None
+    else:
+        pairs = [(str(label), as_source(run)) for label, of in runs.items() for run in _several(of)]
+        sources, labels = [source for _, source in pairs], [label for label, _ in pairs]
+    if not sources:
+        raise InputError(
+            "at least one run is required: give a path, a Run, an Experiment or a mapping of labels to them"
+        )
+    return labelled(sources, labels)
+
+
+def _several(runs: RunLike | Iterable[RunLike]) -> list[RunLike]:
+    """A run, or something that is none and not iterable either, as a list of one."""
+    if isinstance(runs, str | os.PathLike | pd.DataFrame) or not isinstance(runs, Iterable):
+        return [runs]
+    return list(runs)
 
 
 def comparable(groups: Sequence[Group], *, same: Sequence[str] = ()) -> list[Group]:

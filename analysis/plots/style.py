@@ -17,6 +17,7 @@ from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator, PercentForma
 
 from analysis.experiment import InputError
 from oracle.utils.text import nearest_hint, printable
+from oracle.utils.validation import check_types, named_settings
 
 __all__ = [
     "BLUE",
@@ -91,6 +92,7 @@ COLUMN = 4.6
 """Width in inches below which panels stand below one another, and the font is that of a column of a paper."""
 
 
+@named_settings
 @dataclass(frozen=True, kw_only=True)
 class FigureConfig:
     """Appearance of the files of a figure.
@@ -113,6 +115,9 @@ class FigureConfig:
     style: Path | None = None
 
     def __post_init__(self) -> None:
+        if isinstance(self.style, str):
+            object.__setattr__(self, "style", Path(self.style))
+        check_types(self)
         if not NARROWEST <= self.width <= WIDEST:
             raise InputError(
                 f"width must be {NARROWEST:g} to {WIDEST:g} inches, not {self.width:g}: 3.25 is one column"

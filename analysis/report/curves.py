@@ -7,7 +7,7 @@ import numpy as np
 from analysis.experiment import Experiment
 from analysis.formatting import counted, percent
 from analysis.luck.null_oracle import GRID
-from analysis.per_sequence.layer_use import layer_use
+from analysis.per_sequence.layer_use import layer_use_of
 from analysis.per_sequence.policies import policy_curves
 from analysis.report.parts import Part, task_names
 from analysis.report.rows import rounded
@@ -35,7 +35,7 @@ def lines_of(part: Part) -> dict[str, Any]:
 def use_by_part(experiment: Experiment, summary: Summary, names: list[str]) -> list[dict[str, Any]]:
     """How often the minimal allocations of each part use each layer: `n`, number counted, and `share` per layer."""
     tasks = experiment.sequences.assign(task=task_names(experiment.sequences))
-    use = layer_use(summary.minimal, tasks, experiment.layers)
+    use = layer_use_of(summary.minimal, tasks, experiment.layers)
     rows = [use.index.get_loc(name) if name else -1 for name in names]
     counted, shares = use["n"].to_numpy(), use.drop(columns="n").to_numpy()
     return [{"n": int(counted[row]), "share": rounded(shares[row], 3)} for row in rows]
@@ -61,7 +61,7 @@ def _oracle(summary: Summary, tolerance: float) -> dict[str, Any]:
 
 
 def _policies(experiment: Experiment) -> list[dict[str, Any]]:
-    curves = policy_curves(experiment.evaluations, full_cost=experiment.full_cost, metric=experiment.metric)
+    curves = policy_curves(experiment)
     found = {family: curves[curves["family"] == family] for family in POLICIES}
     return [
         {"family": family, "name": POLICIES[family], "x": rounded(curve["fraction"]), "y": rounded(curve["quality"])}

@@ -7,7 +7,7 @@ from typing import Any
 
 import pandas as pd
 
-from analysis.experiment import Experiment, InputError, load
+from analysis.experiment import Experiment, InputError, as_experiment
 from analysis.formatting import counted, metric_label, percent
 from analysis.luck.held_out_saving import luck_adjusted
 from analysis.report.curves import lines_of, use_by_part
@@ -52,8 +52,8 @@ def write_report(
     Raises:
         InputError: if the run cannot be read or the file cannot be written.
     """
+    experiment = experiment or as_experiment(folder)
     folder = Path(folder)
-    experiment = experiment or load(folder)
     parts = parts_of(experiment, advance=advance)
     blocks = _blocks(experiment, parts, verified, extras_of(folder, experiment.layers))
     agrees = (int(verified["agrees"].sum()), len(verified)) if verified is not None and len(verified) else None

@@ -15,7 +15,7 @@ import pandas as pd
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from analysis import mean_interval
+from analysis.stats import mean_interval
 from oracle.allocations import compact
 from oracle.controllers.cross_validation import CrossValidation, Result
 from oracle.controllers.headroom import RESAMPLES, Frontiers, captured

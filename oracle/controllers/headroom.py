@@ -9,6 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 import analysis
+from analysis.knapsack.frontier import oracle_frontier
+from analysis.knapsack.items import quality_by_cost
 from analysis.luck.null_oracle import GRID
 from analysis.stats import CONFIDENCE, percentile_interval
 
@@ -49,10 +51,10 @@ class Frontiers:
     """
 
     def __init__(self, experiment: analysis.Experiment, ids: list[str], static: list[tuple[float, FloatArray]]) -> None:
-        items, _ = analysis.quality_by_cost(
+        items, _ = quality_by_cost(
             experiment.evaluations, experiment.full_cost, experiment.metric, step=experiment.step
         )
-        self._frontier, self._items = analysis.oracle_frontier(items), items
+        self._frontier, self._items = oracle_frontier(items), items
         # Items stand in the order of the evaluations.
         names = list(dict.fromkeys(experiment.evaluations["sequence"]))
         self._order = [names.index(name) for name in ids]

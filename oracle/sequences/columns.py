@@ -10,7 +10,7 @@ from oracle.sequences.answers import AnswerAs
 from oracle.sequences.conversations import CONVERSATIONS, as_messages
 from oracle.sequences.records import Record
 from oracle.utils.text import nearest_hint
-from oracle.utils.validation import check_types
+from oracle.utils.validation import check_types, named_settings
 
 __all__ = ["DEFAULT_PROMPT", "PLACEHOLDER", "ChoicesAs", "Columns"]
 
@@ -23,6 +23,7 @@ PLACEHOLDER = re.compile(r"\{\{|\}\}|\{([^{}]+)\}|[{}]")
 """Parts of a template: literal braces, or a column in braces."""
 
 
+@named_settings
 @dataclass(frozen=True, kw_only=True)
 class Columns:
     """Names of the columns that form a sequence.

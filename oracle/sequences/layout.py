@@ -5,7 +5,7 @@ from typing import Literal, get_args
 
 from oracle.errors import InputError
 from oracle.utils.text import nearest_hint
-from oracle.utils.validation import check_types
+from oracle.utils.validation import check_types, named_settings
 
 __all__ = ["FORMATS", "Layout"]
 
@@ -16,6 +16,7 @@ Cells = Literal["auto", "lists", "text"]
 _NAMED_SEPARATORS = {"tab": "\t", "\\t": "\t", "comma": ",", "semicolon": ";", "pipe": "|", "space": " "}
 
 
+@named_settings
 @dataclass(frozen=True, kw_only=True)
 class Layout:
     """How a data file is read.

@@ -1,5 +1,7 @@
 """Reading a run folder: everything one search wrote, enough to redraw every figure without the model."""
 
+import os
+from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -53,17 +55,24 @@ class Run:
         manifest: schema version, config, model, data, versions, commit, seed.
     """
 
-    def __init__(self, folder: Path, manifest: dict[str, Any]) -> None:
+    def __init__(self, folder: Path, manifest: dict[str, Any] | None = None) -> None:
+        if manifest is None:
+            raise InputError(f"a stored run is opened with Run.open({str(folder)!r:.80}), not with Run(...)")
         self.folder = folder
         self.manifest = manifest
 
     @classmethod
     def open(cls, folder: RunPath) -> "Run":
-        """The run at a path; a run itself, or that of an `analysis.Experiment`, is opened again.
+        """The run at a path; a run itself, or that of an `analysis.Experiment` or a `Source`, is opened again.
 
         Raises:
             InputError: if it is not a run, has another schema version, or its manifest was edited.
         """
+        if not isinstance(folder, str | os.PathLike):
+            raise InputError(
+                f"a single run is required (a path, an oracle.Run, an analysis.Experiment or a Source), not "
+                f"{' '.join(repr(folder).split()):.80} of type {type(folder).__name__}"
+            )
         folder = Path(folder)
         try:
             manifest = parse_json(folder / MANIFEST)
@@ -403,10 +412,10 @@ class Run:
         return self._is_listed(f"{name}.parquet")
 
     def table(self, name: str) -> pd.DataFrame:
-        """A table of results, such as `minimal_budgets` or `assignment`.
+        """A table of results, such as `minimal_budgets` or `assignment`; `table_names` lists those of the run.
 
         Raises:
-            InputError: if the search ended before writing it.
+            InputError: if the run has no such table; names the nearest, or what writes it.
         """
         return self.read(name).to_pandas()
 
@@ -418,13 +427,31 @@ class Run:
         """
         path = self.folder / f"{name}.parquet"
         if not path.is_file():
-            raise InputError(f"the run '{self.folder}' has no {name}: its search did not end; {self._resume_hint}")
+            raise InputError(f"the run '{self.folder}' has no {name}{self._why_missing(name)}")
         if reason := self._difference(f"{name}.parquet"):
             raise InputError(f"'{path}' is damaged ({reason}); {self._remedy(name)}")
         try:
             return read_table(path, schema)
         except InputError as error:
             raise InputError(str(error).replace(DELETE, self._remedy(name))) from error
+
+    def _why_missing(self, name: str) -> str:
+        """What to do about a table that the run does not have: write it, or give another name."""
+        folder, _, _ = name.rpartition("/")
+        if folder in DERIVED_BY:
+            return f": 'oracle {DERIVED_BY[folder]} {self.folder}' writes it"
+        if name in ("sequences", *RESULTS):
+            why = "its file is missing" if self.complete else "its search did not end"
+            return f": {why}; {self._resume_hint}"
+        known = self.table_names()
+        near = get_close_matches(name, known, n=1, cutoff=0.5)
+        return f"{f'; nearest: {near[0]!r}' if near else ''}; its tables: {', '.join(known) or 'none yet'}"
+
+    def table_names(self) -> list[str]:
+        """Names of the tables that `table` can read, in alphabetical order."""
+        within = ("", *DERIVED_BY)
+        paths = (path for folder in within for path in (self.folder / folder).glob("*.parquet"))
+        return sorted(path.relative_to(self.folder).with_suffix("").as_posix() for path in paths)
 
     def _remedy(self, name: str) -> str:
         """What computes a table again."""
@@ -433,8 +460,31 @@ class Run:
             return f"run 'oracle {DERIVED_BY[folder]} {self.folder}' again"
         return DELETE if name == "prior" else self._resume_hint
 
+    def headline(self) -> dict[str, Any]:
+        """The numbers of the headline that `oracle search` and `oracle query --summary` print.
+
+        They are over the sequences that can tell something: the summary's `informative` entry, or the summary itself if
+        that is all sequences. Keys are those of `analysis.Summary`, such as `per_sequence_fraction` and
+        `equal_quality_fraction`.
+
+        Raises:
+            InputError: as for `summary`, or if no sequence can tell something.
+        """
+        summary = self.summary(whole=True)
+        # Runs of earlier versions did not count them.
+        if summary.get("informative_sequences", summary["sequences"]) == summary["sequences"]:
+            return summary
+        if summary.get("informative") is None:
+            raise InputError(
+                f"no sequence of '{self.folder}' can tell something, so there is no headline: summary() has the "
+                "numbers over all sequences"
+            )
+        return dict(summary["informative"])
+
     def summary(self, *, whole: bool = False) -> dict[str, Any]:
-        """The summary written at the end of the search.
+        """The summary written at the end of the search: numbers over all sequences.
+
+        The headline that commands print is over the sequences that can tell something; see `headline`.
 
         Args:
             whole: whether to require every entry that the command line prints.

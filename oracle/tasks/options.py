@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from oracle.errors import InputError
-from oracle.utils.validation import check_types
+from oracle.utils.validation import check_types, named_settings
 
 __all__ = ["EXTRA", "OWN", "PREFIX", "TaskOptions", "task_names"]
 
@@ -16,6 +16,7 @@ OWN = ("max_new_tokens", "stop")
 """Settings of a search that tasks can decide."""
 
 
+@named_settings
 @dataclass(frozen=True, kw_only=True)
 class TaskOptions:
     """How tasks of lm-evaluation-harness become sequences.

@@ -1,16 +1,53 @@
 """Run-time type checks of dataclass fields, for values read from files."""
 
+from collections.abc import Callable, Iterable
+from dataclasses import fields
+from functools import wraps
 from numbers import Integral, Real
 from types import UnionType
-from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
+from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from oracle.errors import InputError
+from oracle.utils.text import nearest_hint
 
-__all__ = ["check_list", "check_types"]
+__all__ = ["UnknownSettingError", "check_list", "check_types", "named_settings"]
+
+Kind = TypeVar("Kind", bound=type)
 
 _SINGLE = "must be a list of texts, not the single text {!r:.80}: write [{!r:.80}]"
 
 PLAIN: dict[Any, Any] = {int: Integral, float: Real}
+
+
+class UnknownSettingError(InputError, TypeError):
+    """A setting that does not exist, or that was not given by name."""
+
+
+def named_settings(kind: Kind) -> Kind:
+    """Decorator of keyword-only dataclasses of settings: a misspelt name is an error of one line with the nearest.
+
+    Raises:
+        UnknownSettingError: on construction.
+    """
+    known = [field.name for field in fields(kind) if field.init]
+    construct: Callable[..., None] = getattr(kind, "__init__")  # noqa: B009 - mypy refuses the attribute
+
+    @wraps(construct)
+    def checked(self: Any, *unnamed: Any, **settings: Any) -> None:
+        name = kind.__name__
+        if unnamed:
+            raise UnknownSettingError(
+                f"{name} takes settings by name, as in {name}({known[0]}=...), not {unnamed[0]!r:.80} without one"
+            )
+        for setting in settings:
+            if setting not in known:
+                raise UnknownSettingError(
+                    f"{name} has no setting {setting!r}{nearest_hint(setting, known)}; settings: {', '.join(known)}"
+                )
+        construct(self, **settings)
+
+    setattr(kind, "__init__", checked)  # noqa: B010 - mypy refuses the assignment
+    return kind
 
 
 def check_types(value: Any) -> None:
@@ -29,13 +66,18 @@ def check_types(value: Any) -> None:
 
 
 def check_list(value: object, what: str) -> None:
-    """Makes sure that a list of texts is not a single text, whose characters would be taken for its items.
+    """Makes sure that a list is not a single value; the characters of a text would be taken for its items.
+
+    None, which stands for a default, passes.
 
     Raises:
         InputError: if it is.
     """
     if isinstance(value, str):
         raise InputError(f"{what} {_SINGLE.format(value, value)}")
+    if value is not None and not isinstance(value, Iterable):
+        shown = " ".join(repr(value).split())
+        raise InputError(f"{what} must be a list, not the single {shown:.80}: write [{shown:.80}]")
 
 
 def _is_list(kind: Any) -> bool:

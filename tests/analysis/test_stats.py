@@ -7,9 +7,9 @@ import pytest
 from knapsacks import of_layers
 
 import analysis.stats
-from analysis import equal_quality, equal_quality_interval, mean_interval
+from analysis.knapsack.frontier import equal_quality
 from analysis.knapsack.relaxation import envelope
-from analysis.stats import _relaxed_cost, intervals
+from analysis.stats import _relaxed_cost, equal_quality_interval, intervals, mean_interval
 
 
 def items(seed, sequences, layers):

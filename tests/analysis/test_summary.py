@@ -7,7 +7,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from analysis import end_to_end_fraction, layer_use, luck_curve, policy_curves, summarise
+from analysis import InputError, end_to_end_fraction, informative, luck_curve, policy_curves, summarise
+from analysis.formatting import percent
+from analysis.per_sequence.layer_use import layer_use_of
+from analysis.per_sequence.policies import policy_curves_of
 from analysis.queries import budget_rows
 from oracle.cli.run_tables import show_summary
 from oracle.costs import Costs
@@ -39,6 +42,27 @@ def test_numbers_agree_with_the_tables(experiment, summary):
     assert low < summary.per_sequence_fraction < high
     low, high = summary.equal_quality_interval
     assert low < summary.equal_quality_fraction < high
+
+
+def test_the_headline_is_the_summary_of_the_informative_sequences(experiment, summary):
+    told = informative(experiment)
+    assert len(told.sequences) == 21 and told.folder == experiment.folder
+    assert summarise(told, bootstrap=300, permutations=3) == summary.headline
+    assert informative(told) is told
+    over_all = f"over all 24 sequences {percent(summary.per_sequence_fraction)}"
+    headline = f"21 can tell something: {percent(summary.headline.per_sequence_fraction)}"
+    assert repr(summary).startswith(f"Summary({headline} of the cost per sequence, ") and over_all in repr(summary)
+    assert repr(summary.headline).startswith("Summary(over all 21 sequences ")
+    assert summary._repr_html_().index("headline") < summary._repr_html_().index("all sequences")
+
+
+def test_without_informative_sequences_there_is_no_headline(experiment):
+    wrong = experiment.only(f"s{n:03d}" for n in range(24) if n % 8 == 5)
+    with pytest.raises(InputError, match="no sequence can tell something: on 3 the full model scores zero"):
+        informative(wrong)
+    assert repr(summarise(wrong, bootstrap=0, permutations=0)).startswith(
+        "Summary(no sequence can tell something; over"
+    )
 
 
 def test_the_assignment_is_what_was_evaluated_and_reaches_the_full_model(experiment, summary):
@@ -168,8 +192,8 @@ def test_a_summary_by_flops_is_in_flops(experiment, summary):
 
 def test_policies_are_drawn_at_their_mean_cost(experiment):
     flops = priced(experiment)
-    curves = policy_curves(flops.evaluations, full_cost=flops.full_cost, metric="rougeL")
-    layers = policy_curves(experiment.evaluations, full_cost=30, metric="rougeL")
+    curves = policy_curves(flops)
+    layers = policy_curves(experiment)
     assert sorted(curves["quality"]) == sorted(layers["quality"])
     assert curves["fraction"].between(5e6 / flops.full_cost, 1.0).all()
 
@@ -187,7 +211,7 @@ def test_policy_curves_average_within_sequences_first_and_need_all_of_them():
     ]
     table = pd.DataFrame(rows, columns=["sequence", "number", "family", "cost", "q"])
     table["allocation"] = [tuple(range(cost)) for cost in table["cost"]]
-    curves = policy_curves(table, full_cost=2, metric="q")
+    curves = policy_curves_of(table, full_cost=2, metric="q")
     assert curves["family"].tolist() == ["random", "random", "unified", "unified"]
     assert curves["fraction"].tolist() == [0.5, 1.0, 0.5, 1.0]
     assert curves["quality"].tolist() == pytest.approx([0.6, 0.6, 0.3, 0.6])
@@ -202,14 +226,14 @@ def test_layer_use_leaves_zero_quality_out_and_counts_repeats_once():
         }
     )
     sequences = pd.DataFrame({"sequence": ["a", "b", "c", "d"], "task": ["x", "x", "y", "z"]})
-    table = layer_use(minimal, sequences, 3)
+    table = layer_use_of(minimal, sequences, 3)
     assert table.index.tolist() == ["x", "y", "z", "all"]
     assert table["n"].tolist() == [2, 1, 0, 3]
     assert table.loc["x", [0, 1, 2]].tolist() == [0.5, 0.0, 1.0]
     assert table.loc["y", [0, 1, 2]].tolist() == [0.0, 0.0, 0.0]
     assert table.loc["z", [0, 1, 2]].isna().all()
     assert table.loc["all", [0, 1, 2]].tolist() == pytest.approx([1 / 3, 0, 2 / 3])
-    assert layer_use(minimal, sequences.assign(task=""), 3).index.tolist() == ["all"]
+    assert layer_use_of(minimal, sequences.assign(task=""), 3).index.tolist() == ["all"]
 
 
 def test_the_terminal_states_both_headlines(experiment, summary, capsys):

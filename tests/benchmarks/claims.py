@@ -42,7 +42,7 @@ from numpy.typing import NDArray
 from scipy.stats import binomtest, spearmanr
 
 import analysis
-from analysis import mean_interval
+from analysis.stats import mean_interval
 from oracle.allocations import early_exit, full, published_unified, random_mask, skip_decode
 from oracle.config import SearchConfig
 from oracle.engine import Engine, PromptState, TableGate

@@ -16,7 +16,8 @@ import numpy as np
 import pandas as pd
 import psutil
 
-from analysis import Items, equal_quality, oracle_at, oracle_frontier, quality_by_cost
+from analysis.knapsack.frontier import equal_quality, oracle_at, oracle_frontier
+from analysis.knapsack.items import Items, quality_by_cost
 
 MIB = 2**20
 REPEATS = 9

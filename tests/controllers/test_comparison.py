@@ -12,6 +12,8 @@ import pandas as pd
 import pytest
 
 import analysis
+from analysis.knapsack.frontier import oracle_frontier
+from analysis.knapsack.items import quality_by_cost
 from oracle.allocations import compact, parse, published_unified
 from oracle.controllers import compare_run
 from oracle.controllers.base import Controller
@@ -234,8 +236,8 @@ def test_captured_is_a_share_with_a_paired_interval() -> None:
 def test_frontiers_at_a_fraction(small_run: Run) -> None:
     experiment = analysis.load(small_run.folder)
     ids = list(experiment.sequences["sequence"])
-    items, _ = analysis.quality_by_cost(experiment.evaluations, experiment.full_cost, experiment.metric, step=1)
-    frontier = analysis.oracle_frontier(items)
+    items, _ = quality_by_cost(experiment.evaluations, experiment.full_cost, experiment.metric, step=1)
+    frontier = oracle_frontier(items)
     nothing, half, full = np.zeros(6), np.array([0.1] * 6), np.ones(6)
     frontiers = Frontiers(experiment, ids, [(1.0, full), (0.0, nothing), (0.5, half)])
     for fraction in (0.0, 0.3, 0.5, 0.8, 1.0):

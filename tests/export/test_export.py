@@ -187,7 +187,8 @@ def test_labels_are_of_whole_layers(search, tmp_path):
 def test_a_search_that_has_not_ended_is_refused(masks, tmp_path):
     copy = tmp_path / "run"
     shutil.copytree(masks.folder, copy)
-    (copy / "minimal_budgets.parquet").unlink()
+    for name in ("minimal_budgets.parquet", "summary.json"):
+        (copy / name).unlink()
     with pytest.raises(InputError, match="did not end"):
         export(Run.open(copy), "jsonl", tmp_path / "out")
 

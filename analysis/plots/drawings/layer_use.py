@@ -11,7 +11,7 @@ from scipy.stats import binomtest
 from analysis.experiment import Experiment
 from analysis.formatting import FEW, counted, percent, share
 from analysis.grouping import FloatArray
-from analysis.per_sequence.layer_use import layer_use as use_by_task
+from analysis.per_sequence.layer_use import layer_use_of as use_by_task
 from analysis.plots.layout import name_rows
 from analysis.plots.source import Drawing, Panel, Source
 from analysis.plots.style import BLUE, GREY, count_axis, percent_axis, thick

@@ -202,7 +202,7 @@ def _label(axes: Axes, experiment: Experiment, quality: str) -> None:
 def _numbers(experiment: Experiment, summary: Summary) -> pd.DataFrame:
     frontier, null, ends = summary.oracle.frontier, summary.null, [0.0, 1.0]
     fraction_X = np.append(frontier.fraction, 1.0) if len(frontier.fraction) < POINTS else np.linspace(0, 1, POINTS)
-    curves = policy_curves(experiment.evaluations, full_cost=experiment.full_cost, metric=experiment.metric)
+    curves = policy_curves(experiment)
     policies = curves[curves["family"].isin(list(_CURVES))].rename(columns={"family": "series"})
     series: dict[str, tuple[Any, Any]] = {
         "oracle": (fraction_X, frontier.quality_at(fraction_X)),

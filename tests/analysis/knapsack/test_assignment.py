@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from knapsacks import integer_programme
 
-from analysis import InputError, oracle_allocations, oracle_curve, quality_by_cost, summarise
+from analysis import InputError, oracle_allocations, oracle_curve, summarise
+from analysis.knapsack.items import quality_by_cost
 
 
 @pytest.fixture(scope="module")

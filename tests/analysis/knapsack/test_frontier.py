@@ -10,11 +10,14 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from knapsacks import brute_force, integer_programme, layered, of_layers, uneven
 
-from analysis import InputError, assignment, equal_quality, oracle_at, oracle_frontier, quality_by_cost
+from analysis import InputError
 from analysis.knapsack import dynamic_program as knapsack_module
 from analysis.knapsack import exact as core_module
 from analysis.knapsack import frontier as frontier_module
 from analysis.knapsack import items as items_module
+from analysis.knapsack.assignment import assignment
+from analysis.knapsack.frontier import equal_quality, oracle_at, oracle_frontier
+from analysis.knapsack.items import quality_by_cost
 from analysis.knapsack.relaxation import envelope, solve_relaxed
 
 

@@ -6,8 +6,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from analysis import Experiment, budgets, co_occurrence, first_and_last, serving_allocations
+from analysis import Experiment, budgets, serving_allocations
 from analysis.experiment import InputError
+from analysis.per_sequence.layer_use import co_occurrence_of, first_and_last_of
 
 ALLOCATIONS = [(0, 1, 4), (0, 4), (), (1, 2, 3, 4), (2,)]
 ZERO = [False, False, False, False, True]
@@ -25,7 +26,7 @@ def minimal_table(allocations=ALLOCATIONS, zero=ZERO):
 
 
 def test_pairs_are_counted_and_compared_with_chance():
-    found = co_occurrence(minimal_table(), 6)
+    found = co_occurrence_of(minimal_table(), 6)
     counted = [set(one) for one, zero in zip(ALLOCATIONS, ZERO, strict=True) if not zero]
     assert found.sequences == 4
     for i in range(6):
@@ -43,7 +44,7 @@ def test_large_allocations_alone_make_no_pair():
     share = np.where(np.arange(4000) % 2, 0.25, 0.75)
     drawn = rng.random((4000, 24)) < share[:, None]
     table = minimal_table([np.flatnonzero(row) for row in drawn], [False] * 4000)
-    found = co_occurrence(table, 24)
+    found = co_occurrence_of(table, 24)
     off = ~np.eye(24, dtype=bool)
     assert found.lift.to_numpy()[off].mean() == pytest.approx((0.25**2 + 0.75**2) / 2 / 0.25, abs=0.02)
     assert found.lift_at_size.to_numpy()[off].mean() == pytest.approx(1, abs=0.03)
@@ -53,14 +54,14 @@ def test_layers_that_need_each_other_stand_out():
     rng = np.random.default_rng(1)
     drawn = rng.random((2000, 8)) < 0.5
     drawn[:, 5] = drawn[:, 2]
-    found = co_occurrence(minimal_table([np.flatnonzero(row) for row in drawn], [False] * 2000), 8)
+    found = co_occurrence_of(minimal_table([np.flatnonzero(row) for row in drawn], [False] * 2000), 8)
     assert found.lift.loc[2, 5] == pytest.approx(2, abs=0.1)
     assert found.lift_at_size.loc[2, 5] > 1.5
     assert found.lift_at_size.loc[0, 1] < 1.1
 
 
 def test_nothing_counted_is_nothing_known():
-    found = co_occurrence(minimal_table(zero=[True] * 5), 4)
+    found = co_occurrence_of(minimal_table(zero=[True] * 5), 4)
     assert found.sequences == 0
     assert found.together.isna().all(axis=None)
     assert found.lift_at_size.isna().all(axis=None)
@@ -68,7 +69,7 @@ def test_nothing_counted_is_nothing_known():
 
 def test_first_and_last_layers():
     sequences = pd.DataFrame({"sequence": [f"s{n}" for n in range(5)], "task": TASKS})
-    table = first_and_last(minimal_table(), sequences, 6).set_index(["task", "layer"])
+    table = first_and_last_of(minimal_table(), sequences, 6).set_index(["task", "layer"])
     for task in ("a", "b", "all"):
         counted = [
             one for one, zero, own in zip(ALLOCATIONS, ZERO, TASKS, strict=True) if not zero and task in (own, "all")
@@ -157,3 +158,11 @@ def test_what_costs_more_serves_only_with_slack(experiment):
 def test_shares_that_make_no_sense_are_refused(experiment, share):
     with pytest.raises(InputError, match="above 0 and at most 1"):
         serving_allocations(experiment, shares=(share,))
+
+
+def test_where_no_sequence_counts_no_allocation_serves():
+    """All sequences are of zero quality: nothing is to be served, and nothing is divided by zero."""
+    experiment = serving(np.zeros((3, 4), dtype=bool))
+    experiment.evaluations["quality"] = 0.0
+    table = serving_allocations(experiment)
+    assert table["allocations"].tolist() == table["lower"].tolist() == [0, 0] and table["exact"].all()

@@ -11,7 +11,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from analysis import InputError, fractions, load, minimal_budgets, savings, savings_by_criterion, summarise
+from analysis import InputError, load, savings, savings_by_criterion, summarise
+from analysis.per_sequence.savings import budgets_of, fractions
 from oracle.metrics import METRICS
 from oracle.search import Archive, Space
 from oracle.types import Outcome
@@ -35,7 +36,7 @@ def frame(rows, sequence="s"):
 
 
 def one(rows, *, layers=LAYERS, tolerance=0.0, floor=0.0):
-    return minimal_budgets(frame(rows), layers=layers, metric="q", tolerance=tolerance, floor=floor).iloc[0]
+    return budgets_of(frame(rows), layers=layers, metric="q", tolerance=tolerance, floor=floor).iloc[0]
 
 
 def test_takes_the_least_cost_then_the_best_quality_then_the_lowest_number():
@@ -93,7 +94,7 @@ def test_sequences_keep_their_order_and_rows_may_come_in_any():
             frame([((0, 1, 2), 0.5), ((1, 2), 0.6)], "a"),
         ]
     ).iloc[[1, 3, 2, 0]]
-    found = minimal_budgets(table, layers=LAYERS, metric="q", tolerance=0.0)
+    found = budgets_of(table, layers=LAYERS, metric="q", tolerance=0.0)
     assert found["sequence"].tolist() == ["b", "a"]
     assert found["upper"].tolist() == [1, 2]
     assert found["full_quality"].tolist() == [0.5, 0.5]
@@ -142,7 +143,7 @@ def test_other_costs_are_proven_as_the_search_proves_them(seed, picks, exhausted
     table["cost"] = [2.0 + sum(units[list(mask)]) for mask in unlike]
     least = 2.0 + np.append(0.0, np.cumsum(np.sort(units)))
     given_costs = {"exhausted": {"s": archive.exhausted_below}, "least_costs": least}
-    found = minimal_budgets(table, layers=LAYERS, metric="q", tolerance=0.0, **given_costs).iloc[0]
+    found = budgets_of(table, layers=LAYERS, metric="q", tolerance=0.0, **given_costs).iloc[0]
     upper = archive.upper
     assert (found["upper"], found["lower"]) == (2.0 + archive.space.cost(upper.allocation), 2.0 + archive.lower)
     assert bool(found["certified"]) == archive.certified
@@ -161,7 +162,7 @@ def test_other_costs_are_proven_as_the_search_proves_them(seed, picks, exhausted
 def test_bad_tables_are_refused_in_one_line(change, message):
     table = change(frame([((0, 1, 2), 0.5), ((1,), 0.6)]))
     with pytest.raises(InputError, match=message) as caught:
-        minimal_budgets(table, layers=LAYERS, metric="q", tolerance=0.0)
+        budgets_of(table, layers=LAYERS, metric="q", tolerance=0.0)
     assert "\n" not in str(caught.value)
 
 
@@ -182,7 +183,7 @@ def test_budgets_exhausted_among_a_million_evaluations_are_proven():
     )
     table.loc[table["number"] == 0, "q"] = 0.9
     assert len(table) > 900_000
-    found = minimal_budgets(table, layers=layers, metric="q", tolerance=0.0)
+    found = budgets_of(table, layers=layers, metric="q", tolerance=0.0)
     assert (found["lower"] == 5).all()
     assert (found["upper"] == layers).all()
 

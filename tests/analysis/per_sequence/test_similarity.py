@@ -4,7 +4,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from analysis import similarity_by_budget, similarity_by_sequence, similarity_by_token
+from analysis import InputError, similarity_by_budget, similarity_by_sequence, similarity_by_token
+from analysis.per_sequence import similarity
 from analysis.per_sequence.similarity import VALUES
 
 LENGTHS = {"a": 4, "b": 1, "c": 7}
@@ -66,3 +67,14 @@ def test_positions_are_means_over_what_is_so_long(table):
         assert row["sequences"] == len(mine) == sum(length >= row["token"] for length in LENGTHS.values())
         assert row["same_token"] == pytest.approx(mine["same_token"].mean())
     assert found["token"].max() == 7
+
+
+def test_a_run_stands_for_its_table(table, stored_run, monkeypatch):
+    asked = []
+    monkeypatch.setattr(similarity, "similarity", lambda run: asked.append(run) or table)
+    for function in (similarity_by_sequence, similarity_by_token):
+        pd.testing.assert_frame_equal(function(stored_run), function(table))
+    assert asked == [stored_run] * 2
+    monkeypatch.setattr(similarity, "similarity", lambda run: None)
+    with pytest.raises(InputError, match=r"^a measured run is required: run 'oracle measure .*' first$"):
+        similarity_by_budget(stored_run)

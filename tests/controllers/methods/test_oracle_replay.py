@@ -114,7 +114,7 @@ def test_what_is_no_finished_run_is_refused(run: Run, model: LanguageModel, tmp_
         OracleController.from_run(tmp_path, model=model)
     unfinished = shutil.copytree(run.folder, tmp_path / "run")
     (unfinished / "assignment.parquet").unlink()
-    with pytest.raises(InputError, match="has no assignment: its search did not end"):
+    with pytest.raises(InputError, match="has no assignment: its file is missing"):
         OracleController.from_run(unfinished, model=model)
 
 
