@@ -183,12 +183,12 @@ def command(
     *,
     tables: bool = False,
     config: bool = False,
-) -> argparse.ArgumentParser:
+) -> Parser:
     """Adds a command with `--json`, with `--config` if wanted, and with `options` once it is used: see `Parser`.
 
     A command that prints `tables` has the options of `add_formats` too.
     """
-    parser = commands.add_parser(name, help=summary, description=summary, formatter_class=Formatter)
+    parser: Parser = commands.add_parser(name, help=summary, description=summary, formatter_class=Formatter)
     parser.options, parser.tables = options, tables
     parser.set_defaults(run=run)
     parser.add_argument("--json", action="store_true", help="print one JSON object instead of tables")

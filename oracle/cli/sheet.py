@@ -4,16 +4,13 @@ import re
 import textwrap
 from collections.abc import Sequence as Seq
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal, Protocol
 
 from rich.cells import cell_len
 from rich.table import Table as Grid
 from rich.text import Text
 
 from oracle.utils.text import printable
-
-if TYPE_CHECKING:
-    from oracle.cli.tables import Column, Table
 
 __all__ = ["MAX_TEXT", "Sheet", "on_one_line"]
 
@@ -29,6 +26,22 @@ that is not broken in other columns."""
 
 GAP = 2
 """Spaces between columns."""
+
+
+class Shape(Protocol):
+    """What the layout reads of a column; see `oracle.cli.tables.Column`."""
+
+    @property
+    def heading(self) -> str:
+        """Its words."""
+
+    @property
+    def is_number(self) -> bool:
+        """Whether it is right-aligned and never broken."""
+
+    @property
+    def drawn(self) -> object:
+        """What draws its texts on the terminal; None if nothing does."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,10 +73,9 @@ class Sheet:
     cut: Seq[str]
 
     @classmethod
-    def of(cls, table: "Table", width: int, *, drawn: bool) -> "Sheet":
-        """The layout, with what columns draw, or with their texts."""
+    def of(cls, columns: Seq[Shape], lines: Seq[Seq[str]], width: int, *, drawn: bool) -> "Sheet":
+        """The layout of lines of cells, which hold what columns draw if `drawn`, else their texts."""
         cut: list[str] = []
-        lines, columns = table.cells(drawn=drawn), table.columns
         texts = [[_shown(line[place], column, cut) for line in lines] for place, column in enumerate(columns)]
         if not drawn:
             # Ranges of layers are folded between them.
@@ -132,7 +144,7 @@ def on_one_line(text: str) -> str:
     return printable(text.replace("\n", " / "))
 
 
-def _shown(text: str, column: "Column", cut: list[str]) -> str:
+def _shown(text: str, column: Shape, cut: list[str]) -> str:
     """A text on one line; adds the heading to `cut` if it is too long."""
     line = on_one_line(text)
     if column.is_number or column.drawn or len(line) <= MAX_TEXT:

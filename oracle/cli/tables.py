@@ -198,9 +198,9 @@ def show_table(table: Table) -> None:
     says so.
     """
     out = console()
-    sheet = Sheet.of(table, out.width, drawn=True)
+    sheet = Sheet.of(table.columns, table.cells(drawn=True), out.width, drawn=True)
     if any(column.drawn for column in table.columns):
-        other = Sheet.of(table, out.width, drawn=False)
+        other = Sheet.of(table.columns, table.cells(), out.width, drawn=False)
         if not sheet.fits or len(other.groups) < len(sheet.groups):
             sheet = other
     for group in sheet.groups:

@@ -160,9 +160,7 @@ def chosen_mask(run: Run, budget: float) -> Allocation:
     """
     table = static_masks(run.folder)
     share = share_hint(budget, run.full_cost, run.measure)
-    if share:
-        raise InputError(f"--budget needs a cost in {run.measure}, not {budget:g}{share}")
-    advice = f"find one with: oracle static {run.folder} --budget {budget:g}"
+    advice = f"find one with: oracle static {run.folder} --budget {budget:g}{share}"
     if table is None:
         raise InputError(f"the run has no static masks; {advice}")
     rows = table[table["chosen"] & (table["cost"] <= budget + SLACK)]

@@ -284,10 +284,12 @@ def _refused(run: Queried, database: duckdb.DuckDBPyConnection, sql: str, error:
 
 
 def _other_view(run: Queried, name: str, views: Mapping[str, Seq[str]]) -> str:
-    """The nearest view, the command that adds this one, and the names of all."""
-    added = f"; 'oracle {ADDED_BY[name]} {run.folder}' adds it" if name in ADDED_BY else ""
+    """The nearest view, the names of all, and the command that adds this one."""
     lacking = "" if run.complete else "; more when the search has ended"
-    return f"{nearest_hint(name, views)}{added}; available: {', '.join(views)}{lacking}"
+    if name in ADDED_BY:
+        lacking += f"; 'oracle {ADDED_BY[name]} {run.folder}' adds {name}"
+    nearest = "" if name in ADDED_BY else nearest_hint(name, views)
+    return f"{nearest}; available: {', '.join(views)}{lacking}"
 
 
 def _other_column(line: str, sql: str, views: Mapping[str, Seq[str]]) -> str:

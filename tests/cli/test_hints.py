@@ -83,7 +83,7 @@ HINTS = {
     "query runs/demo --at-most 50": "not 50; 50 % is 0.5",
     "query runs/demo --kept 50": "--kept needs a fraction of the layers from 0 to 1, not 50; 50 % is 0.5",
     "query runs/demo --kept 0.5 4": f"not 4; 4 of {UNITS} layers is 0.8",
-    "export runs/demo --format layer-map --out x --budget 0.4": f"in layers, not 0.4; 0.4 of {UNITS} layers is 2",
+    "export runs/demo --format layer-map --out x --budget 0.4": f"--budget 0.4; 0.4 of {UNITS} layers is 2",
     # a run or data
     "static": "either a RUN or --data is required, but neither is given; give one of them",
     "static runs/demo --data own.jsonl": "but both are given ('runs/demo' and 'own.jsonl')",

@@ -306,7 +306,7 @@ WRONG = {
     "SELECT f.qualty FROM frontiers f": r"""column named "qualty"; nearest: 'quality'; available: frontiers \(""",
     "SELECT task FROM minimal_budgets": r"ve it: JOIN sequences USING \(sequence\); available: minimal_",
     "SELECT budget FROM minimal_budgets": r"tables print 'upper' as 'budget'; available: minimal_budgets \(",
-    "FROM measures": "there is no view 'measures'; 'oracle measure .*' adds it; available: ",
+    "FROM measures": "there is no view 'measures'; available: .*; 'oracle measure .*' adds measures$",
     "SELEC 1": 'Parser Error: syntax error at or near "SELEC"$',
     "SELECT median_of(cost) FROM evaluations": "Scalar Function with name median_of does not exist!$",
     "SELECT ?": "Values were not provided",
