@@ -78,7 +78,9 @@ oracle COMMAND --help, or oracle help COMMAND, prints the options of a command."
 
 
 def main(argv: Seq[str] | None = None) -> int:
-    """Runs one command; returns the exit code: 0, 1 (damage found), 2 (bad input), 70 (a fault) or 130 (interrupted).
+    """Runs one command; returns the exit code: 0, 1, 2 (bad input), 70 (a fault) or 130 (interrupted).
+
+    1: damage was found, or a figure that was named cannot be drawn.
 
     A fault is an exception that no check foresaw. As for every error, standard error gets one line; it names the file
     that holds the traceback.

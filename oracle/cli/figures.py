@@ -46,10 +46,14 @@ def add_figures(commands: Any) -> None:
 
 def _run_figures(arguments: argparse.Namespace) -> int:
     from analysis.plots.options import appearance
+    from analysis.plots.registry import NAMES
     from analysis.plots.source import Source
 
     if arguments.out is None and len(arguments.folders) > 1:
         raise InputError("several runs need --out, a folder for their figures")
+    for folder in arguments.folders:
+        if str(folder) in NAMES and not folder.exists():
+            raise InputError(f"RUN needs a run folder, not '{folder}', which is a figure; write --only {folder}")
     config = appearance(arguments)
     out = arguments.out or arguments.folders[0] / view_name("figures", arguments)
     options = {"criterion": arguments.criterion, "costs": arguments.cost}

@@ -18,6 +18,7 @@ from oracle.sequences.hub import is_folder, looks_like_hub_name, read_hub
 from oracle.sequences.layout import Layout
 from oracle.sequences.records import Decisions, Record
 from oracle.types import Sequence
+from oracle.utils.paths import nearest_path
 from oracle.utils.plugins import READERS, load_plugin, plugins
 from oracle.utils.text import nearest_hint
 from oracle.utils.validation import check_list
@@ -304,13 +305,8 @@ def _aligned_records(
 
 
 def _no_such_file(data: str) -> InputError:
-    path = Path(data)
-    try:
-        names = [entry.name for entry in path.parent.iterdir()]
-    except OSError:  # the folder does not exist either
-        names = []
     return InputError(
-        f"no such file {data!r}{nearest_hint(path.name, names)}; give a JSONL, JSON, CSV, Parquet or text file, "
+        f"no such file {data!r}{nearest_path(Path(data))}; give a JSONL, JSON, CSV, Parquet or text file, "
         f"a datasets name, or {', '.join(repr(name) for name in BUNDLED)}"
     )
 

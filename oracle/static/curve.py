@@ -160,13 +160,16 @@ def chosen_mask(run: Run, budget: float) -> Allocation:
     """
     table = static_masks(run.folder)
     share = share_hint(budget, run.full_cost, run.measure)
-    advice = f"find one with: oracle static {run.folder} --budget {budget:g}{share}"
+    wanted = budget * run.full_cost if share else budget
+    advice = f"find one with: oracle static {run.folder} --budget {wanted:g}"
     if table is None:
-        raise InputError(f"the run has no static masks; {advice}")
+        raise InputError(f"the run has no static masks{share}; {advice}")
     rows = table[table["chosen"] & (table["cost"] <= budget + SLACK)]
     if rows.empty:
         least = table["cost"].min()
-        raise InputError(f"no static mask costs at most {budget:g}; the cheapest of the run costs {least:g}; {advice}")
+        raise InputError(
+            f"no static mask costs at most {budget:g}{share}; the cheapest of the run costs {least:g}; {advice}"
+        )
     best = max(rows.to_dict("records"), key=lambda row: row["cost"])
     return tuple(int(unit) for unit in best["allocation"])
 
