@@ -69,7 +69,6 @@ HINTS = {
     "search --data own.jsonl --out runs/demo": "'runs/demo' already exists; choose another --out or delete it",
     "measure runs/dem": "nearest: 'runs/demo'",
     "compare runs/dem": "nearest: 'runs/demo'",
-    "check runs/dem": "nearest: 'runs/demo'",
     "export runs/dem --format hf --out x": "nearest: 'runs/demo'",
     "eval runs/dem --tasks x": "nearest: 'runs/demo'",
     "static runs/dem": "nearest: 'runs/demo'",
@@ -81,7 +80,7 @@ HINTS = {
     # files
     "data owm.jsonl": "no such file 'owm.jsonl'; nearest: 'own.jsonl'",
     "search --config own.jsom": "nearest: 'own.jsonl'",
-    "search --data own.jsonl --model ./emty": "no such folder './emty'; nearest: 'empty'",
+    "profile --model ./emty": "no such folder './emty'; nearest: 'empty'",
     # sequences, figures, metrics, data
     "query runs/demo --sequence fact-001": "no sequence 'fact-001'; nearest: 'facts-001'; 'oracle query runs/demo'",
     "export runs/demo --format layer-map --out x --sequence fact-001": "nearest: 'facts-001'",
@@ -98,7 +97,7 @@ HINTS = {
     "query runs/demo --at-most 50": "not 50; 50 % is 0.5",
     "query runs/demo --kept 50": "--kept needs a fraction of the layers from 0 to 1, not 50; 50 % is 0.5",
     "query runs/demo --kept 0.5 4": f"not 4; 4 of {UNITS} layers is 0.8",
-    "export runs/demo --format layer-map --out x --budget 0.4": "is 2; find one with: oracle static runs/demo --budget 2",
+    "export runs/demo --format layer-map --out x --budget 0.4": "is 2; find one with: oracle static runs/demo --bud",
     # a run or data
     "static": "either a RUN or --data is required, but neither is given; give one of them",
     "static runs/demo --data own.jsonl": "but both are given ('runs/demo' and 'own.jsonl')",
