@@ -20,6 +20,7 @@ from oracle.errors import InputError
 from oracle.metrics import SLACK as CRITERION_SLACK
 from oracle.metrics import get_metric
 from oracle.store import Run
+from oracle.utils.text import nearest_hint
 
 __all__ = [
     "allocations",
@@ -27,6 +28,7 @@ __all__ = [
     "budget_rows",
     "budgets",
     "by_task",
+    "check_fraction",
     "measure",
     "oracle_at",
     "proven",
@@ -129,9 +131,10 @@ def proven(rows: list[dict[str, Any]]) -> dict[str, Any]:
     }
 
 
-def at_most(rows: list[dict[str, Any]], fraction: float) -> list[dict[str, Any]]:
+def at_most(rows: list[dict[str, Any]], fraction: float, measure: str = "layers") -> list[dict[str, Any]]:
     """Rows of `budgets` that need at most a fraction of the full model's cost, cheapest first."""
-    _check_fraction(fraction, "--at-most")
+    full_cost = max((row["upper"] / row["fraction"] for row in rows if row["fraction"]), default=0.0)
+    check_fraction(fraction, "--at-most", full_cost, measure)
     return sorted((row for row in rows if row["fraction"] <= fraction + SLACK), key=lambda row: row["fraction"])
 
 
@@ -161,8 +164,8 @@ def by_task(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 def oracle_at(folder: Path, budget: float, criterion: str | None = None, costs: str | None = None) -> dict[str, Any]:
     """The data-set oracle at a mean fraction of the layers, 0 to 1: its mean quality, and each allocation."""
-    _check_fraction(budget, "--budget")
     experiment = analysis.load(folder, criterion, costs=costs)
+    check_fraction(budget, "--budget", experiment.full_cost, experiment.measure)
     metric = experiment.metric
     evaluations, full_cost = experiment.evaluations, experiment.full_cost
     items, number_NC = quality_by_cost(evaluations, full_cost, metric, step=experiment.step)
@@ -189,13 +192,14 @@ def sequence_frontier(
 
     With a budget, only allocations that cost at most this fraction of the layers.
     """
-    if budget is not None:
-        _check_fraction(budget, "--budget")
     experiment = analysis.load(folder, criterion, costs=costs)
+    if budget is not None:
+        check_fraction(budget, "--budget", experiment.full_cost, experiment.measure)
     known = {row["sequence"]: row for row in _records(experiment.sequences)}
     if sequence not in known:
         raise InputError(
-            f"the run has no sequence '{sequence}'; 'oracle query {Run.open(folder).folder}' lists its {len(known)}"
+            f"the run has no sequence '{sequence}'{nearest_hint(sequence, known)}; 'oracle query "
+            f"{Run.open(folder).folder}' lists its {len(known)}"
         )
     mine = experiment.evaluations[experiment.evaluations["sequence"] == sequence]
     within = mine if budget is None else mine[mine["cost"] <= (budget + SLACK) * experiment.full_cost]
@@ -257,9 +261,21 @@ def select(folder: Path, sql: str) -> tuple[list[str], list[dict[str, Any]]]:
     return table.column_names, table.to_pylist()
 
 
-def _check_fraction(fraction: float, option: str) -> None:
-    if not 0 <= fraction <= 1:
-        raise InputError(f"{option} needs a fraction of the layers from 0 to 1, not {fraction}")
+def check_fraction(fraction: float, option: str, full_cost: float, measure: str) -> None:
+    """Raises `InputError` unless a budget is a fraction; says which one a number of layers or a per cent would be.
+
+    Args:
+        fraction: the budget.
+        option: the option that gave it.
+        full_cost: cost of the full model.
+        measure: unit of the costs.
+    """
+    if 0 <= fraction <= 1:
+        return
+    meant = [f"{fraction:g} of {full_cost:g} {measure} is {fraction / full_cost:.3g}"] * (1 < fraction <= full_cost)
+    meant += [f"{fraction:g} % is {fraction / 100:g}"] * (1 < fraction <= 100)
+    hint = f"; {', '.join(meant)}" if meant else ""
+    raise InputError(f"{option} needs a fraction of the layers from 0 to 1, not {fraction:g}{hint}")
 
 
 def _records(table: pd.DataFrame) -> list[dict[str, Any]]:

@@ -18,7 +18,8 @@ def main(*names: str) -> int:
     """
     parser = argparse.ArgumentParser(
         description=f"Draws {', '.join(names or NAMES)} of a run, with the numbers as CSV and the caption as text. "
-        "Several runs are drawn on one axis where the figure can, else in one folder per run."
+        "Several runs are drawn on one axis where the figure can, else in one folder per run.",
+        allow_abbrev=False,
     )
     parser.add_argument("runs", metavar="RUN", nargs="+", help="run folder")
     parser.add_argument("--out", metavar="DIR", required=True, help="output folder")

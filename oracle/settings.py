@@ -15,6 +15,7 @@ from oracle.errors import InputError, reason_of
 from oracle.metrics import TASK_METRIC
 from oracle.tasks.options import OWN, task_names
 from oracle.utils.option_names import OPTIONS
+from oracle.utils.paths import nearest_path
 from oracle.utils.text import nearest_hint
 
 __all__ = ["PARTS", "assembled", "entries", "flat_settings", "given_part", "read_yaml", "unescaped"]
@@ -57,7 +58,9 @@ def read_yaml(path: Path) -> dict[str, Any]:
     except InputError as error:
         raise InputError(f"'{path}': {error}") from None
     except (OSError, UnicodeError, yaml.YAMLError, RecursionError, TypeError, ValueError) as error:
-        raise InputError(f"cannot read '{path}': {reason_of(error)}: give a YAML file of settings") from error
+        raise InputError(
+            f"cannot read '{path}': {reason_of(error)}{nearest_path(path)}: give a YAML file of settings"
+        ) from error
     if not isinstance(found, dict) or not all(isinstance(key, str) for key in found):
         raise InputError(f"'{path}' must hold settings as 'key: value', not {type(found).__name__}: correct the file")
     return found

@@ -100,7 +100,7 @@ def test_search_imports_no_model_and_no_files() -> None:
 
 
 def test_the_store_imports_no_algorithm() -> None:
-    allowed = {"oracle.store", "oracle.allocations", "oracle.types", "oracle.errors"}
+    allowed = {"oracle.store", "oracle.allocations", "oracle.types", "oracle.errors", "oracle.utils"}
     assert {name for name in _packages(reached("oracle.store")) if name.startswith("oracle.")} == allowed
 
 

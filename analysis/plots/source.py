@@ -71,7 +71,7 @@ class Source:
         """
         summary = self.summary
         if summary.headline is None:
-            raise MissingError(f"no sequence can tell something: {summary.told_nothing}")
+            raise MissingError(f"no sequence of '{self.name}' can tell something: {summary.told_nothing}")
         if summary.headline is summary:
             return self
         chosen = summary.minimal.loc[summary.minimal["informative"], "sequence"]

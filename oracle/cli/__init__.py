@@ -32,6 +32,7 @@ from oracle.cli.runs import add_runs
 from oracle.cli.search import add_demo, add_search
 from oracle.cli.skiplayer import add_skiplayer
 from oracle.cli.static import add_static
+from oracle.cli.unfinished import note_unfinished, runs_named
 from oracle.errors import ForeignError, InputError, Interrupted, reason_of
 from oracle.utils.consent import allow
 from oracle.utils.cores import wait_passively
@@ -72,9 +73,14 @@ FAULT = 70
 SEARCHING = ("demo", "search", "skiplayer")
 """Commands that store what they have when they are interrupted."""
 
+EPILOG = """\
+oracle COMMAND --help, or oracle help COMMAND, prints the options of a command."""
+
 
 def main(argv: Seq[str] | None = None) -> int:
-    """Runs one command; returns the exit code: 0, 1 (damage found), 2 (bad input), 70 (a fault) or 130 (interrupted).
+    """Runs one command; returns the exit code: 0, 1, 2 (bad input), 70 (a fault) or 130 (interrupted).
+
+    1: damage was found, or a figure that was named cannot be drawn.
 
     A fault is an exception that no check foresaw. As for every error, standard error gets one line; it names the file
     that holds the traceback.
@@ -86,12 +92,14 @@ def main(argv: Seq[str] | None = None) -> int:
         # Escape characters that the encoding lacks, as standard error does already.
         sys.stdout.reconfigure(errors="backslashreplace")
     try:
-        arguments = _parser(sys.argv[1:] if argv is None else argv).parse_args(argv)
+        words = _spelled(sys.argv[1:] if argv is None else argv)
+        arguments = _parser(words).parse_args(words)
         with nullcontext() if arguments.command in SEARCHING else within_a_second():
             allow(*getattr(arguments, "trust_code", ()))
             _tidy(arguments)
             code = arguments.run(arguments)
             sys.stdout.flush()
+            note_unfinished(arguments)
     except InputError as error:
         kept = _traceback(error, argv) if _foreign(error) or _debug(argv) else ""
         print(f"oracle: error: {' '.join(printable(str(error)).split())}{kept}", file=sys.stderr)
@@ -158,15 +166,21 @@ def run() -> NoReturn:
     sys.exit(code)
 
 
+def _spelled(words: Seq[str]) -> list[str]:
+    """The words with `help`, `help COMMAND` and `version` as the options that these stand for."""
+    place = next((place for place, word in enumerate(words) if not word.startswith("-")), len(words))
+    before, named = list(words[:place]), list(words[place:])
+    if named[:1] == ["version"]:
+        return [*before, "--version", *named[1:]]
+    return [*before, *named[1:], "--help"] if named[:1] == ["help"] else [*before, *named]
+
+
 def _tidy(arguments: argparse.Namespace) -> None:
     """Deletes what a killed command left unfinished in the runs that this one reads or writes."""
     from oracle.store.atomic import tidy_tree
-    from oracle.store.index import MANIFEST
 
-    named = [getattr(arguments, name, None) for name in ("folder", "resume", "prior", "against")]
-    for folder in [*named, *getattr(arguments, "folders", ())]:
-        if folder is not None and (folder / MANIFEST).is_file():
-            tidy_tree(folder)
+    for folder in runs_named(arguments):
+        tidy_tree(folder)
 
 
 def whole_parser() -> Parser:
@@ -194,7 +208,8 @@ def _commands(parser: Parser) -> dict[str, Parser]:
 
 def _parser(argv: Seq[str]) -> Parser:
     """The parser, with the options of the command in `argv` only, since adding those of others takes time."""
-    parser = Parser(prog="oracle", description="How many layers of a language model does each sequence need?")
+    about = "How many layers of a language model does each sequence need?"
+    parser = Parser(prog="oracle", description=about, epilog=EPILOG)
     add_debug(parser)
     parser.add_argument("--version", action="version", version=f"layer-oracle {__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND", parser_class=Parser)

@@ -16,7 +16,7 @@ from oracle.cli.parsing import (
     loading,
     progress,
 )
-from oracle.cli.static import add_run_or_data, full_model_run
+from oracle.cli.static import add_run_or_data, check_run_or_data, full_model_run
 from oracle.errors import InputError
 
 if TYPE_CHECKING:
@@ -101,9 +101,7 @@ def _add_draft_options(parser: Parser) -> None:
 def _run_draft(arguments: argparse.Namespace) -> None:
     from oracle.draft.plan import Plan
 
-    data = getattr(arguments, "data", None)
-    if (arguments.folder is None) == (data is None):
-        raise InputError("either a RUN or --data is required; give one of them")
+    check_run_or_data(arguments)
     plan = Plan(
         methods=tuple(name.strip() for name in arguments.methods.split(",") if name.strip()),
         length=arguments.length,

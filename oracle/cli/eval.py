@@ -106,7 +106,10 @@ def _run_eval(arguments: argparse.Namespace) -> None:
     how = loading(arguments)
     how["pretrained"] = how.pop("model", None)
 
+    from oracle.store import Run
     from oracle.tasks.harness import open_manager, require_harness
+
+    run = Run.open(arguments.folder)
 
     require_harness()
     open_manager(names, options)  # a misspelled task is refused before the model is loaded
@@ -115,7 +118,6 @@ def _run_eval(arguments: argparse.Namespace) -> None:
     from oracle.cli.tables import of_records
     from oracle.lm_eval import LayerOracle, evaluate_tasks
     from oracle.lm_eval.evaluate import score_rows, write_results
-    from oracle.store import Run
 
     lm = LayerOracle(arguments.folder, watch=progress(arguments), **how, **chosen)
     results = evaluate_tasks(lm, names, options, limit=arguments.limit, samples=arguments.samples)
@@ -128,7 +130,7 @@ def _run_eval(arguments: argparse.Namespace) -> None:
     def whole() -> dict[str, Any]:
         return {**results["layer_oracle"], "scores": rows, "notes": lm.notes(), "path": str(path)}
 
-    give(arguments, tables, whole=whole, show=lambda: _show(lm, tables[0], cost, path), run=Run.open(arguments.folder))
+    give(arguments, tables, whole=whole, show=lambda: _show(lm, tables[0], cost, path), run=run)
 
 
 def _show(lm: "LayerOracle", scores: "Table", cost: dict[str, Any], path: Path) -> None:

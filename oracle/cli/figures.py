@@ -25,7 +25,10 @@ def add_figures(commands: Any) -> None:
     """Adds `oracle figures`."""
     from analysis.plots.options import add_appearance
 
-    about = "Redraw the figures of stored runs, with their numbers as CSV and their captions; needs no model."
+    about = (
+        "Redraw the figures of stored runs, with their numbers as CSV and their captions; needs no model. Exit code 1 "
+        "if a figure named with --only cannot be drawn."
+    )
     parser = command(commands, "figures", _run_figures, about)
     parser.add_argument(
         "folders", type=Path, nargs="+", metavar="RUN", help="run folders; several are drawn on one axis where possible"
@@ -41,12 +44,16 @@ def add_figures(commands: Any) -> None:
     add_quiet(parser)
 
 
-def _run_figures(arguments: argparse.Namespace) -> None:
+def _run_figures(arguments: argparse.Namespace) -> int:
     from analysis.plots.options import appearance
+    from analysis.plots.registry import NAMES
     from analysis.plots.source import Source
 
     if arguments.out is None and len(arguments.folders) > 1:
         raise InputError("several runs need --out, a folder for their figures")
+    for folder in arguments.folders:
+        if str(folder) in NAMES and not folder.exists():
+            raise InputError(f"RUN needs a run folder, not '{folder}', which is a figure; write --only {folder}")
     config = appearance(arguments)
     out = arguments.out or arguments.folders[0] / view_name("figures", arguments)
     options = {"criterion": arguments.criterion, "costs": arguments.cost}
@@ -57,10 +64,11 @@ def _run_figures(arguments: argparse.Namespace) -> None:
     skipped = {picture.name: picture.skipped for picture in pictures if picture.skipped}
     if arguments.json:
         print(json.dumps({"figures": files, "skipped": skipped}))
-        return
-    print("\n".join(map(printable, files)))
-    for name, why in skipped.items():
-        print(f"{printable(name)}: {printable(why)}", file=sys.stderr)
+    else:
+        print("".join(f"{printable(file)}\n" for file in files), end="")
+        for name, why in skipped.items():
+            print(f"{printable(name)}: {printable(why)}", file=sys.stderr)
+    return 1 if arguments.only and skipped else 0
 
 
 def draw_runs(

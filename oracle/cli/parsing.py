@@ -7,10 +7,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from oracle.cli.config_file import add_config, read_config
+from oracle.cli.wording import (
+    METAVARS,
+    exclusion,
+    missing_value,
+    no_such_choice,
+    unknown_options,
+    unknown_words,
+    wrong_value,
+)
 from oracle.errors import InputError
 from oracle.utils.devices import DTYPES, check_device, dtype_name
 from oracle.utils.option_names import OPTIONS
-from oracle.utils.text import nearest_hint
 
 if TYPE_CHECKING:
     from oracle.utils.progress import Watch
@@ -37,14 +45,6 @@ LOADING = ("model", "dtype", "device", "trust_remote_code")
 """Settings of `oracle.config.SearchConfig` that determine how a model is loaded."""
 
 
-METAVARS = {int: "N", float: "X", Path: "PATH"}
-"""Names of values in help texts by type, where an option has none of its own."""
-
-
-ELSEWHERE = {"--threads": "set the environment variable OMP_NUM_THREADS instead"}
-"""Options of other tools -> what to do here."""
-
-
 class Formatter(argparse.ArgumentDefaultsHelpFormatter, argparse.RawDescriptionHelpFormatter):
     """Help formatter that omits the defaults of flags, None and [], and names values by their type."""
 
@@ -61,23 +61,30 @@ class Formatter(argparse.ArgumentDefaultsHelpFormatter, argparse.RawDescriptionH
 
 
 class Parser(argparse.ArgumentParser):
-    """Argument parser that raises `InputError` instead of exiting.
+    """Argument parser that raises `InputError` instead of exiting, and accepts no abbreviations.
+
+    An abbreviation would change its meaning with the next option that begins alike.
 
     Attributes:
         options: adds options whose defaults or help take long to import; called once the command is known.
         tables: whether the command prints tables, and lacks the options of `add_formats` yet.
         config_options: the parser whose options `--config` may give; None for its own.
         config_runs: whether `--config` may name a run.
+        stray: option that a word without one is probably the value of; empty for none.
     """
 
     options: Callable[["Parser"], None] | None = None
     config_options: Callable[[], "Parser"] | None = None
     config_runs: bool = False
     tables: bool = False
+    stray: str = ""
+
+    def __init__(self, *args: Any, **settings: Any) -> None:
+        super().__init__(*args, **{"allow_abbrev": False, **settings})
 
     def error(self, message: str) -> NoReturn:
         """Raises `InputError`."""
-        raise InputError(f"{message}; see '{self.prog} --help'")
+        raise InputError(f"{exclusion(message)}; see '{self.prog} --help'")
 
     def complete(self) -> None:
         """Adds the options that wait until the command is known."""
@@ -91,15 +98,25 @@ class Parser(argparse.ArgumentParser):
     def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
         """Like the base class, but a command refuses what it does not know, with the nearest of its own options."""
         self.complete()
-        found, unknown = super().parse_known_args(args, namespace)
+        try:
+            found, unknown = super().parse_known_args(args, namespace)
+        except InputError:
+            # A misspelled option, rather than what lacks because of it.
+            own = [] if args is None or self._subparsers else args
+            if strange := unknown_options(own, self._option_string_actions):
+                self._refuse(strange)
+            raise
+        if unknown:
+            self._refuse(unknown)
         if self._subparsers is None:
             if getattr(found, "config_file", None) is not None:
                 parser = self if self.config_options is None else self.config_options()
                 read_config(found, self._given(args), parser, runs=self.config_runs)
-            if unknown:
-                self.error(f"unrecognized arguments: {' '.join(unknown)}{self._hint(unknown)}")
             check_formats(found)
         return found, unknown
+
+    def _refuse(self, unknown: list[str]) -> NoReturn:
+        self.error(f"unrecognized arguments: {' '.join(unknown)}{unknown_words(unknown, self, self.stray)}")
 
     def _given(self, args: Any) -> set[str]:
         """Names of what was given, as opposed to defaults."""
@@ -116,17 +133,24 @@ class Parser(argparse.ArgumentParser):
 
     def _check_value(self, action: argparse.Action, value: Any) -> None:
         if action.choices is not None and value not in action.choices:
-            known, name = [str(choice) for choice in action.choices], "".join(action.option_strings) or action.metavar
-            self.error(f"{name} needs one of {', '.join(known)}, not '{value}'{nearest_hint(str(value), known)}")
+            self.error(no_such_choice(action, value))
 
-    def _hint(self, unknown: list[str]) -> str:
-        known = {option.removeprefix("--"): option for action in self._actions for option in action.option_strings}
-        for name in (one.partition("=")[0] for one in unknown if one.startswith("--")):
-            if name in ELSEWHERE:
-                return f"; {ELSEWHERE[name]}"
-            if hint := nearest_hint(name.removeprefix("--"), known):
-                return hint.replace("'", "'--", 1)
-        return ""
+    def _match_argument(self, action: argparse.Action, arg_strings_pattern: str) -> int:
+        try:
+            return super()._match_argument(action, arg_strings_pattern)
+        except argparse.ArgumentError:
+            self.error(missing_value(action))
+
+    def _get_value(self, action: argparse.Action, arg_string: str) -> Any:
+        try:
+            value = super()._get_value(action, arg_string)
+        except argparse.ArgumentError:
+            if said := wrong_value(action, arg_string):
+                self.error(said)
+            raise
+        if value == Path() and not arg_string:
+            self.error(str(wrong_value(action, arg_string)))
+        return value
 
 
 class Settings:
@@ -159,12 +183,12 @@ def command(
     *,
     tables: bool = False,
     config: bool = False,
-) -> argparse.ArgumentParser:
+) -> Parser:
     """Adds a command with `--json`, with `--config` if wanted, and with `options` once it is used: see `Parser`.
 
     A command that prints `tables` has the options of `add_formats` too.
     """
-    parser = commands.add_parser(name, help=summary, description=summary, formatter_class=Formatter)
+    parser: Parser = commands.add_parser(name, help=summary, description=summary, formatter_class=Formatter)
     parser.options, parser.tables = options, tables
     parser.set_defaults(run=run)
     parser.add_argument("--json", action="store_true", help="print one JSON object instead of tables")

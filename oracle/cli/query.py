@@ -30,11 +30,12 @@ views for --sql (DuckDB, read-only, without access to files or network):
                    margin, rerun, dropped, and one column per metric
   frontiers        sequence, cost, fraction, quality, number, family, allocation, text: allocations better than all
                    cheaper ones
-  minimal_budgets  sequence, upper, lower, certified, proof, fraction, allocation, family, number, quality,
-                   full_quality, zero_quality, vacuous (why it tells nothing, or empty), informative: available once
-                   the search has ended
-  tasks            task, sequences, full_quality, fraction, fraction_informative, fraction_of_others, informative,
-                   zero_quality, vacuous, certified: means and numbers per task, once the search has ended
+  minimal_budgets  sequence, upper (printed as budget), lower (at least), certified, proof, fraction, allocation
+                   (layers that run), family, number, quality, full_quality (full), zero_quality, vacuous (why it tells
+                   nothing, or empty), informative: available once the search has ended
+  tasks            task, sequences, full_quality, fraction (minimal budget), fraction_informative (of those that tell),
+                   fraction_of_others (headline without it), informative, zero_quality, vacuous, certified: means and
+                   numbers per task, once the search has ended
   controllers      the columns of 'oracle compare --csv', once it has run
   measures         measure (similarity, features, throughput), and the columns of each table of 'oracle measure',
                    once it has run
@@ -45,7 +46,7 @@ def add_query(commands: Any) -> None:
     """Adds `oracle query`."""
     about = "Query the minimal budgets of a stored run; needs no model."
     parser = command(commands, "query", _run_query, about, tables=True)
-    parser.epilog = EXAMPLES
+    parser.epilog, parser.stray = EXAMPLES, "--sequence"
     parser.add_argument("folder", type=Path, metavar="RUN", help="run folder")
     questions = parser.add_argument_group("queries (default: the minimal budget per sequence)")
     one = questions.add_mutually_exclusive_group()
@@ -61,7 +62,11 @@ def add_query(commands: Any) -> None:
     one.add_argument("--against", type=Path, metavar="RUN", help="compare with another run, sequence by sequence")
     one.add_argument("--sql", metavar="SELECT", help="any SELECT over the views listed below")
     parser.add_argument(
-        "--budget", type=float, metavar="F", help="the oracle's choice under a mean budget of F of the layers (0 to 1)"
+        "--budget",
+        type=float,
+        metavar="F",
+        help="the oracle's choice under a mean budget of the fraction F of the layers (0 to 1); 'oracle static' and "
+        "'oracle export' take numbers of layers",
     )
     parser.add_argument(
         "--kept",

@@ -9,6 +9,7 @@ from collections.abc import Sequence as Seq
 from dataclasses import dataclass
 from typing import Any
 
+import analysis
 from analysis import queries as query
 from analysis.comparison import compare_two
 from analysis.formatting import counted, interval_name, percent
@@ -76,6 +77,7 @@ def show_sql(arguments: argparse.Namespace) -> None:
         InputError: if options conflict, the SQL fails, or it exceeds its limits; some rows may be printed by then.
     """
     _asked(arguments)
+    Run.open(arguments.folder)  # here, since the process of the query has another folder
     form = chosen_form(arguments)
     with stream(arguments.folder, arguments.sql, seconds=arguments.seconds, memory_mib=arguments.memory) as found:
         columns = found.schema.names
@@ -151,7 +153,7 @@ def _budgets(arguments: argparse.Namespace) -> Answer:
 def _at_most(arguments: argparse.Namespace) -> Answer:
     every = query.budgets(arguments.folder, arguments.criterion, arguments.cost)
     measure = query.measure(arguments.folder, arguments.cost)
-    rows, units = query.at_most(every, arguments.at_most), Run.open(arguments.folder).units
+    rows, units = query.at_most(every, arguments.at_most, measure), Run.open(arguments.folder).units
     table = budgets_table(rows, units, measure, fields=_names(every))
 
     def show() -> None:
@@ -244,6 +246,9 @@ def _against(arguments: argparse.Namespace) -> Answer:
 def _kept(arguments: argparse.Namespace) -> Answer:
     from analysis.luck.kept import ALL, BUDGETS, MACRO, quality_kept  # reads much, and no other query needs it
 
+    if outside := [budget for budget in arguments.kept if not 0 <= budget <= 1]:
+        experiment = analysis.load(arguments.folder, arguments.criterion, costs=arguments.cost)
+        query.check_fraction(outside[0], "--kept", experiment.full_cost, experiment.measure)
     found = quality_kept(
         arguments.folder,
         arguments.kept or BUDGETS,

@@ -6,6 +6,7 @@ from typing import Any
 
 from oracle.cli.parsing import command
 from oracle.errors import InputError
+from oracle.utils.paths import nearest_path
 
 __all__ = ["add_runs"]
 
@@ -33,7 +34,10 @@ def _run_runs(arguments: argparse.Namespace) -> int:
     from oracle.store.index import MANIFEST
 
     if not arguments.under.is_dir():
-        raise InputError(f"a folder is required, but '{arguments.under}' is none; give the one that holds your runs")
+        raise InputError(
+            f"a folder is required, but '{arguments.under}' is none{nearest_path(arguments.under)}; "
+            "give the one that holds your runs"
+        )
     found = (_row(path.parent) for path in sorted(arguments.under.rglob(MANIFEST)))
     rows = [row for row in found if row is not None]
     columns = [

@@ -21,6 +21,7 @@ from oracle.cli.parsing import (
     command,
     progress,
 )
+from oracle.cli.unfinished import note, note_older
 from oracle.utils.text import printable
 
 if TYPE_CHECKING:
@@ -80,7 +81,7 @@ def _add_search_options(parser: Parser) -> None:
 
     width = max(map(len, STRATEGIES))
     lines = [f"  {name:{width}}  {strategy.hint}" for name, strategy in STRATEGIES.items()]
-    parser.usage = f"%(prog)s {MAIN} [options]"
+    parser.usage, parser.stray = f"%(prog)s {MAIN} [options]", "--data"
     lines += [f"  {name:{width}}  of an installed package ({one.value})" for name, one in plugins(PLUGINS).items()]
     parser.epilog = "\n".join(["strategies:", *lines])
     defaults = SearchConfig()
@@ -244,7 +245,13 @@ def open_loggers(arguments: argparse.Namespace) -> list["Logger"]:
 
 
 def _add_drawing(run: Any) -> None:
-    run.add_argument("--no-figures", dest="figures", action="store_false", help="draw later, with 'oracle figures'")
+    run.add_argument(
+        "--no-figures",
+        dest="figures",
+        action="store_false",
+        default=None,
+        help="draw later, with 'oracle figures'; a resumed search keeps to it",
+    )
 
 
 def _run_demo(arguments: argparse.Namespace) -> None:
@@ -255,7 +262,7 @@ def _run_demo(arguments: argparse.Namespace) -> None:
     from oracle.pipeline.run import run_search
 
     out = arguments.out or new_folder(Path("runs") / "demo")
-    _show(arguments, lambda **how: run_search(config, out, **how))
+    _show(arguments, lambda **how: run_search(config, out, figures=_draws(arguments), **how))
 
 
 def _run_search(arguments: argparse.Namespace) -> None:
@@ -264,7 +271,7 @@ def _run_search(arguments: argparse.Namespace) -> None:
     from oracle.executors import Workers
     from oracle.pipeline.settings_check import check_settings
     from oracle.search import get_strategy
-    from oracle.utils.progress import note
+    from oracle.utils import progress as shown
 
     workers = Workers(kind=arguments.executor, count=arguments.workers, address=arguments.address)
     if arguments.resume and arguments.prior:
@@ -292,7 +299,7 @@ def _run_search(arguments: argparse.Namespace) -> None:
             check_free(arguments.out)
 
     if preset := getattr(arguments, "preset", None):
-        note(progress(arguments), f"Settings of {preset}")
+        shown.note(progress(arguments), f"Settings of {preset}")
 
     loggers = open_loggers(arguments)
 
@@ -306,9 +313,12 @@ def _run_search(arguments: argparse.Namespace) -> None:
         )
         return
     out = arguments.out or new_folder(Path("runs") / "search")
-    _show(
-        arguments, lambda **how: run_search(config, out, prior=arguments.prior, workers=workers, loggers=loggers, **how)
-    )
+    how = {"prior": arguments.prior, "workers": workers, "loggers": loggers, "figures": _draws(arguments)}
+    _show(arguments, lambda **more: run_search(config, out, **how, **more))
+
+
+def _draws(arguments: argparse.Namespace) -> bool:
+    return arguments.figures is not False
 
 
 def _show(arguments: argparse.Namespace, search: Any) -> None:
@@ -329,15 +339,19 @@ def _show(arguments: argparse.Namespace, search: Any) -> None:
             summarised=lambda experiment, summary: found.append((experiment, summary)),
         )
     summary, out = run.summary(whole=True), run.folder
+    draws = _draws(arguments) and run.manifest.get("figures") is not False
     if found:
         [(experiment, computed)] = found
         source = Source(experiment=experiment, folder=out, known=computed)
     else:
-        source = Source.open(out)  # the stored run had already ended
-    if arguments.figures:
+        note(f"the search of '{out}' had already ended: nothing was left to do")
+        source, draws = Source.open(out), draws and not (out / "figures").is_dir()
+    if draws:
         from oracle.cli.figures import draw_runs
 
         draw_runs([source], out / "figures", watch=watch)
+    if getattr(arguments, "resume", None) and found:
+        note_older(out, drawn=draws)
     facts = {key: value for key, value in run.manifest.get("data", {}).items() if key in ("decisions", "skipped")}
     rows = budget_rows(source.experiment, source.summary.minimal)
 
@@ -352,7 +366,7 @@ def _show(arguments: argparse.Namespace, search: Any) -> None:
             show_line(f"Rows left out: {skipped}")
         show_line("")
         show_line(f"Run: {out}")
-        if arguments.figures:
+        if (out / "figures").is_dir():
             show_line(f"Figures: {out / 'figures'}")
         first = shlex.quote(printable(run.sequences()["sequence"][0]))
         show_line(f"Next: oracle query {shlex.quote(str(out))} --sequence {first}")

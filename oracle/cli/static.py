@@ -5,10 +5,20 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from oracle.cli.data_options import (
+    DATA,
+    add_columns,
+    add_extract,
+    add_presets,
+    add_reading,
+    add_tasks,
+    given_settings,
+)
 from oracle.cli.parsing import (
     Parser,
     Settings,
     add_device,
+    add_prompt,
     add_quiet,
     add_trust,
     command,
@@ -21,7 +31,7 @@ if TYPE_CHECKING:
     from oracle.cli.tables import Table
     from oracle.static import StaticCurve
 
-__all__ = ["add_run_or_data", "add_static", "full_model_run"]
+__all__ = ["add_run_or_data", "add_static", "check_run_or_data", "full_model_run"]
 
 EPILOG = """\
 methods (the mask of highest value on the training part is chosen at each budget):
@@ -61,7 +71,6 @@ def _add_static_options(parser: Parser) -> None:
     new.add("--scope", help="decode, decode-last or sequence, as in oracle search")
     new.add("--unit", help="layer or sublayer")
     new.add("--cost", help="layers, flops, latency or a file of costs")
-    new.add("--criterion", metavar="METRIC", help="metric of quality")
     plan = Plan()
     how = parser.add_argument_group("masks")
     how.add_argument(
@@ -70,7 +79,8 @@ def _add_static_options(parser: Parser) -> None:
         action="append",
         default=[],
         metavar="COST",
-        help="cost per generated token, in layers or the run's unit; repeatable (default: a curve)",
+        help="cost per generated token, in layers or the run's unit of cost, not a fraction; repeatable (default: a "
+        "curve)",
     )
     how.add_argument(
         "--speedup",
@@ -106,9 +116,7 @@ def _add_static_options(parser: Parser) -> None:
 def _run_static(arguments: argparse.Namespace) -> None:
     from oracle.static.plan import Plan
 
-    data = getattr(arguments, "data", None)
-    if (arguments.folder is None) == (data is None):
-        raise InputError("either a RUN or --data is required; give one of them")
+    check_run_or_data(arguments)
     plan = Plan(
         judge=arguments.by,
         methods=tuple(name.strip() for name in arguments.methods.split(",") if name.strip()),
@@ -146,16 +154,39 @@ def add_run_or_data(parser: Parser) -> Settings:
 
     parser.add_argument("folder", type=Path, nargs="?", metavar="RUN", help="run folder")
     new = Settings(parser.add_argument_group("without a run: data to run the full model on first"), SearchConfig())
-    new.add("--data", help="sequences, as in oracle search")
+    new.add(
+        "--data",
+        help=f"{DATA}; or the bundled 'instruct'. References are needed, unless --criterion agreement asks for the "
+        "full model's own outputs",
+    )
+    add_presets(new)
+    new.add("--tasks", nargs="+", metavar="TASK", help="only these tasks")
     new.add("--model", help="hub id, local folder, GGUF file, or the embedded model; with a RUN as in oracle measure")
+    new.add("--criterion", metavar="METRIC", help="metric of quality")
     new.add("--max-new-tokens", type=int, help="maximum length of an output, in tokens")
     parser.add_argument("--out", type=Path, help="run folder to write with --data (default: a new one under runs/)")
+    add_extract(new)
+    add_columns(parser)
+    add_reading(parser)
+    add_tasks(parser)
+    add_prompt(parser.add_argument_group("how prompts of --data are rendered"))
     return new
+
+
+def check_run_or_data(arguments: argparse.Namespace) -> None:
+    """Raises `InputError` unless exactly one of RUN and --data is given."""
+    data = getattr(arguments, "data", None)
+    if arguments.folder is None and data is None:
+        raise InputError("either a RUN or --data is required, but neither is given; give one of them")
+    if arguments.folder is not None and data is not None:
+        raise InputError(
+            f"either a RUN or --data is required, but both are given ('{arguments.folder}' and '{data}'): the "
+            "sequences of a RUN are its own; omit one of them"
+        )
 
 
 def full_model_run(arguments: argparse.Namespace, command: str) -> Path:
     """A new run with the full model's outputs on the data, by default under the name of a command."""
-    from oracle.cli.data_options import given_settings
     from oracle.cli.search import new_folder
     from oracle.config import SearchConfig
     from oracle.pipeline.run import run_search
@@ -215,6 +246,8 @@ def _show(found: "StaticCurve", table: "Table", units: int) -> None:
             f"Budget {budget:g} {found.measure} ({100 * first['fraction']:.0f} % of the full model's cost){speed}"
         )
         show_line(f"  layers {compact(first['allocation'])}")
+        dropped = [unit for unit in range(units) if unit not in first["allocation"]]
+        show_line(f"  dropped {compact(dropped)}")
         show_line(f"  {strip(first['allocation'], units)}")
         shown = [column for column in table.columns if column.heading not in OF_BUDGET]
         show_table(replace(table, rows=rows, columns=shown))

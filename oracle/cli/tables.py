@@ -5,21 +5,19 @@ Model output is untrusted: it is printed as text, never as markup or control cod
 
 import json
 import math
-import textwrap
 from collections.abc import Callable, Mapping
 from collections.abc import Sequence as Seq
 from dataclasses import dataclass
 from decimal import Decimal
 from functools import partial
-from typing import Any, Literal
+from typing import Any
 
-from rich.cells import cell_len
 from rich.console import Console
-from rich.table import Table as Grid
 from rich.text import Text
 
 from analysis.formatting import average, between, decimals, number, percent, quality
 from oracle.allocations import compact
+from oracle.cli.sheet import MAX_TEXT, Sheet, on_one_line
 from oracle.utils.text import printable
 
 __all__ = [
@@ -47,18 +45,6 @@ Row = Mapping[str, Any]
 UNWRAPPED = 10_000
 """Line width for files and pipes, where nothing is wrapped."""
 
-MAX_TEXT = 120
-"""Maximum number of characters of a text in a table on the terminal; the other formats hold all of it."""
-
-NARROW = (8, 16)
-"""Columns to which the first column of a table and its other texts may be folded before the table is split."""
-
-WIDE = 24
-"""Columns that the first column of a split table gets if that makes no further part."""
-
-GAP = 2
-"""Spaces between columns."""
-
 
 @dataclass(frozen=True, kw_only=True)
 class Column:
@@ -68,7 +54,7 @@ class Column:
         heading: its words; a line end breaks them on the terminal.
         text: a record's text.
         is_number: whether it is right-aligned and never broken.
-        drawn: a record's text on the terminal, where that differs.
+        drawn: a record's text on the terminal, where that differs and there is room for all of it on one line.
     """
 
     heading: str
@@ -103,7 +89,7 @@ class Table:
         return list(self.fields if self.fields is not None else self.rows[0] if self.rows else ())
 
     def cells(self, *, drawn: bool = False) -> list[list[str]]:
-        """The texts, a list per line; as on a terminal if `drawn`."""
+        """The texts, a list per line; those that columns draw on a terminal if `drawn`."""
         lines: list[list[str]] = []
         above: object = None
         for row in self.rows:
@@ -205,101 +191,23 @@ def _any(field: str, row: Row) -> str:
 
 
 def show_table(table: Table) -> None:
-    """Prints a table: headings are broken, then names folded, where the terminal is too narrow for it.
+    """Prints a table: headings are broken, then texts folded between words, where the terminal is too narrow for it.
 
-    Where that is not enough, the columns are printed in groups, each with the first column. Long texts are cut; a line
+    Where that is not enough, the columns are printed in groups, each with the first column. What columns draw is
+    printed as text instead if it does not fit on one line, or makes a further group. Long texts are cut, and a line
     says so.
     """
     out = console()
-    cut: list[str] = []
-    lines = table.cells(drawn=True)
-    texts = [[_shown(line[place], column, cut) for line in lines] for place, column in enumerate(table.columns)]
-    headings = [_lines(column.heading) for column in table.columns]
-    whole = [_widest(each) for each in texts]
-    if _total(max(one, _widest(heading)) for one, heading in zip(whole, headings, strict=True)) > out.width:
-        headings = [_broken(column.heading, width) for column, width in zip(table.columns, whole, strict=True)]
-    least = [
-        max(_widest(heading), width)
-        if column.is_number
-        else max([min(width, NARROW[place > 0]), *map(cell_len, " ".join(heading).split())])
-        for place, (column, width, heading) in enumerate(zip(table.columns, whole, headings, strict=True))
-    ]
-    is_number = [column.is_number for column in table.columns]
-    for group in _groups(least, is_number, whole[0] if whole else 0, out.width):
-        grid = Grid(box=None, pad_edge=False, padding=(0, GAP, 0, 0), header_style="bold")
-        for place in group:
-            fits = is_number[place] and least[place] <= out.width
-            justify: Literal["left", "right"] = "right" if is_number[place] else "left"
-            grid.add_column(Text("\n".join(headings[place])), justify=justify, no_wrap=fits, overflow="fold")
-        for line in zip(*(texts[place] for place in group), strict=True):
-            grid.add_row(*map(Text, line))
-        out.print(grid)
-    if cut:
-        fields = ", ".join(f"'{name}'" for name in dict.fromkeys(cut))
+    sheet = Sheet.of(table.columns, table.cells(drawn=True), out.width, drawn=True)
+    if any(column.drawn for column in table.columns):
+        other = Sheet.of(table.columns, table.cells(), out.width, drawn=False)
+        if not sheet.fits or len(other.groups) < len(sheet.groups):
+            sheet = other
+    for group in sheet.groups:
+        out.print(sheet.grid(group))
+    if sheet.cut:
+        fields = ", ".join(f"'{name}'" for name in dict.fromkeys(sheet.cut))
         show_line(f"Texts of {fields} are cut at {MAX_TEXT} characters; --csv, --markdown and --json hold all of them.")
-
-
-def on_one_line(text: str) -> str:
-    """Untrusted text on one line, without control characters."""
-    return printable(text.replace("\n", " / "))
-
-
-def _shown(text: str, column: Column, cut: list[str]) -> str:
-    """A text on one line; adds the heading to `cut` if it is too long."""
-    line = on_one_line(text)
-    if column.is_number or column.drawn or len(line) <= MAX_TEXT:
-        return line
-    cut.append(printable(column.heading.replace("\n", " ")))
-    return line[: MAX_TEXT - 1] + "…"
-
-
-def _lines(text: str) -> list[str]:
-    """The lines of a text without control characters."""
-    return [printable(line) for line in text.split("\n")]
-
-
-def _widest(lines: Seq[str]) -> int:
-    return max(map(cell_len, lines), default=0)
-
-
-def _total(widths: Any) -> int:
-    each = list(widths)
-    return sum(each) + GAP * (len(each) - 1)
-
-
-def _broken(heading: str, width: int) -> list[str]:
-    """A heading in lines as wide as the cells below it, or as its longest word."""
-    heading = printable(heading.replace("\n", " "))
-    width = max([width, *map(len, heading.split()), 1])
-    return textwrap.wrap(heading, width, break_long_words=False, break_on_hyphens=False) or [""]
-
-
-def _groups(least: Seq[int], is_number: Seq[bool], first: int, width: int) -> list[list[int]]:
-    """Columns that fit beside each other, in as few groups as possible; all begin with the first column.
-
-    Its texts of `first` columns are folded no more than it takes to keep groups, and those with numbers, that few.
-    """
-
-    def count(groups: list[list[int]]) -> tuple[int, int]:
-        return len(groups), sum(any(is_number[place] for place in group[1:]) for group in groups)
-
-    fewest = _packed(least, width)
-    if len(fewest) > 1:
-        for wide in range(min(first, WIDE), least[0], -1):
-            if count(groups := _packed([wide, *least[1:]], width)) == count(fewest):
-                return groups
-    return fewest
-
-
-def _packed(least: Seq[int], width: int) -> list[list[int]]:
-    groups, used = [[0]] if least else [], least[0] if least else 0
-    for place in range(1, len(least)):
-        if len(groups[-1]) > 1 and used + GAP + least[place] > width:
-            groups.append([0])
-            used = least[0]
-        groups[-1].append(place)
-        used += GAP + least[place]
-    return groups
 
 
 def console() -> Console:

@@ -13,6 +13,7 @@ from oracle.allocations import cost_of_each
 from oracle.config import Unit
 from oracle.errors import InputError
 from oracle.types import Allocation
+from oracle.utils.text import one_of
 
 __all__ = ["MEASURES", "Conditions", "Costs", "Measure"]
 
@@ -166,7 +167,7 @@ class Conditions:
 
     def __post_init__(self) -> None:
         if self.unit not in get_args(Unit):
-            raise InputError(f"--unit needs one of {', '.join(get_args(Unit))}, not '{self.unit}'")
+            raise InputError(f"--unit needs {one_of(get_args(Unit), self.unit)}")
         for name in ("context", "batch", "rounds"):
             if getattr(self, name) < 1:
                 raise InputError(f"--{name} needs at least 1, not {getattr(self, name)}")

@@ -8,6 +8,7 @@ from typing import Any
 from oracle.costs.costs import MEASURES, Costs, Measure
 from oracle.errors import InputError
 from oracle.store.files import write_json
+from oracle.utils.paths import nearest_path
 
 __all__ = ["costs_of_file", "read_costs", "write_costs"]
 
@@ -41,7 +42,9 @@ def read_costs(path: Path, unit_of_measure: Measure | None = None) -> Costs:
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise InputError(f"cannot read costs from '{path}' ({error}); give a file of 'oracle profile --out'") from error
+        raise InputError(
+            f"cannot read costs from '{path}' ({error}){nearest_path(path)}; give a file of 'oracle profile --out'"
+        ) from error
     if not isinstance(content, dict) or content.get("schema") != SCHEMA or not isinstance(content.get("costs"), list):
         raise InputError(f"'{path}' has no costs of schema {SCHEMA}; write a file with 'oracle profile --out FILE'")
     found = [entry for entry in content["costs"] if isinstance(entry, dict)]

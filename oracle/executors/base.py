@@ -8,6 +8,7 @@ from typing import Any, Literal, Protocol, get_args
 from oracle.errors import InputError
 from oracle.search import Memory
 from oracle.types import Outcome, Sequence
+from oracle.utils.text import one_of
 
 __all__ = ["DEFAULT_WORKERS", "Ended", "Event", "Executor", "Found", "Item", "Note", "SetAside", "Workers"]
 
@@ -126,7 +127,7 @@ class Workers:
 
     def __post_init__(self) -> None:
         if self.kind not in get_args(Kind):
-            raise InputError(f"--executor needs one of {', '.join(get_args(Kind))}, not '{self.kind}'")
+            raise InputError(f"--executor needs {one_of(get_args(Kind), self.kind)}")
         if self.kind == "local" and self.address is not None:
             raise InputError(f"--address {self.address} needs --executor ray: the local executor is this machine")
         for name in ("count", "threads"):

@@ -15,6 +15,11 @@ Kind = Literal["text", "tokens", "likelihood", "choice", "function", "continuati
 
 _FUNCTION = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")
 
+_DOTTED = re.compile(
+    r"(?:\./)?(?P<module>[A-Za-z_][\w./]*?)(?:\.py(?:[:.](?P<function>[A-Za-z_]\w*))?|\.(?P<member>[A-Za-z_]\w*))"
+)
+"""What a function of one's own may be written as instead of `module:function`: `module.function`, `module.py`."""
+
 TASK_METRIC = "lm-eval"
 """Criterion of a search over tasks of lm-evaluation-harness: `lm-eval` for the first metric of the tasks,
 `lm-eval:METRIC` or `lm-eval:METRIC,FILTER` for another."""
@@ -111,12 +116,18 @@ def get_metric(name: str) -> Metric:
             name=name, kind="function", floor=0.0, description="metric of an installed package, or a function"
         )
     known = [*METRICS, *installed]
+    hint = nearest_hint(name, known)
+    if not hint and (found := _DOTTED.fullmatch(name)):
+        module, function = found["module"].replace("/", "."), found["function"] or found["member"] or "FUNCTION"
+        raise InputError(
+            f"unknown metric {name!r}: a function of your own is named MODULE:FUNCTION; write {module}:{function}"
+        )
     raise InputError(
         f"unknown metric {name!r}: the metrics are {', '.join(known)}, lm-eval:METRIC of a task, MODULE:FUNCTION of "
-        f"your own, and those of packages that are not installed here{nearest_hint(name, known)}"
+        f"your own, and those of packages that are not installed here{hint}"
     )
 
 
 def is_function_name(name: str) -> bool:
     """Whether a name is `module:function`."""
-    return _FUNCTION.fullmatch(name) is not None
+    return _FUNCTION.fullmatch(name) is not None and ".py:" not in name

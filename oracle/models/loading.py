@@ -33,6 +33,7 @@ from oracle.models.generation import GenerationSettings
 from oracle.utils.devices import AUTO
 from oracle.utils.hub import quick_hub
 from oracle.utils.machine import Machine, resolve_device, resolve_dtype
+from oracle.utils.paths import nearest_path
 from oracle.utils.text import nearest_hint
 
 __all__ = ["LanguageModel", "load_model", "load_tokenizer"]
@@ -266,14 +267,14 @@ def _locate(name: str) -> tuple[str, dict[str, object]]:
     path = Path(name).expanduser()
     if path.suffix == ".gguf":
         if not path.is_file():
-            raise InputError(f"GGUF file not found: '{name}'; check the path")
+            raise InputError(f"GGUF file not found: '{name}'{nearest_path(path)}; check the path")
         return str(path.parent), {"gguf_file": path.name}
     if path.is_dir() and not (path / "config.json").is_file():
         raise InputError(f"the folder '{name}' contains no config.json; give the folder of a saved model")
     if path.is_file():
         raise InputError(f"'{name}' is a file; give the folder of a saved model, or a GGUF file")
     if not path.is_dir() and (name.startswith((".", "/", "~")) or name.count("/") > 1):
-        raise InputError(f"no such folder '{name}'; give {PLACES}")
+        raise InputError(f"no such folder '{name}'{nearest_path(path)}; give {PLACES}")
     return (str(path) if path.is_dir() else name), {}
 
 

@@ -135,7 +135,7 @@ def preview(config: SearchConfig) -> Preview:
     problems, prompts, tokens = [], [], []
     for name in dict.fromkeys((config.criterion, *config.metrics)):
         try:
-            check_sequences(data.sequences, get_metric(name))
+            check_sequences(data.sequences, get_metric(name), data.columns)
         except InputError as error:
             problems.append(str(error))
     for sequence in data.sequences:

@@ -51,6 +51,7 @@ def run_search(
     stop: Stop = never,
     summarised: Summarised | None = None,
     loggers: Seq[Logger] = (),
+    figures: bool = True,
 ) -> Run:
     """Searches the layer allocations of every sequence and writes a run folder.
 
@@ -65,6 +66,7 @@ def run_search(
         stop: called after every batch; true stops the search.
         summarised: see `Summarised`.
         loggers: receive numbers while the search runs; see `oracle.loggers.Logger`.
+        figures: whether the command line draws the run when it resumes it; kept in the manifest. Nothing is drawn here.
 
     Raises:
         InputError: for bad input, checked as far as possible before anything is computed or written.
@@ -79,6 +81,8 @@ def run_search(
     with session.planned(config):
         setup = Setup.load(config, store, before.run if before else None)
         manifest = setup.manifest() | {"machine": session.machine(setup, len(setup.sequences))}
+        if not figures:
+            manifest["figures"] = False
         if before:
             before = before.begin(manifest, setup.sequences)
             if (begun := before.evaluations["sequence"].nunique()) < len(setup.sequences):

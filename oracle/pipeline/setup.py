@@ -87,7 +87,7 @@ class Setup:
         data = read_sequences(config)
         sequences = data.sequences
         for name in dict.fromkeys((config.criterion, *config.metrics)):
-            check_sequences(sequences, get_metric(name))
+            check_sequences(sequences, get_metric(name), data.columns)
         if expected:
             _require_same("data", data_hash(sequences), (expected.get("data") or {}).get("hash"))
         model = load_model(

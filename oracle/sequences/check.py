@@ -27,11 +27,16 @@ def _suits(sequence: Sequence, kind: Kind) -> bool:
     return any(reference.strip() for reference in sequence.references)
 
 
-def check_sequences(sequences: Iterable[Sequence], metric: Metric) -> None:
+def check_sequences(sequences: Iterable[Sequence], metric: Metric, columns: str = "") -> None:
     """Checks that a metric can be computed for every sequence.
 
     Text and likelihood metrics need a reference that is not empty, choice metrics need choices and an answer, token
     metrics need nothing.
+
+    Args:
+        sequences: the sequences.
+        metric: the metric.
+        columns: names of the columns of their data, for the message.
 
     Raises:
         InputError: if sequences lack them; names their number, the first one, and the remedy.
@@ -43,11 +48,13 @@ def check_sequences(sequences: Iterable[Sequence], metric: Metric) -> None:
     if not lacking:
         return
     needed, remedy = _NEEDS[metric.kind]
+    available = f" (available columns: {columns})" if columns else ""
     suited = sorted({sequence.task for sequence in sequences} - {sequence.task for sequence in lacking} - {""})
     others = f", or select tasks that have them with --tasks {' '.join(suited)}" if suited else ""
     raise InputError(
         f"metric {metric.name!r} needs {needed} for every sequence, {len(lacking)} of {len(sequences)} have "
-        f"none, the first with id {lacking[0].id!r}: {remedy}, leave such rows out with --skip-unusable{others}"
+        f"none, the first with id {lacking[0].id!r}: {remedy}{available}, leave such rows "
+        f"out with --skip-unusable{others}"
     )
 
 

@@ -80,7 +80,7 @@ def looks_like_hub_name(text: str) -> bool:
     return match is not None and len(match[1]) <= _LONGEST_NAME and not Path(match[1]).suffix
 
 
-def read_hub(text: str, decisions: Decisions) -> Iterator[Record]:
+def read_hub(text: str, decisions: Decisions, near: str = "") -> Iterator[Record]:
     """The records of a data set that `datasets` can load, downloaded if necessary. Runs no code of the data set.
 
     Class labels are read by name.
@@ -89,12 +89,13 @@ def read_hub(text: str, decisions: Decisions) -> Iterator[Record]:
         text: `name`, `name:config` or `name:config:split`, with or without `hf://`; the name is a hub name, a folder
             written by `save_to_disk`, or a folder of data files.
         decisions: what was decided by rule.
+        near: a hint at bundled data of a similar name, for the message.
 
     Raises:
         InputError: if it cannot be loaded, or has several splits and none is named.
     """
     wanted = HubName.parse(text)
-    rows = _one_split(_load(wanted), wanted)
+    rows = _one_split(_load(wanted, near), wanted)
     rename = named_labels(rows.features.to_dict(), text, decisions)
     for number, fields in enumerate(rows.with_format(None)):
         yield Record(where=f"{text} row {number}", fields=rename(fields))
@@ -141,7 +142,7 @@ def _foreign_folder(folder: Path) -> str | None:
     return None
 
 
-def _load(wanted: HubName) -> "Dataset | DatasetDict":
+def _load(wanted: HubName, near: str) -> "Dataset | DatasetDict":
     # Slow to import, and most data sets are files.
     import datasets
     from datasets.exceptions import DatasetNotFoundError, DatasetsError
@@ -167,6 +168,9 @@ def _load(wanted: HubName) -> "Dataset | DatasetDict":
             remedy = "check the name, or log in with `hf auth login` if it is private or gated"
         else:
             remedy = next(text for kind, text in _REMEDIES.items() if isinstance(error, kind))
+        if near and not is_folder(wanted.name):
+            reason, remedy = type(error).__name__, "give that, or a name of the hub, which needs the network"
+            raise InputError(f"cannot load data set {wanted.name!r} ({reason}){near}: {remedy}") from error
         # Generation errors are explained by their cause only.
         kind = InputError if isinstance(error, (DatasetsError, OSError, RuntimeError, ValueError)) else ForeignError
         raise kind(f"cannot load data set {wanted.name!r}: {reason_of(error.__cause__ or error)}: {remedy}") from error

@@ -18,6 +18,7 @@ from oracle.sequences.hub import is_folder, looks_like_hub_name, read_hub
 from oracle.sequences.layout import Layout
 from oracle.sequences.records import Decisions, Record
 from oracle.types import Sequence
+from oracle.utils.paths import nearest_path
 from oracle.utils.plugins import READERS, load_plugin, plugins
 from oracle.utils.text import nearest_hint
 from oracle.utils.validation import check_list
@@ -46,11 +47,13 @@ class LoadedData:
         sequences: one or more, with unique ids, in the order of the data.
         decisions: what was decided by rule: entries of `rule`, `rows` (0 if it concerns the whole file) and `first`.
         skipped: number of unusable rows that were left out, by reason; before tasks and limit.
+        columns: names of the columns of the first row, for messages.
     """
 
     sequences: Seq[Sequence]
     decisions: Seq[dict[str, Any]] = ()
     skipped: dict[str, int] = field(default_factory=dict)
+    columns: str = ""
 
     def facts(self) -> dict[str, Any]:
         """Decisions and skipped rows as JSON values; without those there are none of."""
@@ -131,7 +134,8 @@ def read_data(
     check_list(reference_files, "reference_files")
     decisions, skipped = Decisions(), Counter[str]()
     extraction = None if extract is None else Extraction.parse(extract)
-    records = _guarded(_records(data, reference_files, columns, layout, decisions), data)
+    names: list[str] = []
+    records = _named(_guarded(_records(data, reference_files, columns, layout, decisions), data), names)
     sequences = to_sequences(
         records,
         columns,
@@ -150,7 +154,20 @@ def read_data(
         if not sequences:
             reasons = "; ".join(f"{_rows(count)}: {reason}" for reason, count in skipped.items())
             raise InputError(f"{data} must have at least one usable sequence, not none ({reasons}): name its columns")
-    return LoadedData(sequences=select(sequences, (), limit), decisions=decisions.to_list(), skipped=dict(skipped))
+    return LoadedData(
+        sequences=select(sequences, (), limit),
+        decisions=decisions.to_list(),
+        skipped=dict(skipped),
+        columns="".join(names),
+    )
+
+
+def _named(records: Iterator[Record], names: list[str]) -> Iterator[Record]:
+    """The records; the names of the first one's columns are added to `names`, as one text."""
+    for record in records:
+        if not names:
+            names.append(record.columns)
+        yield record
 
 
 def _guarded(records: Iterator[Record], data: str) -> Iterator[Record]:
@@ -235,7 +252,7 @@ def _records(
     elif looks_like_hub_name(data) or _is_folder(data):
         if given := _file_options(layout):
             raise InputError(f"{given[0]} is for files, not for the data set {data!r}: leave it out")
-        return read_hub(data, decisions)
+        return read_hub(data, decisions, nearest_hint(data, BUNDLED))
     else:
         raise _no_such_file(data)
     return read_file(
@@ -288,13 +305,8 @@ def _aligned_records(
 
 
 def _no_such_file(data: str) -> InputError:
-    path = Path(data)
-    try:
-        names = [entry.name for entry in path.parent.iterdir()]
-    except OSError:  # the folder does not exist either
-        names = []
     return InputError(
-        f"no such file {data!r}{nearest_hint(path.name, names)}; give a JSONL, JSON, CSV, Parquet or text file, "
+        f"no such file {data!r}{nearest_path(Path(data))}; give a JSONL, JSON, CSV, Parquet or text file, "
         f"a datasets name, or {', '.join(repr(name) for name in BUNDLED)}"
     )
 

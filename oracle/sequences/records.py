@@ -105,6 +105,12 @@ class Record:
     fields: Mapping[str, object]
     cells: bool = False
 
+    @property
+    def columns(self) -> str:
+        """Paths of the values, for messages: the first ones."""
+        known = list(_paths(self.fields))
+        return ", ".join(known[:_LISTED_COLUMNS]) + (", ..." if len(known) > _LISTED_COLUMNS else "")
+
     def get(self, path: str) -> object:
         """The value at a path; None if there is none."""
         return next(_resolve(self.fields, path), None)
@@ -125,11 +131,9 @@ class Record:
         """
         found = next(_resolve(self.fields, path), _ABSENT)
         if found is _ABSENT:
-            known = list(_paths(self.fields))
-            listed = ", ".join(known[:_LISTED_COLUMNS]) + (", ..." if len(known) > _LISTED_COLUMNS else "")
             raise UnusableRow(
                 f"{self.where} has no column {path!r}: name another with {option}; available columns: "
-                f"{listed or '(none)'}{nearest_hint(path, known)}",
+                f"{self.columns or '(none)'}{nearest_hint(path, list(_paths(self.fields)))}",
                 f"no column {path!r}",
             )
         return found

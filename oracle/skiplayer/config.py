@@ -5,6 +5,7 @@ from typing import Any, Literal, get_args
 
 from oracle.errors import InputError
 from oracle.utils.devices import AUTO, check_device
+from oracle.utils.text import one_of
 from oracle.utils.validation import check_types
 
 __all__ = ["ARMS", "PRESETS", "Arm", "Estimator", "SkipConfig", "Unit"]
@@ -91,10 +92,10 @@ class SkipConfig:
     def __post_init__(self) -> None:
         check_types(self)
         for name, known in (("unit", get_args(Unit)), ("estimator", get_args(Estimator))):
-            if getattr(self, name) not in known:
-                raise InputError(f"--{name} needs one of {', '.join(known)}, not '{getattr(self, name)}'")
+            if (found := getattr(self, name)) not in known:
+                raise InputError(f"--{name} needs {one_of(known, found)}")
         if unknown := [arm for arm in self.arms if arm not in ARMS]:
-            raise InputError(f"--arms needs some of {', '.join(ARMS)}, not '{unknown[0]}'")
+            raise InputError(f"--arms needs arms, each {one_of(ARMS, unknown[0])}")
         least = {"width": 2, "layers": 2, "heads": 1, "feed_forward": 1, "context": 16, "steps": 1, "batch": 1}
         least |= {"validation": 2, "questions": 0, "checkpoint": 1, "warmup": 0, "seed": 0, "seeds": 1}
         for name, bound in least.items():

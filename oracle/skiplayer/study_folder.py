@@ -46,6 +46,11 @@ class Folder:
         Raises:
             InputError: if the folder is not empty or cannot be written.
         """
+        if cls._is_unfinished(path):
+            raise InputError(
+                f"'{path}' already exists; continue the unfinished study with --resume {path}, choose another --out or "
+                "delete it"
+            )
         check_free(path)
         manifest = {
             "kind": KIND,
@@ -86,6 +91,14 @@ class Folder:
                 f"({error}); give the --out of 'oracle skiplayer'"
             ) from error
         return cls(path, SkipConfig.from_dict(settings), manifest)
+
+    @classmethod
+    def _is_unfinished(cls, path: Path) -> bool:
+        try:
+            cls.open(path)
+        except InputError:
+            return False
+        return not (path / SUMMARY).exists()
 
     def check_text(self, corpus: Corpus) -> None:
         """Checks that the text is the one that the study started with.

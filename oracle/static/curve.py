@@ -159,15 +159,24 @@ def chosen_mask(run: Run, budget: float) -> Allocation:
         InputError: if the run has no valid table of static masks, or none within the budget.
     """
     table = static_masks(run.folder)
-    advice = f"find one with: oracle static {run.folder} --budget {budget:g}"
+    share = share_hint(budget, run.full_cost, run.measure)
+    wanted = budget * run.full_cost if share else budget
+    advice = f"find one with: oracle static {run.folder} --budget {wanted:g}"
     if table is None:
-        raise InputError(f"the run has no static masks; {advice}")
+        raise InputError(f"the run has no static masks{share}; {advice}")
     rows = table[table["chosen"] & (table["cost"] <= budget + SLACK)]
     if rows.empty:
         least = table["cost"].min()
-        raise InputError(f"no static mask costs at most {budget:g}; the cheapest of the run costs {least:g}; {advice}")
+        raise InputError(
+            f"no static mask costs at most {budget:g}{share}; the cheapest of the run costs {least:g}; {advice}"
+        )
     best = max(rows.to_dict("records"), key=lambda row: row["cost"])
     return tuple(int(unit) for unit in best["allocation"])
+
+
+def share_hint(budget: float, total: float, measure: str) -> str:
+    """What a budget would be if it was meant as a fraction of the full model's cost; empty if it cannot be one."""
+    return f"; {budget:g} of {total:g} {measure} is {budget * total:g}" if 0 < budget < 1 < total else ""
 
 
 class _Search:
@@ -259,7 +268,7 @@ class _Search:
         if min(asked) < least:
             raise InputError(
                 f"a budget of at least {least:g} {self._measure} is required for one unit, not {min(asked):g}; "
-                "give a larger --budget or a smaller --speedup"
+                f"give a larger --budget or a smaller --speedup{share_hint(min(asked), self._total, self._measure)}"
             )
         return sorted({one - self._overhead for one in asked}, reverse=True)
 

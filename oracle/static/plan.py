@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Literal, get_args
 
 from oracle.errors import InputError
-from oracle.utils.text import nearest_hint
+from oracle.utils.text import nearest_hint, one_of
 
 __all__ = ["JUDGES", "METHOD_NAMES", "Judge", "Plan"]
 
@@ -45,7 +45,7 @@ class Plan:
 
     def __post_init__(self) -> None:
         if self.judge not in JUDGES:
-            raise InputError(f"--by must be one of {', '.join(JUDGES)}, not '{self.judge}'")
+            raise InputError(f"--by must be {one_of(JUDGES, self.judge)}")
         for name in self.methods:
             if name not in METHOD_NAMES:
                 raise InputError(

@@ -147,6 +147,7 @@ OPTIONAL: dict[str, Kind] = {
     "continues": OBJECT,
     "continues.run": TEXT,
     "indexed": FLAG,
+    "figures": FLAG,
 }
 """Entries that runs of some versions or settings lack."""
 

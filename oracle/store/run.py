@@ -19,6 +19,7 @@ from oracle.store.checks import check_manifest, check_summary, expect, mismatch,
 from oracle.store.files import DELETE, damage, damaged, read_metadata, read_table, require_columns
 from oracle.store.html import run_card
 from oracle.store.index import INDEX, MANIFEST, Index, accept_hint
+from oracle.store.nearby import no_run
 from oracle.store.schema import CERTIFICATE, EVALUATION, INDEXED, READABLE, SEQUENCES, with_prompts
 from oracle.types import RunPath
 
@@ -77,10 +78,7 @@ class Run:
         try:
             manifest = parse_json(folder / MANIFEST)
         except (OSError, ValueError) as error:
-            raise InputError(
-                f"a run folder is required, but '{folder}' has no readable {MANIFEST}; "
-                "give a folder written by 'oracle search' or 'oracle demo'"
-            ) from error
+            raise InputError(no_run(folder)) from error
         found = manifest.get("schema_version") if isinstance(manifest, dict) else None
         if not isinstance(found, int) or isinstance(found, bool) or found not in READABLE:
             raise InputError(
@@ -127,6 +125,12 @@ class Run:
             return [float(price) for price in self.costs["units"]], float(self.costs["overhead"])
         except (KeyError, TypeError, ValueError) as error:
             raise damaged(self.folder, error) from error
+
+    @property
+    def full_cost(self) -> float:
+        """Cost of the full model, in `measure`."""
+        units, overhead = self._prices or ([1.0] * self.units, 0.0)
+        return sum(units) + overhead
 
     @property
     def measure(self) -> str:

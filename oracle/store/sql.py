@@ -17,6 +17,7 @@ import pyarrow.dataset as ds
 from oracle.errors import InputError
 from oracle.store.atomic import scratch_folder
 from oracle.store.files import damaged
+from oracle.utils.text import nearest_hint
 
 __all__ = ["MEMORY_MIB", "Parameters", "Queried", "Table", "batches", "select"]
 
@@ -70,6 +71,16 @@ EXPRESSIONS = frozenset(("all", "array", "case", "cast", "distinct", "false", "f
 
 ADDED_BY = {"controllers": "compare", "measures": "measure"}
 """Views that another command than the search adds -> the command."""
+
+PRINTED = {
+    "budget": "upper",
+    "at_least": "lower",
+    "full": "full_quality",
+    "minimal_budget": "fraction",
+    "output": "text",
+    "layers": "cost",
+}
+"""Headings of printed tables -> the columns of views that they show."""
 
 UNRESERVED = {"references": "reference_texts"}
 """Columns whose names are reserved words of SQL -> their other names, which need no quotes."""
@@ -264,15 +275,40 @@ def _refused(run: Queried, database: duckdb.DuckDBPyConnection, sql: str, error:
             return InputError(reason)
     if not isinstance(error, duckdb.Error) or "Arrow source failed" in line:
         return InputError(f"the run '{run.folder}' cannot be read ({line}); is it complete and undamaged?")
-    if not re.search(r"Table with name|[Cc]olumn|Table \"", line):
-        return InputError(f"the SQL fails: {line}{_quotes(database, sql, error)}")
-    views = [name for (name,) in database.sql("SHOW TABLES").fetchall()]
-    available = [f"{name} ({', '.join(database.view(name).columns)})" for name in views]
+    views = {name: list(database.view(name).columns) for (name,) in database.sql("SHOW TABLES").fetchall()}
+    if missing := re.search(r"Table with name (\S+) does not exist", line):
+        return InputError(f"the SQL fails: there is no view {missing[1]!r}{_other_view(run, missing[1], views)}")
+    if re.search(r"[Cc]olumn|Table \"", line):
+        return InputError(f"the SQL fails: {line.rstrip('.!')}{_other_column(line, sql, views)}")
+    return InputError(f"the SQL fails: {line}{_quotes(database, sql, error)}")
+
+
+def _other_view(run: Queried, name: str, views: Mapping[str, Seq[str]]) -> str:
+    """The nearest view, the names of all, and the command that adds this one."""
     lacking = "" if run.complete else "; more when the search has ended"
-    for name, command in ADDED_BY.items():
-        if f"name {name} does not exist" in line:
-            lacking += f"; 'oracle {command} {run.folder}' adds {name}"
-    return InputError(f"the SQL fails: {line.rstrip('.!')}; available: {', '.join(available)}{lacking}")
+    if name in ADDED_BY:
+        lacking += f"; 'oracle {ADDED_BY[name]} {run.folder}' adds {name}"
+    nearest = "" if name in ADDED_BY else nearest_hint(name, views)
+    return f"{nearest}; available: {', '.join(views)}{lacking}"
+
+
+def _other_column(line: str, sql: str, views: Mapping[str, Seq[str]]) -> str:
+    """What to write instead of an unknown column: another name of it, or a view that has it; columns of the views."""
+    named = [view for view in views if re.search(rf"\b{view}\b", sql, re.IGNORECASE)] or list(views)
+    columns = list(dict.fromkeys(column for view in named for column in views[view]))
+    quoted = re.search(r'"([^"]+)" not found|column named "([^"]+)"', line)
+    name = next(filter(None, quoted.groups()), "") if quoted else ""
+    hint = nearest_hint(name, columns)
+    if (other := PRINTED.get(name.lower().replace(" ", "_"))) in columns:
+        hint = f"; tables print {other!r} as '{name}'"
+    elif having := [view for view in views if name in views[view] and view not in named]:
+        join = f": JOIN {having[0]} USING (sequence)" if "sequence" in {*columns} & {*views[having[0]]} else ""
+        hint = f"; {' and '.join(having)} {'has' if len(having) == 1 else 'have'} it{join}"
+    return f"{hint}; available: {', '.join(_listed(view, views[view]) for view in named)}"
+
+
+def _listed(view: str, columns: Seq[str]) -> str:
+    return f"{view} ({', '.join(columns)})"
 
 
 def _quotes(database: duckdb.DuckDBPyConnection, sql: str, error: Exception) -> str:

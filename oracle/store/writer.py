@@ -160,7 +160,15 @@ def check_free(folder: Path) -> None:
     except OSError as error:
         raise InputError(f"cannot write to '{folder}' ({error.strerror}); choose another --out") from error
     if taken:
-        raise InputError(f"'{folder}' already exists; choose another --out or delete it")
+        resumed = f"continue the unfinished run with --resume {folder}, " if _is_unfinished(folder) else ""
+        raise InputError(f"'{folder}' already exists; {resumed}choose another --out or delete it")
+
+
+def _is_unfinished(folder: Path) -> bool:
+    try:
+        return not Run.open(folder).complete
+    except InputError:
+        return False
 
 
 def _is_left_over(path: Path) -> bool:

@@ -1,9 +1,11 @@
-"""Cache folders on this machine."""
+"""Cache folders on this machine, and the path nearest to one that does not exist."""
 
 import os
 from pathlib import Path
 
-__all__ = ["cache_folder", "hidden_folder"]
+from oracle.utils.text import nearest_names
+
+__all__ = ["cache_folder", "hidden_folder", "nearest_path"]
 
 
 def cache_folder() -> Path:
@@ -18,3 +20,12 @@ def hidden_folder() -> Path:
     """Folder of hidden states: `$LAYER_ORACLE_HIDDEN`, or `hidden` in the cache folder."""
     named = os.environ.get("LAYER_ORACLE_HIDDEN")
     return Path(named).expanduser() if named else cache_folder() / "hidden"
+
+
+def nearest_path(path: Path) -> str:
+    """`"; nearest: 'P'"` for a path that does not exist, where its folder has a similar name; else an empty string."""
+    try:
+        found = [] if path.exists() else nearest_names(path.name, [entry.name for entry in path.parent.iterdir()])
+    except OSError:  # the folder does not exist either, or cannot be read
+        return ""
+    return "".join(f"; nearest: '{path.with_name(name)}'" for name in found)

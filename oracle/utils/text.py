@@ -4,7 +4,7 @@ import difflib
 import re
 from collections.abc import Iterable
 
-__all__ = ["nearest_hint", "printable", "spreadsheet_text"]
+__all__ = ["nearest_hint", "nearest_names", "one_of", "printable", "spreadsheet_text"]
 
 CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
 """Control characters, those that change the direction of text, and halves of surrogate pairs; not tab and line feed."""
@@ -38,6 +38,16 @@ def spreadsheet_text(text: str) -> str:
 
 def nearest_hint(name: str, known: Iterable[str]) -> str:
     """`"; nearest: X"` with the known name closest to `name`, ignoring case; an empty string if none is close."""
+    return "".join(f"; nearest: {one!r}" for one in nearest_names(name, known))
+
+
+def one_of(known: Iterable[str], found: object) -> str:
+    """`"one of A, B, not 'C'"` with the nearest, for a message about a name that is none of those known."""
+    names = list(known)
+    return f"one of {', '.join(names)}, not '{found}'{nearest_hint(str(found), names)}"
+
+
+def nearest_names(name: str, known: Iterable[str], count: int = 1) -> list[str]:
+    """At most `count` known names that are close to `name`, ignoring case, the closest first."""
     lowered = {one.lower(): one for one in reversed(list(known))}
-    found = difflib.get_close_matches(name.lower(), lowered, n=1, cutoff=CUTOFF)
-    return f"; nearest: {lowered[found[0]]!r}" if found else ""
+    return [lowered[found] for found in difflib.get_close_matches(name.lower(), lowered, n=count, cutoff=CUTOFF)]

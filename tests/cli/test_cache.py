@@ -130,7 +130,7 @@ def test_options_of_a_search(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     assert (opened("--cache", "x", "--cache-limit", "0").folder, opened("--cache-limit", "0").limit) == (Path("x"), 0)
     monkeypatch.setenv("LAYER_ORACLE_HIDDEN", str(tmp_path / "elsewhere"))
     assert opened().folder == tmp_path / "elsewhere"
-    with pytest.raises(ValueError, match="not allowed with"):
+    with pytest.raises(ValueError, match="--cache and --no-cache exclude each other"):
         opened("--no-cache", "--cache", "x")
 
 

@@ -30,9 +30,9 @@ BAD = {
     "--criterion rougeLL": "unknown metric 'rougeLL': .*; nearest: 'rougeL'",
     "--metrics choice_acuracy": "nearest: 'choice_accuracy'",
     "--limit -1": "--limit needs at least 1, not -1",
-    "--limit 2.5": "argument --limit: invalid int value: '2.5'",
+    "--limit 2.5": "--limit needs a whole number, not '2.5'; see",
     "--evaluations 0": "--evaluations needs at least 1, not 0",
-    "--evaluations many": "argument --evaluations: invalid int value: 'many'",
+    "--evaluations many": "--evaluations needs a whole number, not 'many'",
     "--seconds nan": "--seconds needs a finite number above 0, not nan",
     "--seconds inf": "--seconds needs a finite number above 0, not inf; omit it for no limit",
     "--seconds -3": "--seconds needs a finite number above 0, not -3",
@@ -61,9 +61,9 @@ BAD = {
     "--template-arg a=1 --template-arg a=2": "--template-arg a is given twice",
     "--no-chat-template --system x": "--system needs a chat template, but --no-chat-template is given",
     "--no-chat-template --template-arg a=1": "--template-arg needs a chat template",
-    "--no-chat-template --chat-template x": "not allowed with argument",
+    "--no-chat-template --chat-template x": "--chat-template and --no-chat-template exclude each other",
     "--resume a --from b": "give only one of them",
-    "--resume nothing": "a run folder is required, but 'nothing' has no readable manifest.json",
+    "--resume nothing": "a run folder is required, but 'nothing' does not exist; give a folder written by",
     "--out taken": "'taken' already exists",
 }
 

@@ -17,9 +17,11 @@ from tiny import LAYERS
 
 import analysis
 from analysis import formatting
+from oracle.allocations import compact
 from oracle.cli import parsers
 from oracle.cli.formats import csv_text, latex_text, markdown_text
 from oracle.cli.parsing import FORMS
+from oracle.cli.run_tables import budgets_table
 from oracle.cli.tables import Column, Table, of_records, show_table, words
 from oracle.store import Run
 
@@ -325,6 +327,48 @@ def test_a_table_wider_than_the_terminal_loses_nothing(
             assert f" {formatting.number(row[f'value number {k}'])}" in out, "whole, on one line"
     assert "Texts of 'text' are cut at 120 characters" in " ".join(out.split())
     assert out.count("who") > 1, "the first column stands in every part"
+
+
+@pytest.mark.parametrize("width", [40, 55, 72, 80, 92, 93, 94, 96, 100, 120])
+def test_ids_patterns_and_numbers_are_never_broken(
+    width: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name, value in {"FORCE_COLOR": "1", "NO_COLOR": "1", "TERM": "xterm", "COLUMNS": str(width)}.items():
+        monkeypatch.setenv(name, value)
+    rng = np.random.default_rng(0)
+    rows = [
+        {
+            "sequence": f"multiple_choice-{n:03}",
+            **{"upper": 12, "lower": 3, "fraction": 1.0, "quality": 0.418, "full_quality": 0.0, "zero_quality": True},
+            **{"informative": False, "vacuous": ""},
+            "allocation": sorted(rng.choice(30, 12, replace=False).tolist()),
+        }
+        for n in range(4)
+    ]
+    show_table(budgets_table(rows, 30, "layers"))
+    out = re.sub(r"\x1b\[\d*m", "", capsys.readouterr().out)
+    lines, whole = out.splitlines(), set(out.replace(",", "").split())
+    assert max(map(len, lines)) <= width
+    parts = sum("Sequence" in line for line in lines)
+    assert parts == (1 if width >= 80 else parts)
+    for row in rows:
+        assert row["sequence"] in whole and {"12", "100.0", "0.418", "0.000"} <= whole
+        pattern = "".join("█" if unit in row["allocation"] else "·" for unit in range(30))
+        assert pattern in whole if "█" in out else set(compact(row["allocation"]).split(",")) <= whole
+    # At 72 columns there are two parts either way; elsewhere ranges save one.
+    assert ("█" in out) == (width == 72 or width >= 94), "ranges where patterns would need a further part"
+
+
+@pytest.mark.parametrize("width", [40, 60, 80])
+def test_a_number_in_a_text_is_not_broken(
+    width: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name, value in {"FORCE_COLOR": "1", "NO_COLOR": "1", "TERM": "xterm", "COLUMNS": str(width)}.items():
+        monkeypatch.setenv(name, value)
+    row = {"method": "oracle budget=0.67", "setting": "speedup=1.5, threshold=0.125", "a": 1.25, "b": 1.25, "c": 1.25}
+    show_table(of_records("kept", [row] * 2))
+    words = capsys.readouterr().out.split()
+    assert {"budget=0.67", "speedup=1.5,", "threshold=0.125", "1.25"} <= set(words)
 
 
 def test_what_marks_mean_stands_below_every_form(command: Command, tmp_path: Path) -> None:

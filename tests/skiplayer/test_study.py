@@ -180,6 +180,13 @@ def test_a_study_is_not_resumed_on_other_text(study, tmp_path, text_file):
         run_study(config, folder)
 
 
+def test_an_unfinished_study_in_the_way_names_how_to_go_on(config, tmp_path):
+    corpus = load_corpus(config)
+    Folder.create(tmp_path / "study", config, corpus)
+    with pytest.raises(InputError, match=r"already exists; continue the unfinished study with --resume .*study, "):
+        Folder.create(tmp_path / "study", config, corpus)
+
+
 def test_who_has_left_does_not_come_back(config):
     learner = Learner("early-exit", config, 256)
     corpus = load_corpus(config)

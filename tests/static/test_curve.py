@@ -140,6 +140,7 @@ def test_by_quality_the_training_value_is_the_mean_quality(run: Run) -> None:
         ({"evaluations": 0}, "--evaluations must be at least 1"),
         ({"budgets": (6.0,)}, "a budget of at most 5 layers"),
         ({"speedups": (50.0,)}, "for one unit"),
+        ({"budgets": (0.5,)}, r"a larger --budget or a smaller --speedup; 0\.5 of 5 layers is 2\.5"),
         ({"training": 0.9}, "at least 2 training and 2 held-out"),
     ],
 )

@@ -168,7 +168,7 @@ def test_a_run_that_goes_on_has_what_there_is(tmp_path: Path) -> None:
         assert run.query("SHOW TABLES")["name"].tolist() == ["sequences"]
         writer.append([("s0", 0, outcome(0, np.random.default_rng(0)))], ["rougeL"])
         assert run.query("SELECT count(*) AS n FROM evaluations JOIN sequences USING (sequence)")["n"].tolist() == [1]
-        with pytest.raises(InputError, match=r"minimal_budgets does not exist; available: evaluations \(.*; more when"):
+        with pytest.raises(InputError, match=r"no view 'minimal_budgets'; available: evaluations, .*; more when"):
             run.query("FROM minimal_budgets")
 
 
@@ -301,9 +301,12 @@ def test_what_a_query_may_use_is_bounded(run: Run) -> None:
 
 
 WRONG = {
-    "FROM budgets": r"Table with name budgets does not exist; available: evaluations \(sequence, number, ",
-    "SELECT qualty FROM frontiers": r'column "qualty" not found in FROM clause; .*frontiers \(sequence, cost, ',
-    "SELECT f.qualty FROM frontiers f": r'column named "qualty"; available: ',
+    "FROM budgets": r"there is no view 'budgets'; nearest: 'minimal_budgets'; available: evaluations, frontiers, ",
+    "SELECT qualty FROM frontiers": r"""not found in FROM clause; near.*'quality'; available: frontiers \([^()]*\)$""",
+    "SELECT f.qualty FROM frontiers f": r"""column named "qualty"; nearest: 'quality'; available: frontiers \(""",
+    "SELECT task FROM minimal_budgets": r"ve it: JOIN sequences USING \(sequence\); available: minimal_",
+    "SELECT budget FROM minimal_budgets": r"tables print 'upper' as 'budget'; available: minimal_budgets \(",
+    "FROM measures": "there is no view 'measures'; available: .*; 'oracle measure .*' adds measures$",
     "SELEC 1": 'Parser Error: syntax error at or near "SELEC"$',
     "SELECT median_of(cost) FROM evaluations": "Scalar Function with name median_of does not exist!$",
     "SELECT ?": "Values were not provided",
@@ -317,7 +320,7 @@ def test_what_is_wrong_is_one_line(run: Run, sql: str) -> None:
     with pytest.raises(InputError, match=WRONG[sql]) as caught:
         run.query(sql)
     assert "\n" not in str(caught.value)
-    assert ("available: " in str(caught.value)) == ("available: " in WRONG[sql] or "frontiers" in WRONG[sql])
+    assert ("available: " in str(caught.value)) == ("available: " in WRONG[sql] or "there is no view" in WRONG[sql])
 
 
 def truncate(folder: Path) -> str:

@@ -28,6 +28,7 @@ from oracle.controllers.training_set import TrainingSet
 from oracle.engine import Engine, Fed, Gate
 from oracle.errors import InputError
 from oracle.models.decoder import Decoder
+from oracle.utils.text import one_of
 
 __all__ = ["AdaInfer", "Confidence", "Entropy", "Exits", "decayed_threshold", "features", "generated"]
 
@@ -165,7 +166,7 @@ class Confidence(_EarlyExitController):
                 "the measure of confidence must be gap or top; for entropy choose the controller 'entropy'"
             )
         if measure not in MEASURES:
-            raise InputError(f"the measure of confidence must be one of {', '.join(MEASURES)}, not '{measure}'")
+            raise InputError(f"the measure of confidence must be {one_of(MEASURES, measure)}")
         if decay is not None and not 0 <= decay < float("inf"):
             raise InputError(f"a finite decay of at least 0 is required, but {decay} was given")
         self.measure, self.threshold, self.decay = measure, threshold, decay
@@ -243,7 +244,7 @@ class AdaInfer(_EarlyExitController):
     ) -> None:
         super().__init__(engine, stride=stride)
         if classifier not in CLASSIFIERS:
-            raise InputError(f"a classifier must be one of {', '.join(CLASSIFIERS)}, not '{classifier}'")
+            raise InputError(f"a classifier must be {one_of(CLASSIFIERS, classifier)}")
         if classifier == "svm" and threshold is not None:
             raise InputError(f"the classifier 'svm' has no threshold, but {threshold} was given; omit it")
         if classifier == "regression" and not (threshold is not None and 0 < threshold < 1):

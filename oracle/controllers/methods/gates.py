@@ -20,6 +20,7 @@ from oracle.controllers.methods.gate_training import GateNetwork, TrainedGates
 from oracle.controllers.prompts import Prompt, digest
 from oracle.engine import Engine, Fed, Gate
 from oracle.errors import InputError
+from oracle.utils.text import one_of
 
 __all__ = ["DECISIONS", "SHAPES", "GlavasFixed", "GlavasHidden", "GlavasNetwork", "LearnedGate", "gumbel_noise"]
 
@@ -137,9 +138,9 @@ class GlavasHidden(TrainedGates[GlavasNetwork], TokenController):
     ) -> None:
         super().__init__(engine, alpha=alpha)
         if shape not in SHAPES:
-            raise InputError(f"a gate shape must be one of {', '.join(SHAPES)}, not '{shape}'")
+            raise InputError(f"a gate shape must be {one_of(SHAPES, shape)}")
         if decision not in DECISIONS:
-            raise InputError(f"a decision must be one of {', '.join(DECISIONS)}, not '{decision}'")
+            raise InputError(f"a decision must be {one_of(DECISIONS, decision)}")
         self.shape, self.decision, self.seed = shape, decision, seed
 
     @classmethod

@@ -15,6 +15,7 @@ from oracle.engine import Engine, PromptState
 from oracle.engine.layer_importance import HiddenStates
 from oracle.errors import InputError
 from oracle.types import Allocation
+from oracle.utils.text import one_of
 
 __all__ = ["BlockInfluence", "Clasp", "ClaspWindow"]
 
@@ -38,7 +39,7 @@ class BlockInfluence(LearnedMask):
     def __init__(self, engine: Engine, *, layers: int, last: str = "raw") -> None:
         super().__init__(engine, layers=layers)
         if last not in LAST:
-            raise InputError(f"the last layer's state must be one of {', '.join(LAST)}, not '{last}'")
+            raise InputError(f"the last layer's state must be {one_of(LAST, last)}")
         self.last = last
 
     @classmethod

@@ -15,6 +15,7 @@ from oracle.pipeline.reload import model_of, require_same_decoding
 from oracle.store import Run
 from oracle.store.schema import sequence_of
 from oracle.types import Allocation, RunPath, Sequence
+from oracle.utils.text import one_of
 
 __all__ = ["OracleController", "Policy"]
 
@@ -121,4 +122,4 @@ class OracleController(SequenceController):
 
 def _check(policy: str) -> None:
     if policy not in TABLES:
-        raise InputError(f"the policy must be one of {', '.join(TABLES)}, not '{policy}'")
+        raise InputError(f"the policy must be {one_of(TABLES, policy)}")

@@ -19,6 +19,7 @@ from oracle.errors import InputError
 from oracle.store.hidden.folder import DAMAGED, File, damaged, evict, mark_used, shards, tidy
 from oracle.store.hidden.key import Key
 from oracle.store.hidden.shard import DamagedError, Entry, States, map_states, pack, read_entry, write_shard
+from oracle.utils.text import nearest_hint
 
 __all__ = ["LIMIT", "HiddenStore", "Usage"]
 
@@ -181,8 +182,9 @@ class HiddenStore:
         wanted = {each.model for each in usage if model and (model == each.name or each.model.startswith(model))}
         if not wanted:
             known = ", ".join(f"'{each.name}' ({each.model})" for each in usage) or "no model"
+            hint = nearest_hint(model, [each.name for each in usage])
             raise InputError(
-                f"--model needs a model with stored hidden states, not '{model}'; stored are those of {known}"
+                f"--model needs a model with stored hidden states, not '{model}'; stored are those of {known}{hint}"
             )
         return evict([file for file in shards(self.folder) if file.model in wanted], limit)
 
