@@ -66,7 +66,9 @@ def test_nothing_is_loaded_and_nothing_complains(opened: Open, report: Path) -> 
 
 @pytest.mark.parametrize("theme", ["light", "dark"])
 @pytest.mark.parametrize("width", [1280, 390])
-def test_axe_finds_no_fault(opened: Open, report: Path, width: int, theme: str) -> None:
+@pytest.mark.parametrize("page", ["report", "measured"])
+def test_axe_finds_no_fault(opened: Open, request: pytest.FixtureRequest, page: str, width: int, theme: str) -> None:
+    report: Path = request.getfixturevalue(page)
     browser = opened(report)
     size = {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": width < 500}
     browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
@@ -300,6 +302,37 @@ def test_measurements_and_controllers_are_drawn(opened: Open, measured: Path) ->
     assert "skipping is better (a paper) better 0.123 (0.1 to 0.2) cosine; zero-shot 9 agrees" in claims
     assert all_of(browser, "#task") == []
     assert browser.get_log("browser") == []
+
+
+@pytest.mark.parametrize("width", [1280, 800, 390])
+def test_tables_are_read_without_a_box_that_scrolls(opened: Open, measured: Path, width: int) -> None:
+    browser = opened(measured, width=width)
+    inner = """return [...document.querySelectorAll('.panel, .panel *')].filter(each =>
+        each.scrollWidth > each.clientWidth + 1 && each.clientWidth && getComputedStyle(each).display !== "inline"
+        || ["auto", "scroll"].includes(getComputedStyle(each).overflowY)).map(each => each.outerHTML)"""
+    assert browser.execute_script(inner) == []
+    assert browser.execute_script("return document.documentElement.scrollWidth") <= width
+    hidden = """return [...document.querySelectorAll('.panel tbody :is(th, td):not(:empty)')]
+        .filter(each => !each.getClientRects().length).length"""
+    assert browser.execute_script(hidden) == 0
+    name = """const cell = document.querySelector('[aria-label="Practical controllers"] td');
+        return getComputedStyle(cell, "::before").content"""
+    assert browser.execute_script(name) == ("none" if width > 1024 else '"executed"')
+
+
+@pytest.mark.parametrize("width", [1280, 390])
+def test_a_long_table_opens_on_demand(opened: Open, many: Path, width: int) -> None:
+    browser = opened(many, width=width)
+
+    def shown() -> list[WebElement]:
+        rows = all_of(browser, '[aria-label="Practical controllers"] tbody tr')
+        return [row for row in rows if row.is_displayed()]
+
+    assert len(shown()) == 15
+    one(browser, ".all").click()
+    assert len(shown()) == 20
+    assert focused(browser) == shown()[15].text
+    assert all_of(browser, ".all") == []
 
 
 def test_hostile_texts_are_shown_and_never_run(opened: Open, hostile: Path) -> None:
