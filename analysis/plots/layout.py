@@ -47,7 +47,7 @@ def width_of(text: str, font: FontProperties) -> float:
 
 def wrapped(text: str, width: float, font: FontProperties) -> str:
     """The text in as few lines of at most a width in points as it needs; long words are broken, numbers keep units."""
-    text = re.sub(r"(?<=\d) %", "\N{NO-BREAK SPACE}%", text)
+    text = _tied(text)
     if width_of(text, font) <= width:
         return text
     for count in range(len(text), 3, -1):
@@ -57,8 +57,15 @@ def wrapped(text: str, width: float, font: FontProperties) -> str:
     return text
 
 
+def _tied(text: str) -> str:
+    """The text with numbers tied to their units, and to the names before an equals sign."""
+    text = re.sub(r"(?<=\d) %", "\N{NO-BREAK SPACE}%", text)
+    return re.sub(r" = (?=[\d.])", "\N{NO-BREAK SPACE}=\N{NO-BREAK SPACE}", text)
+
+
 def balanced(text: str, width: float, font: FontProperties) -> str:
     """The text in as few lines as it needs, of similar lengths."""
+    text = _tied(text)
     lines = wrapped(text, width, font)
     for count in range(len(text) if "\n" in lines else 0):
         even = textwrap.wrap(text, count + 1, break_on_hyphens=False)

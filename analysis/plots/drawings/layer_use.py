@@ -145,7 +145,7 @@ def _draw_tasks(axes: Axes, tasks: pd.DataFrame, used: dict[str, FloatArray]) ->
         bar.solids.set_rasterized(False)
         bar.solids.set_edgecolor("face")
         percent_axis(bar.ax.yaxis)
-        bar.set_label("minimal allocations that use it")
+        bar.set_label("share")
         bar.ax.grid(visible=False)
 
 

@@ -15,6 +15,7 @@ import pytest
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
+from matplotlib.font_manager import FontProperties
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from matplotlib.text import Text
@@ -23,6 +24,7 @@ from plot_tables import pictured, write, write_comparison, write_drafts, write_m
 
 from analysis import InputError, Source, load, summarise
 from analysis.plots.files import save
+from analysis.plots.layout import balanced
 from analysis.plots.registry import COMPARISONS, FIGURES, NAMES, draw_all, drawing_of, picture_count
 from analysis.plots.source import labelled
 from analysis.plots.style import LOOKS, FigureConfig, look_of
@@ -121,6 +123,24 @@ def test_words_lie_within_the_figure_and_not_on_one_another(long_named, name, ti
     for (one, a), (two, b) in itertools.combinations(boxes, 2):
         apart = a.x1 <= b.x0 + 2 or b.x1 <= a.x0 + 2 or a.y1 <= b.y0 + 2 or b.y1 <= a.y0 + 2
         assert apart, f"{one!r} on {two!r}"
+
+
+@pytest.mark.parametrize("width", [3.25, 6.75])
+def test_the_scale_of_shares_fits_beside_few_tasks(long_named, width):
+    sequences = long_named.experiment.sequences
+    tasks = ["one" if n % 2 else "two" for n in range(len(sequences))]
+    experiment = replace(long_named.experiment, sequences=sequences.assign(task=tasks))
+    figure = pictured("layer_use", replace(long_named, experiment=experiment), config=FigureConfig(width=width))[1]
+    assert len(figure.axes) == 3, "with a scale"
+    boxes = {text.get_text(): text.get_window_extent() for text in words(figure)}
+    assert boxes["share"].y0 >= -1 and all(box.y0 >= -1 for box in boxes.values())
+
+
+def test_lines_break_neither_before_a_unit_nor_around_an_equals_sign():
+    text = "captured, 95 % interval of the controllers (n = 21), p = 0.54"
+    lines = [line for width in range(70, 300, 5) for line in balanced(text, width, FontProperties(size=9)).split("\n")]
+    assert len(set(lines)) > 10
+    assert not [line for line in lines if line.startswith(("%", "=")) or line.endswith(("95", "=", "n", "p"))]
 
 
 @pytest.mark.parametrize("name", ["minimal_budgets", "layer_use"])
