@@ -2,7 +2,7 @@
 
 import re
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from io import StringIO
 from typing import Any
@@ -77,7 +77,7 @@ class _Escaping(Formatter):
     def __call__(self, x: float, pos: int | None = None) -> str:
         return tex_text(self._inner(x, pos))
 
-    def format_ticks(self, values: Sequence[float]) -> list[str]:
+    def format_ticks(self, values: list[float]) -> list[str]:
         return [tex_text(label) for label in self._inner.format_ticks(values)]
 
     def get_offset(self) -> str:

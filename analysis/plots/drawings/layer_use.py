@@ -142,6 +142,7 @@ def _draw_tasks(axes: Axes, tasks: pd.DataFrame, used: dict[str, FloatArray]) ->
         assert figure is not None, "drawn in a figure"
         bar = figure.colorbar(image, ax=axes, pad=0.015, aspect=14)
         # Matplotlib makes a picture of a smooth bar, which PGF cannot hold.
+        assert bar.solids is not None, "drawn with the bar"
         bar.solids.set_rasterized(False)
         bar.solids.set_edgecolor("face")
         percent_axis(bar.ax.yaxis)
