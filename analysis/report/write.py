@@ -16,6 +16,7 @@ from analysis.report.facts import Fact, facts, finding
 from analysis.report.page import page
 from analysis.report.parts import Part, parts_of, task_names
 from analysis.report.rows import details, table
+from analysis.unfinished import unfinished
 from oracle.store.files import make_folder, write_text
 from oracle.types import RunPath
 
@@ -65,6 +66,7 @@ def write_report(
         name=folder.resolve().name,
         parts=[_shown(*one) for one in zip(parts, stated, used, strict=True)],
         experiment=experiment,
+        unfinished=unfinished(experiment),
         criterion=metric_label(experiment.metric),
         subject=[known[name][key] for name, key in SUBJECT if key in known.get(name, {})],
         origin=_origin(experiment),

@@ -46,7 +46,7 @@ const plotList = (run) => [
   { key: "oracle", title: "Quality of the oracle", words: (part) => part.words.oracle, of: oraclePlot },
   { key: "luck", title: "Effect of more tries", words: (part) => part.words.luck, of: luckPlot },
   { key: "budgets", title: "Distribution of minimal budgets", words: (part) => part.words.budgets, of: budgetsPlot },
-  { key: "tasks", title: "Minimal budget by task", words: () => "One point per sequence (a box if there are many); click a point to open its row.", of: tasksPlot },
+  { key: "tasks", title: "Minimal budget by task", words: (part) => part.words.tasks, of: tasksPlot },
   { key: "use", title: "Layers used", words: (part) => part.words.use, of: usePlot, wide: true },
   ...(run.extras.similarity ? [{ key: "similarity", title: "Drift of the last hidden state", words: () => "Skipping layers evenly against leaving early, over all sequences, on the full model's own output.", of: similarityPlot }] : []),
   ...(run.extras.controllers ? [{ key: "controllers", title: "Headroom captured by practical controllers", words: () => "Each point is a controller at one setting, without access to the references; points and curves are over all compared sequences, whatever task is chosen.", of: controllersPlot }] : []),
