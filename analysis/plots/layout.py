@@ -103,7 +103,14 @@ def shortened(text: str, width: float, font: FontProperties) -> str:
     return "\N{HORIZONTAL ELLIPSIS}"
 
 
-def name_rows(axes: Axes, places: Sequence[float], names: Sequence[str], suffixes: Sequence[str] | None = None) -> None:
+def name_rows(
+    axes: Axes,
+    places: Sequence[float],
+    names: Sequence[str],
+    suffixes: Sequence[str] | None = None,
+    *,
+    shorter: Sequence[str] | None = None,
+) -> None:
     """Labels rows of a vertical axis, on one line each and shortened in the middle where they are long.
 
     Args:
@@ -111,6 +118,7 @@ def name_rows(axes: Axes, places: Sequence[float], names: Sequence[str], suffixe
         places: of the rows.
         names: untrusted; names that become equal are numbered.
         suffixes: after each name, never shortened.
+        shorter: the names in fewer words, for axes where some do not fit.
     """
     axes.set_yticks(list(places), [""] * len(names))
     axes.tick_params(axis="y", length=0)
@@ -124,6 +132,9 @@ def name_rows(axes: Axes, places: Sequence[float], names: Sequence[str], suffixe
     shown = [plain(name) for name in names]
     rooms = [room - width_of(suffix, font) for suffix in after]
     fits = all(width_of(name, font) <= width for name, width in zip(shown, rooms, strict=True))
+    if not fits and shorter:
+        shown = [plain(name) for name in shorter]
+        fits = all(width_of(name, font) <= width for name, width in zip(shown, rooms, strict=True))
     if not fits and len(set(shown)) == len(shown) > 1:
         shown = distinct(shown, rooms, font)
     for name, suffix, width in zip(shown, after, rooms, strict=True):
@@ -192,13 +203,21 @@ def _fit_labels(panels: list[tuple[Panel, Axes, int, float]], config: FigureConf
     """Wraps the labels of axes that are longer than these; of several panels, adds the titles."""
     size = FontProperties().get_size_in_points()
     title = FontProperties(size=mpl.rcParams["axes.titlesize"], weight=mpl.rcParams["axes.titleweight"])
+    titles: list[tuple[Axes, str]] = []
     for panel, axes, beside, height in panels:
         names = [width_of(label.get_text(), label.get_fontproperties()) for label in axes.get_yticklabels()]
         inside = 72 * config.width / beside - max([4 * size, *names]) - 3.6 * size
         for text, room in ((axes.xaxis.label, inside), (axes.yaxis.label, 72 * (height - 0.6))):
             text.set_text(balanced(text.get_text(), room, text.get_fontproperties()))
-        if panel.title and len(panels) > 1:
-            axes.set_title(balanced(panel.title, inside, title))
+        titles.append((axes, balanced(panel.title, inside, title) if len(panels) > 1 else ""))
+    while titles:
+        beside = panels[-len(titles)][2]
+        row, titles = titles[:beside], titles[beside:]
+        lines = max(text.count("\n") for _, text in row)
+        for axes, text in row:
+            if text:
+                # Level with the longest one beside it.
+                axes.set_title(text + "\n" * (lines - text.count("\n")))
 
 
 def _surround(figure: Figure, drawing: Drawing, config: FigureConfig) -> None:
@@ -207,7 +226,7 @@ def _surround(figure: Figure, drawing: Drawing, config: FigureConfig) -> None:
     room = 72 * config.width - 2 * EDGE
     fonts = (FontProperties(size=1.15 * size, weight="bold"), FontProperties(size=size))
     texts = (drawing.finding, drawing.detail) if config.title else ("", "")
-    lines = [wrapped(plain(text), room, font) for text, font in zip(texts, fonts, strict=True)]
+    lines = [balanced(plain(text), room, font) for text, font in zip(texts, fonts, strict=True)]
     rises = [
         LINE * font.get_size_in_points() * (text.count("\n") + 1) if text else 0.0
         for text, font in zip(lines, fonts, strict=True)
