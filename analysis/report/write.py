@@ -8,7 +8,7 @@ from typing import Any
 import pandas as pd
 
 from analysis.experiment import Experiment, InputError, load
-from analysis.formatting import counted, metric_label, percent
+from analysis.formatting import FEW, counted, metric_label, percent
 from analysis.luck.held_out_saving import luck_adjusted
 from analysis.report.curves import lines_of, use_by_part
 from analysis.report.extras import extras_of
@@ -67,6 +67,8 @@ def write_report(
         parts=[_shown(*one) for one in zip(parts, stated, used, strict=True)],
         experiment=experiment,
         unfinished=unfinished(experiment),
+        few=FEW,
+        few_tasks=any(part.told and 1 < part.told.sequences < FEW for part in parts[1:]),
         criterion=metric_label(experiment.metric),
         subject=[known[name][key] for name, key in SUBJECT if key in known.get(name, {})],
         origin=_origin(experiment),

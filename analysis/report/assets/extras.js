@@ -56,7 +56,7 @@ const FIRST = 15;
 const numbers = (caption, heads, rows, texts = []) => {
   const kind = (i) => (i && !texts.includes(heads[i]) ? "number" : null);
   const cell = (value, i) => make(i ? "td" : "th", { role: i ? "cell" : "rowheader", scope: i ? null : "row", class: kind(i), "data-name": heads[i] }, value);
-  const head = (name, i) => make("th", { role: "columnheader", scope: "col", class: kind(i) }, name);
+  const head = (name, i) => make("th", { role: "columnheader", scope: "col", class: kind(i) }, name.replaceAll("-", "\u2011"));
   return make(
     "table",
     { role: "table", "aria-label": caption },

@@ -161,6 +161,9 @@ def test_every_heading_is_above_its_cells(opened: Open, request: pytest.FixtureR
         assert len(tables) > 1 and all(rows for _, rows in tables)
         for heads, rows in tables:
             assert all(row == heads for row in rows)
+        wide = """return [...document.querySelectorAll('table :is(th, td)')]
+            .filter(cell => cell.scrollWidth > cell.clientWidth + 1).map(cell => cell.textContent)"""
+        assert browser.execute_script(wide) == []
     if page == "report":
         assert "Task" in [head.text for head in all_of(browser, "#heads th")]
 
