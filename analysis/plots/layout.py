@@ -3,7 +3,7 @@
 import re
 import textwrap
 from collections.abc import Iterable, Sequence
-from itertools import takewhile
+from itertools import chain, takewhile
 from typing import Any
 
 import matplotlib as mpl
@@ -154,6 +154,10 @@ def legend_entries(axes: Iterable[Axes]) -> list[tuple[Artist, str]]:
     return [(handle, label) for label, handle in found.items()]
 
 
+_Placed = tuple[Panel, Axes, float]
+"""A panel with its axes and their width in inches, labels included."""
+
+
 def compose(drawing: Drawing, config: FigureConfig | None = None) -> Figure:
     """Draws the panels of a figure side by side, or below one another where it is narrow.
 
@@ -170,16 +174,18 @@ def compose(drawing: Drawing, config: FigureConfig | None = None) -> Figure:
         heights = [scale * max(panel.height for panel in row) for row in rows]
         figure.set_figheight(sum(heights))
         grid = figure.add_gridspec(len(rows), 1, height_ratios=heights)
-        panels = []
+        placed: list[list[_Placed]] = []
         for place, row in enumerate(rows):
             ratios = [panel.share or 1.0 for panel in row]
             # A cell of the grid itself where it can be: its axes are aligned with those above and below.
             cells = grid[place].subgridspec(1, len(row), width_ratios=ratios) if len(row) > 1 else [grid[place]]
-            panels += [(panel, figure.add_subplot(cells[at]), len(row), heights[place]) for at, panel in enumerate(row)]
-        for panel, axes, _, _ in panels:
+            widths = [config.width * ratio / sum(ratios) for ratio in ratios]
+            placed.append([(panel, figure.add_subplot(cells[at]), widths[at]) for at, panel in enumerate(row)])
+        for panel, axes, _ in chain.from_iterable(placed):
             panel.draw(axes)
             resolve_colors(axes)
-        _fit_labels(panels, config)
+        for row, height in zip(placed, heights, strict=True):
+            _fit_labels(row, height, titles=len(drawing.panels) > 1)
         _surround(figure, drawing, config)
         complete_glyphs(_texts(figure))
         return figure
@@ -199,25 +205,21 @@ def _rows(panels: Iterable[Panel], config: FigureConfig) -> list[list[Panel]]:
     return rows
 
 
-def _fit_labels(panels: list[tuple[Panel, Axes, int, float]], config: FigureConfig) -> None:
-    """Wraps the labels of axes that are longer than these; of several panels, adds the titles."""
+def _fit_labels(row: list[_Placed], height: float, *, titles: bool) -> None:
+    """Wraps the labels of axes beside one another that are longer than these; adds titles, level with each other."""
     size = FontProperties().get_size_in_points()
     title = FontProperties(size=mpl.rcParams["axes.titlesize"], weight=mpl.rcParams["axes.titleweight"])
-    titles: list[tuple[Axes, str]] = []
-    for panel, axes, beside, height in panels:
+    heads = []
+    for panel, axes, width in row:
         names = [width_of(label.get_text(), label.get_fontproperties()) for label in axes.get_yticklabels()]
-        inside = 72 * config.width / beside - max([4 * size, *names]) - 3.6 * size
+        inside = 72 * width - max([4 * size, *names]) - 3.6 * size
         for text, room in ((axes.xaxis.label, inside), (axes.yaxis.label, 72 * (height - 0.6))):
             text.set_text(balanced(text.get_text(), room, text.get_fontproperties()))
-        titles.append((axes, balanced(panel.title, inside, title) if len(panels) > 1 else ""))
-    while titles:
-        beside = panels[-len(titles)][2]
-        row, titles = titles[:beside], titles[beside:]
-        lines = max(text.count("\n") for _, text in row)
-        for axes, text in row:
-            if text:
-                # Level with the longest one beside it.
-                axes.set_title(text + "\n" * (lines - text.count("\n")))
+        heads.append(balanced(panel.title, inside, title) if titles else "")
+    lines = max(head.count("\n") for head in heads)
+    for (_, axes, _), head in zip(row, heads, strict=True):
+        if head:
+            axes.set_title(head + "\n" * (lines - head.count("\n")))
 
 
 def _surround(figure: Figure, drawing: Drawing, config: FigureConfig) -> None:

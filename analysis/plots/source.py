@@ -89,7 +89,8 @@ class Source:
         summary = self.summary
         if summary.headline is summary:
             return ""
-        return f"; over all {counted(summary.sequences)} {percent(getattr(summary, fraction))}"
+        untold = f"{summary.untold} of which tell{'s' if summary.untold == 1 else ''} nothing"
+        return f"; over all {counted(summary.sequences)}, {untold}, {percent(getattr(summary, fraction))}"
 
     @property
     def strategy(self) -> str:

@@ -54,7 +54,7 @@ def controllers(source: Source) -> Drawing:
     if len(shown):
         height = max(2.7, 0.65 + ROW * len(shown))
         draw = partial(_draw_captured, shown=shown, looks=looks)
-        panels["captured"] = Panel(draw=draw, title="Share of the headroom", height=height, share=1.15)
+        panels["captured"] = Panel(draw=draw, title="Headroom captured", height=height, share=1.15)
     return Drawing(table=table, panels=panels, finding=finding, detail=detail, note=_note(table, shown), columns=4)
 
 

@@ -204,7 +204,12 @@ def _draw_means(axes: Axes, summary: Summary) -> None:
     lines: list[tuple[float | None, str, Any, str]] = [
         (summary.per_sequence_fraction, ink(), (0, (7, 1.5, 1, 1.5)), "mean of all"),
         (told, ink(), (0, (4, 2)), "mean of those that tell something"),
-        (summary.null_per_sequence_fraction, VERMILLION, (0, (1, 1.2)), "mean, shuffled references"),
+        (
+            (summary.headline or summary).null_per_sequence_fraction,
+            VERMILLION,
+            (0, (1, 1.2)),
+            "mean, shuffled references",
+        ),
     ]
     for value, color, dashes, label in lines:
         if value is not None:
@@ -213,11 +218,12 @@ def _draw_means(axes: Axes, summary: Summary) -> None:
 
 def _draw_tasks(axes: Axes, table: pd.DataFrame, tasks: list[str], heights: list[float]) -> None:
     ends = np.cumsum([0.0, *heights])
+    label = "mean of a task" + (f", {_ends(table)}" if table["mean_low"].notna().any() else "")
     for task, start, end in zip(tasks, ends, ends[1:], strict=False):
         rows = table[table["task"] == task]
         y = start + (end - start) * (0.1 + 0.72 * (np.arange(len(rows)) + 0.5) / len(rows))
         _draw_rows(axes, rows, y)
-        _draw_mean(axes, rows, end - 0.1 * (end - start), _ends(table))
+        _draw_mean(axes, rows, end - 0.1 * (end - start), label)
     axes.hlines(ends[:-1], -1, 2, color="#BBBBBB", linewidth=0.6)
     counts = table["task"].value_counts()
     name_rows(axes, ((ends[:-1] + ends[1:]) / 2).tolist(), tasks, [f" ({counts[task]})" for task in tasks])
@@ -225,7 +231,7 @@ def _draw_tasks(axes: Axes, table: pd.DataFrame, tasks: list[str], heights: list
     axes.grid(axis="y", visible=False)
 
 
-def _draw_mean(axes: Axes, rows: pd.DataFrame, y: float, ends: str) -> None:
+def _draw_mean(axes: Axes, rows: pd.DataFrame, y: float, label: str) -> None:
     """Mean of a task's sequences that tell something, with its interval."""
     first = rows.iloc[0]
     if not first["scored"]:
@@ -233,10 +239,10 @@ def _draw_mean(axes: Axes, rows: pd.DataFrame, y: float, ends: str) -> None:
     look: dict[str, Any] = {"color": ink(), "zorder": 4, "marker": "|", "markersize": 6, "markeredgewidth": thick(1)}
     mean, low, high = first[["mean", "mean_low", "mean_high"]].astype(float)
     if not np.isfinite(low):
-        axes.plot([mean], [y], linestyle="none", label="mean of a task", **look)
+        axes.plot([mean], [y], linestyle="none", label="_" if "," in label else label, **look)
         return
     spread = {"xerr": np.clip([[mean - low], [high - mean]], 0, None), "elinewidth": thick(0.6)}
-    axes.errorbar([mean], [y], linestyle="none", label=f"mean of a task, {ends}", **spread, **look)
+    axes.errorbar([mean], [y], linestyle="none", label=label, **spread, **look)
 
 
 def _draw_rows(axes: Axes, rows: pd.DataFrame, y: FloatArray) -> None:

@@ -315,7 +315,8 @@ def test_numbers_over_all_sequences_are_those_of_the_figure(source):
         ("minimal_budgets", "per_sequence_fraction", "equal_quality_fraction"),
     ):
         detail = drawing_of(name, labelled([source])).detail
-        assert f"over all {summary.sequences} sequences {percent(getattr(summary, number))}" in detail
+        untold = f"{summary.untold} of which tell nothing"
+        assert f"over all {summary.sequences} sequences, {untold}, {percent(getattr(summary, number))}" in detail
         assert percent(getattr(summary, other)) not in detail
 
 
@@ -340,7 +341,9 @@ def test_the_mean_of_a_task_is_in_the_legend_with_its_interval(source):
     figure = pictured("minimal_budgets", source)[1]
     [legend] = figure.legends
     entries = dict(zip([text.get_text() for text in legend.get_texts()], legend.legend_handles, strict=True))
-    assert [label for label in entries if label.startswith("mean of a task, ")]
+    assert [label for label in entries if label.startswith("mean of a task")] == ["mean of a task, bootstrap range"]
+    shuffled = percent(source.told.summary.null_per_sequence_fraction)
+    assert f"mean, shuffled references: {shuffled}" in entries
     assert legend._ncols == 2
 
 
