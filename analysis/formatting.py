@@ -66,8 +66,9 @@ def share(fraction: float, of: int) -> str:
 
 
 def percent_range(interval: tuple[float, float]) -> str:
-    """An interval of fractions as text, such as `20.1-28.3 %`, with an en dash."""
-    return f"{100 * interval[0]:.1f}\N{EN DASH}{100 * interval[1]:.1f} %"
+    """An interval of fractions as text, such as `20.1-28.3 %`, with an en dash, or `-4.2 to 8.3 %`."""
+    dash = "\N{EN DASH}" if interval[0] >= 0 else " to "
+    return f"{100 * interval[0]:.1f}{dash}{100 * interval[1]:.1f} %"
 
 
 def quality(value: float | None) -> str:

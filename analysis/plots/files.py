@@ -3,20 +3,18 @@
 import csv
 import json
 import re
-import shutil
 from collections.abc import Callable, Mapping
 from functools import partial
-from io import StringIO
 from pathlib import Path
 from typing import Any
 
-import matplotlib as mpl
 import pandas as pd
 from matplotlib.figure import Figure
 
 from analysis.experiment import InputError
 from analysis.plots.fonts import said_once
 from analysis.plots.style import FigureConfig, styled
+from analysis.plots.tex import check_tex, pgf_code
 from oracle.store.files import make_folder, write_whole
 from oracle.utils.text import printable, spreadsheet_text
 
@@ -53,11 +51,12 @@ def save(
         The files: one per format, then `.csv`, `.txt` and `.json`.
 
     Raises:
-        InputError: if the files cannot be written, or PGF is wanted and TeX is not installed.
+        InputError: if the files cannot be written, or PGF is wanted and TeX is not installed or cannot set a text.
     """
     config = config or FigureConfig()
     if "pgf" in config.formats:
-        check_tex(config)
+        with styled(config):
+            check_tex()
     target, provenance = Path(path), without_paths(provenance)
     origin = json.dumps(provenance, sort_keys=True, default=str)
     writers: dict[str, Callable[[Path], None]] = {}
@@ -76,17 +75,6 @@ def save(
         message = f"cannot write figures to '{target.parent}' ({error.strerror}); give another folder"
         raise InputError(message) from error
     return files
-
-
-def check_tex(config: FigureConfig) -> None:
-    """Raises `InputError` if the TeX program by which matplotlib measures the text of PGF is not installed."""
-    with styled(config):
-        program = str(mpl.rcParams["pgf.texsystem"])
-    if shutil.which(program) is None:
-        raise InputError(
-            f"format pgf needs TeX to measure text, and '{program}' is not installed: install TeX Live, or include the "
-            "PDF in your paper"
-        )
 
 
 def without_paths(value: Any) -> Any:
@@ -113,9 +101,7 @@ def _save_picture(figure: Figure, file: Path, *, kind: str, origin: str, config:
     }
     with styled(config), said_once():
         if kind == "pgf":
-            text = StringIO()
-            figure.savefig(text, format="pgf")
-            _save_text(file, f"% {origin}\n{text.getvalue()}")
+            _save_text(file, f"% {origin}\n{pgf_code(figure)}")
         else:
             figure.savefig(file, format=kind, metadata=about[kind])
 

@@ -3,7 +3,7 @@
 import re
 import textwrap
 from collections.abc import Iterable, Sequence
-from itertools import takewhile
+from itertools import chain, takewhile
 from typing import Any
 
 import matplotlib as mpl
@@ -47,7 +47,7 @@ def width_of(text: str, font: FontProperties) -> float:
 
 def wrapped(text: str, width: float, font: FontProperties) -> str:
     """The text in as few lines of at most a width in points as it needs; long words are broken, numbers keep units."""
-    text = re.sub(r"(?<=\d) %", "\N{NO-BREAK SPACE}%", text)
+    text = _tied(text)
     if width_of(text, font) <= width:
         return text
     for count in range(len(text), 3, -1):
@@ -57,8 +57,15 @@ def wrapped(text: str, width: float, font: FontProperties) -> str:
     return text
 
 
+def _tied(text: str) -> str:
+    """The text with numbers tied to their units, and to the names before an equals sign."""
+    text = re.sub(r"(?<=\d) %", "\N{NO-BREAK SPACE}%", text)
+    return re.sub(r" = (?=[\d.])", "\N{NO-BREAK SPACE}=\N{NO-BREAK SPACE}", text)
+
+
 def balanced(text: str, width: float, font: FontProperties) -> str:
     """The text in as few lines as it needs, of similar lengths."""
+    text = _tied(text)
     lines = wrapped(text, width, font)
     for count in range(len(text) if "\n" in lines else 0):
         even = textwrap.wrap(text, count + 1, break_on_hyphens=False)
@@ -96,7 +103,14 @@ def shortened(text: str, width: float, font: FontProperties) -> str:
     return "\N{HORIZONTAL ELLIPSIS}"
 
 
-def name_rows(axes: Axes, places: Sequence[float], names: Sequence[str], suffixes: Sequence[str] | None = None) -> None:
+def name_rows(
+    axes: Axes,
+    places: Sequence[float],
+    names: Sequence[str],
+    suffixes: Sequence[str] | None = None,
+    *,
+    shorter: Sequence[str] | None = None,
+) -> None:
     """Labels rows of a vertical axis, on one line each and shortened in the middle where they are long.
 
     Args:
@@ -104,6 +118,7 @@ def name_rows(axes: Axes, places: Sequence[float], names: Sequence[str], suffixe
         places: of the rows.
         names: untrusted; names that become equal are numbered.
         suffixes: after each name, never shortened.
+        shorter: the names in fewer words, for axes where some do not fit.
     """
     axes.set_yticks(list(places), [""] * len(names))
     axes.tick_params(axis="y", length=0)
@@ -117,6 +132,9 @@ def name_rows(axes: Axes, places: Sequence[float], names: Sequence[str], suffixe
     shown = [plain(name) for name in names]
     rooms = [room - width_of(suffix, font) for suffix in after]
     fits = all(width_of(name, font) <= width for name, width in zip(shown, rooms, strict=True))
+    if not fits and shorter:
+        shown = [plain(name) for name in shorter]
+        fits = all(width_of(name, font) <= width for name, width in zip(shown, rooms, strict=True))
     if not fits and len(set(shown)) == len(shown) > 1:
         shown = distinct(shown, rooms, font)
     for name, suffix, width in zip(shown, after, rooms, strict=True):
@@ -136,6 +154,10 @@ def legend_entries(axes: Iterable[Axes]) -> list[tuple[Artist, str]]:
     return [(handle, label) for label, handle in found.items()]
 
 
+_Placed = tuple[Panel, Axes, float]
+"""A panel with its axes and their width in inches, labels included."""
+
+
 def compose(drawing: Drawing, config: FigureConfig | None = None) -> Figure:
     """Draws the panels of a figure side by side, or below one another where it is narrow.
 
@@ -152,16 +174,18 @@ def compose(drawing: Drawing, config: FigureConfig | None = None) -> Figure:
         heights = [scale * max(panel.height for panel in row) for row in rows]
         figure.set_figheight(sum(heights))
         grid = figure.add_gridspec(len(rows), 1, height_ratios=heights)
-        panels = []
+        placed: list[list[_Placed]] = []
         for place, row in enumerate(rows):
             ratios = [panel.share or 1.0 for panel in row]
             # A cell of the grid itself where it can be: its axes are aligned with those above and below.
             cells = grid[place].subgridspec(1, len(row), width_ratios=ratios) if len(row) > 1 else [grid[place]]
-            panels += [(panel, figure.add_subplot(cells[at]), len(row), heights[place]) for at, panel in enumerate(row)]
-        for panel, axes, _, _ in panels:
+            widths = [config.width * ratio / sum(ratios) for ratio in ratios]
+            placed.append([(panel, figure.add_subplot(cells[at]), widths[at]) for at, panel in enumerate(row)])
+        for panel, axes, _ in chain.from_iterable(placed):
             panel.draw(axes)
             resolve_colors(axes)
-        _fit_labels(panels, config)
+        for row, height in zip(placed, heights, strict=True):
+            _fit_labels(row, height, titles=len(drawing.panels) > 1)
         _surround(figure, drawing, config)
         complete_glyphs(_texts(figure))
         return figure
@@ -181,17 +205,21 @@ def _rows(panels: Iterable[Panel], config: FigureConfig) -> list[list[Panel]]:
     return rows
 
 
-def _fit_labels(panels: list[tuple[Panel, Axes, int, float]], config: FigureConfig) -> None:
-    """Wraps the labels of axes that are longer than these; of several panels, adds the titles."""
+def _fit_labels(row: list[_Placed], height: float, *, titles: bool) -> None:
+    """Wraps the labels of axes beside one another that are longer than these; adds titles, level with each other."""
     size = FontProperties().get_size_in_points()
     title = FontProperties(size=mpl.rcParams["axes.titlesize"], weight=mpl.rcParams["axes.titleweight"])
-    for panel, axes, beside, height in panels:
+    heads = []
+    for panel, axes, width in row:
         names = [width_of(label.get_text(), label.get_fontproperties()) for label in axes.get_yticklabels()]
-        inside = 72 * config.width / beside - max([4 * size, *names]) - 3.6 * size
+        inside = 72 * width - max([4 * size, *names]) - 3.6 * size
         for text, room in ((axes.xaxis.label, inside), (axes.yaxis.label, 72 * (height - 0.6))):
             text.set_text(balanced(text.get_text(), room, text.get_fontproperties()))
-        if panel.title and len(panels) > 1:
-            axes.set_title(balanced(panel.title, inside, title))
+        heads.append(balanced(panel.title, inside, title) if titles else "")
+    lines = max(head.count("\n") for head in heads)
+    for (_, axes, _), head in zip(row, heads, strict=True):
+        if head:
+            axes.set_title(head + "\n" * (lines - head.count("\n")))
 
 
 def _surround(figure: Figure, drawing: Drawing, config: FigureConfig) -> None:
@@ -200,7 +228,7 @@ def _surround(figure: Figure, drawing: Drawing, config: FigureConfig) -> None:
     room = 72 * config.width - 2 * EDGE
     fonts = (FontProperties(size=1.15 * size, weight="bold"), FontProperties(size=size))
     texts = (drawing.finding, drawing.detail) if config.title else ("", "")
-    lines = [wrapped(plain(text), room, font) for text, font in zip(texts, fonts, strict=True)]
+    lines = [balanced(plain(text), room, font) for text, font in zip(texts, fonts, strict=True)]
     rises = [
         LINE * font.get_size_in_points() * (text.count("\n") + 1) if text else 0.0
         for text, font in zip(lines, fonts, strict=True)

@@ -1,7 +1,7 @@
 """The figures by name, and drawing them into a folder."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from importlib.metadata import version
 from itertools import chain, count
@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from analysis.experiment import InputError
+from analysis.formatting import metric_label
 from analysis.plots.drawings.controllers import controllers
 from analysis.plots.drawings.depth_right_wrong import depth_right_wrong
 from analysis.plots.drawings.drafts import drafts
@@ -21,10 +22,11 @@ from analysis.plots.drawings.skip_against_exit import skip_against_exit
 from analysis.plots.drawings.static_masks import static_masks
 from analysis.plots.drawings.strategies import strategies
 from analysis.plots.drawings.throughput import throughput
-from analysis.plots.files import save
+from analysis.plots.files import save, without_paths
 from analysis.plots.layout import compose
 from analysis.plots.source import Drawing, Group, MissingError, Source, labelled
 from analysis.plots.style import FigureConfig
+from analysis.unfinished import unfinished
 from oracle.utils.text import nearest_hint, printable
 from oracle.utils.validation import check_list
 
@@ -79,12 +81,39 @@ def drawing_of(name: str, groups: Sequence[Group]) -> Drawing:
         MissingError: if it cannot be drawn of these runs.
     """
     check_names([name])
-    if name in FIGURES and sum(len(group.sources) for group in groups) == 1:
-        return FIGURES[name](groups[0].sources[0])
-    if name not in COMPARISONS:
+    sources = [source for group in groups for source in group.sources]
+    if name in FIGURES and len(sources) == 1:
+        drawing = FIGURES[name](sources[0])
+    elif name not in COMPARISONS:
         several = ", ".join(COMPARISONS)
         raise MissingError(f"figure {name!r} is of one run, give one; figures of several runs: {several}")
-    return COMPARISONS[name](groups)
+    else:
+        drawing = COMPARISONS[name](groups)
+    detail = "; ".join(filter(None, [_preliminary(sources), drawing.detail]))
+    return replace(drawing, detail=detail, origin=_origin(sources))
+
+
+def _preliminary(sources: Sequence[Source]) -> str:
+    """Words on searches that have not ended; empty if all have."""
+    reached = [(source, far) for source in sources if (far := unfinished(source.experiment))]
+    if not reached:
+        return ""
+    if len(sources) == 1:
+        return f"preliminary, the search has not ended ({reached[0][1]})"
+    names = ", ".join(f"{source.name} ({far})" for source, far in reached)
+    return f"preliminary, searches that have not ended: {names}"
+
+
+def _origin(sources: Sequence[Source]) -> str:
+    """Models, data and criteria, without local paths."""
+    found: dict[str, dict[str, None]] = {"model": {}, "data": {}, "criterion": {}}
+    for source in sources:
+        known = without_paths(source.experiment.provenance)
+        for kind, key in (("model", "id"), ("data", "source")):
+            if value := (known.get(kind) or {}).get(key):
+                found[kind][str(value)] = None
+        found["criterion"][metric_label(source.experiment.metric)] = None
+    return "; ".join(f"{kind}: {' and '.join(names)}" for kind, names in found.items() if names)
 
 
 def check_names(names: Iterable[str]) -> None:
@@ -150,11 +179,11 @@ def _draw_all(
             origins = [
                 {"label": group.label, **source.experiment.provenance} for group in groups for source in group.sources
             ]
-            yield _draw(name, partial(COMPARISONS[name], groups), out, {"runs": origins}, config)
+            yield _draw(name, partial(drawing_of, name, groups), out, {"runs": origins}, config)
             continue
         for folder, source in sources:
             origin = dict(source.experiment.provenance)
-            yield _draw(f"{folder}{name}", partial(FIGURES[name], source), out, origin, config)
+            yield _draw(f"{folder}{name}", partial(drawing_of, name, labelled([source])), out, origin, config)
 
 
 def _draw(

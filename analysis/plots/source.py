@@ -11,11 +11,12 @@ import pandas as pd
 from matplotlib.axes import Axes
 
 from analysis.experiment import Experiment, InputError, as_experiment, load
-from analysis.formatting import percent, plain
+from analysis.formatting import counted, percent, plain
 from analysis.summary import Summary, summarise
 from oracle.types import RunPath
 
 __all__ = [
+    "ORACLE",
     "Drawing",
     "Group",
     "MissingError",
@@ -28,6 +29,13 @@ __all__ = [
     "grouped",
     "labelled",
 ]
+
+
+ORACLE = (
+    "The oracle sees the references and chooses one allocation per sequence, so that mean quality is greatest under a "
+    "mean budget"
+)
+"""What the oracle is, for captions."""
 
 
 class MissingError(InputError):
@@ -77,16 +85,17 @@ class Source:
         chosen = summary.minimal.loc[summary.minimal["informative"], "sequence"]
         return replace(self, experiment=self.experiment.only(chosen), known=summary.headline)
 
-    @property
-    def beside(self) -> str:
-        """The numbers over all sequences, to stand beside those of the informative ones; empty if they are the same."""
+    def beside(self, fraction: str) -> str:
+        """A fraction over all sequences, to stand beside that of the informative ones; empty if they are the same.
+
+        Args:
+            fraction: name of an attribute of the summary.
+        """
         summary = self.summary
         if summary.headline is summary:
             return ""
-        return (
-            f"; over all {summary.sequences} sequences {percent(summary.per_sequence_fraction)} per sequence, "
-            f"{percent(summary.equal_quality_fraction)} at equal mean quality"
-        )
+        untold = f"{summary.untold} of which tell{'s' if summary.untold == 1 else ''} nothing"
+        return f"; over all {counted(summary.sequences)}, {untold}, {percent(getattr(summary, fraction))}"
 
     @property
     def strategy(self) -> str:
@@ -137,6 +146,7 @@ class Drawing:
         finding: the main result, in one sentence.
         detail: its evidence: numbers of sequences and tries, intervals.
         note: information needed to read the figure.
+        origin: the model, the data and the criterion.
         columns: maximum number of columns of the legend.
     """
 
@@ -145,12 +155,13 @@ class Drawing:
     finding: str
     detail: str
     note: str = ""
+    origin: str = ""
     columns: int = 3
 
     @property
     def caption(self) -> str:
         """All words of the figure, as sentences of a caption."""
-        parts = [part.rstrip(".") + "." for part in (self.finding, self.detail, self.note) if part]
+        parts = [part.rstrip(".") + "." for part in (self.finding, self.detail, self.note, self.origin) if part]
         return " ".join(part[:1].upper() + part[1:] for part in parts)
 
 

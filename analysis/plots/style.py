@@ -69,6 +69,9 @@ STYLE: dict[str, Any] = {
     "lines.linewidth": 1.6,
     "lines.markersize": 4.5,
     "pdf.fonttype": 42,
+    # The document that includes a PGF brings the fonts.
+    "pgf.rcfonts": False,
+    "pgf.texsystem": "pdflatex",
     "savefig.dpi": 150,
     "svg.hashsalt": "layer-oracle",
     "xtick.color": "#444444",

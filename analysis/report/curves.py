@@ -22,11 +22,11 @@ POLICIES = {"unified": "unified skipping, zero-shot", "random": "random skipping
 
 
 def lines_of(part: Part) -> dict[str, Any]:
-    """All curves of a part of a run, with one sentence per plot."""
+    """All curves of a part of a run, over the sequences of its headline, with one sentence per plot."""
     return {
-        "oracle": _oracle(part.summary, part.experiment.tolerance),
-        "policies": _policies(part.experiment),
-        "null": _null(part.summary, part.experiment.tolerance),
+        "oracle": _oracle(part.stated, part.experiment.tolerance),
+        "policies": _policies(part.plotted),
+        "null": _null(part.stated, part.experiment.tolerance),
         "luck": {name: rounded(column) for name, column in part.curve.items()},
         "words": _words(part),
     }
@@ -90,19 +90,21 @@ def _words(part: Part) -> dict[str, str]:
     half = part.curve.iloc[int(np.searchsorted(part.curve["allocations"], round(last["allocations"] / 2)))]
     before, after = percent(half["per_sequence"]), percent(last["per_sequence"])
     course = f"stays at {after}" if before == after else f"falls from {before} to {after}"
-    equal, told = percent(summary.equal_quality_fraction), part.told
-    proven = (
-        "No sequence tells something."
-        if told is None
-        else (
-            f"Proven minimal: {told.certified} of {counted(told.sequences)} that can tell something; the others are "
-            "the best found."
-        )
-    )
+    told, equal = part.told, percent(part.stated.equal_quality_fraction)
+    over = f"all {counted(summary.sequences)}, none of which tells something,"
+    proven, hatched, mean = "No sequence tells something.", "", ""
+    if told is not None:
+        over = counted(told.sequences)
+        proven = f"Proven minimal: {told.certified} of {over} that can tell something; the others are the best found."
+        if summary.untold:
+            over = f"the {over} that can tell something"
+            hatched = f" Hatched: the {summary.untold} that tell nothing."
+            mean = " Mean and box: of those that can tell something."
     return {
-        "oracle": f"Over all sequences an oracle reaches the full model's mean quality with {equal} of the {measure}.",
-        "budgets": proven,
+        "oracle": f"Over {over} an oracle reaches the full model's mean quality with {equal} of the {measure}.",
+        "budgets": proven + hatched,
+        "tasks": f"One point per sequence (a box if there are many); click a point to open its row.{mean}",
         "use": "Share of the minimal allocations that run each layer, of the sequences that tell something.",
-        "luck": f"From {half['allocations']:.0f} to {last['allocations']:.0f} tries per sequence the mean minimal "
-        f"budget {course}. A curve that still falls has not reached the minimum.",
+        "luck": f"Over {over}: from {half['allocations']:.0f} to {last['allocations']:.0f} tries per sequence the mean "
+        f"minimal budget {course}. A curve that still falls has not reached the minimum.",
     }

@@ -144,7 +144,7 @@ def _everything(part: Part) -> Iterator[Fact]:
     yield Fact(
         title="Over all sequences",
         value=percent(summary.per_sequence_fraction),
-        sentence=f"The numbers above are of {counted(summary.informative_sequences)} that can tell something. "
+        sentence=f"The headline numbers are of {counted(summary.informative_sequences)} that can tell something. "
         f"{summary.untold} of {summary.sequences} cannot: {_untold(part)}. With them the mean minimal budget is as "
         f"shown here, and the oracle at equal mean quality needs {percent(summary.equal_quality_fraction)}.",
         share=summary.per_sequence_fraction,

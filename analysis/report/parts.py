@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 
 import pandas as pd
 
@@ -23,7 +24,8 @@ class Part:
         name: of the task; empty for all sequences.
         experiment: their evaluations.
         summary: their numbers; those against shuffled references only for all sequences.
-        curve: table of `analysis.luck_curve`, with intervals and shuffled references only for all sequences.
+        curve: table of `analysis.luck_curve` over `plotted`, with intervals and shuffled references only for all
+            sequences.
     """
 
     name: str
@@ -35,6 +37,22 @@ class Part:
     def told(self) -> Summary | None:
         """The numbers of the sequences that can tell something, which headlines state; None if none can."""
         return self.summary.headline
+
+    @property
+    def stated(self) -> Summary:
+        """The numbers that plots show: those of headlines, or of all sequences if none can tell something."""
+        return self.summary.headline or self.summary
+
+    @cached_property
+    def plotted(self) -> Experiment:
+        """The evaluations behind `stated`."""
+        return _plotted(self.experiment, self.summary)
+
+
+def _plotted(experiment: Experiment, summary: Summary) -> Experiment:
+    if summary.informative is None:
+        return experiment
+    return experiment.only(summary.informative.minimal["sequence"])
 
 
 def task_names(sequences: pd.DataFrame) -> pd.Series:
@@ -68,13 +86,9 @@ def parts_of(
     found = []
     for name in ["", *filter(None, names.unique())]:
         own = experiment.only(experiment.sequences["sequence"][names == name]) if name else experiment
-        found.append(
-            Part(
-                name=name,
-                experiment=own,
-                summary=summarise(own, bootstrap=bootstrap, permutations=0 if name else permutations),
-                curve=luck_curve(own, bootstrap=0 if name else bootstrap, permutations=0 if name else permutations),
-            )
-        )
+        nulls = 0 if name else permutations
+        summary = summarise(own, bootstrap=bootstrap, permutations=nulls)
+        curve = luck_curve(_plotted(own, summary), bootstrap=0 if name else bootstrap, permutations=nulls)
+        found.append(Part(name=name, experiment=own, summary=summary, curve=curve))
         advance(1, name or "all sequences")
     return found

@@ -8,7 +8,7 @@ from typing import Any
 import pandas as pd
 
 from analysis.experiment import Experiment, InputError, as_experiment
-from analysis.formatting import counted, metric_label, percent
+from analysis.formatting import FEW, counted, metric_label, percent
 from analysis.luck.held_out_saving import luck_adjusted
 from analysis.report.curves import lines_of, use_by_part
 from analysis.report.extras import extras_of
@@ -16,6 +16,7 @@ from analysis.report.facts import Fact, facts, finding
 from analysis.report.page import page
 from analysis.report.parts import Part, parts_of, task_names
 from analysis.report.rows import details, table
+from analysis.unfinished import unfinished
 from oracle.store.files import make_folder, write_text
 from oracle.types import RunPath
 
@@ -65,6 +66,9 @@ def write_report(
         name=folder.resolve().name,
         parts=[_shown(*one) for one in zip(parts, stated, used, strict=True)],
         experiment=experiment,
+        unfinished=unfinished(experiment),
+        few=FEW,
+        few_tasks=any(part.told and 1 < part.told.sequences < FEW for part in parts[1:]),
         criterion=metric_label(experiment.metric),
         subject=[known[name][key] for name, key in SUBJECT if key in known.get(name, {})],
         origin=_origin(experiment),

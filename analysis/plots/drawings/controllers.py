@@ -54,7 +54,7 @@ def controllers(source: Source) -> Drawing:
     if len(shown):
         height = max(2.7, 0.65 + ROW * len(shown))
         draw = partial(_draw_captured, shown=shown, looks=looks)
-        panels["captured"] = Panel(draw=draw, title="Share of the headroom", height=height, share=1.15)
+        panels["captured"] = Panel(draw=draw, title="Headroom captured", height=height, share=1.15)
     return Drawing(table=table, panels=panels, finding=finding, detail=detail, note=_note(table, shown), columns=4)
 
 
@@ -125,8 +125,10 @@ def _draw_captured(axes: Axes, shown: pd.DataFrame, looks: dict[str, Look]) -> N
         box = {"facecolor": axes.get_facecolor(), "edgecolor": "none", "pad": 1.0}
         at: dict[str, Any] = {"va": "center", "ha": side, "fontsize": "small", "color": GREY, "bbox": box}
         axes.text(left if side == "left" else right, place, percent(row["captured"]), **at)
-    names = zip(shown["controller"], shown["setting"], strict=True)
-    name_rows(axes, range(len(shown)), [f"{controller} {setting}".strip() for controller, setting in names])
+    names = shown["controller"].str.cat(shown["setting"].astype(str), sep=" ").str.strip()
+    # Where there is little room, values without the names of their parameters.
+    shorter = names.str.replace(r"(?<=[ ,])[\w.-]+=", "", regex=True)
+    name_rows(axes, range(len(shown)), names.tolist(), shorter=shorter.tolist())
     axes.set_ylim(len(shown) - 0.4, -0.6)
     percent_axis(axes.xaxis)
     axes.set_xlabel("captured, 95 % interval")

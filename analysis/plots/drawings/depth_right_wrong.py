@@ -1,4 +1,4 @@
-"""The figure of right and wrong samples: depth needed, and number of wrong ones that smaller allocations correct.
+"""The figure of right and wrong sequences: depth needed, and number of wrong ones that smaller allocations correct.
 
 In shapes, X is the points of a curve.
 """
@@ -28,25 +28,25 @@ STEPS = 80
 """Maximum number of steps of the curves over depth; one per layer for models with fewer layers."""
 
 _HONEST = (
-    "Wrong samples are corrected by choosing with the reference known, which no controller has. Null: the same outputs "
-    "against the references of another sample of the same task; corrections there are luck."
+    "Wrong sequences are corrected by choosing with the reference known, which no controller has. Null: the same "
+    "outputs against the references of another sequence of the same task; corrections there are luck."
 )
 
 _LOOKS: dict[str, tuple[str, dict[str, Any]]] = {
-    "right": ("right samples that stay right", {"color": BLUE, "weight": 1.4}),
-    "wrong": ("wrong samples corrected", {"color": VERMILLION, "linestyle": (0, (5, 1.5)), "weight": 1.2}),
-    NULL: ("wrong samples, null", {"color": GREY, "linestyle": (0, (1, 1.2)), "weight": 1.1}),
+    "right": ("right sequences that stay right", {"color": BLUE, "weight": 1.4}),
+    "wrong": ("wrong sequences corrected", {"color": VERMILLION, "linestyle": (0, (5, 1.5)), "weight": 1.2}),
+    NULL: ("wrong sequences, null", {"color": GREY, "linestyle": (0, (1, 1.2)), "weight": 1.1}),
 }
 
 
 def depth_right_wrong(source: Source) -> Drawing:
-    """Share of right and of wrong samples for which some tried allocation is right: by depth, and by tries.
+    """Share of right and of wrong sequences for which some tried allocation is right: by depth, and by tries.
 
-    Of at most `analysis.formatting.FEW` samples each is shown by itself instead.
+    Of at most `analysis.formatting.FEW` sequences each is shown by itself instead.
 
     Numbers: `panel` (`depth`: x is the maximum cost as a fraction of the full model's; `tries`: x is the number of
     tries, drawn at random), `samples` (`right`, `wrong`, `wrong, null`), `n`, `x`, `share`; `low` and `high`, its 95 %
-    bootstrap interval over samples (none for the null).
+    bootstrap interval over sequences (none for the null).
     """
     experiment = source.experiment
     try:
@@ -78,7 +78,7 @@ def depth_right_wrong(source: Source) -> Drawing:
     finding, detail = _headline(table, experiment)
     panels = {
         "depth": Panel(draw=draw_depth, title="By depth, best of all tries", height=2.6),
-        "tries": Panel(draw=draw_tries, title="By number of tries, at any smaller depth", height=2.6, share=1.0),
+        "tries": Panel(draw=draw_tries, title="By tries, at any smaller depth", height=2.6, share=1.0),
     }
     return Drawing(table=table, panels=panels, finding=finding, detail=detail, note=note)
 
@@ -97,7 +97,7 @@ def _numbers(depth: Depth, experiment: Experiment) -> pd.DataFrame:
             continue
         spent = rows["least"].fillna(np.inf).to_numpy(np.float64)[:, None] <= fraction_X + 1e-9
         tables.append(_curve("depth", name, rows, fraction_X, spent, experiment.seed))
-        # For right samples the full model is always right.
+        # For right sequences the full model is always right.
         if name != "right":
             tables.append(_curve("tries", name, rows, tries_X, mended_after(rows, tries_X), experiment.seed))
     return pd.concat(tables, ignore_index=True)
@@ -113,7 +113,7 @@ def _curve(
 
 
 def _draw(axes: Axes, table: pd.DataFrame) -> None:
-    axes.set_ylabel("samples that are right")
+    axes.set_ylabel("sequences that are right")
     axes.set_ylim(-0.015, 1.03)
     percent_axis(axes.yaxis)
     for name, rows in table.groupby("samples", sort=False):
@@ -128,7 +128,7 @@ def _draw(axes: Axes, table: pd.DataFrame) -> None:
 
 
 def _draw_samples(axes: Axes, depth: Depth) -> None:
-    """Few samples, one row each: a point at the least depth at which it is right, a cross where it never is."""
+    """Few sequences, one row each: a point at the least depth at which it is right, a cross where it never is."""
     rows = depth.samples.sort_values(["right", "least"], ascending=[False, True], kind="stable")
     y = np.arange(len(rows), dtype=np.float64)
     for name, chosen in (("right", rows["right"].to_numpy()), ("wrong", ~rows["right"].to_numpy())):
@@ -147,15 +147,21 @@ def _draw_samples(axes: Axes, depth: Depth) -> None:
 
 
 def _draw_chances(axes: Axes, depth: Depth) -> None:
-    """Few wrong samples, one line each: the chance that some of the tries corrects it."""
+    """Few wrong sequences, one line each: the chance that some of the tries corrects it."""
     wrong = depth.samples[~depth.samples["right"]]
     tries_X = _tries(depth)
     for chance_X in mended_after(wrong, tries_X) if len(wrong) else ():
         axes.plot(
-            tries_X, chance_X, color=VERMILLION, linewidth=thick(0.7), marker="s", markersize=2.5, label="wrong sample"
+            tries_X,
+            chance_X,
+            color=VERMILLION,
+            linewidth=thick(0.7),
+            marker="s",
+            markersize=2.5,
+            label="wrong sequence",
         )
     if not len(wrong):
-        axes.text(0.5, 0.5, "no wrong sample", transform=axes.transAxes, ha="center", color=GREY)
+        axes.text(0.5, 0.5, "no wrong sequence", transform=axes.transAxes, ha="center", color=GREY)
     axes.set_ylabel("chance to be corrected")
     axes.set_ylim(-0.03, 1.03)
 
@@ -172,10 +178,10 @@ def _headline(table: pd.DataFrame, experiment: Experiment) -> tuple[str, str]:
     right, wrong = n.get("right", 0), n.get("wrong", 0)
     detail = f"{counted(right + wrong)}, of which the full model gets {right} right ({bar})"
     if not wrong:
-        return "The full model gets every sample right", detail
-    # Of few, no shares: a null of a fraction of a sample is none either.
+        return "The full model gets every sequence right", detail
+    # Of few, no shares: a null of a fraction of a sequence is none either.
     of = "" if wrong <= FEW else " of the"
-    finding = f"Smaller allocations correct {share(last['wrong']['share'], wrong)}{of} wrong samples"
+    finding = f"Smaller allocations correct {share(last['wrong']['share'], wrong)}{of} wrong sequences"
     if NULL in last:
         finding += f" (null: {share(last[NULL]['share'], wrong)})"
     interval = (last["wrong"]["low"], last["wrong"]["high"])

@@ -114,7 +114,7 @@ def _draw_profile(axes: Axes, rows: pd.DataFrame) -> None:
     axes.bar(rows["layer"], rows["share"], yerr=[low.clip(0), high.clip(0)], **bars, **spread)
     axes.set_ylim(0, 1.02)
     percent_axis(axes.yaxis)
-    axes.set_ylabel(f"all tasks (n = {n}), 95 % interval")
+    axes.set_ylabel("minimal allocations that use it")
 
 
 def _draw_tasks(axes: Axes, tasks: pd.DataFrame, used: dict[str, FloatArray]) -> None:
@@ -141,8 +141,12 @@ def _draw_tasks(axes: Axes, tasks: pd.DataFrame, used: dict[str, FloatArray]) ->
         figure = axes.get_figure()
         assert figure is not None, "drawn in a figure"
         bar = figure.colorbar(image, ax=axes, pad=0.015, aspect=14)
+        # Matplotlib makes a picture of a smooth bar, which PGF cannot hold.
+        assert bar.solids is not None, "drawn with the bar"
+        bar.solids.set_rasterized(False)
+        bar.solids.set_edgecolor("face")
         percent_axis(bar.ax.yaxis)
-        bar.set_label("minimal allocations that use it")
+        bar.set_label("share")
         bar.ax.grid(visible=False)
 
 
@@ -152,7 +156,7 @@ def _headline(rows: pd.DataFrame, experiment: Experiment, summary: Summary) -> t
     of = "" if experiment.costs is None else f" of the {experiment.measure}"
     detail = (
         f"{counted(told.sequences)}, a minimal allocation each; mean minimal budget "
-        f"{percent(told.per_sequence_fraction)}{of}"
+        f"{percent(told.per_sequence_fraction)}{of}{'' if told.sequences <= FEW else '; bars: 95 % intervals'}"
     )
     most, least = rows["share"].max(), rows["share"].min()
     n, unit = int(rows["n"].iloc[0]), experiment.unit

@@ -11,7 +11,7 @@ from matplotlib.axes import Axes
 from analysis.experiment import Experiment
 from analysis.formatting import FEW, counted, per_token, percent, plain
 from analysis.luck.effort_curve import luck_curve as fractions_by_tries
-from analysis.plots.source import Drawing, Group, Panel, Source, comparable
+from analysis.plots.source import ORACLE, Drawing, Group, Panel, Source, comparable
 from analysis.plots.style import BLUE, VERMILLION, log_axis, look_of, percent_axis, thick
 from analysis.summary import Summary
 
@@ -41,7 +41,7 @@ def luck_curve(source: Source) -> Drawing:
         name: Panel(draw=partial(draw, name=name), title=title, share=place)
         for place, (name, title) in enumerate(_PANELS.items())
     }
-    note = _ADAPTIVE if summary.null else ""
+    note = f"{ORACLE}. {_ADAPTIVE}" if summary.null else ORACLE
     return Drawing(table=curve, panels=panels, finding=finding, detail=detail, note=note)
 
 

@@ -59,8 +59,8 @@ def minimal_budgets(source: Source) -> Drawing:
         table=table,
         panels=panels,
         finding=f"A sequence needs at most {needed} of the {experiment.measure} on average",
-        detail=f"{known}; proven minimal: {told.certified}{source.beside}",
-        note=f"Bars: the mean of the sequences of a task that tell something, {_ends(table)}" if len(tasks) > 1 else "",
+        detail=f"{known}; proven minimal: {told.certified}{source.beside('per_sequence_fraction')}",
+        note="Mean of a task: of its sequences that tell something" if len(tasks) > 1 else "",
         columns=2,
     )
 
@@ -181,7 +181,7 @@ def _draw_distribution(axes: Axes, table: pd.DataFrame) -> None:
     most, least = (np.searchsorted(np.sort(values), grid, side="right") / len(values) for values in (lower, upper))
     axes.fill_between(grid, least, most, step="post", color=BLUE, alpha=0.12, linewidth=0)
     if untold.any():
-        label = f"tell nothing: every allocation qualifies ({int(untold.sum())})"
+        label = f"tell nothing ({int(untold.sum())})"
         look: dict[str, Any] = {"facecolor": "white", "edgecolor": GREY, "hatch": "//////", "linewidth": 0.0}
         axes.axhspan(0, float(untold.mean()), label=label, zorder=0.6, **look)
     axes.set_ylim(0, 1.02)
@@ -202,9 +202,14 @@ def _draw_each(axes: Axes, table: pd.DataFrame) -> None:
 def _draw_means(axes: Axes, summary: Summary) -> None:
     told = summary.informative.per_sequence_fraction if summary.informative else None
     lines: list[tuple[float | None, str, Any, str]] = [
-        (summary.per_sequence_fraction, ink(), (0, (7, 1.5, 1, 1.5)), "mean found, all sequences"),
-        (told, ink(), (0, (4, 2)), "mean found, sequences that tell something"),
-        (summary.null_per_sequence_fraction, VERMILLION, (0, (1, 1.2)), "mean against shuffled references"),
+        (summary.per_sequence_fraction, ink(), (0, (7, 1.5, 1, 1.5)), "mean of all"),
+        (told, ink(), (0, (4, 2)), "mean of those that tell something"),
+        (
+            (summary.headline or summary).null_per_sequence_fraction,
+            VERMILLION,
+            (0, (1, 1.2)),
+            "mean, shuffled references",
+        ),
     ]
     for value, color, dashes, label in lines:
         if value is not None:
@@ -213,11 +218,12 @@ def _draw_means(axes: Axes, summary: Summary) -> None:
 
 def _draw_tasks(axes: Axes, table: pd.DataFrame, tasks: list[str], heights: list[float]) -> None:
     ends = np.cumsum([0.0, *heights])
+    label = "mean of a task" + (f", {_ends(table)}" if table["mean_low"].notna().any() else "")
     for task, start, end in zip(tasks, ends, ends[1:], strict=False):
         rows = table[table["task"] == task]
         y = start + (end - start) * (0.1 + 0.72 * (np.arange(len(rows)) + 0.5) / len(rows))
         _draw_rows(axes, rows, y)
-        _draw_mean(axes, rows, end - 0.1 * (end - start))
+        _draw_mean(axes, rows, end - 0.1 * (end - start), label)
     axes.hlines(ends[:-1], -1, 2, color="#BBBBBB", linewidth=0.6)
     counts = table["task"].value_counts()
     name_rows(axes, ((ends[:-1] + ends[1:]) / 2).tolist(), tasks, [f" ({counts[task]})" for task in tasks])
@@ -225,24 +231,18 @@ def _draw_tasks(axes: Axes, table: pd.DataFrame, tasks: list[str], heights: list
     axes.grid(axis="y", visible=False)
 
 
-def _draw_mean(axes: Axes, rows: pd.DataFrame, y: float) -> None:
+def _draw_mean(axes: Axes, rows: pd.DataFrame, y: float, label: str) -> None:
     """Mean of a task's sequences that tell something, with its interval."""
     first = rows.iloc[0]
     if not first["scored"]:
         return
-    look: dict[str, Any] = {"color": ink(), "zorder": 4, "clip_on": False}
-    if np.isfinite(first["mean_low"]):
-        axes.hlines(y, first["mean_low"], first["mean_high"], linewidth=thick(0.6), **look)
-    axes.plot(
-        [first["mean"]],
-        [y],
-        marker="|",
-        markersize=6,
-        linestyle="none",
-        markeredgewidth=thick(1),
-        label="mean of a task",
-        **look,
-    )
+    look: dict[str, Any] = {"color": ink(), "zorder": 4, "marker": "|", "markersize": 6, "markeredgewidth": thick(1)}
+    mean, low, high = first[["mean", "mean_low", "mean_high"]].astype(float)
+    if not np.isfinite(low):
+        axes.plot([mean], [y], linestyle="none", label="_" if "," in label else label, **look)
+        return
+    spread = {"xerr": np.clip([[mean - low], [high - mean]], 0, None), "elinewidth": thick(0.6)}
+    axes.errorbar([mean], [y], linestyle="none", label=label, **spread, **look)
 
 
 def _draw_rows(axes: Axes, rows: pd.DataFrame, y: FloatArray) -> None:
@@ -255,7 +255,7 @@ def _draw_rows(axes: Axes, rows: pd.DataFrame, y: FloatArray) -> None:
     axes.hlines(y, lower, upper, color=BLUE, linewidth=thick(0.9), alpha=0.6)
     size = float(np.clip(24 / len(rows), 2.2, 4.5))
     for chosen, look, label in (
-        (~untold & ~proven, _FOUND, "a sequence, from its lower bound to the best found"),
+        (~untold & ~proven, _FOUND, "a sequence, lower bound to found"),
         (~untold & proven, _PROVEN, "a sequence, proven minimal"),
         (untold, _ZERO, "a sequence that tells nothing"),
     ):

@@ -14,7 +14,7 @@ from analysis.experiment import Experiment
 from analysis.formatting import basis, counted, interval_label, metric_label, per_token, percent, plain
 from analysis.luck.null_oracle import GRID
 from analysis.per_sequence.policies import policy_curves
-from analysis.plots.source import Drawing, Group, Panel, Source, comparable
+from analysis.plots.source import ORACLE, Drawing, Group, Panel, Source, comparable
 from analysis.plots.style import BLUE, GREEN, GREY, ORANGE, VERMILLION, look_of, percent_axis, thick
 from analysis.summary import Summary, summarise
 
@@ -68,7 +68,8 @@ def oracle_quality(source: Source) -> Drawing:
         table=table,
         panels={"quality": Panel(draw=draw, height=2.9)},
         finding=f"An oracle keeps the full model's mean quality{less} with {needed} of the {experiment.measure}",
-        detail=_detail(summary) + source.beside,
+        detail=_detail(summary) + source.beside("equal_quality_fraction"),
+        note=ORACLE,
     )
 
 
@@ -91,18 +92,19 @@ def oracle_quality_of_runs(groups: Sequence[Group]) -> Drawing:
             _draw_group(axes, group, table[table["run"] == group.label], place)
         marks: dict[str, Any] = {"color": GREY, "linewidth": thick(0.7)}
         axes.plot([], [], label="full model", linestyle=(0, (6, 3)), **marks)
-        spread = "" if table["fraction_low"].isna().all() else f", {interval_label(sequences)}"
-        axes.plot([], [], label=f"equal quality{spread}", marker="o", markersize=6, **{**marks, "linestyle": "none"})
+        axes.plot([], [], label="equal quality", marker="o", markersize=7, **{**marks, "linestyle": "none"})
         quality = f"mean {metric_label(metrics[0])}" if len(metrics) == 1 else "mean quality, over the full model's"
         _label(axes, first, quality)
 
     points = table[table["series"] == "equal quality"]
+    bars = "" if points["fraction_low"].isna().all() else f"; bars: {interval_label(sequences)}"
     needed = ", ".join(f"{percent(row['fraction'])} ({row['run']})" for row in points.to_dict("records"))
     return Drawing(
         table=table,
         panels={"quality": Panel(draw=draw, height=2.9)},
         finding=f"An oracle keeps each full model's mean quality with {needed} of the {first.measure}",
-        detail=f"{counted(sequences)} that tell something in every run{_repeated(groups)}",
+        detail=f"{counted(sequences)} that tell something in every run{bars}{_repeated(groups)}",
+        note=ORACLE,
     )
 
 
@@ -167,7 +169,9 @@ def _draw_group(axes: Axes, group: Group, table: pd.DataFrame, place: int) -> No
     oracle, full, point = (table[table["series"] == name] for name in ("oracle", "full model", "equal quality"))
     x, y = oracle["fraction"], oracle["quality"]
     runs = f" (mean of {len(group.sources)} runs)" if len(group.sources) > 1 else ""
-    axes.plot(x, y, label=plain(group.label) + runs, color=look.color, linestyle=look.dashes, linewidth=thick(1.3))
+    # Solid: dashes are those of the full models.
+    curve: dict[str, Any] = {"marker": look.marker, "markevery": (4 * place, 60), "linewidth": thick(1.2)}
+    axes.plot(x, y, label=plain(group.label) + runs, color=look.color, **curve)
     spread = oracle["quality_deviation"]
     if spread.notna().all():
         axes.fill_between(x, y - spread, y + spread, color=look.color, alpha=0.16, linewidth=0)
@@ -183,7 +187,7 @@ def _draw_group(axes: Axes, group: Group, table: pd.DataFrame, place: int) -> No
         xerr=ends,
         color=look.color,
         marker=look.marker,
-        markersize=6,
+        markersize=7,
         markeredgecolor="white",
         elinewidth=thick(0.9),
         capsize=3,

@@ -46,10 +46,10 @@ const plotList = (run) => [
   { key: "oracle", title: "Quality of the oracle", words: (part) => part.words.oracle, of: oraclePlot },
   { key: "luck", title: "Effect of more tries", words: (part) => part.words.luck, of: luckPlot },
   { key: "budgets", title: "Distribution of minimal budgets", words: (part) => part.words.budgets, of: budgetsPlot },
-  { key: "tasks", title: "Minimal budget by task", words: () => "One point per sequence (a box if there are many); click a point to open its row.", of: tasksPlot },
+  { key: "tasks", title: "Minimal budget by task", words: (part) => part.words.tasks, of: tasksPlot },
   { key: "use", title: "Layers used", words: (part) => part.words.use, of: usePlot, wide: true },
   ...(run.extras.similarity ? [{ key: "similarity", title: "Drift of the last hidden state", words: () => "Skipping layers evenly against leaving early, over all sequences, on the full model's own output.", of: similarityPlot }] : []),
-  ...(run.extras.controllers ? [{ key: "controllers", title: "Headroom captured by practical controllers", words: () => "Each point is a controller at one setting, without access to the references; points and curves are over all compared sequences, whatever task is chosen.", of: controllersPlot }] : []),
+  ...(run.extras.controllers ? [{ key: "controllers", title: "Headroom captured by practical controllers", broad: !run.extras.similarity, words: () => "Each point is a controller at one setting, without access to the references; points and curves are over all compared sequences, whatever task is chosen.", of: controllersPlot }] : []),
 ];
 
 const numbersOf = (traces) => {
@@ -63,7 +63,7 @@ const gallery = (run, showRow) => {
     const canvas = make("div", { class: "canvas", role: "group", "aria-label": plot.title });
     const words = make("p", {});
     const details = make("details", {}, make("summary", {}, "Numbers"), make("div", { tabindex: 0 }));
-    find("plots").append(make("article", { class: `plot${plot.wide ? " wide" : ""}`, id: `plot-${plot.key}` }, make("h3", {}, plot.title), words, canvas, plot.wide ? null : details));
+    find("plots").append(make("article", { class: `plot${plot.wide || plot.broad ? " wide" : ""}`, id: `plot-${plot.key}` }, make("h3", {}, plot.title), words, canvas, plot.wide ? null : details));
     const shown = { ...plot, canvas, words, traces: [] };
     details.addEventListener("toggle", () => details.open && details.lastChild.replaceChildren(numbersOf(shown.traces)));
     return Object.assign(shown, { details, say: plot.words });

@@ -46,16 +46,43 @@ const controllersPlot = ({ run, theme }) => {
   return { traces, layout };
 };
 
-const numbers = (caption, heads, rows) =>
-  make(
-    "table",
-    { "aria-label": caption },
-    make("thead", {}, make("tr", {}, ...heads.map((head, i) => make("th", { scope: "col", class: i ? "number" : null }, head)))),
-    make("tbody", {}, ...rows.map((cells) => make("tr", {}, ...cells.map((cell, i) => make(i ? "td" : "th", { scope: i ? null : "row", class: i ? "number" : null }, cell))))),
-  );
+// An interval in brackets, which never breaks between lines.
+const between = (low, high) => ` (${low}\u00a0to\u00a0${high})`;
 
-const panel = (title, words, table, wide = true) =>
-  make("div", { class: `panel plot${wide ? " wide" : ""}` }, make("h3", {}, title), make("p", {}, words), make("div", { class: "scroll", tabindex: 0 }, table));
+// Rows of a table that are shown at first.
+const FIRST = 15;
+
+// A phone shows the rows of a panel stacked, each value under its name; the roles keep it a table for screen readers.
+const numbers = (caption, heads, rows, texts = []) => {
+  const kind = (i) => (i && !texts.includes(heads[i]) ? "number" : null);
+  const cell = (value, i) => make(i ? "td" : "th", { role: i ? "cell" : "rowheader", scope: i ? null : "row", class: kind(i), "data-name": heads[i] }, value);
+  const head = (name, i) => make("th", { role: "columnheader", scope: "col", class: kind(i) }, name.replaceAll("-", "\u2011"));
+  return make(
+    "table",
+    { role: "table", "aria-label": caption },
+    make("thead", { role: "rowgroup" }, make("tr", { role: "row" }, ...heads.map(head))),
+    make("tbody", { role: "rowgroup" }, ...rows.map((cells) => make("tr", { role: "row" }, ...cells.map(cell)))),
+  );
+};
+
+const panel = (title, words, table, wide = true) => {
+  const node = make("div", { class: `panel plot${wide ? " wide" : ""}` }, make("h3", {}, title), make("p", {}, words), table);
+  table.classList.add("numbers");
+  const rows = [...table.tBodies[0].rows];
+  const later = rows.slice(FIRST);
+  if (later.length) {
+    const all = make("button", { class: "all", type: "button" }, `Show all ${rows.length} rows`);
+    for (const row of later) row.classList.add("later");
+    all.addEventListener("click", () => {
+      for (const row of later) row.classList.remove("later");
+      all.remove();
+      later[0].tabIndex = -1;
+      later[0].focus();
+    });
+    node.append(all);
+  }
+  return node;
+};
 
 const throughputPanel = (run) => {
   const rows = run.extras.throughput;
@@ -69,29 +96,29 @@ const throughputPanel = (run) => {
 const controllersPanel = (run) => {
   const heads = ["Controller", "executed", run.metric, "static", "oracle", "captured (95 % interval)", "layers that run"];
   const part = (value, show) => (value === null || value === undefined ? "" : show(value));
-  const interval = (row) => part(row.captured_low, (low) => ` (${percent(low)} to ${percent(row.captured_high)})`);
+  const interval = (row) => part(row.captured_low, (low) => between(percent(low), percent(row.captured_high)));
   const cells = run.extras.controllers.map((row) => [
     `${row.controller} ${row.setting}`.trim(), part(row.executed_fraction, percent), part(row.quality, score),
     part(row.static_quality, score), part(row.oracle_quality, score), part(row.captured, percent) + interval(row), row.layers ?? "",
   ]);
   const words = "Static: the best fixed layers at the same cost. Oracle: the best choice per sequence. Captured: share of the gap between the two. unified and skipdecode are zero-shot: their published numbers are of models trained for them.";
-  return panel("Practical controllers in numbers", words, numbers("Practical controllers", heads, cells));
+  return panel("Practical controllers in numbers", words, numbers("Practical controllers", heads, cells, ["layers that run"]));
 };
 
 const staticPanel = (run) => {
   const rows = run.extras.static;
-  const between = (row, name) => (row[`${name}_low`] === null ? "" : ` (${score(row[`${name}_low`])} to ${score(row[`${name}_high`])})`);
+  const interval = (row, name) => (row[`${name}_low`] === null ? "" : between(score(row[`${name}_low`]), score(row[`${name}_high`])));
   const heads = ["Budget", "Layers that run", "Nominal", "Measured", `${run.metric} (full ${score(rows[0].full_quality)})`, "KL, nats/token"];
   const cells = rows.map((row) => [
     `${costText(row.cost, run.measure)} ${run.measure}`,
     make("div", {}, strip(row.layers, run.layers), make("small", {}, row.layers)),
     `${(1 / row.fraction).toFixed(2)}x`,
     row.gain === null ? "" : `${row.gain.toFixed(2)}x, ${row.rate.toFixed(1)} tokens/s`,
-    score(row.quality) + between(row, "quality"),
-    score(row.kl) + between(row, "kl"),
+    score(row.quality) + interval(row, "quality"),
+    score(row.kl) + interval(row, "kl"),
   ]);
   const words = `One mask for all sequences, chosen on a training part; quality and divergence are of ${rows[0].heldOut} held-out sequences (95 % interval). Nominal and measured speed-up at batch 1.`;
-  return panel("Which layers can be dropped", words, numbers("Static masks by budget", heads, cells));
+  return panel("Which layers can be dropped", words, numbers("Static masks by budget", heads, cells, ["Layers that run"]));
 };
 
 const draftsPanel = (run) => {
@@ -102,7 +129,7 @@ const draftsPanel = (run) => {
   const heads = ["Draft mask", "draft cost", "first token accepted", "accepted per round (95 % interval)", "expected", "measured", "output equal", "pays below", "pays below, flat"];
   const cells = choices.map((row) => [
     row.name, percent(row.draft_cost), percent(row.first),
-    `${score(row.accepted)}${known(row.accepted_low, (low) => ` (${score(low)} to ${score(row.accepted_high)})`)}`,
+    `${score(row.accepted)}${known(row.accepted_low, (low) => between(score(low), score(row.accepted_high)))}`,
     `${row.expected.toFixed(1)} tokens/s (${times(row.expected_speedup)})`,
     known(row.measured, (rate) => `${rate.toFixed(1)} tokens/s (${times(row.measured_speedup)})`),
     known(row.equal, (count) => `${count} of ${row.sequences}`), known(row.pays_below, pays), known(row.pays_below_flat, pays),
@@ -122,9 +149,9 @@ const claimsPanel = (run) => {
   const figure = (value) => (value === null || value === undefined ? "" : Number(value.toPrecision(3)).toString());
   const cells = run.extras.claims.map((row) => [
     `${row.claim} (${row.source})`, row.theirs,
-    figure(row.value) + (row.low === null ? "" : ` (${figure(row.low)} to ${figure(row.high)})`),
+    figure(row.value) + (row.low === null ? "" : between(figure(row.low), figure(row.high))),
     row.note ? `${row.figure}; ${row.note}` : row.figure, row.sample, row.verdict,
   ]);
   const words = "Published claims checked on this model, by rules fixed beforehand. The published figures are of larger models, some of them trained for the method.";
-  return panel("Published claims", words, numbers("Published claims", heads, cells));
+  return panel("Published claims", words, numbers("Published claims", heads, cells, ["published", "what is measured", "sample", "verdict"]));
 };

@@ -136,6 +136,8 @@ const logTicks = (most) => {
 const tasksPlot = ({ run, rows, chosen, parts, theme }) => {
   const names = [...new Set(chosen.map((n) => rows.part[n]))].sort((a, b) => b - a);
   const place = new Map(names.map((part, row) => [part, row]));
+  // As in the headlines, those that tell nothing count in no mean.
+  const telling = (part) => chosen.filter((n) => rows.part[n] === part && !untold(rows, n)).map((n) => rows.fraction[n]);
   const traces = [];
   if (chosen.length <= MOST_POINTS) {
     const offsets = new Map();
@@ -156,16 +158,13 @@ const tasksPlot = ({ run, rows, chosen, parts, theme }) => {
     }
   } else {
     names.forEach((part, row) => traces.push({
-      type: "box", orientation: "h", y0: row, x: chosen.filter((n) => rows.part[n] === part).map((n) => rows.fraction[n]),
+      type: "box", orientation: "h", y0: row, x: telling(part),
       boxpoints: false, fillcolor: theme.pale, line: { color: theme.blue, width: 1.4 }, showlegend: false, hoverinfo: "x", name: "",
     }));
   }
-  const means = names.map((part) => {
-    const values = chosen.filter((n) => rows.part[n] === part).map((n) => rows.fraction[n]);
-    return values.reduce((sum, value) => sum + value, 0) / values.length;
-  });
+  const means = names.map(telling).flatMap((values, row) => values.length ? [[values.reduce((sum, value) => sum + value, 0) / values.length, row]] : []);
   traces.push({
-    type: "scatter", mode: "markers", name: "mean", x: means, y: names.map((_, row) => row),
+    type: "scatter", mode: "markers", name: "mean", x: means.map(([mean]) => mean), y: means.map(([, row]) => row),
     marker: { symbol: "line-ns", size: 20, line: { color: theme.ink, width: 2.5 } }, hovertemplate: "mean %{x:.1%}<extra></extra>",
   });
   const longest = isNarrow() ? 14 : 28;
@@ -192,7 +191,9 @@ const usePlot = ({ run, part, parts, theme }) => {
     xaxis: axis(theme, run.unit === "layer" ? "layer" : "sublayer (even: attention, odd: MLP)", { showgrid: false, dtick: Math.max(1, Math.round(run.layers / (isNarrow() ? 6 : 15))) }),
     yaxis: axis(theme, "", { tickvals: shown.map((_, row) => row), ticktext: labels, autorange: "reversed", showgrid: false }),
   };
-  return { traces, layout, height: 110 + 32 * shown.length };
+  // Room for the buttons above the scale.
+  layout.margin = { l: 8, r: 10, t: isNarrow() ? 14 : 40, b: 8 };
+  return { traces, layout, height: (isNarrow() ? 110 : 136) + 32 * shown.length };
 };
 
 const luckPlot = ({ part, run, theme }) => {

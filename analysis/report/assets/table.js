@@ -3,7 +3,7 @@ const PAGE = 50;
 
 const COLUMNS = [
   { key: "id", title: "Sequence", words: (run, n) => run.rows.id[n] },
-  { key: "part", title: "Task", words: (run, n) => run.parts[run.rows.part[n]].name },
+  { key: "task", title: "Task", words: (run, n) => run.parts[run.rows.part[n]].name },
   { key: "upper", title: "Budget", number: true },
   { key: "fraction", title: "Fraction", number: true },
   { key: "quality", title: "Quality", number: true },
@@ -24,7 +24,7 @@ const CELLS = {
     make("button", { type: "button", class: "opener", "aria-expanded": String(open), "aria-controls": `opened-${n}` }, run.rows.id[n]),
     make("span", { class: "excerpt" }, cut(run.rows.prompt[n], 160)),
   ],
-  part: (run, n) => [run.parts[run.rows.part[n]].name],
+  task: (run, n) => [run.parts[run.rows.part[n]].name],
   upper: ({ rows, measure }, n) => {
     const kind = untold(rows, n) ? "zero" : rows.proven[n] ? "proven" : "open";
     const words = { zero: "tells nothing", proven: "proven", open: `\u2265\u00a0${costText(rows.lower[n], measure)}` }[kind];
@@ -43,7 +43,7 @@ class SequenceTable {
   constructor(run) {
     const { rows, parts } = run;
     this.run = run;
-    this.columns = COLUMNS.filter(({ key }) => key !== "part" || parts.length > 1);
+    this.columns = COLUMNS.filter(({ key }) => key !== "task" || parts.length > 1);
     this.texts = rows.id.map((id, n) => [id, parts[rows.part[n]].name, rows.prompt[n], ...rows.references[n]].join("\n").toLowerCase());
     Object.assign(this, { chosen: [], shown: [], words: [], column: null, falling: false, page: 0, open: new Set() });
     this.listen();

@@ -4,6 +4,7 @@ import json
 import re
 import shutil
 import struct
+import subprocess
 from dataclasses import replace
 
 import matplotlib as mpl
@@ -14,6 +15,7 @@ from analysis import InputError, Source, load
 from analysis.plots.files import without_paths
 from analysis.plots.registry import draw_all
 from analysis.plots.style import FORMATS, FigureConfig
+from analysis.plots.tex import tex_text
 
 
 @pytest.fixture(scope="module")
@@ -118,17 +120,75 @@ def test_what_cannot_be_is_one_line(given, said, tmp_path):
 
 def test_pgf_without_tex_is_refused_before_anything_is_written(source, tmp_path, monkeypatch):
     monkeypatch.setattr(shutil, "which", lambda name: None)
-    with pytest.raises(InputError, match=r"needs TeX to measure text, and 'xelatex' is not installed") as caught:
+    with pytest.raises(InputError, match=r"needs TeX to measure text, and 'pdflatex' is not installed") as caught:
         draw(source, tmp_path / "out", formats=FORMATS)
     assert "\n" not in str(caught.value) and not (tmp_path / "out").exists()
 
 
-@pytest.mark.skipif(shutil.which("xelatex") is None, reason="needs xelatex, by which matplotlib measures PGF's text")
-def test_pgf_names_its_origin_first(source, tmp_path):
-    file = draw(source, tmp_path, formats=("pgf",))["pgf"]
-    origin, rest = file.read_text().split("\n", 1)
-    assert json.loads(origin.removeprefix("% "))["figure"] == "minimal_budgets"
-    assert "pgfpicture" in rest
+def lacking_tex():
+    """Why no PGF can be made and set here; None if it can."""
+    programs = [name for name in ("pdflatex", "kpsewhich") if shutil.which(name) is None]
+    if programs:
+        return f"needs TeX: {programs[0]} is not installed"
+    styles = ("pgf.sty", "underscore.sty")
+    lacking = [name for name in styles if subprocess.run(["kpsewhich", name], stdout=subprocess.DEVNULL).returncode]
+    return f"needs TeX with {lacking[0]}" if lacking else None
+
+
+needs_tex = pytest.mark.skipif(lacking_tex() is not None, reason=str(lacking_tex()))
+
+
+def with_tasks(source, name):
+    """The run with two tasks of that name and a number."""
+    sequences = source.experiment.sequences
+    tasks = [f"{name} {n % 2}" for n in range(len(sequences))]
+    return Source(experiment=replace(source.experiment, sequences=sequences.assign(task=tasks)), folder=source.folder)
+
+
+@needs_tex
+def test_pgf_names_its_origin_first_and_no_folder(source, tmp_path):
+    sheet = tmp_path / "own.mplstyle"
+    sheet.write_text("pgf.rcfonts: True\n")
+    for style in (None, sheet):
+        file = draw(source, tmp_path, formats=("pgf",), style=style)["pgf"]
+        origin, rest = file.read_text().split("\n", 1)
+        assert json.loads(origin.removeprefix("% "))["figure"] == "minimal_budgets"
+        assert "pgfpicture" in rest and "Path=" not in rest
+
+
+@needs_tex
+def test_a_document_includes_pgf_with_names_that_look_like_tex(source, tmp_path):
+    name = r"\undefined {a_b} 50% & #1 ^~ $x$ <y>"
+    named = with_tasks(source, name)
+    files = [
+        file
+        for picture in draw_all(
+            [named], tmp_path, names=["minimal_budgets", "layer_use"], config=FigureConfig(formats=("pgf", "svg"))
+        )
+        for file in picture.files
+    ]
+    assert all(r"\textbackslash{}" not in file.read_text() for file in files if file.suffix == ".svg")
+    pictures = "".join(rf"\input{{{file.name}}}\par" for file in files if file.suffix == ".pgf")
+    assert all(r"\#1" in file.read_text() for file in files if file.suffix == ".pgf")
+    document = rf"\documentclass{{article}}\usepackage{{pgf}}\begin{{document}}{pictures}\end{{document}}"
+    (tmp_path / "paper.tex").write_text(document)
+    command = ["pdflatex", "-halt-on-error", "-interaction=nonstopmode", "paper.tex"]
+    made = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, errors="replace")
+    assert made.returncode == 0, made.stdout[-2000:]
+    assert (tmp_path / "paper.pdf").read_bytes().startswith(b"%PDF")
+
+
+@needs_tex
+def test_what_tex_cannot_set_is_one_line(source, tmp_path):
+    named = with_tasks(source, "\N{CYRILLIC CAPITAL LETTER ZHE}")
+    with pytest.raises(InputError, match=r"pdflatex cannot set the figure \(.*: use format pdf, or load") as caught:
+        draw(named, tmp_path, formats=("pgf",))
+    assert "\n" not in str(caught.value)
+
+
+def test_texts_of_pgf_are_no_commands():
+    assert tex_text(r"\input{x}") == r"\textbackslash{}input\{x\}"
+    assert tex_text(r"5 % & a_b #1 \$x^2") == r"5 \% \& a\_b \#1 \textdollar{}x\textasciicircum{}2"
 
 
 def test_png_resolution_is_150_dots_per_inch(source, tmp_path):

@@ -15,6 +15,7 @@ import pytest
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
+from matplotlib.font_manager import FontProperties
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from matplotlib.text import Text
@@ -22,11 +23,14 @@ from PIL import Image
 from plot_tables import pictured, write, write_comparison, write_drafts, write_measures, write_static
 
 from analysis import InputError, Source, load, summarise
+from analysis.formatting import percent
 from analysis.plots.files import save
+from analysis.plots.layout import balanced
 from analysis.plots.registry import COMPARISONS, FIGURES, NAMES, draw_all, drawing_of, picture_count
 from analysis.plots.source import labelled
 from analysis.plots.style import LOOKS, FigureConfig, look_of
 from oracle.costs import Costs
+from oracle.store import RunWriter
 
 ROOT = Path(__file__).resolve().parents[3]
 
@@ -121,6 +125,24 @@ def test_words_lie_within_the_figure_and_not_on_one_another(long_named, name, ti
     for (one, a), (two, b) in itertools.combinations(boxes, 2):
         apart = a.x1 <= b.x0 + 2 or b.x1 <= a.x0 + 2 or a.y1 <= b.y0 + 2 or b.y1 <= a.y0 + 2
         assert apart, f"{one!r} on {two!r}"
+
+
+@pytest.mark.parametrize("width", [3.25, 6.75])
+def test_the_scale_of_shares_fits_beside_few_tasks(long_named, width):
+    sequences = long_named.experiment.sequences
+    tasks = ["one" if n % 2 else "two" for n in range(len(sequences))]
+    experiment = replace(long_named.experiment, sequences=sequences.assign(task=tasks))
+    figure = pictured("layer_use", replace(long_named, experiment=experiment), config=FigureConfig(width=width))[1]
+    assert len(figure.axes) == 3, "with a scale"
+    boxes = {text.get_text(): text.get_window_extent() for text in words(figure)}
+    assert boxes["share"].y0 >= -1 and all(box.y0 >= -1 for box in boxes.values())
+
+
+def test_lines_break_neither_before_a_unit_nor_around_an_equals_sign():
+    text = "captured, 95 % interval of the controllers (n = 21), p = 0.54"
+    lines = [line for width in range(70, 300, 5) for line in balanced(text, width, FontProperties(size=9)).split("\n")]
+    assert len(set(lines)) > 10
+    assert not [line for line in lines if line.startswith(("%", "=")) or line.endswith(("95", "=", "n", "p"))]
 
 
 @pytest.mark.parametrize("name", ["minimal_budgets", "layer_use"])
@@ -259,6 +281,70 @@ def test_runs_that_cannot_be_compared_are_told_so(source, tmp_path):
         other = Source(experiment=replace(source.experiment, **change), known=source.known)
         [picture] = draw_all([source, other], tmp_path, names=["strategies"])
         assert why in picture.skipped
+
+
+def test_figures_of_a_search_that_has_not_ended_say_so(run_writer, tmp_path):
+    folder = run_writer(tmp_path / "run", evaluated="ab")
+    names = ["minimal_budgets", "oracle_quality"]
+    captions = [drawing_of(name, labelled([Source.open(folder)])).caption for name in names]
+    assert all("Preliminary, the search has not ended (2 of 3 sequences); 2 sequences" in one for one in captions)
+    figure = pictured("oracle_quality", Source.open(folder))[1]
+    assert "preliminary, the search has not ended" in texts(figure).replace("\n", " ")
+    both = [Source.open(folder), Source.open(run_writer(tmp_path / "other"))]
+    assert "run (2 of 3 sequences), other (3 of 3 sequences)" in drawing_of("strategies", labelled(both)).caption
+    with RunWriter.reopen(folder) as writer:
+        writer.write_summary({})
+    assert "reliminary" not in drawing_of("oracle_quality", labelled([Source.open(folder)])).caption
+
+
+def test_captions_name_model_data_and_criterion_and_no_folder(small):
+    known = {"model": {"id": "/home/someone/models/tiny"}, "data": {"source": "/srv/data/questions.jsonl"}}
+    one = replace(small, experiment=replace(small.experiment, provenance=known))
+    assert drawing_of("layer_use", labelled([one])).caption.endswith(
+        "Model: tiny; data: questions.jsonl; criterion: ROUGE-L."
+    )
+    caption = drawing_of("oracle_quality", labelled([one, small])).caption
+    assert "Model: tiny and synthetic; data" in caption and "The oracle sees the references" in caption
+
+
+def test_numbers_over_all_sequences_are_those_of_the_figure(source):
+    summary = source.summary
+    assert summary.untold
+    for name, number, other in (
+        ("oracle_quality", "equal_quality_fraction", "per_sequence_fraction"),
+        ("minimal_budgets", "per_sequence_fraction", "equal_quality_fraction"),
+    ):
+        detail = drawing_of(name, labelled([source])).detail
+        untold = f"{summary.untold} of which tell nothing"
+        assert f"over all {summary.sequences} sequences, {untold}, {percent(getattr(summary, number))}" in detail
+        assert percent(getattr(summary, other)) not in detail
+
+
+@pytest.mark.parametrize("name", ["depth_right_wrong", "controllers", "luck_curve", "skip_against_exit"])
+def test_titles_of_panels_are_level(long_named, name):
+    figure = draw_case(name, long_named)[1]
+    FigureCanvasAgg(figure)
+    figure.draw_without_rendering()
+    tops = [axes._left_title.get_window_extent().y1 for axes in figure.axes]
+    assert len(tops) == 2 and tops[0] == pytest.approx(tops[1], abs=1)
+
+
+def test_long_settings_lose_the_names_of_their_parameters_first(source):
+    def labels(width):
+        figure = pictured("controllers", source, config=FigureConfig(width=width))[1]
+        return [label.get_text() for axes in figure.axes for label in axes.get_yticklabels()]
+
+    assert "confidence 0.3" in labels(3.25) and "confidence budget=0.3" in labels(12)
+
+
+def test_the_mean_of_a_task_is_in_the_legend_with_its_interval(source):
+    figure = pictured("minimal_budgets", source)[1]
+    [legend] = figure.legends
+    entries = dict(zip([text.get_text() for text in legend.get_texts()], legend.legend_handles, strict=True))
+    assert [label for label in entries if label.startswith("mean of a task")] == ["mean of a task, bootstrap range"]
+    shuffled = percent(source.told.summary.null_per_sequence_fraction)
+    assert f"mean, shuffled references: {shuffled}" in entries
+    assert legend._ncols == 2
 
 
 def test_an_unknown_figure_is_named(source, tmp_path):

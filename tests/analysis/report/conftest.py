@@ -3,8 +3,9 @@
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import pandas as pd
 import pytest
-from made_up import browser, drawn, programs, write_extras, write_run
+from made_up import browser, drawn, programs, save, write_extras, write_run
 from selenium import webdriver
 
 from analysis.report import write_report
@@ -26,6 +27,16 @@ def measured(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A report of a run that was measured, and on which controllers were compared."""
     run = write_run(tmp_path_factory.mktemp("runs") / "measured", sequences=4, tasks=1)
     write_extras(run)
+    return write_report(run)
+
+
+@pytest.fixture(scope="session")
+def many(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A report of a run on which twenty settings of controllers were compared."""
+    run = write_run(tmp_path_factory.mktemp("runs") / "many", sequences=4, tasks=1)
+    write_extras(run)
+    comparison = run / "controllers" / "comparison.parquet"
+    save(comparison, pd.concat([pd.read_parquet(comparison)] * 10, ignore_index=True))
     return write_report(run)
 
 

@@ -66,7 +66,9 @@ def test_nothing_is_loaded_and_nothing_complains(opened: Open, report: Path) -> 
 
 @pytest.mark.parametrize("theme", ["light", "dark"])
 @pytest.mark.parametrize("width", [1280, 390])
-def test_axe_finds_no_fault(opened: Open, report: Path, width: int, theme: str) -> None:
+@pytest.mark.parametrize("page", ["report", "measured"])
+def test_axe_finds_no_fault(opened: Open, request: pytest.FixtureRequest, page: str, width: int, theme: str) -> None:
+    report: Path = request.getfixturevalue(page)
     browser = opened(report)
     size = {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": width < 500}
     browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
@@ -135,11 +137,56 @@ def test_a_task_filters_numbers_plots_and_table(opened: Open, report: Path, stor
     assert len(series(browser, "tasks")["mean"]) == 1
     after = series(browser, "oracle")
     assert after["oracle"] != before["oracle"]
-    assert after["full model"] == pytest.approx([mine["full_quality"].mean()] * 2)
+    assert after["full model"] == pytest.approx([mine.loc[mine["informative"], "full_quality"].mean()] * 2)
     one(browser, ".choose[aria-pressed=true]").click()
     drawn(browser)
     assert series(browser, "oracle") == before
     assert len(ids(browser)) == 50
+
+
+@pytest.mark.parametrize("page", ["report", "measured"])
+def test_every_heading_is_above_its_cells(opened: Open, request: pytest.FixtureRequest, page: str) -> None:
+    browser = opened(request.getfixturevalue(page))
+    places = """return [...document.querySelectorAll('table')].map(table => {
+        const cells = row => [...row.cells].filter(cell => cell.getClientRects().length)
+            .map(cell => cell.getBoundingClientRect()).map(({ left, right }) => [Math.round(left), Math.round(right)]);
+        const rows = [...table.tBodies[0].rows].filter(row => row.getClientRects().length && !row.matches('.opened'));
+        return [cells(table.tHead.rows[0]), rows.map(cells)];
+    })"""
+    for task in range(2 if page == "report" else 1):
+        if task:
+            Select(one(browser, "#task")).select_by_index(task)
+            drawn(browser, "task a")
+        tables = browser.execute_script(places)
+        assert len(tables) > 1 and all(rows for _, rows in tables)
+        for heads, rows in tables:
+            assert all(row == heads for row in rows)
+        wide = """return [...document.querySelectorAll('table :is(th, td)')]
+            .filter(cell => cell.scrollWidth > cell.clientWidth + 1).map(cell => cell.textContent)"""
+        assert browser.execute_script(wide) == []
+    if page == "report":
+        assert "Task" in [head.text for head in all_of(browser, "#heads th")]
+
+
+def test_means_of_plots_are_those_of_the_table(opened: Open, report: Path) -> None:
+    browser = opened(report)
+    script = """const { data, layout } = document.querySelector('#plot-tasks .canvas');
+        const { x, y } = data.find(trace => trace.name === "mean"), ticks = layout.yaxis.ticktext;
+        return Object.fromEntries(Array.from(x, (mean, i) => [ticks[y[i]], `${(100 * mean).toFixed(1)}\u00a0%`]))"""
+    heads, values = (all_of(browser, f".tasks tbody {kind}") for kind in ("th", ".measured"))
+    rows = {head.text: value.text for head, value in zip(heads, values, strict=True)}
+    assert len(rows) == 3
+    assert browser.execute_script(script) == {task: text.replace(" ", "\u00a0") for task, text in rows.items()}
+
+
+def test_the_buttons_of_a_plot_lie_on_nothing(opened: Open, report: Path) -> None:
+    browser = opened(report)
+    script = """const box = node => node.getBoundingClientRect();
+        const bar = box(document.querySelector('#plot-use .modebar-container .modebar'));
+        return [...document.querySelectorAll('#plot-use :is(.colorbar text, .heatmaplayer)')].map(box)
+            .map(each => each.top - bar.bottom)"""
+    distances = browser.execute_script(script)
+    assert len(distances) > 3 and min(distances) >= 0
 
 
 def test_a_task_leaves_no_controller_above_the_oracle(opened: Open, tmp_path: Path) -> None:
@@ -300,6 +347,37 @@ def test_measurements_and_controllers_are_drawn(opened: Open, measured: Path) ->
     assert "skipping is better (a paper) better 0.123 (0.1 to 0.2) cosine; zero-shot 9 agrees" in claims
     assert all_of(browser, "#task") == []
     assert browser.get_log("browser") == []
+
+
+@pytest.mark.parametrize("width", [1280, 800, 390])
+def test_tables_are_read_without_a_box_that_scrolls(opened: Open, measured: Path, width: int) -> None:
+    browser = opened(measured, width=width)
+    inner = """return [...document.querySelectorAll('.panel, .panel *')].filter(each =>
+        each.scrollWidth > each.clientWidth + 1 && each.clientWidth && getComputedStyle(each).display !== "inline"
+        || ["auto", "scroll"].includes(getComputedStyle(each).overflowY)).map(each => each.outerHTML)"""
+    assert browser.execute_script(inner) == []
+    assert browser.execute_script("return document.documentElement.scrollWidth") <= width
+    hidden = """return [...document.querySelectorAll('.panel tbody :is(th, td):not(:empty)')]
+        .filter(each => !each.getClientRects().length).length"""
+    assert browser.execute_script(hidden) == 0
+    name = """const cell = document.querySelector('[aria-label="Practical controllers"] td');
+        return getComputedStyle(cell, "::before").content"""
+    assert browser.execute_script(name) == ("none" if width > 1024 else '"executed"')
+
+
+@pytest.mark.parametrize("width", [1280, 390])
+def test_a_long_table_opens_on_demand(opened: Open, many: Path, width: int) -> None:
+    browser = opened(many, width=width)
+
+    def shown() -> list[WebElement]:
+        rows = all_of(browser, '[aria-label="Practical controllers"] tbody tr')
+        return [row for row in rows if row.is_displayed()]
+
+    assert len(shown()) == 15
+    one(browser, ".all").click()
+    assert len(shown()) == 20
+    assert focused(browser) == shown()[15].text
+    assert all_of(browser, ".all") == []
 
 
 def test_hostile_texts_are_shown_and_never_run(opened: Open, hostile: Path) -> None:

@@ -15,12 +15,14 @@ from made_up import write_run
 
 import analysis
 from analysis import queries
+from analysis.formatting import percent
 from analysis.report import write_report
+from analysis.report.curves import lines_of
 from analysis.report.facts import facts, finding
 from analysis.report.parts import MOST_TASKS, parts_of, task_names
 from analysis.report.rows import details
 from oracle.allocations import compact
-from oracle.store import Run
+from oracle.store import Run, RunWriter
 
 Command = Callable[..., tuple[int, str, str]]
 
@@ -93,6 +95,42 @@ def test_the_numbers_are_those_of_the_summary(stored: Path) -> None:
     by_task = summary.minimal.groupby(np.arange(60) % 3)["upper"].mean() / 12
     assert [part.summary.per_sequence_fraction for part in tasks] == pytest.approx(by_task.tolist())
     assert all(part.summary.null is None for part in tasks)
+
+
+def test_plots_are_of_the_sequences_that_headlines_state(stored: Path) -> None:
+    parts = parts_of(analysis.load(stored), bootstrap=0, permutations=2)
+    assert all(part.summary.untold and part.told for part in parts)
+    for part in parts:
+        told, curves = part.told, lines_of(part)
+        assert curves["oracle"]["point"][:2] == [told.equal_quality_fraction, told.full_quality]
+        assert curves["luck"]["per_sequence"][-1] == pytest.approx(told.per_sequence_fraction, rel=1e-4)
+        assert curves["luck"]["equal_quality"][-1] == pytest.approx(told.equal_quality_fraction, rel=1e-4)
+        for name, number in (("oracle", told.equal_quality_fraction), ("luck", told.per_sequence_fraction)):
+            words = curves["words"][name]
+            assert f"ver the {told.sequences} sequences that can tell something" in words and percent(number) in words
+        assert f"Hatched: the {part.summary.untold} that tell nothing" in curves["words"]["budgets"]
+    null = lines_of(parts[0])["null"]
+    assert null["full"] == parts[0].told.null.full_quality
+
+
+def test_policies_end_at_the_full_model_of_the_headline(experiment: analysis.Experiment) -> None:
+    whole, *tasks = parts_of(experiment, bootstrap=0, permutations=0)
+    policies = lines_of(whole)["policies"]
+    assert policies and whole.told.full_quality > whole.summary.full_quality
+    for policy in policies:
+        assert policy["y"][-1] == pytest.approx(whole.told.full_quality, rel=1e-4)
+    [nothing] = [part for part in tasks if part.told is None]
+    assert "Over all 3 sequences, none of which tells something, an oracle" in lines_of(nothing)["words"]["oracle"]
+
+
+def test_a_page_of_a_search_that_has_not_ended_says_so(tmp_path: Path) -> None:
+    run = write_run(tmp_path / "run", sequences=6)
+    with RunWriter.reopen(run) as writer:
+        before = write_report(run).read_text(encoding="utf-8")
+        writer.write_summary({})
+    after = write_report(run).read_text(encoding="utf-8")
+    assert "the search has not ended" in before and "after 6 of 6 sequences;" in before
+    assert "has not ended" not in after
 
 
 def test_other_references_have_the_last_word(tmp_path: Path) -> None:
