@@ -184,8 +184,8 @@ def compose(drawing: Drawing, config: FigureConfig | None = None) -> Figure:
         for panel, axes, _ in chain.from_iterable(placed):
             panel.draw(axes)
             resolve_colors(axes)
-        for row, height in zip(placed, heights, strict=True):
-            _fit_labels(row, height, titles=len(drawing.panels) > 1)
+        for panels, height in zip(placed, heights, strict=True):
+            _fit_labels(panels, height, titles=len(drawing.panels) > 1)
         _surround(figure, drawing, config)
         complete_glyphs(_texts(figure))
         return figure

@@ -241,8 +241,8 @@ def _draw_mean(axes: Axes, rows: pd.DataFrame, y: float, label: str) -> None:
     if not np.isfinite(low):
         axes.plot([mean], [y], linestyle="none", label="_" if "," in label else label, **look)
         return
-    spread = {"xerr": np.clip([[mean - low], [high - mean]], 0, None), "elinewidth": thick(0.6)}
-    axes.errorbar([mean], [y], linestyle="none", label=label, **spread, **look)
+    errors = np.clip([[mean - low], [high - mean]], 0, None)
+    axes.errorbar([mean], [y], xerr=errors, elinewidth=thick(0.6), linestyle="none", label=label, **look)
 
 
 def _draw_rows(axes: Axes, rows: pd.DataFrame, y: FloatArray) -> None:
