@@ -76,7 +76,7 @@ def naive_score(engine: Engine, prompt: PromptState, allocation: Allocation, ids
 def products_alone(engine: Engine, work: Callable[[], object]) -> Callable[[], None]:
     """Repeats the matrix products of some work by themselves: what would remain if all else cost nothing.
 
-    Those of the vocabulary head count in float32: call it with `in_float32`.
+    By the library, and those of the vocabulary head in float32: call it with `by_the_library`.
     """
     products: list[tuple[torch.nn.Linear, int]] = []
 
@@ -101,33 +101,42 @@ def products_alone(engine: Engine, work: Callable[[], object]) -> Callable[[], N
 
 
 @contextmanager
-def in_float32(engine: Engine) -> Iterator[None]:
-    """The vocabulary head without proposals in low precision."""
+def by_the_library(engine: Engine) -> Iterator[None]:
+    """Products of the library only, in float32: neither those of batches nor proposals of the vocabulary head."""
     decoder = engine.model.decoder
-    proposals, decoder.proposals = decoder.proposals, None
+    before = decoder.proposals, engine.products
+    decoder.proposals, engine.products = None, False
     try:
         yield
     finally:
-        decoder.proposals = proposals
+        decoder.proposals, engine.products = before
 
 
-def generation(engine: Engine, text: str, references: tuple[str, ...], masks: list[Allocation]) -> dict[str, float]:
+def generation(engine: Engine, text: str, references: tuple[str, ...], masks: list[Allocation]) -> dict[str, object]:
     """Complete decoding, and decoding under a ROUGE-L criterion that may drop rows."""
     prompt = engine.open(text)
     requests = [(prompt, mask) for mask in masks]
     schedule = engine.units.steps(masks)
     results = engine._decode(requests, schedule)
 
+    def decode() -> list[Generation]:
+        return engine._decode(requests, schedule, products=engine.products)
+
     def whole() -> None:
-        with in_float32(engine):
+        with by_the_library(engine):
             engine.generate(requests)
 
-    with in_float32(engine):
+    with by_the_library(engine):
         products = products_alone(engine, lambda: engine._decode(requests, schedule))
+
+    def own_products() -> None:
+        with engine.model.decoder.batching(len(masks)):
+            products()
+
     # In turn, and the middle of each: the machine's own speed changes from minute to minute.
-    works = (lambda: engine._decode(requests, schedule), lambda: engine.generate(requests), whole, products)
+    works = (decode, lambda: engine.generate(requests), whole, products, own_products)
     rounds = [(*(timed(work)[0] for work in works), peak_flops()) for _ in range(ROUNDS)]
-    seconds, resolved, in_full, alone, peak = np.median(rounds, axis=0).tolist()
+    seconds, resolved, in_full, alone, own, peak = np.median(rounds, axis=0).tolist()
     settled = engine.generate(requests)
     sample = list(range(0, len(masks), len(masks) // NAIVE_MASKS))
     naive, outputs = naive_generate(engine, text, [masks[index] for index in sample])
@@ -147,8 +156,10 @@ def generation(engine: Engine, text: str, references: tuple[str, ...], masks: li
         "reruns": sum(rerun for _, rerun in settled),
         "speedup_before_reruns": naive / (seconds / len(masks)),
         "proposes_in_low_precision": engine.model.decoder.proposals is not None,
-        "generate_speedup_in_float32": naive / (in_full / len(masks)),
+        "products": "oneDNN" if engine.products else "torch",
+        "generate_speedup_by_the_library": naive / (in_full / len(masks)),
         "speedup_of_products_alone": naive / (alone / len(masks)),
+        "speedup_of_own_products_alone": naive / (own / len(masks)),
         "tokens_per_second": tokens / seconds,
         "criterion_speedup": naive / (pruning / len(masks)),
         "rows_dropped": sum(result.dropped for result, _ in pruned),

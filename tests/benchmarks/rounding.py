@@ -1,6 +1,6 @@
 """How the near-tie rule was chosen: how often rounding turns a token round that the rule lets pass.
 
-    python tests/benchmarks/rounding.py [--limit 12] [--masks 32] [--threads 1] [--json]
+    python tests/benchmarks/rounding.py [--limit 12] [--masks 32] [--threads 1] [--products own] [--json]
 
 Decodes sequences of the embedded model under random masks of all budgets as one batch, then each alone, fed the same
 tokens, and compares how far the best token leads the second. Prints, for multiples of the rounding that was measured
@@ -35,27 +35,33 @@ def main() -> None:
     parser.add_argument("--limit", type=int, default=12, help="number of sequences")
     parser.add_argument("--masks", type=int, default=32, help="masks per sequence, at budgets from 10 to 100 percent")
     parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--products", choices=("torch", "own"), default="torch", help="of batches")
     parser.add_argument("--json", action="store_true")
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
     engine = Engine(oracle.load_model(), SearchConfig(max_new_tokens=TOKENS))
+    if arguments.products == "own" and not engine.products:
+        raise SystemExit("batches have the products of torch on this processor; omit --products")
     generator = np.random.default_rng(0)
     found = []
     for sequence in load_sequences("instruct", limit=arguments.limit):
         shares = np.linspace(0.1, 1.0, arguments.masks)
         masks = [tuple(np.flatnonzero(generator.random(engine.units.count) < share).tolist()) for share in shares]
-        found.append(_moves(engine, sequence.prompt, masks))
+        found.append(_moves(engine, sequence.prompt, masks, own=arguments.products == "own"))
     lead, moved = np.concatenate(found, axis=1)
-    _show(engine, lead, moved, as_json=arguments.json, threads=arguments.threads)
+    known = engine.model.decoder.rounding
+    about = {"threads": arguments.threads, "products": arguments.products, "rounding": known.to_dict()}
+    measured = known.batches if arguments.products == "own" else known.logits
+    _show(measured, lead, moved, about, as_json=arguments.json)
 
 
 @torch.inference_mode()
-def _moves(engine: Engine, text: str, masks: list[Allocation]) -> NDArray[np.float64]:
+def _moves(engine: Engine, text: str, masks: list[Allocation], *, own: bool) -> NDArray[np.float64]:
     """The lead of the best token alone, and how far it is from the lead in a batch (2, tokens of all masks)."""
     prompt, decoder = engine.open(text), engine.model.decoder
     outputs = [generation.tokens for generation, _ in engine.generate([(prompt, mask) for mask in masks])]
     schedule = engine.units.steps(masks)
-    batch = RowBatch(decoder, [prompt] * len(masks), schedule, new_tokens=TOKENS)
+    batch = RowBatch(decoder, [prompt] * len(masks), schedule, new_tokens=TOKENS, products=own)
     # Outputs that have ended go on with their last token: any text will do.
     fed = [[tokens[min(step, len(tokens) - 1)] for tokens in outputs] for step in range(TOKENS - 1)]
     batched_TRV = [decoder.finish(batch.forward(torch.tensor(ids), ids))[:, 0] for ids in fed]
@@ -77,30 +83,26 @@ def _moves(engine: Engine, text: str, masks: list[Allocation]) -> NDArray[np.flo
     return np.array(rows).T
 
 
-def _show(engine: Engine, lead: NDArray[Any], moved: NDArray[Any], *, as_json: bool, threads: int) -> None:
-    rounding = engine.model.decoder.rounding
+def _show(measured: float, lead: NDArray[Any], moved: NDArray[Any], about: dict[str, Any], *, as_json: bool) -> None:
     density = float((lead < NARROW).mean()) / NARROW
     rows = [
         {
             "multiple": multiple,
-            "logits": multiple * rounding.logits,
-            "near_ties_per_1000": 1000 * density * multiple * rounding.logits,
-            "moved_more": float((moved > multiple * rounding.logits).mean()),
+            "logits": multiple * measured,
+            "near_ties_per_1000": 1000 * density * multiple * measured,
+            "moved_more": float((moved > multiple * measured).mean()),
             # A lead x is turned round where it moves by more than x, in one of two directions.
-            "unnoticed_per_million": 1e6
-            * density
-            * float(np.maximum(moved - multiple * rounding.logits, 0).mean())
-            / 2,
+            "unnoticed_per_million": 1e6 * density * float(np.maximum(moved - multiple * measured, 0).mean()) / 2,
         }
         for multiple in MULTIPLES
     ]
-    largest = float(moved.max()) / rounding.logits
-    summary = {"tokens": len(lead), "threads": threads, "rounding": rounding.to_dict(), "largest_multiple": largest}
+    largest = float(moved.max()) / measured
+    summary = {**about, "tokens": len(lead), "largest_multiple": largest}
     if as_json:
         print(json.dumps({**summary, "rows": rows}))
         return
     print(
-        f"{len(lead)} tokens, {threads} threads; rounding {rounding.logits:.2g} logits; the lead moved by at most ",
+        f"{len(lead)} tokens, {about['threads']} threads; rounding {measured:.2g} logits; the lead moved by at most ",
         end="",
     )
     print(f"{largest:.1f} times that\n\nmultiple   logits  near-ties/1,000  moved more  unnoticed/million")
