@@ -28,6 +28,13 @@ and by less than 8 times for 99.9 % of them; few leads are that small. Expected 
 million (at twice the multiple, one in 150 million for twice as many near-ties). Reported allocations are also verified.
 """
 
+MULTIPLE_IN_BATCHES = 4.0
+"""The same for batches with their own products, whose rounding is measured against the library's.
+
+Over 4,416 tokens (`tests/benchmarks/rounding.py --products own`) the lead moved by up to 2.4 times the measured
+rounding.
+"""
+
 UNITS, SHARE = 32, 0.05
 """Change of a layer's median result, in units in the last place and at most this share of it, above which other rows of
 the batch cause it rather than rounding.
@@ -79,7 +86,7 @@ class Rounding:
     @property
     def near_tie_in_batches(self) -> float:
         """The same for batches with their own products."""
-        return math.inf if math.isinf(self.near_tie) else MULTIPLE * self.batches
+        return math.inf if math.isinf(self.near_tie) else MULTIPLE_IN_BATCHES * self.batches
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for a manifest; an infinite threshold is None."""
