@@ -303,7 +303,7 @@ REFUSED = {
     "--allocations 0": "--allocations needs at least 1, not 0",
     "--allocations 3 --criterion log_likelihood": "criterion 'log_likelihood' needs values that this run does not have",
     "--allocations 3 --criterion rogueL": "unknown metric 'rogueL'",
-    "--by-task --sequence s0": "not allowed with argument",
+    "--by-task --sequence s0": "--sequence and --by-task exclude each other: give only one of them",
     "--by-task --budget 0.5": "--budget works alone or with --sequence, not with --by-task",
     "--against nowhere": "a run folder is required, but 'nowhere'",
     "--sql SELECT": "Parser Error",

@@ -81,7 +81,11 @@ def test_a_run_that_tells_nothing_ends_in_a_sentence(
     # Figures.
     names = ["oracle_quality", "minimal_budgets", "layer_use", "luck_curve", "strategies"]
     for picture in draw_all([Source.open(run.folder)], tmp_path / "figures", names=names):
-        assert picture.skipped and "no sequence can tell something" in picture.skipped and remedy in picture.skipped
+        assert (
+            picture.skipped
+            and "no sequence of 'run' can tell something" in picture.skipped
+            and remedy in picture.skipped
+        )
     # Comparisons.
     code, text, _ = command("query", run.folder, "--against", run.folder)
     assert code == 0 and "None of the 4 shared sequences tells something in both runs: no mean is stated." in text

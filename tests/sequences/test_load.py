@@ -73,7 +73,7 @@ def test_a_missing_file_names_the_nearest_and_what_could_be_given(tmp_path: Path
     with pytest.raises(InputError) as caught:
         load_sequences(str(tmp_path / "promts.jsonl"))
     message = str(caught.value)
-    assert message.startswith(f"no such file '{tmp_path}/promts.jsonl'; nearest: 'prompts.jsonl'; give a JSONL")
+    assert message.startswith(f"no such file '{tmp_path}/promts.jsonl'; nearest: '{tmp_path}/prompts.jsonl'; give")
     assert message.endswith("or 'instruct'")
 
 
@@ -85,7 +85,7 @@ def test_what_is_no_file_and_no_name_is_an_error(data: str) -> None:
 
 def test_a_missing_reference_file_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "a.de").write_text("a\n")
-    with pytest.raises(InputError, match=r"no such file .*a\.en'; nearest: 'a\.de'"):
+    with pytest.raises(InputError, match=r"no such file .*a\.en'; nearest: '.*/a\.de'"):
         load_sequences(str(tmp_path / "a.de"), reference_files=(str(tmp_path / "a.en"),))
 
 
