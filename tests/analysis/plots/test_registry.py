@@ -393,7 +393,8 @@ def test_runs_that_tell_nothing_draw_no_triumph(experiment, tmp_path, name):
         assert len(picture.files) == len(KINDS)
     else:
         assert picture.skipped == (
-            "no sequence of 'run' can tell something: on 1 the full model scores zero, so that every allocation qualifies"
+            "no sequence of 'run' can tell something: on 1 the full model scores zero, so that every allocation "
+            "qualifies"
         )
     some = zeros.evaluations["number"].to_numpy() % 2 / 2 + 0.25
     one = replace(zeros, evaluations=zeros.evaluations.assign(rougeL=some))
