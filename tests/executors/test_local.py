@@ -124,10 +124,11 @@ def test_a_sequence_that_kills_its_workers_is_set_aside(
 
 
 def test_an_interrupted_search_leaves_no_process_and_no_lock(searched: Callable[..., Run], tmp_path: Path) -> None:
-    seen: list[psutil.Process] = []
+    # Other tests' libraries may keep processes of their own, such as matplotlib a TeX.
+    before, seen = set(psutil.Process().children(recursive=True)), list[psutil.Process]()
 
     def stop() -> bool:
-        seen.extend(psutil.Process().children(recursive=True))
+        seen.extend(set(psutil.Process().children(recursive=True)) - before)
         return True
 
     with pytest.raises(Interrupted):
@@ -139,10 +140,11 @@ def test_an_interrupted_search_leaves_no_process_and_no_lock(searched: Callable[
 
 
 def test_ctrl_c_ends_the_workers(searched: Callable[..., Run]) -> None:
-    seen: list[psutil.Process] = []
+    # Other tests' libraries may keep processes of their own, such as matplotlib a TeX.
+    before, seen = set(psutil.Process().children(recursive=True)), list[psutil.Process]()
 
     def stop() -> bool:
-        seen.extend(psutil.Process().children(recursive=True))
+        seen.extend(set(psutil.Process().children(recursive=True)) - before)
         for one in seen:
             # As a terminal does; only this process decides what it means.
             one.send_signal(signal.SIGINT)
