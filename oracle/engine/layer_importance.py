@@ -67,8 +67,7 @@ class HiddenStates:
     @torch.inference_mode()
     def _run(self, unit: int, hidden_GTD: Tensor) -> Tensor:
         calls: tuple[Call, ...] = self._units.calls((unit,))
-        sharing = self._decoder.sharing(self._cache) if self._decoder.shares_prompts else nullcontext()
-        with sharing, self._decoder.batching(len(hidden_GTD)):
+        with self._decoder.sharing(self._cache) if self._decoder.shares_prompts else nullcontext():
             for call in calls:
                 hidden_GTD = self._decoder.run(call, hidden_GTD, self._step(len(hidden_GTD)))
         self.executions += len(hidden_GTD) * hidden_GTD.shape[1]

@@ -12,7 +12,7 @@ from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import linear
+from torch.nn.functional import linear, pad
 
 __all__ = ["BatchProducts"]
 
@@ -20,7 +20,8 @@ LEAST_WEIGHTS = 1 << 16
 """Weights of a layer's product from which it is worth another call."""
 
 ROWS = 8
-"""Rows of the product that is tried."""
+"""Rows of the product that is tried, and of which heights are multiples: oneDNN keeps code for every height, a third of
+a MiB each."""
 
 FORWARD = "forward"
 
@@ -88,6 +89,10 @@ def _by_onednn(module: nn.Linear) -> Callable[[Tensor], Tensor]:
     product = torch.ops.mkldnn._linear_pointwise.default
 
     def forward(rows: Tensor) -> Tensor:
-        return product(rows, module.weight, module.bias, "none", [], "")
+        flat_RD = rows.reshape(-1, module.in_features)
+        missing = -len(flat_RD) % ROWS
+        padded_RD = pad(flat_RD, (0, 0, 0, missing)) if missing else flat_RD
+        found_RD = product(padded_RD, module.weight, module.bias, "none", [], "")
+        return found_RD[: len(flat_RD)].view(*rows.shape[:-1], module.out_features)
 
     return forward
