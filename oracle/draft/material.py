@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import numpy as np
+import pyarrow as pa
 from numpy.typing import NDArray
 
 from oracle.draft.acceptance import Acceptance, Accepted, Drafting
@@ -87,6 +88,35 @@ class Material:
         for place, (result, accepted) in over_cores(collected, ids, device=device, memory_mib=memory):
             self.acceptance.keep(accepted)
             yield ids[place], result
+
+    def stored_side_by_side(
+        self,
+        tables: DerivedTables,
+        kind: str,
+        schema: pa.Schema,
+        task: Callable[[str], list[dict[str, Any]]],
+        advance: Callable[[int, str], None] = lambda count, remark: None,
+    ) -> dict[str, list[dict[str, Any]]]:
+        """Rows by sequence id: those of an interrupted study are read, the others computed `side_by_side` and written.
+
+        Args:
+            tables: where they are stored.
+            kind: of the rows, the beginning of their files' names.
+            schema: of the rows.
+            task: computes the rows of one sequence.
+            advance: reports progress, in sequences.
+        """
+        files = {name: f"{kind}-{number:05}" for number, name in enumerate(self.sequences)}
+        rows = {}
+        for name, file in files.items():
+            if (stored := tables.read(file, schema)) is not None:
+                rows[name] = stored[0].to_pylist()
+        advance(len(rows), "")
+        for name, found in self.side_by_side(task, [name for name in files if name not in rows]):
+            tables.write(files[name], pa.Table.from_pylist(found, schema=schema))
+            rows[name] = found
+            advance(1, name)
+        return {name: rows[name] for name in files}
 
     def compute(self, masks: Seq[Allocation], ids: Seq[str]) -> None:
         """Computes what drafts of these masks get accepted on each of these sequences, on all free cores."""

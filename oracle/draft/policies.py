@@ -245,11 +245,6 @@ class Policies:
         """By sequence id, per number of skips: a mask for each prefix, accepted lengths, and near-ties."""
         material, lists = self._material, pa.list_(pa.int16())
         schema = pa.schema([("masks", pa.list_(lists)), ("lengths", lists), ("near", pa.int32())])
-        files = {name: f"clasp-{number:05}" for number, name in enumerate(material.sequences)}
-        rows = {}
-        for name, file in files.items():
-            if (stored := material.parts.read(file, schema)) is not None:
-                rows[name] = stored[0].to_pylist()
 
         def choose(name: str) -> list[dict[str, Any]]:
             output, found = material.acceptance.output(name), []
@@ -263,10 +258,7 @@ class Policies:
                 found.append({"masks": masks, "lengths": lengths, "near": near})
             return found
 
-        for name, found in material.side_by_side(choose, [name for name in files if name not in rows]):
-            material.parts.write(files[name], pa.Table.from_pylist(found, schema=schema))
-            rows[name] = found
-        return {name: rows[name] for name in files}
+        return material.stored_side_by_side(material.parts, "clasp", schema, choose)
 
     def _knapspec_policies(self) -> dict[str, Policy]:
         assert (

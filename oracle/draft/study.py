@@ -197,24 +197,16 @@ class _Study:
         budget = enumerable(self._material.layers, self._material.plan.prove)
         if budget < 0:
             return []
-        material, rows = self._material, dict[str, list[dict[str, Any]]]()
-        files = {name: f"bounds-{number:05}" for number, name in enumerate(material.sequences)}
-        for name, file in files.items():
-            if (stored := self._timed.read(file, BOUNDS)) is not None:
-                rows[name] = stored[0].to_pylist()
+        material = self._material
 
         def prove(name: str) -> list[dict[str, Any]]:
             one = material.sequences[name]
             return bounds_of(material.acceptance, one, material.times, budget, material.plan.length)
 
         about = f"Bounds: masks of at most {budget} layers, at every prefix"
-        with self._watch(about, len(files)) as advance:
-            advance(len(rows), "")
-            for name, found in material.side_by_side(prove, [name for name in files if name not in rows]):
-                self._timed.write(files[name], pa.Table.from_pylist(found, schema=BOUNDS))
-                rows[name] = found
-                advance(1, name)
-        return [row for name in files for row in rows[name]]
+        with self._watch(about, len(material.sequences)) as advance:
+            rows = material.stored_side_by_side(self._timed, "bounds", BOUNDS, prove, advance)
+        return [row for found in rows.values() for row in found]
 
     def _notes(self) -> list[str]:
         """What differs from the published methods, and what the numbers leave out."""
