@@ -18,7 +18,16 @@ from oracle.utils.option_names import OPTIONS
 from oracle.utils.paths import nearest_path
 from oracle.utils.text import nearest_hint
 
-__all__ = ["PARTS", "assembled", "entries", "flat_settings", "given_part", "read_yaml", "unescaped"]
+__all__ = [
+    "PARTS",
+    "assembled",
+    "entries",
+    "flat_defaults",
+    "flat_settings",
+    "given_part",
+    "read_yaml",
+    "unescaped",
+]
 
 PARTS = ("columns", "layout", "task_options")
 """Settings of `SearchConfig` that are dataclasses."""
@@ -87,7 +96,7 @@ def flat_settings(values: Mapping[str, Any], source: str) -> dict[str, Any]:
     Raises:
         InputError: names the first unknown key and the nearest known one.
     """
-    known = _defaults()
+    known = flat_defaults()
     found: dict[str, Any] = {}
     for key, name, value in entries(values):
         if name not in known:
@@ -99,7 +108,7 @@ def flat_settings(values: Mapping[str, Any], source: str) -> dict[str, Any]:
     return found
 
 
-def _defaults() -> dict[str, Any]:
+def flat_defaults() -> dict[str, Any]:
     """Default of every setting by flat name."""
     config = SearchConfig()
     found = {field.name: getattr(config, field.name) for field in fields(config)}

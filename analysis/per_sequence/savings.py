@@ -12,7 +12,7 @@ import pandas as pd
 from analysis.experiment import METRICS, Experiment, InputError, as_experiment, load
 from analysis.grouping import BoolArray, CostArray, FloatArray, Groups, IntArray, allocation_keys, group
 from analysis.stats import intervals
-from oracle.metrics import qualifies, sees, why_vacuous
+from oracle.metrics import SLACK, qualifies, sees, why_vacuous
 from oracle.types import RunPath
 from oracle.utils.text import nearest_hint
 from oracle.utils.validation import check_list
@@ -95,7 +95,8 @@ def _vacuous(experiment: Experiment, minimal: pd.DataFrame) -> list[str]:
 
     tokens = [len(output) for output in full["tokens"]] if "tokens" in full else [None] * len(rows)
     references = rows["references"] if "references" in rows else [()] * len(rows)
-    counts = (tokens, known("choice_tokens"), known("reference_tokens"), references, minimal["zero_quality"])
+    alike = _one_score(experiment, minimal)
+    counts = (tokens, known("choice_tokens"), known("reference_tokens"), references, minimal["zero_quality"], alike)
     return [
         why_vacuous(
             experiment.kind,
@@ -104,9 +105,23 @@ def _vacuous(experiment: Experiment, minimal: pd.DataFrame) -> list[str]:
             output_tokens=output,
             choice_tokens=choice,
             reference_tokens=reference,
+            one_score=same,
         )
-        for output, choice, reference, texts, zero in zip(*counts, strict=True)
+        for output, choice, reference, texts, zero, same in zip(*counts, strict=True)
     ]
+
+
+def _one_score(experiment: Experiment, minimal: pd.DataFrame) -> list[bool]:
+    """Whether different outputs of a sequence all have one score, above zero, at the least budget there is as well."""
+    evaluations = experiment.evaluations
+    if "tokens" not in evaluations:
+        return [False] * len(minimal)
+    spread = evaluations.groupby("sequence")[experiment.metric].agg(np.ptp).loc[minimal["sequence"]].to_numpy()
+    alike_N = (spread <= SLACK) & (minimal["certified"] & ~minimal["zero_quality"]).to_numpy()
+    alike_N &= ~minimal["sequence"].isin(experiment.dropped["sequence"]).to_numpy()
+    rows = evaluations[evaluations["sequence"].isin(minimal.loc[alike_N, "sequence"])]
+    outputs = rows["tokens"].map(tuple).groupby(rows["sequence"]).nunique()
+    return [bool(alike and outputs[name] > 1) for alike, name in zip(alike_N, minimal["sequence"], strict=True)]
 
 
 def budgets_of(

@@ -16,6 +16,7 @@ from matplotlib.colors import to_rgba
 from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator, PercentFormatter, StrMethodFormatter
 
 from analysis.experiment import InputError
+from oracle.utils.paths import nearest_path
 from oracle.utils.text import nearest_hint, printable
 from oracle.utils.validation import check_types, named_settings
 
@@ -165,7 +166,9 @@ def _check_style(path: Path) -> None:
         if said:
             raise ValueError(said[0])
     except OSError as error:
-        raise InputError(f"cannot read the style sheet '{path}' ({error.strerror}); give a .mplstyle file") from error
+        raise InputError(
+            f"cannot read the style sheet '{path}' ({error.strerror}){nearest_path(path)}; give a .mplstyle file"
+        ) from error
     except (ValueError, KeyError) as error:
         reason = " ".join(str(error).split())
         raise InputError(f"'{path}' is no matplotlib style sheet: {reason}; correct that line") from error

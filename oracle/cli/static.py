@@ -15,6 +15,7 @@ from oracle.cli.data_options import (
     given_settings,
 )
 from oracle.cli.parsing import (
+    LOADING,
     Parser,
     Settings,
     add_device,
@@ -26,6 +27,7 @@ from oracle.cli.parsing import (
     progress,
 )
 from oracle.errors import InputError
+from oracle.utils.option_names import OPTIONS
 
 if TYPE_CHECKING:
     from oracle.cli.tables import Table
@@ -45,6 +47,9 @@ All numbers after the methods' names are from held-out sequences, with 95 % inte
 chosen mask minus that of the method's, paired over sequences. Deploy a mask with
 oracle export RUN --format checkpoint --allocation LAYERS, or --budget B for the chosen one.
 """
+
+OF_PLANS = {"evaluations", "limit", "prove", "seed"}
+"""Options of `oracle static` and `oracle draft` themselves that are named as settings of a search."""
 
 FULL_MODEL = {"strategy": "spread", "evaluations": 1}
 """A search that stores the full model's outputs only."""
@@ -174,14 +179,27 @@ def add_run_or_data(parser: Parser) -> Settings:
 
 
 def check_run_or_data(arguments: argparse.Namespace) -> None:
-    """Raises `InputError` unless exactly one of RUN and --data is given."""
+    """Raises `InputError` unless exactly one of RUN and --data is given, without settings that a RUN has of its own."""
+    from oracle.settings import flat_defaults
+
     data = getattr(arguments, "data", None)
-    if arguments.folder is None and data is None:
-        raise InputError("either a RUN or --data is required, but neither is given; give one of them")
-    if arguments.folder is not None and data is not None:
+    if arguments.folder is None:
+        if data is None:
+            raise InputError("either a RUN or --data is required, but neither is given; give one of them")
+        return
+    if data is not None:
         raise InputError(
             f"either a RUN or --data is required, but both are given ('{arguments.folder}' and '{data}'): the "
             "sequences of a RUN are its own; omit one of them"
+        )
+    own = flat_defaults().keys() - OF_PLANS - {*LOADING}
+    given = [name for name, value in vars(arguments).items() if name in own or (name == "out" and value is not None)]
+    if given:
+        options = {name: option for option, name in OPTIONS.items()}
+        named = ", ".join(f"--{options.get(name, name).replace('_', '-')}" for name in given)
+        raise InputError(
+            f"{named} is for data to run the full model on first, but '{arguments.folder}' is a run, whose data, "
+            "prompts, criterion, scope and costs are its own; omit it, or search anew with it"
         )
 
 

@@ -16,6 +16,9 @@ VACUOUS = {
     "unseen references": (
         "the metric gives 0 even to the reference itself; use --criterion chrf, which compares characters, or agreement"
     ),
+    "one score": (
+        "the metric gives every output the same score, that of the empty model included; use another --criterion"
+    ),
 }
 """Reason to what it means and what to use instead."""
 
@@ -28,6 +31,7 @@ def why_vacuous(
     output_tokens: int | None = None,
     choice_tokens: int | None = None,
     reference_tokens: int | None = None,
+    one_score: bool = False,
 ) -> str:
     """The reason, a key of `VACUOUS`, why no allocation can be told from another; an empty text if some can.
 
@@ -37,12 +41,15 @@ def why_vacuous(
         seen: whether the metric sees the references; see `sees`.
         output_tokens: tokens of the full model's output; None if it is not known yet.
         choice_tokens, reference_tokens: tokens of the longest choice (or continuation) and reference; None if unknown.
+        one_score: whether different outputs, one of them at the least budget there is, all have the same score.
     """
     passed = {"choice": choice_tokens, "continuations": choice_tokens, "likelihood": reference_tokens}
     scored = passed.get(kind, output_tokens)
     if scope == "decode" and scored == 1:
         return "one token"
-    return "" if seen else "unseen references"
+    if not seen:
+        return "unseen references"
+    return "one score" if one_score else ""
 
 
 def sees(metric: str, references: Seq[str]) -> bool:

@@ -68,12 +68,17 @@ def check_run(folder: RunPath) -> RunCheck:
 
     Args:
         folder: the run folder.
+
+    Raises:
+        InputError: if there is no such folder.
     """
     found, folder = RunCheck(), Path(folder)
     try:
         run = Run.open(folder)
         index = Index.read(folder)
     except InputError as error:
+        if not folder.exists():
+            raise
         found.problems.append(str(error))
         return found
     if index is None:

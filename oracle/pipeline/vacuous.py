@@ -42,7 +42,15 @@ def vacuous(config: SearchConfig, sequences: Seq[Sequence], scored: Seq[Mapping[
     output_tokens = 1 if config.max_new_tokens == 1 else None
     for sequence, counts in zip(sequences, scored, strict=True):
         seen = sees(config.criterion, sequence.references)
-        if reason := why_vacuous(kind, config.scope, seen=seen, output_tokens=output_tokens, **counts):
+        reason = why_vacuous(
+            kind,
+            config.scope,
+            seen=seen,
+            output_tokens=output_tokens,
+            choice_tokens=counts.get("choice_tokens"),
+            reference_tokens=counts.get("reference_tokens"),
+        )
+        if reason:
             found.setdefault(reason, []).append(sequence.id)
     return found
 

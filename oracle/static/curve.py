@@ -7,7 +7,7 @@ from itertools import cycle, islice
 from pathlib import Path
 from statistics import median
 from time import perf_counter
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import pandas as pd
@@ -132,6 +132,7 @@ def find_static(
     name = f"{'curve' if not (plan.budgets or plan.speedups) else 'budgets'}-{key[:8]}"
     found = tables.read(name, SCHEMA)
     if found is None:
+        _Prices.of(run).budgets(plan)  # refused before a model is loaded
         if model is None and load is not None:
             model = load()
         context = RunContext.open(folder, model=model, limit=plan.limit, watch=watch)
@@ -179,6 +180,46 @@ def share_hint(budget: float, total: float, measure: str) -> str:
     return f"; {budget:g} of {total:g} {measure} is {budget * total:g}" if 0 < budget < 1 < total else ""
 
 
+@dataclass(frozen=True)
+class _Prices:
+    """Costs of a run's units per generated token.
+
+    Attributes:
+        units: of each unit, shape (L,).
+        overhead: of a token under any mask.
+        measure: unit of the costs.
+    """
+
+    units: tuple[float, ...]
+    overhead: float
+    measure: str
+
+    @classmethod
+    def of(cls, run: Run) -> Self:
+        if run.costs:
+            costs = Costs.from_dict(run.costs)
+            return cls(costs.units, costs.overhead, costs.unit_of_measure)
+        return cls((1.0,) * run.units, 0.0, f"{run.unit}s")
+
+    @property
+    def total(self) -> float:
+        return sum(self.units) + self.overhead
+
+    def budgets(self, plan: Plan) -> list[float]:
+        """Budgets of the units alone that a plan asks for, from high to low."""
+        asked = [*plan.budgets, *(self.total / one for one in plan.speedups)]
+        asked = asked or [self.total / one for one in SPEEDUPS]
+        if max(asked) > self.total:
+            raise InputError(f"a budget of at most {self.total:g} {self.measure} is possible, not {max(asked):g}")
+        least = self.overhead + min(self.units)
+        if min(asked) < least:
+            raise InputError(
+                f"a budget of at least {least:g} {self.measure} is required for one unit, not {min(asked):g}; "
+                f"give a larger --budget or a smaller --speedup{share_hint(min(asked), self.total, self.measure)}"
+            )
+        return sorted({one - self.overhead for one in asked}, reverse=True)
+
+
 class _Search:
     """One search over the sequences of a run."""
 
@@ -196,19 +237,14 @@ class _Search:
         self._training = [ids[place] for place in sorted(order[:count].tolist())]
         self._held_out = [ids[place] for place in sorted(order[count:].tolist())]
         self._held_out_quality: dict[str, list[float]] = {}
-        costs = context.run.costs
-        self._costs = Costs.from_dict(costs) if costs else None
-        units = context.units
-        self._unit_costs = self._costs.units if self._costs else (1.0,) * units
-        self._overhead = self._costs.overhead if self._costs else 0.0
-        self._total = sum(self._unit_costs) + self._overhead
-        self._measure = self._costs.unit_of_measure if self._costs else f"{context.run.unit}s"
+        self._prices = _Prices.of(context.run)
+        self._budgets = self._prices.budgets(plan)
 
     def rows(self) -> tuple[list[dict[str, Any]], dict[str, Any]]:
         """The rows of the table, and its provenance."""
-        plan, budgets = self._plan, self._budgets()
+        plan, budgets = self._plan, self._budgets
         search = MaskSearch(
-            costs=self._unit_costs,
+            costs=self._prices.units,
             sequences=len(self._training),
             objective=self._objective,
             influence=self._qualities.influence(self._examples(self._training)),
@@ -237,7 +273,7 @@ class _Search:
                 rows.append(
                     {
                         "method": name,
-                        "budget": budget + self._overhead,
+                        "budget": budget + self._prices.overhead,
                         "chosen": mask == chosen[budget],
                         "training": training,
                         "evaluations": added[name],
@@ -248,7 +284,7 @@ class _Search:
                 )
         about = {
             "metric": self._context.metric,
-            "measure": self._measure,
+            "measure": self._prices.measure,
             "training": self._training,
             "held_out": self._held_out,
             "held_out_quality": self._held_out_quality,
@@ -256,21 +292,6 @@ class _Search:
             "machine": self._context.engine.model.machine.to_dict(),
         }
         return rows, about
-
-    def _budgets(self) -> list[float]:
-        """Budgets of the units alone, from high to low."""
-        plan = self._plan
-        asked = [*plan.budgets, *(self._total / one for one in plan.speedups)]
-        asked = asked or [self._total / one for one in SPEEDUPS]
-        if max(asked) > self._total:
-            raise InputError(f"a budget of at most {self._total:g} {self._measure} is possible, not {max(asked):g}")
-        least = self._overhead + min(self._unit_costs)
-        if min(asked) < least:
-            raise InputError(
-                f"a budget of at least {least:g} {self._measure} is required for one unit, not {min(asked):g}; "
-                f"give a larger --budget or a smaller --speedup{share_hint(min(asked), self._total, self._measure)}"
-            )
-        return sorted({one - self._overhead for one in asked}, reverse=True)
 
     def _examples(self, ids: Seq[str]) -> list[Example]:
         return [self._context.examples[name] for name in ids]
@@ -297,12 +318,12 @@ class _Search:
         found: dict[Allocation, dict[str, Any]] = {}
         self._held_out_quality[compact(chosen)] = quality_NM[:, masks.index(chosen)].tolist()
         for place, mask in enumerate(masks):
-            cost = sum(self._unit_costs[unit] for unit in mask) + self._overhead
+            cost = sum(self._prices.units[unit] for unit in mask) + self._prices.overhead
             found[mask] = {
                 "allocation": list(mask),
                 "units": len(mask),
                 "cost": cost,
-                "fraction": cost / self._total,
+                "fraction": cost / self._prices.total,
                 "full_quality": float(full_N1.mean()),
                 **self._mean("quality", quality_NM[:, place]),
                 **self._mean("kl", kl_NM[:, place]),

@@ -102,6 +102,12 @@ HINTS = {
     "static": "either a RUN or --data is required, but neither is given; give one of them",
     "static runs/demo --data own.jsonl": "but both are given ('runs/demo' and 'own.jsonl')",
     "draft runs/demo --data own.jsonl": "but both are given ('runs/demo' and 'own.jsonl')",
+    "static runs/demo --cost flops": "--cost is for data to run the full model on first, but 'runs/demo' is a run",
+    "draft runs/demo --reference-column refs --out x": "--out, --reference-column is for data to run the full model on",
+    "static runs/demo --budget 0.5": f"0.5 of {UNITS} layers is 2.5",
+    # files
+    "figures runs/demo --style own.jsnl": "cannot read the style sheet 'own.jsnl' (No such file or directory); nearest",
+    "check runs/dem": "a run folder is required, but 'runs/dem' does not exist; nearest: 'runs/demo'",
     # commands
     "help serach": "nearest: 'search'",
 }

@@ -22,6 +22,9 @@ def share(references, output, record):
 
 share.upper_bound = lambda references, output, record, remaining: 1.0
 
+def same(references, output, record):
+    return 0.7
+
 def two(references, output):
     return 1.0
 
@@ -87,6 +90,17 @@ def test_a_function_is_searched_by_and_read_without_it(
         "compare", "run", "--controllers", "unified", "--no-timing", "--quiet", "--trust-code", name
     )
     assert (code, error) == (0, "")
+
+
+def test_one_score_for_every_output_tells_nothing(folder: Path, command: Command, tiny_folder: Path) -> None:
+    given = ("--data", "data.jsonl", "--model", tiny_folder, "--device", "cpu", "--evaluations", 10, "--no-figures")
+    code, text, _ = command("search", *given, "--criterion", "own_metrics:same", "--out", "run")
+    text = " ".join(text.split())
+    assert code == 0 and "No fraction is stated: no sequence can tell one allocation from another." in text
+    assert "on 4 the metric gives every output the same score" in text and "use another --criterion" in text
+    assert Run.open(folder / "run").summary()["vacuous"] == {"one score": 4}
+    # Read by a metric that tells outputs apart, the sequences count.
+    assert not (analysis.budgets(analysis.load(folder / "run", criterion="agreement"))["vacuous"] == "one score").any()
 
 
 BAD = [

@@ -44,10 +44,11 @@ def test_one_token_tells_nothing_in_scope_decode_alone(kind: str, counts: dict[s
     for scope in ("decode-last", "sequence"):
         assert why_vacuous(kind, scope, **counts) == ""
     assert why_vacuous(kind, "sequence", seen=False, **counts) == "unseen references"
+    assert why_vacuous(kind, "sequence", one_score=True, **counts) == "one score"
 
 
 def test_the_sentence_counts_every_reason_once() -> None:
-    assert set(VACUOUS) == {"one token", "unseen references"}
+    assert set(VACUOUS) == {"one token", "unseen references", "one score"}
     text = told_nothing(6, {"one token": 2, "unseen references": 1})
     assert text.startswith("on 3 the full model scores zero") and "; on 2 what is scored is one token" in text
     assert "on 1 the metric gives 0" in text and told_nothing(0, {}) == ""
