@@ -96,6 +96,9 @@ class Controller(ABC):
     learns: ClassVar[bool] = False
     folds: ClassVar[int] = 4
     """Number of cross-validation folds."""
+    folds_apart: ClassVar[bool] = False
+    """Whether folds are trained and evaluated in processes of their own, where there are cores: training is most of the
+    work, and shares nothing between folds but what was evaluated before."""
     units: ClassVar[tuple[Unit, ...]] = get_args(Unit)
     """Units of the runs in which the controller works."""
     at_inference: ClassVar[tuple[str, ...]] = ()

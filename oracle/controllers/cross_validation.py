@@ -22,6 +22,7 @@ from oracle.controllers.scoring import quality_of
 from oracle.controllers.timing import Speed, Stopwatch
 from oracle.controllers.training_set import TrainingSet
 from oracle.controllers.weights import load_learned, save_learned
+from oracle.executors import over_cores
 from oracle.store.derived import DerivedTables
 from oracle.store.files import delete
 from oracle.utils.progress import Watch, silent
@@ -107,37 +108,59 @@ class CrossValidation:
 
     def _run(self, name: str, settings: dict[str, Any]) -> tuple[list[dict[str, Any]], Controller]:
         kind, context = get_controller(name), self._context
-        sequences = {sequence.id: sequence for sequence in context.sequences}
         split = parts(context.ids, kind.folds, self._seed) if kind.learns else [context.ids]
-        rows: list[dict[str, Any]] = []
-        for fold, held in enumerate(split):
-            controller = make(name, context, settings)
-            if kind.learns:
-                trained = {key: value for key, value in settings.items() if key not in kind.at_inference}
-                self._train(controller, _stem(name, trained, fold), [one for one in context.ids if one not in held])
-            outputs = controller.generate([context.examples[one].prompt for one in held])
-            judged = quality_of(context, controller, [sequences[one] for one in held], outputs)
-            for one, output, found in zip(held, outputs, judged, strict=True):
-                row = {
-                    "sequence": one,
-                    "fold": fold,
-                    "quality": found.value,
-                    "fraction": output.fraction,
-                    "flops": output.flops,
-                    "tokens": len(output.tokens),
-                    "seconds": output.seconds,
-                    "text": output.text,
-                }
-                if isinstance(controller, FixedMask | Full):
-                    row["mask"] = list(controller.allocations([context.examples[one].prompt])[0])
-                if found.cost is not None:  # the quality is of scored texts, not of the output
-                    row |= {"fraction": found.cost / context.units, "flops": found.flops}
-                rows.append(row)
+        folds, last = list(enumerate(split)), len(split) - 1
+        if not kind.folds_apart:
+            done = [self._fold(name, settings, fold, held, self._watch) for fold, held in folds]
+            return [row for rows, _ in done for row in rows], done[last][1]
+        device, memory = context.engine.model.network.device, context.engine.config.memory
+        found = {}
+        with self._watch("folds", len(folds)) as advance:
+            for place, rows in over_cores(
+                lambda one: self._fold(name, settings, *one, silent)[0], folds, device=device, memory_mib=memory
+            ):
+                found[place] = rows
+                advance(1, "")
+        controller = make(name, context, settings)
+        self._train(controller, settings, last, split[last], self._watch)  # reads what was learned
+        return [row for place in sorted(found) for row in found[place]], controller
+
+    def _fold(
+        self, name: str, settings: dict[str, Any], fold: int, held: list[str], watch: Watch
+    ) -> tuple[list[dict[str, Any]], Controller]:
+        """Rows of the sequences of a fold, by a controller trained on the others, and the controller."""
+        kind, context = get_controller(name), self._context
+        sequences = {sequence.id: sequence for sequence in context.sequences}
+        controller, rows = make(name, context, settings), []
+        if kind.learns:
+            self._train(controller, settings, fold, held, watch)
+        outputs = controller.generate([context.examples[one].prompt for one in held])
+        judged = quality_of(context, controller, [sequences[one] for one in held], outputs)
+        for one, output, found in zip(held, outputs, judged, strict=True):
+            row = {
+                "sequence": one,
+                "fold": fold,
+                "quality": found.value,
+                "fraction": output.fraction,
+                "flops": output.flops,
+                "tokens": len(output.tokens),
+                "seconds": output.seconds,
+                "text": output.text,
+            }
+            if isinstance(controller, FixedMask | Full):
+                row["mask"] = list(controller.allocations([context.examples[one].prompt])[0])
+            if found.cost is not None:  # the quality is of scored texts, not of the output
+                row |= {"fraction": found.cost / context.units, "flops": found.flops}
+            rows.append(row)
         return rows, controller
 
-    def _train(self, controller: Controller, stem: str, ids: list[str]) -> None:
-        """Trains a controller on these sequences, or loads the stored parameters."""
-        path = self._tables.folder / "learned" / f"{stem}.safetensors"
+    def _train(
+        self, controller: Controller, settings: dict[str, Any], fold: int, held: list[str], watch: Watch
+    ) -> None:
+        """Trains a controller on the sequences that are not held out, or loads the stored parameters."""
+        ids = [one for one in self._context.ids if one not in held]
+        trained = {key: value for key, value in settings.items() if key not in controller.at_inference}
+        path = self._tables.folder / "learned" / f"{_stem(controller.name, trained, fold)}.safetensors"
         about = {**self._tables.provenance, "controller": controller.name, "sequences": ids}
         if load_learned(path, controller, about["key"]):
             return
@@ -148,7 +171,7 @@ class CrossValidation:
                 quality_table=self._quality_table,
                 seed=self._seed,
                 checkpoint=checkpoint,
-                watch=self._watch,
+                watch=watch,
             )
         )
         save_learned(path, controller, about)

@@ -41,6 +41,7 @@ class Swift(LearnedMask):
     """
 
     name = "swift"
+    folds_apart = True
 
     def __init__(self, engine: Engine, *, skip_ratio: float = SKIP_RATIO) -> None:
         if not 0 <= skip_ratio <= 1:

@@ -26,6 +26,7 @@ class EvoPress(LearnedMask):
     """
 
     name = "evopress"
+    folds_apart = True
 
     @classmethod
     def sweep(cls, layers: int) -> list[dict[str, Any]]:

@@ -180,6 +180,7 @@ class TrainedGates(Controller, Generic[Network]):
     """
 
     learns = True
+    folds_apart = True
     folds = 2
     plan: ClassVar[Plan | None] = None
     """Hyperparameters; None for the defaults."""

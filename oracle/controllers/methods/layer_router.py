@@ -54,6 +54,7 @@ class _LayerRouters(Controller):
     """
 
     learns: ClassVar[bool] = True
+    folds_apart: ClassVar[bool] = True
 
     def __init__(self, engine: Engine) -> None:
         super().__init__(engine)
