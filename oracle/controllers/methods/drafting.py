@@ -60,9 +60,9 @@ class Swift(LearnedMask):
         """Searches the set."""
         engine = DraftEngine(self.engine.model, self.engine.config)
         apart = self.engine.units.unit == "sublayer"
+        outputs = [engine.verified(one.prompt.ids, one.tokens) for one in training_set.examples]
 
         def objective(masks: Seq[Allocation]) -> list[float]:
-            outputs = (engine.verified(one.prompt.ids, one.tokens) for one in training_set.examples)
             return swift_score(engine, outputs, masks)
 
         mask = swift(
