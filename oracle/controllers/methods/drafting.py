@@ -4,7 +4,7 @@
 """
 
 from collections.abc import Sequence as Seq
-from functools import partial
+from functools import cache, partial
 from typing import Any
 
 import numpy as np
@@ -60,10 +60,10 @@ class Swift(LearnedMask):
         """Searches the set."""
         engine = DraftEngine(self.engine.model, self.engine.config)
         apart = self.engine.units.unit == "sublayer"
-        outputs = [engine.verified(one.prompt.ids, one.tokens) for one in training_set.examples]
+        verified = cache(lambda one: engine.verified(one.prompt.ids, one.tokens))
 
         def objective(masks: Seq[Allocation]) -> list[float]:
-            return swift_score(engine, outputs, masks)
+            return swift_score(engine, map(verified, training_set.examples), masks)
 
         mask = swift(
             objective,
