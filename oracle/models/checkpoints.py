@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor, nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
@@ -126,7 +126,8 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor], about: Mapping[str,
     """
     whole = {name: one.detach().cpu().contiguous() for name, one in tensors.items()}
     with writable(path):
-        write_whole(path, lambda scratch: save_file(whole, scratch, {ABOUT: json.dumps(dict(about))}))
+        # Their own `save_file` would replace the scratch file, and so end the lock on it.
+        write_whole(path, lambda scratch: scratch.write_bytes(save(whole, {ABOUT: json.dumps(dict(about))})))
 
 
 def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:

@@ -6,10 +6,10 @@ compared within the rounding measured here, once, when a model is loaded.
 """
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from collections.abc import Sequence as Seq
 from dataclasses import asdict, dataclass
-from operator import itemgetter
+from functools import partial
 from typing import Any, Protocol
 
 import torch
@@ -136,7 +136,7 @@ def measure_rounding(
         chooses: whether layers select experts.
         padding: number of masked tokens before the rows of the tall batch, 0 or 1.
         products: whether batches have products of their own.
-        processes: number of forked processes that measure one mask each; 1 for this process. The result is the same.
+        processes: number of forked processes, which share the measurements; 1 for this process. The result is the same.
     """
     generator = torch.Generator().manual_seed(0)
 
@@ -169,11 +169,24 @@ def measure_rounding(
             precision=torch.finfo(alone.dtype).eps,
         )
 
-    found = [one for _, one in sorted(forked_map(measure, list(_masks(layers)), processes), key=itemgetter(0))]
-    precision, repeats = found[0].precision, all(one.repeats for one in found)
     row_T = tokens_RT[-1:]
     # Where all rows are equal, they fill the experts that this row chooses.
     batches = [torch.cat([draw(OTHERS - 1, TOKENS), row_T]) for _ in range(3)] + [row_T.repeat(OTHERS, 1)]
+
+    def influences(exact: bool) -> bool:
+        return any(_influenced(first, other, exact=exact) for first, other in last_rows(batches))
+
+    full, *others = _masks(layers)
+    # The longest first. Whether passes repeat is known only afterwards; mostly they do.
+    tasks: list[Callable[[], _Measured | bool]] = [
+        partial(measure, full),
+        partial(influences, not chooses),
+        *(partial(measure, mask) for mask in others),
+    ]
+    done = dict(forked_map(lambda task: task(), tasks, processes))
+    found = [one for one in done.values() if isinstance(one, _Measured)]
+    precision, repeats = found[0].precision, all(one.repeats for one in found)
+    interact = any(one is True for one in done.values()) if repeats or chooses else influences(exact=False)
     logits = max([*(one.largest for one in found), precision * max([0.0, *(one.scale for one in found)])])
     return Rounding(
         logits=logits,
@@ -181,7 +194,7 @@ def measure_rounding(
         compared=sum(one.compared for one in found),
         repeats=repeats,
         jumps=chooses and precision > COARSE,
-        interact=any(_influenced(first, other, exact=repeats and not chooses) for first, other in last_rows(batches)),
+        interact=interact,
     )
 
 

@@ -27,6 +27,8 @@ from oracle.controllers.run_context import RunContext
 from oracle.errors import InputError
 from oracle.models import LanguageModel
 from oracle.store import Run
+from oracle.utils.cores import Cores
+from oracle.utils.process_pool import ProcessPool
 
 pytestmark = pytest.mark.slow
 
@@ -79,6 +81,28 @@ def test_what_is_finished_is_not_done_again(copy: Path, monkeypatch: pytest.Monk
     stored.write_bytes(b"x")
     with pytest.raises(AssertionError, match="it was there"):
         compare_run(copy, controllers=SOME, timed=False)
+
+
+@pytest.mark.parametrize("name", [name for name, kind in CONTROLLERS.items() if kind.folds_apart])
+def test_folds_in_processes_of_their_own_give_the_same_results(
+    name: str, copy: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(training, "Plan", partial(training.Plan, steps=2))
+    forked, apart = ProcessPool.run, []
+
+    def counted(self: ProcessPool, waiting, request):
+        apart.append(len(waiting))
+        return forked(self, waiting, request)
+
+    monkeypatch.setattr(ProcessPool, "run", counted)
+    found = []
+    for workers in (3, 1):
+        monkeypatch.setattr(Cores, "workers", workers)
+        found.append(compare_run(copy, controllers=name, timed=False).rows)
+        assert (CONTROLLERS[name].folds in apart) == (workers == 3)
+        shutil.rmtree(copy / "controllers")
+        apart.clear()
+    pd.testing.assert_frame_equal(*found)
 
 
 def test_no_controller_is_scored_on_its_training_sequences(copy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
