@@ -4,7 +4,6 @@ import argparse
 import atexit
 import io
 import os
-import shlex
 import sys
 import tempfile
 import traceback
@@ -105,7 +104,9 @@ def main(argv: Seq[str] | None = None) -> int:
         print(f"oracle: error: {' '.join(printable(str(error)).split())}{kept}", file=sys.stderr)
         return 2
     except Interrupted as stopped:
-        print(f"oracle: stopped; continue with: oracle search --resume {shlex.quote(str(stopped))}", file=sys.stderr)
+        from oracle.store.resuming import resume_command
+
+        print(f"oracle: stopped; continue with: {resume_command(Path(str(stopped)))}", file=sys.stderr)
         return INTERRUPTED
     except KeyboardInterrupt:
         print("oracle: interrupted", file=sys.stderr)

@@ -76,9 +76,9 @@ def _run_export(arguments: argparse.Namespace) -> None:
 
 
 def _deploy(arguments: argparse.Namespace) -> None:
-    from analysis.formatting import counted
     from oracle.allocations import compact, parse, strip
     from oracle.export import deploy
+    from oracle.export.deploy import measured_on, prompts_differ
     from oracle.store import Run
 
     run = Run.open(arguments.folder)
@@ -106,8 +106,10 @@ def _deploy(arguments: argparse.Namespace) -> None:
     else:
         print(
             f"Mean {measured['metric']} {measured['quality']:.3f}, full model {measured['full_quality']:.3f} "
-            f"({counted(measured['sequences'])}, scope {measured['scope']})"
+            f"({measured_on(measured)}, scope {measured['scope']})"
         )
+    if loss := prompts_differ(about["scope"]):
+        print(f"Note: {loss}")
     for path in sorted(arguments.out.iterdir()):
         print(printable(str(path)))
 

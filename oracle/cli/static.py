@@ -3,6 +3,7 @@
 import argparse
 from dataclasses import replace
 from pathlib import Path
+from shlex import quote
 from typing import TYPE_CHECKING, Any
 
 from oracle.cli.data_options import (
@@ -32,6 +33,7 @@ from oracle.utils.option_names import OPTIONS
 if TYPE_CHECKING:
     from oracle.cli.tables import Table
     from oracle.static import StaticCurve
+    from oracle.store import Run
 
 __all__ = ["add_run_or_data", "add_static", "check_run_or_data", "full_model_run"]
 
@@ -148,9 +150,10 @@ def _run_static(arguments: argparse.Namespace) -> None:
     def whole() -> dict[str, Any]:
         parts = {"training": list(found.training), "held_out": list(found.held_out)}
         about = {"metric": found.metric, "by": found.judge, "measure": found.measure, "rows": table.rows, **parts}
+        about["scope"] = run.manifest["config"]["scope"]
         return {**about, "path": str(found.path), "run": str(folder)}
 
-    give(arguments, [table], whole=whole, show=lambda: _show(found, table, run.units), run=run)
+    give(arguments, [table], whole=whole, show=lambda: _show(found, table, run), run=run)
 
 
 def add_run_or_data(parser: Parser) -> Settings:
@@ -251,10 +254,11 @@ OF_BUDGET = ("budget", "fraction", "tokens/s", "layers")
 """Headings of the whole table that stand above a budget's own on the terminal."""
 
 
-def _show(found: "StaticCurve", table: "Table", units: int) -> None:
+def _show(found: "StaticCurve", table: "Table", run: "Run") -> None:
     from oracle.allocations import compact, strip
     from oracle.cli.tables import show_line, show_table
 
+    units, scope = run.units, run.manifest["config"]["scope"]
     for budget in dict.fromkeys(row["budget"] for row in table.rows):
         rows = [row for row in table.rows if row["budget"] == budget]
         first = next(row for row in rows if row["chosen"])
@@ -272,3 +276,12 @@ def _show(found: "StaticCurve", table: "Table", units: int) -> None:
     for note in table.notes:
         show_line(note)
     show_line(f"Written: {found.path}")
+    if scope != "sequence":
+        show_line(
+            f"Scope {scope}: prompts run at full depth, as by oracle.apply. A checkpoint runs them with the same "
+            "layers, so that its outputs are worse: choose masks for one by oracle static --data DATA --scope sequence"
+        )
+        return
+    budget = min(row["budget"] for row in table.rows)
+    if run.unit == "layer":
+        show_line(f"Next: oracle export {quote(str(run.folder))} --format checkpoint --budget {budget:g} --out pruned")

@@ -44,6 +44,7 @@ def note_unfinished(arguments: argparse.Namespace) -> None:
 
 def _note(folder: Path) -> None:
     from oracle.store import Run
+    from oracle.store.resuming import resume_command
 
     run = Run.open(folder)
     if run.complete:
@@ -51,7 +52,7 @@ def _note(folder: Path) -> None:
     ended = f" after {len(run.certificates())} of {len(run.sequences())} sequences" if run.has("sequences") else ""
     note(
         f"the search of '{folder}' has not ended{ended}: numbers are of what is stored so far; continue with: "
-        f"oracle search --resume {shlex.quote(str(folder))}"
+        f"{resume_command(folder)}"
     )
 
 

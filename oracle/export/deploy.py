@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from analysis.formatting import counted
+from analysis.measurements import static_masks
 from oracle.allocations import compact, strip
 from oracle.config import EMBEDDED
 from oracle.errors import InputError
@@ -19,7 +20,7 @@ from oracle.store.files import write_folder
 from oracle.store.index import json_text
 from oracle.types import Allocation
 
-__all__ = ["DEPLOYMENTS", "deploy"]
+__all__ = ["DEPLOYMENTS", "deploy", "measured_on", "prompts_differ"]
 
 MODEL_NEEDED = ("checkpoint", "transformers-snippet")
 
@@ -72,6 +73,7 @@ def deploy(
             key: run.manifest[key] for key in ("config", "data", "versions", "commit", "seed") if key in run.manifest
         },
         "exported_with": versions(),
+        "scope": run.manifest["config"]["scope"],
         "measured": _measured(run, allocation),
     }
     loaded = None
@@ -91,9 +93,38 @@ def deploy(
     return about
 
 
+def prompts_differ(scope: str) -> str:
+    """What is lost in a deployed form by masks that were chosen in a scope; empty for `sequence`, which it has.
+
+    Args:
+        scope: of the run.
+    """
+    if scope == "sequence":
+        return ""
+    return (
+        f"these files run the prompt with the same layers (scope sequence), but the run's scope is {scope}, in which "
+        "it runs at full depth: outputs are worse; choose masks for such files by 'oracle static --data DATA --scope "
+        "sequence'"
+    )
+
+
 def _measured(run: Run, allocation: Allocation) -> dict[str, Any] | None:
-    """Mean quality of the allocation over the sequences of the run on which it was evaluated; None if on none."""
+    """Mean quality of the allocation in the run's scope; None if it is not known.
+
+    On the held-out sequences of `oracle static`, else on those of the run on which it was evaluated.
+    """
     metric = run.manifest["config"]["criterion"]
+    masks = static_masks(run.folder)
+    for row in [] if masks is None else masks.to_dict("records"):
+        if tuple(row["allocation"].tolist()) == allocation:
+            return {
+                "metric": metric,
+                "scope": run.manifest["config"]["scope"],
+                "sequences": int(row["held_out_sequences"]),
+                "held_out": True,
+                "quality": float(row["quality"]),
+                "full_quality": float(row["full_quality"]),
+            }
     evaluations = run.evaluations()
     same = evaluations["allocation"].map(lambda one: tuple(one.tolist()) == allocation) & ~evaluations["dropped"]
     found = evaluations[same].drop_duplicates("sequence")
@@ -104,9 +135,15 @@ def _measured(run: Run, allocation: Allocation) -> dict[str, Any] | None:
         "metric": metric,
         "scope": run.manifest["config"]["scope"],
         "sequences": len(found),
+        "held_out": False,
         "quality": float(found[metric].mean()),
         "full_quality": float(full.loc[found["sequence"]].mean()),
     }
+
+
+def measured_on(measured: dict[str, Any]) -> str:
+    """The sequences of a measured quality, in words."""
+    return counted(measured["sequences"], "held-out sequence" if measured["held_out"] else "sequence")
 
 
 def _card(about: dict[str, Any]) -> str:
@@ -128,13 +165,10 @@ def _card(about: dict[str, Any]) -> str:
     else:
         lines.append(
             f"- mean {measured['metric']} {measured['quality']:.3f} against {measured['full_quality']:.3f} of the full "
-            f"model, over {counted(measured['sequences'])}, in scope `{measured['scope']}`"
+            f"model, over {measured_on(measured)}, in scope `{measured['scope']}`"
         )
-        if measured["scope"] != "sequence":
-            lines.append(
-                "- these files run the prompt with the same layers (scope `sequence`), which usually costs quality: "
-                "measure again before use"
-            )
+    if loss := prompts_differ(about["scope"]):
+        lines.append(f"- {loss}")
     return "\n".join([*lines, "", "Provenance is in `layer_oracle.json`; written by layer-oracle.", ""])
 
 

@@ -2,7 +2,6 @@
 
 import os
 import resource
-import shlex
 import sys
 import time
 import traceback
@@ -29,6 +28,7 @@ from oracle.pipeline.vacuous import vacuous, vacuous_line
 from oracle.pipeline.verify import explain, verify
 from oracle.store import Run, RunWriter, check_free, versions
 from oracle.store.hidden import HiddenStore
+from oracle.store.resuming import resume_command
 from oracle.types import RunPath
 from oracle.utils.progress import Watch, automatic, note
 
@@ -279,7 +279,7 @@ class _Session:
 def _failed(writer: RunWriter, error: BaseException) -> InputError:
     """The error of a search that an exception ended; the log holds its traceback."""
     writer.log.warning("failed", error=reason_of(error), traceback=traceback.format_exception(error))
-    again = f"what was found so far is kept; continue with: oracle search --resume {shlex.quote(str(writer.folder))}"
+    again = f"what was found so far is kept; continue with: {resume_command(writer.folder)}"
     if isinstance(error, InputError):
         return InputError(f"{error}; {again}")
     return ForeignError(f"the search stopped ({reason_of(error)}); {again}", log=writer.folder / "log.jsonl")

@@ -26,6 +26,7 @@ from oracle.store import Run
 from oracle.store.checks import check_manifest, parse_json
 from oracle.store.index import INDEX, MANIFEST, UNLISTED, Index, index_all
 from oracle.store.lock import Lock
+from oracle.store.resuming import resume_command
 from oracle.store.run import EVALUATIONS
 from oracle.store.schema import EVALUATION, prompts_hash, sequence_of
 from oracle.types import RunPath
@@ -95,7 +96,7 @@ def check_run(folder: RunPath) -> RunCheck:
         if str(error) not in found.problems:
             found.problems.append(str(error))
     if not run.complete:
-        found.notes.append(f"the search has not ended; continue with 'oracle search --resume {folder}'")
+        found.notes.append(f"the search has not ended; continue with '{resume_command(folder)}'")
     return found
 
 

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from collections.abc import Sequence as Seq
 from dataclasses import dataclass, replace
+from functools import partial
 from itertools import cycle, islice
 from pathlib import Path
 from statistics import median
@@ -29,7 +30,7 @@ from oracle.static.plan import Judge, Plan
 from oracle.store import Run
 from oracle.store.derived import DerivedTables, key_of, origin_of
 from oracle.types import Allocation, RunPath
-from oracle.utils.progress import Watch, automatic
+from oracle.utils.progress import Advance, Watch, automatic
 
 __all__ = ["SCHEMA", "StaticCurve", "chosen_mask", "find_static"]
 
@@ -237,6 +238,7 @@ class _Search:
         self._training = [ids[place] for place in sorted(order[:count].tolist())]
         self._held_out = [ids[place] for place in sorted(order[count:].tolist())]
         self._held_out_quality: dict[str, list[float]] = {}
+        self._done, self._tick = 0, partial(self._told, lambda count, remark: None, "")
         self._prices = _Prices.of(context.run)
         self._budgets = self._prices.budgets(plan)
 
@@ -256,17 +258,24 @@ class _Search:
         with self._watch("static masks", len(plan.methods)) as advance:
             for name in plan.methods:
                 before = search.evaluations
+                self._tick = partial(self._told, advance, name)
                 for budget, mask in METHODS[name](search, budgets, plan.evaluations).items():
                     masks[name, budget] = mask
                 added[name] = search.evaluations - before
-                advance(1, name)
+                advance(1, "")
         rows, chosen = [], {}
         for budget in budgets:
             of_budget = [masks[name, budget] for name in plan.methods]
             chosen[budget] = search.best(of_budget)
         rates = self._rates(list(chosen.values())) if plan.timed else {}
+        with self._watch("judging", len(budgets)) as advance:
+            self._tick = partial(self._told, advance, "held-out sequences")
+            judged_of = {}
+            for budget in budgets:
+                judged_of[budget] = self._judged([masks[name, budget] for name in plan.methods], chosen[budget])
+                advance(1, "")
         for budget in budgets:
-            judged = self._judged([masks[name, budget] for name in plan.methods], chosen[budget])
+            judged = judged_of[budget]
             for name in plan.methods:
                 mask = masks[name, budget]
                 training = float(search.means([mask])[0])
@@ -304,8 +313,16 @@ class _Search:
         """Values (N M), higher is better."""
         if judge == "quality":
             return self._qualities.qualities(ids, masks)
-        engine = self._context.engine
-        return -np.array([engine.divergences(one.prompt.state, list(masks), one.tokens) for one in self._examples(ids)])
+        engine, found = self._context.engine, []
+        for one in self._examples(ids):
+            found.append(engine.divergences(one.prompt.state, list(masks), one.tokens))
+            self._tick(len(masks))
+        return -np.array(found)
+
+    def _told(self, advance: Advance, what: str, count: int) -> None:
+        """Reports evaluations (mask, sequence) beside the bar."""
+        self._done += count
+        advance(0, f"{what}, {self._done:,} evaluations")
 
     def _judged(self, masks: Seq[Allocation], chosen: Allocation) -> dict[Allocation, dict[str, Any]]:
         """Values of the masks of one budget on the held-out sequences, with intervals."""

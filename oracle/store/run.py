@@ -20,6 +20,7 @@ from oracle.store.files import DELETE, damage, damaged, read_metadata, read_tabl
 from oracle.store.html import run_card
 from oracle.store.index import INDEX, MANIFEST, Index, accept_hint
 from oracle.store.nearby import no_run
+from oracle.store.resuming import resume_command
 from oracle.store.schema import CERTIFICATE, EVALUATION, INDEXED, READABLE, SEQUENCES, with_prompts
 from oracle.types import RunPath
 
@@ -409,7 +410,7 @@ class Run:
 
     @property
     def _resume_hint(self) -> str:
-        return f"continue with 'oracle search --resume {self.folder}'"
+        return f"continue with '{resume_command(self.folder)}'"
 
     def has(self, name: str) -> bool:
         """Whether the run has a table of results of this name."""

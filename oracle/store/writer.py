@@ -16,6 +16,7 @@ from oracle.store.files import delete, make_folder, write_json, write_part, writ
 from oracle.store.index import GUARD, INDEX, MANIFEST, begin_index, drop_entries, index_all, json_text, refuse_links
 from oracle.store.lock import Lock
 from oracle.store.log import Log
+from oracle.store.resuming import resume_command
 from oracle.store.run import CERTIFICATES, EVALUATIONS, RESULTS, SUMMARY, Run
 from oracle.store.schema import CERTIFICATE, INDEXED, SCHEMA_VERSION, evaluations_table, sequences_table
 from oracle.types import Outcome, Sequence
@@ -143,7 +144,7 @@ class RunWriter:
         except OSError as error:
             raise InputError(
                 f"cannot write to '{self.folder}' ({error.strerror}); results so far are stored: fix the cause, then "
-                f"continue with 'oracle search --resume {self.folder}'"
+                f"continue with '{resume_command(self.folder)}'"
             ) from error
 
 

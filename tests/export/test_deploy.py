@@ -183,6 +183,19 @@ def test_sublayers_are_refused(search, tmp_path: Path) -> None:
             deploy(search(unit="sublayer"), form, tmp_path / form, (0, 1))
 
 
+@pytest.mark.parametrize("scope", ["decode", "sequence"])
+def test_a_run_whose_prompts_run_at_full_depth_says_what_its_files_lose(
+    scope: str, command, search, tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    code, text, _ = command(
+        "export", search(scope=scope).folder, "--format", "layer-map", "--allocation", "0-2", "--out", out
+    )
+    for said in (text, (out / "README.md").read_text()):
+        assert ("the prompt with the same layers (scope sequence)" in said) == (scope == "decode")
+    assert code == 0 and ("choose masks for such files by 'oracle static" in text) == (scope == "decode")
+
+
 def test_the_command_deploys_a_sequences_minimal_allocation(command, search, tmp_path: Path) -> None:
     run, out = search(scope="sequence", criterion="agreement"), tmp_path / "cut"
     table = run.table("minimal_budgets")

@@ -117,6 +117,8 @@ def test_bad_functions_are_one_line(folder: Path, command: Command, tiny_folder:
     given = ("--data", "data.jsonl", "--model", tiny_folder, "--device", "cpu", "--evaluations", 3, "--quiet")
     code, _, error = command("search", *given, "--criterion", name, "--out", "run")
     assert code == 2 and message in error and error.count("\n") == 1
+    if "oracle search --resume" in error:
+        assert f"--resume run --trust-code {name}" in error
 
 
 def test_nothing_is_imported_without_consent(folder: Path) -> None:

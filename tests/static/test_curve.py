@@ -1,6 +1,7 @@
 """`oracle static`: the values of the curve are recomputed from the engine, training and held-out apart."""
 
 import json
+import shlex
 from pathlib import Path
 
 import numpy as np
@@ -152,6 +153,7 @@ def test_wrong_settings_are_refused(settings: dict[str, object], message: str, r
 def test_the_command_prints_masks_to_deploy(command, run: Run) -> None:
     code, text, _ = command("static", run.folder, "--budget", 4, "--evaluations", 8, "--no-timing")
     assert code == 0 and "Budget 4 layers (80 %" in text and "#" in text and "held-out" in text
+    assert "choose masks for one by oracle static --data DATA --scope sequence" in " ".join(text.split())
     code, text, _ = command("static", run.folder, "--speedup", 1.25, "--evaluations", 8, "--no-timing", "--json")
     answer = json.loads(text)
     assert code == 0 and {row["budget"] for row in answer["rows"]} == {4.0}
@@ -170,12 +172,29 @@ def test_data_without_a_run(command, tiny_folder: Path, tmp_path: Path) -> None:
     assert code != 0 and "either a RUN or --data is required" in error
 
 
+def test_masks_for_a_checkpoint_are_judged_as_it_runs(command, tiny_folder: Path, tmp_path: Path) -> None:
+    rows = [{"prompt": f"Question {i}?", "references": [f"Answer {i}"]} for i in range(4)]
+    data, folder = jsonl(tmp_path / "data.jsonl", *rows), tmp_path / "run"
+    how = ["--model", tiny_folder, "--max-new-tokens", 5, "--evaluations", 4, "--no-timing"]
+    code, text, _ = command("static", "--data", data, "--scope", "sequence", "--budget", 3, "--out", folder, *how)
+    assert code == 0
+    [following] = [line.removeprefix("Next: oracle ") for line in text.splitlines() if line.startswith("Next: ")]
+    words = [tmp_path / "pruned" if word == "pruned" else word for word in shlex.split(following)]
+    code, text, _ = command(*words)
+    assert code == 0 and "Note" not in text and "2 held-out sequences, scope sequence" in text
+
+
 def test_the_chosen_mask_is_deployed_by_its_budget(command, run: Run, curve, tmp_path: Path) -> None:
     find_static(run.folder, PLAN)
     chosen = curve.rows[curve.rows["chosen"]].set_index("budget")["allocation"]
     best = tuple(chosen.loc[4.0].tolist() if chosen.loc[[4.0]].size == 1 else chosen.loc[4.0].iloc[0].tolist())
     assert chosen_mask(run, 4.5) == best
-    code, _, _ = command("export", run.folder, "--format", "layer-map", "--budget", 4, "--out", tmp_path / "map")
+    code, text, _ = command("export", run.folder, "--format", "layer-map", "--budget", 4, "--out", tmp_path / "map")
+    row = curve.rows[curve.rows["chosen"]].set_index("budget").loc[[4.0]].iloc[0]
+    held = (
+        f"{row['quality']:.3f}, full model {row['full_quality']:.3f} ({len(curve.held_out)} held-out sequences, scope"
+    )
+    assert held in text
     assert code == 0 and json.loads((tmp_path / "map" / "layers.json").read_text()) == list(best)
     with pytest.raises(InputError, match=r"no static mask costs at most 0\.5"):
         chosen_mask(run, 0.5)
