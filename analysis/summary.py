@@ -165,7 +165,13 @@ def informative(run: RunPath) -> Experiment:
     told = minimal["informative"]
     if not told.any():
         vacuous = dict(Counter(minimal.loc[minimal["vacuous"] != "", "vacuous"].tolist()))
-        raise InputError(f"no sequence can tell something: {told_nothing(len(minimal), vacuous)}")
+        said = f"no sequence can tell something: {told_nothing(len(minimal), vacuous)}"
+        own = (
+            "; --criterion agreement asks for the full model's own outputs"
+            if len(minimal) > sum(vacuous.values())
+            else ""
+        )
+        raise InputError(said + own)
     return experiment if told.all() else experiment.only(minimal.loc[told, "sequence"])
 
 

@@ -90,7 +90,7 @@ def drawing_of(name: str, groups: Sequence[Group]) -> Drawing:
     else:
         drawing = COMPARISONS[name](groups)
     detail = "; ".join(filter(None, [_preliminary(sources), drawing.detail]))
-    return replace(drawing, detail=detail, origin=_origin(sources))
+    return replace(drawing, detail=detail, origin="; ".join(filter(None, [_origin(sources), _settings(groups)])))
 
 
 def _preliminary(sources: Sequence[Source]) -> str:
@@ -114,6 +114,26 @@ def _origin(sources: Sequence[Source]) -> str:
                 found[kind][str(value)] = None
         found["criterion"][metric_label(source.experiment.metric)] = None
     return "; ".join(f"{kind}: {' and '.join(names)}" for kind, names in found.items() if names)
+
+
+SETTINGS = ("scope", "unit", "strategy", "evaluations", "max_new_tokens", "tolerance")
+"""Settings of searches that a caption names where they differ."""
+
+
+def _settings(groups: Sequence[Group]) -> str:
+    """The settings in which runs differ, by label; empty if they differ in none."""
+    configs = [
+        (group.label, source.experiment.provenance.get("config", {})) for group in groups for source in group.sources
+    ]
+    differing = [name for name in SETTINGS if len({str(config.get(name)) for _, config in configs}) > 1]
+    if not differing:
+        return ""
+    named = {name: name.replace("_", " ") for name in differing}
+    of_each = [
+        f"{label} has {', '.join(f'{words} {config.get(name)}' for name, words in named.items())}"
+        for label, config in configs
+    ]
+    return "; ".join(dict.fromkeys(of_each))
 
 
 def check_names(names: Iterable[str]) -> None:

@@ -96,6 +96,7 @@ def _shown(part: Part, stated: list[Fact], use: dict[str, Any]) -> dict[str, Any
         "facts": stated,
         "finding": finding(part),
         "counted": counted(part.summary.sequences),
+        "told": counted(part.summary.informative_sequences),
         "over_all": percent(part.summary.per_sequence_fraction),
         "untold": part.summary.told_nothing,
         "used": counted(use["n"]),

@@ -18,7 +18,24 @@ if TYPE_CHECKING:
     from analysis.plots.style import FigureConfig
     from oracle.utils.progress import Watch
 
-__all__ = ["add_figures", "draw_runs"]
+__all__ = ["EPILOG", "add_figures", "draw_runs"]
+
+EPILOG = """\
+figures of one run:
+  oracle_quality     mean quality against the mean fraction of layers: oracle, fixed policies, shuffled references
+  minimal_budgets    minimal budgets per task, each sequence between its bounds
+  layer_use          which layers the minimal allocations use
+  luck_curve         fraction found against allocations tried
+  rarity             share of random masks that qualify, by size
+  depth_right_wrong  right and wrong sequences for which some allocation is right
+  skip_against_exit  skipping against early exit, hidden states and quality (after oracle measure)
+  throughput         measured speed and quality of fixed policies (after oracle measure)
+  controllers        controllers between static masks and the oracle (after oracle compare)
+  static_masks       divergence and quality of one mask for all sequences (after oracle static)
+  drafts             accepted tokens of drafts against their cost (after oracle draft)
+figures of several runs on one axis: oracle_quality, minimal_budgets, luck_curve, and
+  strategies         fraction found against allocations tried, by strategy
+"""
 
 
 def add_figures(commands: Any) -> None:
@@ -30,6 +47,7 @@ def add_figures(commands: Any) -> None:
         "if a figure named with --only cannot be drawn."
     )
     parser = command(commands, "figures", _run_figures, about)
+    parser.epilog = EPILOG
     parser.add_argument(
         "folders", type=Path, nargs="+", metavar="RUN", help="run folders; several are drawn on one axis where possible"
     )
@@ -37,7 +55,7 @@ def add_figures(commands: Any) -> None:
         "--out", type=Path, help="output folder (default for one run: RUN/figures, or RUN/figures-METRIC-COST)"
     )
     parser.add_argument(
-        "--only", metavar="FIGURE", action="append", help="draw this figure only, such as oracle_quality; repeatable"
+        "--only", metavar="FIGURE", action="append", help="draw this figure only (names below); repeatable"
     )
     add_appearance(parser)
     add_view(parser)

@@ -52,6 +52,9 @@ def _run_runs(arguments: argparse.Namespace) -> int:
     def show() -> None:
         if rows:
             show_table(table)
+            for row in rows:
+                if row["state"] == "complete" and row["per_sequence"] is None:
+                    show_line(f"{row['run']}: no fraction is stated, as no sequence can tell something")
         else:
             show_line(f"No runs in {arguments.under}; 'oracle search' writes one.")
 

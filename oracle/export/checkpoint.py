@@ -81,6 +81,8 @@ def write_checkpoint(
         with door("writing the weights and the tokenizer", f"free space at '{out}' or choose another --out"):
             cut.save_pretrained(folder)
             model.tokenizer.save_pretrained(folder)
+            for weights in folder.glob("*.safetensors"):
+                weights.chmod((folder / "config.json").stat().st_mode)  # theirs would be readable by the user alone
         (folder / "README.md").write_text(card, encoding="utf-8")
         (folder / "layer_oracle.json").write_text(json_text(dict(about)), encoding="utf-8")
         _compare(cut, folder, trust_remote_code)

@@ -60,7 +60,7 @@ def _load(name: str) -> MetricFunction:
     except (TypeError, ValueError) as error:
         raise InputError(
             f"metric '{name}' must be a function (references, output, record) that returns a number, but it cannot be "
-            f"called so ({error}): see oracle.metrics.functions.MetricFunction"
+            f"called so ({error}): correct its parameters, as docs/extending.md shows them"
         ) from error
     return found
 

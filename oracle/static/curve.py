@@ -163,6 +163,7 @@ def chosen_mask(run: Run, budget: float) -> Allocation:
     table = static_masks(run.folder)
     share = share_hint(budget, run.full_cost, run.measure)
     wanted = budget * run.full_cost if share else budget
+    wanted = round(wanted) if run.costs is None else wanted
     advice = f"find one with: oracle static {run.folder} --budget {wanted:g}"
     if table is None:
         raise InputError(f"the run has no static masks{share}; {advice}")

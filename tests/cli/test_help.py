@@ -5,6 +5,7 @@ import re
 import pytest
 
 from oracle.cli import parsers
+from oracle.cli.figures import EPILOG
 
 PARSERS = parsers()
 
@@ -29,3 +30,10 @@ def test_the_number_of_sequences_is_limited_by_one_name() -> None:
     assert {"search", "data", "measure", "compare", "static", "draft"} <= having
     assert PARSERS["measure"].parse_args(["r", "--limit", "3"]).sequences == 3
     assert PARSERS["measure"].parse_args(["r", "--sequences", "3"]).sequences == 3
+
+
+def test_figures_are_listed_by_name() -> None:
+    from analysis.plots.registry import NAMES
+
+    listed = [line.split()[0] for line in EPILOG.splitlines() if line.startswith("  ")]
+    assert sorted(listed) == sorted(NAMES)

@@ -81,18 +81,21 @@ def oracle_quality_of_runs(groups: Sequence[Group]) -> Drawing:
     `quality_deviation`; of one, `fraction_low` and `fraction_high`, the 95 % bootstrap interval over sequences. Under
     different criteria, qualities are over the full model's.
     """
-    groups = comparable(groups, same=("measure",))
+    of_runs, groups = groups, comparable(groups, same=("measure",))
     first = groups[0].sources[0].experiment
     metrics = list(dict.fromkeys(source.experiment.metric for group in groups for source in group.sources))
     table = pd.concat([_of_group(group, relative=len(metrics) > 1) for group in groups], ignore_index=True)
     sequences = len(first.sequences)
+    searched = dict.fromkeys(len(source.experiment.sequences) for group in of_runs for source in group.sources)
+    share = "" if list(searched) == [sequences] else f" of {' and '.join(map(str, searched))}"
 
     def draw(axes: Axes) -> None:
         for place, group in enumerate(groups):
             _draw_group(axes, group, table[table["run"] == group.label], place)
         marks: dict[str, Any] = {"color": GREY, "linewidth": thick(0.7)}
         axes.plot([], [], label="full model", linestyle=(0, (6, 3)), **marks)
-        axes.plot([], [], label="equal quality", marker="o", markersize=7, **{**marks, "linestyle": "none"})
+        hollow = {"markerfacecolor": "white", "markersize": 8, "linestyle": "none"}
+        axes.plot([], [], label="equal quality (hollow)", marker="o", **{**marks, **hollow})
         quality = f"mean {metric_label(metrics[0])}" if len(metrics) == 1 else "mean quality, over the full model's"
         _label(axes, first, quality)
 
@@ -103,7 +106,7 @@ def oracle_quality_of_runs(groups: Sequence[Group]) -> Drawing:
         table=table,
         panels={"quality": Panel(draw=draw, height=2.9)},
         finding=f"An oracle keeps each full model's mean quality with {needed} of the {first.measure}",
-        detail=f"{counted(sequences)} that tell something in every run{bars}{_repeated(groups)}",
+        detail=f"{counted(sequences)}{share} that tell something in every run{bars}{_repeated(groups)}",
         note=ORACLE,
     )
 
@@ -187,8 +190,8 @@ def _draw_group(axes: Axes, group: Group, table: pd.DataFrame, place: int) -> No
         xerr=ends,
         color=look.color,
         marker=look.marker,
-        markersize=7,
-        markeredgecolor="white",
+        markersize=8,
+        markerfacecolor="white",
         elinewidth=thick(0.9),
         capsize=3,
         linestyle="none",
