@@ -189,7 +189,12 @@ def _allocations(arguments: argparse.Namespace) -> Answer:
         *(counts(name, name) for name in ("sequences", "nonzero", "tried")),
         shares("share", "share"),
     ]
-    return _table({"allocations": rows}, Table(name="allocations", rows=rows, columns=columns))
+    notes = [
+        "sequences: those on which it meets the criterion; nonzero: of these, the full model scores above zero; tried: "
+        "those on which it was tried (on others its quality is unknown); share: sequences over all"
+    ]
+    table = Table(name="allocations", rows=rows, columns=columns, notes=notes)
+    return Answer(whole={"allocations": rows}, tables=[table], show=lambda: show_noted(table))
 
 
 def _sequence(arguments: argparse.Namespace) -> Answer:

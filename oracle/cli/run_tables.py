@@ -77,6 +77,11 @@ def show_summary(summary: dict[str, Any], rows: list[dict[str, Any]]) -> None:
     for table in summary_tables(summary, rows):
         show_table(table)
     show_line(_left_out(summary))
+    if told and _ignores_references(told):
+        show_line(
+            "Shuffled references change no number: the criterion reads no references, or cannot tell them apart on "
+            "these outputs, so that they show nothing about luck."
+        )
     if told:
         gap = told["mean_gap"]
         others = "" if gap is None else f" (mean gap of the others {cost_text(gap, told['cost'])} {told['cost']})"
@@ -121,6 +126,21 @@ def informative_summary(summary: dict[str, Any]) -> dict[str, Any] | None:
     if summary.get("informative_sequences", summary["sequences"]) == summary["sequences"]:
         return summary
     return cast(dict[str, Any] | None, summary["informative"])
+
+
+SAME = 1e-9
+"""Difference of fractions that is attributed to rounding of means."""
+
+
+def _ignores_references(told: dict[str, Any]) -> bool:
+    """Whether every permutation of the references gives the numbers of the references themselves."""
+    pairs = [
+        (told[f"{name}_fraction"], told.get(f"null_{name}_fraction")) for name in ("per_sequence", "equal_quality")
+    ]
+    spreads = [told.get(f"null_{name}_spread") for name in ("per_sequence", "equal_quality")]
+    # At the ends other references may give the same by chance.
+    apart = [abs(real - null) for real, null in pairs if null is not None]
+    return bool(apart) and max([*apart, *(spread or 0 for spread in spreads)]) < SAME and 0 < pairs[0][0] < 1
 
 
 def _left_out(summary: dict[str, Any]) -> str:

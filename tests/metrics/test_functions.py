@@ -25,6 +25,13 @@ share.upper_bound = lambda references, output, record, remaining: 1.0
 def same(references, output, record):
     return 0.7
 
+def letters(references, output, record):
+    """Of the output alone, and something for every output."""
+    return 1.0 + sum(map(ord, output)) % 101
+
+def both(references, output, record):
+    return 1.0 + sum(map(ord, output + 3 * references[0])) % 101
+
 def two(references, output):
     return 1.0
 
@@ -101,6 +108,14 @@ def test_one_score_for_every_output_tells_nothing(folder: Path, command: Command
     assert Run.open(folder / "run").summary()["vacuous"] == {"one score": 4}
     # Read by a metric that tells outputs apart, the sequences count.
     assert not (analysis.budgets(analysis.load(folder / "run", criterion="agreement"))["vacuous"] == "one score").any()
+
+
+def test_a_criterion_that_reads_no_references_is_said(folder: Path, command: Command, tiny_folder: Path) -> None:
+    given = ("--data", "data.jsonl", "--model", tiny_folder, "--device", "cpu", "--evaluations", 20, "--no-figures")
+    for name, reads in (("letters", False), ("both", True)):
+        code, text, _ = command("search", *given, "--criterion", f"own_metrics:{name}", "--out", name)
+        assert code == 0 and ("Shuffled references change no number" in " ".join(text.split())) != reads
+        assert reads or 0 < Run.open(folder / name).headline()["per_sequence_fraction"] < 1
 
 
 BAD = [
