@@ -123,7 +123,8 @@ def _per_sequence(part: Part, summary: Summary) -> Fact:
     kept = f"scores at least as well ({metric_label(summary.criterion)}) as with all of them"
     if part.experiment.tolerance:
         kept = f"loses at most {part.experiment.tolerance:g} of {metric_label(summary.criterion)}"
-    tries = f"the best of {counted(summary.allocations_per_sequence, 'allocation')} tried"
+    tried = counted(summary.allocations_per_sequence, "allocation")
+    tries = f"the best of {tried} tried on average over {counted(summary.sequences)}"
     return Fact(
         title="Minimal budget per sequence",
         value=percent(summary.per_sequence_fraction),
@@ -203,7 +204,8 @@ def _shuffled(summary: Summary) -> Iterator[Fact]:
         value=percent(summary.null_per_sequence_fraction),
         sentence="The minimal budget if each output is scored against another sequence's references, where quality is "
         "meaningless: the level reached by selection and a low bar alone (there the full model scores zero on "
-        f"{percent(summary.null_zero_quality_share)} of the sequences). A floor to compare with, not to subtract.",
+        f"{percent(summary.null_zero_quality_share)} of these {counted(summary.sequences)}). A floor to compare with, "
+        "not to subtract.",
         share=summary.null_per_sequence_fraction,
     )
 
