@@ -6,7 +6,7 @@ from typing import Any
 
 from oracle.cli.config_file import in_file
 from oracle.cli.parsing import Settings
-from oracle.utils.consent import allow
+from oracle.utils.consent import allow, is_function_name
 
 __all__ = ["DATA", "add_columns", "add_extract", "add_presets", "add_reading", "add_tasks", "given_settings"]
 
@@ -145,7 +145,6 @@ def given_settings(arguments: argparse.Namespace, base: Any) -> dict[str, Any]:
     The settings of a preset count as given where none are.
     """
     from oracle.config import PRESET
-    from oracle.metrics import is_function_name
     from oracle.presets import preset_settings, read_presets
     from oracle.settings import assembled, unescaped
 

@@ -5,7 +5,7 @@ from oracle.metrics.choices import CHOICE_SCORES, ChoiceScore, choice_score, cho
 from oracle.metrics.criterion import SLACK, least_quality, qualifies
 from oracle.metrics.extraction import EXTRACTIONS, Extraction, answer_in
 from oracle.metrics.functions import MetricFunction, function_bound, function_value, load_function
-from oracle.metrics.registry import METRICS, TASK_METRIC, Kind, Metric, get_metric, is_function_name
+from oracle.metrics.registry import METRICS, TASK_METRIC, Kind, Metric, get_metric
 from oracle.metrics.text import agreement, score_text, score_texts
 from oracle.metrics.vacuous import VACUOUS, sees, told_nothing, why_vacuous
 
@@ -30,7 +30,6 @@ __all__ = [
     "function_bound",
     "function_value",
     "get_metric",
-    "is_function_name",
     "least_quality",
     "load_function",
     "qualifies",

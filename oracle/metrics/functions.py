@@ -15,8 +15,7 @@ from typing import Any, Protocol
 
 from oracle.errors import InputError, door
 from oracle.metrics.bounds import Bound
-from oracle.metrics.registry import is_function_name
-from oracle.utils.consent import require
+from oracle.utils.consent import is_function_name, require
 from oracle.utils.plugins import METRICS, load_plugin
 
 __all__ = ["MetricFunction", "function_bound", "function_value", "load_function"]

@@ -5,15 +5,14 @@ from dataclasses import dataclass
 from typing import Literal
 
 from oracle.errors import InputError
+from oracle.utils.consent import is_function_name
 from oracle.utils.plugins import METRICS as PLUGINS
 from oracle.utils.plugins import plugins
 from oracle.utils.text import nearest_hint
 
-__all__ = ["METRICS", "TASK_METRIC", "Kind", "Metric", "get_metric", "is_function_name"]
+__all__ = ["METRICS", "TASK_METRIC", "Kind", "Metric", "get_metric"]
 
 Kind = Literal["text", "tokens", "likelihood", "choice", "function", "continuations"]
-
-_FUNCTION = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")
 
 _DOTTED = re.compile(
     r"(?:\./)?(?P<module>[A-Za-z_][\w./]*?)(?:\.py(?:[:.](?P<function>[A-Za-z_]\w*))?|\.(?P<member>[A-Za-z_]\w*))"
@@ -126,8 +125,3 @@ def get_metric(name: str) -> Metric:
         f"unknown metric {name!r}: the metrics are {', '.join(known)}, lm-eval:METRIC of a task, MODULE:FUNCTION of "
         f"your own, and those of packages that are not installed here{hint}"
     )
-
-
-def is_function_name(name: str) -> bool:
-    """Whether a name is `module:function`."""
-    return _FUNCTION.fullmatch(name) is not None and ".py:" not in name

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from oracle.store.checks import parse_json
 from oracle.store.index import MANIFEST
-from oracle.utils.consent import allowed
+from oracle.utils.consent import allowed, is_function_name
 
 __all__ = ["resume_command"]
 
@@ -17,8 +17,6 @@ def resume_command(folder: Path) -> str:
     Args:
         folder: the run folder; without a readable manifest only what this process has been allowed is known.
     """
-    from oracle.metrics import is_function_name
-
     names: list[str] = []
     with suppress(OSError, ValueError, LookupError, TypeError):
         config = parse_json(folder / MANIFEST)["config"]

