@@ -145,7 +145,8 @@ def _budgets(arguments: argparse.Namespace) -> Answer:
         show_noted(table)
         zero = f" ({trivial} of them {'tells' if trivial == 1 else 'tell'} nothing)" if trivial else ""
         others = "" if gap is None else f"; mean gap of the others {cost_text(gap, measure)} {measure}"
-        show_line(f"Proven minimal: {proven['certified']} of {len(rows)}{zero}{others}.")
+        so_far = "" if run.complete else " with outcomes so far"
+        show_line(f"Proven minimal: {proven['certified']} of {len(rows)}{so_far}{zero}{others}.")
 
     return Answer(whole={"sequences": rows, **proven}, tables=[table], show=show)
 

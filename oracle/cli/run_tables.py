@@ -197,8 +197,8 @@ def tasks_table(rows: Seq[dict[str, Any]]) -> Table:
         counts("sequences", "sequences"),
         qualities("full quality", "full_quality"),
         shares("minimal budget", "fraction"),
-        shares("of those\nthat tell", "fraction_informative"),
-        shares("headline\nwithout it", "fraction_of_others"),
+        shares("budget of\nthose that tell", "fraction_informative"),
+        shares("headline\nwithout task", "fraction_of_others"),
         Column(heading="tell nothing", text=lambda row: str(row["sequences"] - row["informative"])),
     ]
     return Table(name="tasks", rows=rows, columns=columns)

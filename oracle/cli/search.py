@@ -367,7 +367,8 @@ def _show(arguments: argparse.Namespace, search: Any) -> None:
         show_line("")
         show_line(f"Run: {out}")
         if (out / "figures").is_dir():
-            show_line(f"Figures: {out / 'figures'}")
+            drawn = len({path.stem for path in (out / "figures").glob("*.png")})
+            show_line(f"Figures: {out / 'figures'} ({drawn}; others after measurements: oracle figures --help)")
         first = shlex.quote(printable(run.sequences()["sequence"][0]))
         show_line(f"Next: oracle query {shlex.quote(str(out))} --sequence {first}")
 

@@ -20,7 +20,10 @@ __all__ = [
     "wrong_value",
 ]
 
-ELSEWHERE = {"threads": "set the environment variable OMP_NUM_THREADS instead"}
+ELSEWHERE = {
+    "threads": "set the environment variable OMP_NUM_THREADS instead",
+    "speedup": "'oracle static --speedup X' finds masks for a speed-up, 'oracle export --budget' deploys them",
+}
 """Options of other tools -> what to do here."""
 
 ALIASES = {

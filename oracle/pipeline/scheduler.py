@@ -73,7 +73,7 @@ class Scheduler:
         """
         journal = _Journal(writer, self.config.quality_columns, [item.sequence.id for item in self.items])
         memory = Memory()
-        with watch("Searching", len(self.items) * self.config.evaluations) as advance:
+        with watch("Searching, at most", len(self.items) * self.config.evaluations) as advance:
             progress = _Progress(self, advance, loggers)
             try:
                 for wave in waves(self.items):
