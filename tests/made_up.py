@@ -113,6 +113,10 @@ def programs() -> tuple[str | None, str | None]:
     )
 
 
+SCRIPT_SECONDS = 180
+"""Time for one script: axe-core needs more than the usual half minute on a slow or busy machine."""
+
+
 def browser() -> webdriver.Chrome:
     """A real browser without a window; it logs what it complains about and what it asks for."""
     program, driver = programs()
@@ -121,7 +125,9 @@ def browser() -> webdriver.Chrome:
     for argument in ("--headless=new", "--no-sandbox", "--disable-dev-shm-usage", "--disable-gpu"):
         options.add_argument(argument)
     options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
-    return webdriver.Chrome(options=options, service=webdriver.ChromeService(driver))
+    found = webdriver.Chrome(options=options, service=webdriver.ChromeService(driver))
+    found.set_script_timeout(SCRIPT_SECONDS)
+    return found
 
 
 def drawn(browser: webdriver.Chrome, part: str = "all") -> None:
