@@ -200,8 +200,8 @@ class _Prices:
     def of(cls, run: Run) -> Self:
         if run.costs:
             costs = Costs.from_dict(run.costs)
-            return cls(costs.units, costs.overhead, costs.unit_of_measure)
-        return cls((1.0,) * run.units, 0.0, f"{run.unit}s")
+            return cls(costs.units, costs.overhead, run.measure)
+        return cls((1.0,) * run.units, 0.0, run.measure)
 
     @property
     def total(self) -> float:
@@ -271,12 +271,11 @@ class _Search:
         rates = self._rates(list(chosen.values())) if plan.timed else {}
         with self._watch("judging", len(budgets)) as advance:
             self._tick = partial(self._told, advance, "held-out sequences")
-            judged_of = {}
+            judged_of = []
             for budget in budgets:
-                judged_of[budget] = self._judged([masks[name, budget] for name in plan.methods], chosen[budget])
+                judged_of.append(self._judged([masks[name, budget] for name in plan.methods], chosen[budget]))
                 advance(1, "")
-        for budget in budgets:
-            judged = judged_of[budget]
+        for budget, judged in zip(budgets, judged_of, strict=True):
             for name in plan.methods:
                 mask = masks[name, budget]
                 training = float(search.means([mask])[0])
