@@ -26,7 +26,7 @@ from oracle.engine.reference import Difference, first_difference, plain_generate
 from oracle.engine.same_output import Refuter, Verdict
 from oracle.engine.schedule import Mask, Schedule, Units
 from oracle.engine.score import ContinuationScore, continuation_scores
-from oracle.engine.tie_break import look_again, run_alone, same_as_plain
+from oracle.engine.tie_break import TieBreaker
 from oracle.engine.trial import try_cut_model
 from oracle.errors import InputError
 from oracle.metrics import Bound
@@ -39,9 +39,6 @@ __all__ = ["Engine", "Request"]
 
 PROCESSED_COPIES = 2
 """Factor on the memory of a row's logits where processors make scores of them, in float32."""
-
-COMPARED = 4
-"""Tokens of plain generation that are compared, bit for bit, before near-ties are settled without it."""
 
 Value = TypeVar("Value")
 
@@ -104,8 +101,7 @@ class Engine:
         self.executions = 0
         self.notes: list[dict[str, Any]] = []
         self._decoding, self._scoring = Backoff("decoding", self.notes), Backoff("scoring", self.notes)
-        # Caches that drop what a window hides make passes of other shapes than ours.
-        self._alone_is_plain: bool | None = False if model.decoder.positions.windowed else None
+        self._ties = TieBreaker(model, self._settings(1), self.notes, products=self.products)
         with no_backoff():
             try_cut_model(model, self.units, self._settings(1))
 
@@ -194,10 +190,11 @@ class Engine:
         generations = self._decode(requests, schedule, thresholds, products=self.products)
         for (prompt, allocation), generation in zip(requests, generations, strict=True):
             self.executions += len(allocation) * (len(generation.tokens) - 1 + prompt.own)
-        return [
-            self._resolve(request, schedule.of_rows(np.array([index])), generation)
-            for index, (request, generation) in enumerate(zip(requests, generations, strict=True))
-        ]
+        with no_backoff():
+            return [
+                self._ties.settle(prompt, self.units.calls(allocation), schedule.of_rows(np.array([index])), generation)
+                for index, ((prompt, allocation), generation) in enumerate(zip(requests, generations, strict=True))
+            ]
 
     def _decode(
         self,
@@ -248,40 +245,6 @@ class Engine:
             stop_texts=self.stop_texts,
             products=products,
         )
-
-    @no_backoff()
-    def _resolve(self, request: Request, schedule: Schedule, generation: Generation) -> tuple[Generation, bool]:
-        prompt, allocation = request
-        if generation.ties and self.products:
-            generation = self._looked_at_again(prompt, schedule, generation)
-        if not generation.ties:
-            return generation, False
-        if self._alone_is_plain is None:
-            self._alone_is_plain = self._compare_alone(request, schedule)
-        if self._alone_is_plain:
-            return run_alone(self.model.decoder, prompt, schedule, self._settings(1), generation), True
-        tokens = self.alone(prompt, allocation)
-        if generation.dropped and tokens[: len(generation.tokens)] == generation.tokens:
-            return generation, True
-        [finished] = self._settings(1).ended([(prompt.tokens, tokens)])
-        return Generation(tokens=tokens, finished=finished, margin=generation.margin), True
-
-    def _looked_at_again(self, prompt: PromptState, schedule: Schedule, generation: Generation) -> Generation:
-        """The output without those near-ties that are none by the library's products."""
-        most = self.model.decoder.one_pass
-        if most is not None and prompt.length + len(generation.tokens) > most:
-            return generation  # one pass over all tokens is not what generation computes
-        return look_again(self.model.decoder, prompt, schedule, self._settings(1), generation)
-
-    def _compare_alone(self, request: Request, schedule: Schedule) -> bool:
-        """Whether near-ties may be settled by `run_alone`: its logits are those of plain generation, bit for bit."""
-        prompt, _ = request
-        settings = replace(self._settings(1), max_new_tokens=min(COMPARED, self.config.max_new_tokens))
-        plain = plain_logits(self.model, prompt.tokens, self.units.calls(request[1]), settings)
-        same = same_as_plain(self.model.decoder, prompt, schedule, plain)
-        if not same:
-            self.notes.append({"event": "near-ties are settled by plain generation", "reason": "other bits alone"})
-        return same
 
     def _rows(self, requests: Seq[Request], schedule: Schedule) -> int:
         """How many requests may be decoded at once under the memory limit, whichever they are.

@@ -9,18 +9,84 @@ otherwise.
 
 from collections.abc import Sequence as Seq
 from dataclasses import replace
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from oracle.engine.decode import Generation, Settings
 from oracle.engine.prompts import PromptState
+from oracle.engine.reference import plain_generate, plain_logits
 from oracle.engine.row_batch import RowBatch
 from oracle.engine.schedule import Schedule
 from oracle.engine.score import continuation_pass
 from oracle.models.decoder import Decoder
+from oracle.models.layer_call import Call
+from oracle.models.loading import LanguageModel
 
-__all__ = ["alone_logits", "look_again", "run_alone", "same_as_plain"]
+__all__ = ["TieBreaker", "alone_logits", "look_again", "run_alone", "same_as_plain"]
+
+COMPARED = 4
+"""Tokens of plain generation that are compared, bit for bit, before near-ties are settled without it."""
+
+
+class TieBreaker:
+    """Settles the near-ties of outputs that were decoded in a batch.
+
+    Args:
+        model: the language model.
+        settings: as for plain generation of one output.
+        notes: list to which events for the run's log are appended.
+        products: whether batches have products of their own, whose near-ties are looked at again with the library's.
+    """
+
+    def __init__(
+        self, model: LanguageModel, settings: Settings, notes: list[dict[str, Any]], *, products: bool
+    ) -> None:
+        self._model, self._settings, self._notes, self._products = model, settings, notes, products
+        # Caches that drop what a window hides make passes of other shapes than ours.
+        self._alone_is_plain: bool | None = False if model.decoder.positions.windowed else None
+
+    def settle(
+        self, prompt: PromptState, calls: Seq[Call], schedule: Schedule, known: Generation
+    ) -> tuple[Generation, bool]:
+        """An output with every near-tie decided, and whether one of them made it run again alone.
+
+        Args:
+            prompt: the prompt.
+            calls: the layer executions of the allocation.
+            schedule: the steps of the one allocation.
+            known: the output as the batch gave it, with its near-ties.
+        """
+        if known.ties and self._products:
+            known = self._looked_at_again(prompt, schedule, known)
+        if not known.ties:
+            return known, False
+        if self._alone_is_plain is None:
+            self._alone_is_plain = self._compare(prompt, calls, schedule)
+        if self._alone_is_plain:
+            return run_alone(self._model.decoder, prompt, schedule, self._settings, known), True
+        tokens = plain_generate(self._model, prompt.tokens, calls, self._settings)
+        if known.dropped and tokens[: len(known.tokens)] == known.tokens:
+            return known, True
+        [finished] = self._settings.ended([(prompt.tokens, tokens)])
+        return Generation(tokens=tokens, finished=finished, margin=known.margin), True
+
+    def _looked_at_again(self, prompt: PromptState, schedule: Schedule, known: Generation) -> Generation:
+        """The output without those near-ties that are none by the library's products."""
+        most = self._model.decoder.one_pass
+        if most is not None and prompt.length + len(known.tokens) > most:
+            return known  # one pass over all tokens is not what generation computes
+        return look_again(self._model.decoder, prompt, schedule, self._settings, known)
+
+    def _compare(self, prompt: PromptState, calls: Seq[Call], schedule: Schedule) -> bool:
+        """Whether near-ties may be settled by `run_alone`: its logits are those of plain generation, bit for bit."""
+        few = replace(self._settings, max_new_tokens=min(COMPARED, self._settings.max_new_tokens))
+        plain = plain_logits(self._model, prompt.tokens, calls, few)
+        same = same_as_plain(self._model.decoder, prompt, schedule, plain)
+        if not same:
+            self._notes.append({"event": "near-ties are settled by plain generation", "reason": "other bits alone"})
+        return same
 
 
 @torch.inference_mode()

@@ -23,6 +23,7 @@ from oracle.models.causal import is_causal
 from oracle.models.context import forget_lengths
 from oracle.models.greedy import best
 from oracle.models.introspection import ExpertChoices, Positions, find_layers, plain_tokens, refuse_running_states
+from oracle.models.kept import KeptMeasurement
 from oracle.models.kv_cache import FilledCache, PassCache, RowCache, States
 from oracle.models.layer_call import Call, Part
 from oracle.models.layer_stubs import Stub, for_rows, tensors
@@ -33,8 +34,8 @@ from oracle.utils.cores import Cores, forks
 
 __all__ = ["Decoder", "Step"]
 
-FORK_FROM = 30_000_000
-"""Number of weights from which rounding is measured in several processes."""
+LARGE = 30_000_000
+"""Number of weights from which rounding is measured in several processes, and kept for the next command."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -381,6 +382,7 @@ class Decoder:
             chooses=choices.seen,
             products=self.products is not None,
             processes=self._processes(),
+            kept=KeptMeasurement("rounding", self.model) if self._weights >= LARGE else None,
         )
         if not self._same(self.finish(hidden_RTD), plain_RTV):
             raise InputError(
@@ -428,9 +430,12 @@ class Decoder:
 
     def _processes(self) -> int:
         """Number of processes that measure rounding: one per core, unless that takes longer than to start them."""
-        weights = sum(weight.numel() for weight in self.model.parameters())
-        fits = self.device.type == "cpu" and torch.get_num_threads() == 1 and weights >= FORK_FROM
+        fits = self.device.type == "cpu" and torch.get_num_threads() == 1 and self._weights >= LARGE
         return Cores.now().workers if fits and forks() else 1
+
+    @property
+    def _weights(self) -> int:
+        return sum(weight.numel() for weight in self.model.parameters())
 
     def _same(self, a: Tensor, b: Tensor) -> bool:
         """Whether logits agree within rounding; bits may differ where more than shapes select the kernel."""

@@ -2,9 +2,11 @@
 
 Matrix products round differently by processor, thread count, batch height and even row within a batch, and the layers
 amplify the difference. Only passes of identical shape, row and position can be compared bit for bit; everything else is
-compared within the rounding measured here, once, when a model is loaded.
+compared within the rounding measured here when a model is loaded: in full once per model and machine, and afterwards
+as far as it takes to see that the machine rounds as before.
 """
 
+import hashlib
 import math
 from collections.abc import Callable, Iterator
 from collections.abc import Sequence as Seq
@@ -17,7 +19,7 @@ from torch import Tensor
 
 from oracle.utils.process_pool import forked_map
 
-__all__ = ["MULTIPLE", "Rounding", "measure_rounding"]
+__all__ = ["MULTIPLE", "Kept", "Rounding", "measure_rounding"]
 
 MULTIPLE = 8.0
 """Near-tie threshold in units of the measured rounding.
@@ -101,6 +103,18 @@ class LastRows(Protocol):
         ...
 
 
+class Kept(Protocol):
+    """JSON value that one process keeps for the next."""
+
+    def read(self) -> Any:
+        """The value; None if there is none."""
+        ...
+
+    def write(self, value: Any) -> None:
+        """Keeps a value."""
+        ...
+
+
 class Passes(Protocol):
     """Runs layers on tokens; see `Decoder.logits`."""
 
@@ -122,10 +136,12 @@ def measure_rounding(
     padding: int = 1,
     products: bool = False,
     processes: int = 1,
+    kept: Kept | None = None,
 ) -> Rounding:
     """Measures rounding: compares logits of a few rows computed alone, in a tall padded batch, and token by token.
 
-    Covers the full model and three skip masks, because models with skipped layers amplify rounding more.
+    Covers the full model and three skip masks, because models with skipped layers amplify rounding more. What was kept
+    of an earlier measurement is taken over if one of the masks, measured again, gives the same bits.
 
     Args:
         passes: the model.
@@ -137,6 +153,7 @@ def measure_rounding(
         padding: number of masked tokens before the rows of the tall batch, 0 or 1.
         products: whether batches have products of their own.
         processes: number of forked processes, which share the measurements; 1 for this process. The result is the same.
+        kept: the measurement that an earlier process kept, and where this one keeps its own; None for neither.
     """
     generator = torch.Generator().manual_seed(0)
 
@@ -160,13 +177,15 @@ def measure_rounding(
             return max([0.0, *(float((one.float() - alone[: len(one)].float()).abs().max()) for one in others)])
 
         others = [*tall(batched=False), passes(tokens_RT[:1], mask, pieces=TOKENS)]
+        own = tall(batched=True) if products else []
         return _Measured(
             largest=largest(others),
-            batched=largest(tall(batched=True)) if products else 0.0,
+            batched=largest(own),
             scale=float(alone.abs().max()),
             repeats=torch.equal(first, alone[:1]),
             compared=sum(one.shape[0] * one.shape[1] for one in others),
             precision=torch.finfo(alone.dtype).eps,
+            bits=_digest([alone, *others, *own]),
         )
 
     row_T = tokens_RT[-1:]
@@ -176,26 +195,25 @@ def measure_rounding(
     def influences(exact: bool) -> bool:
         return any(_influenced(first, other, exact=exact) for first, other in last_rows(batches))
 
-    full, *others = _masks(layers)
+    masks = list(_masks(layers))
+    earlier = None if kept is None else _Measurement.of(kept.read(), len(masks))
+    if earlier is not None and measure(masks[-1]) == earlier.masks[-1]:
+        return earlier.rounding(chooses=chooses)
     # The longest first. Whether passes repeat is known only afterwards; mostly they do.
     tasks: list[Callable[[], _Measured | bool]] = [
-        partial(measure, full),
+        partial(measure, masks[0]),
         partial(influences, not chooses),
-        *(partial(measure, mask) for mask in others),
+        *(partial(measure, mask) for mask in masks[1:]),
     ]
     done = dict(forked_map(lambda task: task(), tasks, processes))
-    found = [one for one in done.values() if isinstance(one, _Measured)]
-    precision, repeats = found[0].precision, all(one.repeats for one in found)
-    interact = any(one is True for one in done.values()) if repeats or chooses else influences(exact=False)
-    logits = max([*(one.largest for one in found), precision * max([0.0, *(one.scale for one in found)])])
-    return Rounding(
-        logits=logits,
-        batches=max([logits, *(one.batched for one in found)]),
-        compared=sum(one.compared for one in found),
-        repeats=repeats,
-        jumps=chooses and precision > COARSE,
-        interact=interact,
-    )
+    measured = tuple(one for _, one in sorted(done.items()) if isinstance(one, _Measured))
+    interact = any(one is True for one in done.values())
+    if not (chooses or all(one.repeats for one in measured)):
+        interact = influences(exact=False)
+    found = _Measurement(masks=measured, interact=interact)
+    if kept is not None:
+        kept.write(asdict(found))
+    return found.rounding(chooses=chooses)
 
 
 def _influenced(first_TD: Tensor, other_TD: Tensor, *, exact: bool) -> bool:
@@ -209,7 +227,7 @@ def _influenced(first_TD: Tensor, other_TD: Tensor, *, exact: bool) -> bool:
 
 @dataclass(frozen=True, kw_only=True)
 class _Measured:
-    """Measurements with one mask."""
+    """Measurements with one mask, and the digest of all logits that were compared."""
 
     largest: float
     batched: float
@@ -217,6 +235,44 @@ class _Measured:
     repeats: bool
     compared: int
     precision: float
+    bits: str
+
+
+def _digest(logits: Seq[Tensor]) -> str:
+    digest = hashlib.sha256()
+    for one in logits:
+        digest.update(one.contiguous().view(torch.uint8).cpu().numpy().tobytes())
+    return digest.hexdigest()[:16]
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Measurement:
+    """Measurements with all masks, and whether the rows of a batch influence each other."""
+
+    masks: tuple[_Measured, ...]
+    interact: bool
+
+    @classmethod
+    def of(cls, kept: Any, masks: int) -> "_Measurement | None":
+        """What was kept as JSON; None if it is not the measurement of so many masks."""
+        try:
+            found = cls(masks=tuple(_Measured(**one) for one in kept["masks"]), interact=kept["interact"])
+        except (KeyError, TypeError):
+            return None
+        return found if len(found.masks) == masks else None
+
+    def rounding(self, *, chooses: bool) -> Rounding:
+        """The largest differences over all masks."""
+        precision = self.masks[0].precision
+        logits = max(*(one.largest for one in self.masks), precision * max(one.scale for one in self.masks))
+        return Rounding(
+            logits=logits,
+            batches=max(logits, *(one.batched for one in self.masks)),
+            compared=sum(one.compared for one in self.masks),
+            repeats=all(one.repeats for one in self.masks),
+            jumps=chooses and precision > COARSE,
+            interact=self.interact,
+        )
 
 
 def _masks(layers: int) -> Iterator[list[int]]:

@@ -8,7 +8,7 @@ from itertools import cycle, islice
 from pathlib import Path
 from statistics import median
 from time import perf_counter
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -21,7 +21,6 @@ from oracle.allocations import compact
 from oracle.controllers.prompts import Example
 from oracle.controllers.quality_table import QualityTable
 from oracle.controllers.run_context import RunContext
-from oracle.costs import Costs
 from oracle.engine import FixedLengthEngine
 from oracle.errors import InputError
 from oracle.models import LanguageModel
@@ -133,11 +132,11 @@ def find_static(
     name = f"{'curve' if not (plan.budgets or plan.speedups) else 'budgets'}-{key[:8]}"
     found = tables.read(name, SCHEMA)
     if found is None:
-        _Prices.of(run).budgets(plan)  # refused before a model is loaded
+        budgets = _budgets(run, plan)  # refused before a model is loaded
         if model is None and load is not None:
             model = load()
         context = RunContext.open(folder, model=model, limit=plan.limit, watch=watch)
-        rows, about = _Search(context, plan, watch).rows()
+        rows, about = _Search(context, plan, budgets, watch).rows()
         table = pa.Table.from_pylist(rows, schema=SCHEMA)
         path = tables.write(name, table, about)
     else:
@@ -182,51 +181,27 @@ def share_hint(budget: float, total: float, measure: str) -> str:
     return f"; {budget:g} of {total:g} {measure} is {budget * total:g}" if 0 < budget < 1 < total else ""
 
 
-@dataclass(frozen=True)
-class _Prices:
-    """Costs of a run's units per generated token.
-
-    Attributes:
-        units: of each unit, shape (L,).
-        overhead: of a token under any mask.
-        measure: unit of the costs.
-    """
-
-    units: tuple[float, ...]
-    overhead: float
-    measure: str
-
-    @classmethod
-    def of(cls, run: Run) -> Self:
-        if run.costs:
-            costs = Costs.from_dict(run.costs)
-            return cls(costs.units, costs.overhead, run.measure)
-        return cls((1.0,) * run.units, 0.0, run.measure)
-
-    @property
-    def total(self) -> float:
-        return sum(self.units) + self.overhead
-
-    def budgets(self, plan: Plan) -> list[float]:
-        """Budgets of the units alone that a plan asks for, from high to low."""
-        asked = [*plan.budgets, *(self.total / one for one in plan.speedups)]
-        asked = asked or [self.total / one for one in SPEEDUPS]
-        if max(asked) > self.total:
-            raise InputError(f"a budget of at most {self.total:g} {self.measure} is possible, not {max(asked):g}")
-        least = self.overhead + min(self.units)
-        if min(asked) < least:
-            raise InputError(
-                f"a budget of at least {least:g} {self.measure} is required for one unit, not {min(asked):g}; "
-                f"give a larger --budget or a smaller --speedup{share_hint(min(asked), self.total, self.measure)}"
-            )
-        return sorted({one - self.overhead for one in asked}, reverse=True)
+def _budgets(run: Run, plan: Plan) -> list[float]:
+    """Budgets of the units alone that a plan asks for, from high to low."""
+    (units, overhead), total, measure = run.prices, run.full_cost, run.measure
+    asked = [*plan.budgets, *(total / one for one in plan.speedups)]
+    asked = asked or [total / one for one in SPEEDUPS]
+    if max(asked) > total:
+        raise InputError(f"a budget of at most {total:g} {measure} is possible, not {max(asked):g}")
+    least = overhead + min(units)
+    if min(asked) < least:
+        raise InputError(
+            f"a budget of at least {least:g} {measure} is required for one unit, not {min(asked):g}; "
+            f"give a larger --budget or a smaller --speedup{share_hint(min(asked), total, measure)}"
+        )
+    return sorted({one - overhead for one in asked}, reverse=True)
 
 
 class _Search:
     """One search over the sequences of a run."""
 
-    def __init__(self, context: RunContext, plan: Plan, watch: Watch) -> None:
-        self._context, self._plan, self._watch = context, plan, watch
+    def __init__(self, context: RunContext, plan: Plan, budgets: Seq[float], watch: Watch) -> None:
+        self._context, self._plan, self._budgets, self._watch = context, plan, budgets, watch
         self._qualities = QualityTable(context, watch=watch)
         ids = context.ids
         count = round(plan.training * len(ids))
@@ -240,14 +215,13 @@ class _Search:
         self._held_out = [ids[place] for place in sorted(order[count:].tolist())]
         self._held_out_quality: dict[str, list[float]] = {}
         self._done, self._tick = 0, partial(self._told, lambda count, remark: None, "")
-        self._prices = _Prices.of(context.run)
-        self._budgets = self._prices.budgets(plan)
+        self._costs, self._overhead = context.run.prices
 
     def rows(self) -> tuple[list[dict[str, Any]], dict[str, Any]]:
         """The rows of the table, and its provenance."""
         plan, budgets = self._plan, self._budgets
         search = MaskSearch(
-            costs=self._prices.units,
+            costs=self._costs,
             sequences=len(self._training),
             objective=self._objective,
             influence=self._qualities.influence(self._examples(self._training)),
@@ -282,7 +256,7 @@ class _Search:
                 rows.append(
                     {
                         "method": name,
-                        "budget": budget + self._prices.overhead,
+                        "budget": budget + self._overhead,
                         "chosen": mask == chosen[budget],
                         "training": training,
                         "evaluations": added[name],
@@ -293,7 +267,7 @@ class _Search:
                 )
         about = {
             "metric": self._context.metric,
-            "measure": self._prices.measure,
+            "measure": self._context.run.measure,
             "training": self._training,
             "held_out": self._held_out,
             "held_out_quality": self._held_out_quality,
@@ -335,12 +309,12 @@ class _Search:
         found: dict[Allocation, dict[str, Any]] = {}
         self._held_out_quality[compact(chosen)] = quality_NM[:, masks.index(chosen)].tolist()
         for place, mask in enumerate(masks):
-            cost = sum(self._prices.units[unit] for unit in mask) + self._prices.overhead
+            cost = sum(self._costs[unit] for unit in mask) + self._overhead
             found[mask] = {
                 "allocation": list(mask),
                 "units": len(mask),
                 "cost": cost,
-                "fraction": cost / self._prices.total,
+                "fraction": cost / self._context.run.full_cost,
                 "full_quality": float(full_N1.mean()),
                 **self._mean("quality", quality_NM[:, place]),
                 **self._mean("kl", kl_NM[:, place]),

@@ -118,10 +118,14 @@ class Run:
         return self.manifest.get("costs")
 
     @property
-    def _prices(self) -> tuple[list[float], float] | None:
-        """Cost of each unit, and of an allocation without units; None if each unit costs 1, without overhead."""
+    def prices(self) -> tuple[list[float], float]:
+        """Cost of each unit, and of a token under any allocation, in `measure`; 1 and 0 where units are counted.
+
+        Raises:
+            InputError: if the costs in the manifest are damaged.
+        """
         if not self.costs:
-            return None
+            return [1.0] * self.units, 0.0
         try:
             return [float(price) for price in self.costs["units"]], float(self.costs["overhead"])
         except (KeyError, TypeError, ValueError) as error:
@@ -130,7 +134,7 @@ class Run:
     @property
     def full_cost(self) -> float:
         """Cost of the full model, in `measure`."""
-        units, overhead = self._prices or ([1.0] * self.units, 0.0)
+        units, overhead = self.prices
         return sum(units) + overhead
 
     @property
@@ -174,8 +178,8 @@ class Run:
             raise InputError(f"the run '{self.folder}' lacks evaluations of '{lacking[0]}'; {self._resume_hint}")
         if whole:
             self._require_all_parts(EVALUATIONS)
-        if prices := self._prices:
-            evaluations["cost"] = cost_of_each(evaluations["allocation"], *prices)
+        if self.costs:
+            evaluations["cost"] = cost_of_each(evaluations["allocation"], *self.prices)
         # Parts interleave the sequences that were searched together.
         place = self._places(evaluations["sequence"], whole=whole)
         return evaluations.iloc[np.lexsort((evaluations["number"], place))].reset_index(drop=True)
@@ -261,7 +265,7 @@ class Run:
                     tables[name] = table
             except InputError as error:
                 damage[name] = str(error)  # of no concern to queries of other tables
-        prices, overhead = self._prices or (None, 0.0)
+        prices, overhead = self.prices if self.costs else (None, 0.0)
         return Queried(
             folder=self.folder,
             tables=tables,

@@ -1,6 +1,7 @@
 """Exactness as a contract that any machine can keep: what is compared bit for bit, and what within the rounding."""
 
 from itertools import product
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -15,7 +16,7 @@ from oracle.engine import Engine
 from oracle.errors import InputError
 from oracle.models import Decoder, LanguageModel
 from oracle.models import decoder as decoders
-from oracle.models.rounding import MULTIPLE
+from oracle.models.rounding import MULTIPLE, Rounding
 from oracle.utils.cores import Cores, forks
 
 DTYPES = [torch.float32, torch.bfloat16]
@@ -286,7 +287,7 @@ def test_several_processes_measure_the_same_rounding(monkeypatch: pytest.MonkeyP
     alone = Decoder(network).rounding
     asked = []
     measured = decoders.measure_rounding
-    monkeypatch.setattr(decoders, "FORK_FROM", 0)
+    monkeypatch.setattr(decoders, "LARGE", 0)
     monkeypatch.setattr(Cores, "workers", 3)
     monkeypatch.setattr(
         decoders, "measure_rounding", lambda *a, **how: asked.append(how["processes"]) or measured(*a, **how)
@@ -299,3 +300,56 @@ def test_several_processes_measure_the_same_rounding(monkeypatch: pytest.MonkeyP
     finally:
         torch.set_num_threads(1)
     assert asked == [3, 1]
+
+
+def passes_of(monkeypatch: pytest.MonkeyPatch, network: torch.nn.Module) -> tuple[Rounding, int]:
+    """The rounding of a model that is loaded anew, and the number of passes that measured it."""
+    passes, logits = [], Decoder.logits
+    monkeypatch.setattr(Decoder, "logits", lambda *a, **how: passes.append(1) or logits(*a, **how))
+    try:
+        return Decoder(network).rounding, len(passes)
+    finally:
+        monkeypatch.setattr(Decoder, "logits", logits)
+
+
+@pytest.fixture
+def keeping(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+    """Every model is large enough to keep its rounding, in this folder."""
+    monkeypatch.setattr(decoders, "LARGE", 0)
+    monkeypatch.setattr(Cores, "workers", 1)
+    monkeypatch.setenv("LAYER_ORACLE_CACHE", str(tmp_path))
+    return tmp_path / "rounding"
+
+
+def test_rounding_is_measured_once_per_model_and_machine(keeping: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    first, whole = passes_of(monkeypatch, tiny_llama())
+    again, few = passes_of(monkeypatch, tiny_llama())
+    assert again == first and 4 * few == whole
+    _, other = passes_of(monkeypatch, tiny("gpt2"))
+    assert other > few and len(list(keeping.iterdir())) == 2
+
+
+@pytest.mark.parametrize("damage", ["", "null", "{", '{"value": {"masks": [], "interact": true}, "digest": "0"}'])
+def test_damaged_rounding_is_measured_again(damage: str, keeping: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    first, whole = passes_of(monkeypatch, tiny_llama())
+    [path] = keeping.iterdir()
+    kept = path.read_text()
+    path.write_text(damage)
+    assert passes_of(monkeypatch, tiny_llama()) == (first, whole)
+    assert path.read_text() == kept
+
+
+def test_rounding_kept_of_other_arithmetic_is_measured_again(keeping: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As on another machine that shares the folder and has the same name."""
+    _, whole = passes_of(monkeypatch, tiny_llama())
+    with Hostile(16):
+        hostile, passes = passes_of(monkeypatch, tiny_llama())
+        assert passes > whole and passes_of(monkeypatch, tiny_llama())[0] == hostile
+    plain, _ = passes_of(monkeypatch, tiny_llama())
+    assert plain.logits < hostile.logits
+
+
+def test_rounding_is_measured_where_nothing_can_be_kept(keeping: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    keeping.write_text("a file, not a folder")
+    first, whole = passes_of(monkeypatch, tiny_llama())
+    assert passes_of(monkeypatch, tiny_llama()) == (first, whole)
