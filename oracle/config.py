@@ -24,6 +24,9 @@ Scope = Literal["decode", "decode-last", "sequence"]
 
 Unit = Literal["layer", "sublayer"]
 
+MOST_SEED = 2**63 - 1
+"""Largest seed that a manifest holds."""
+
 LEAST_MEMORY = 16
 """Least memory for the engine, in MiB: the logits of four positions over a vocabulary of 262,144, in four copies."""
 
@@ -167,6 +170,8 @@ class SearchConfig:
             value = getattr(self, name)
             if value is not None and not least <= value < float("inf"):
                 raise InputError(f"--{name.replace('_', '-')} needs at least {least}, not {value}")
+        if self.seed > MOST_SEED:
+            raise InputError(f"--seed needs at most {MOST_SEED}, not {self.seed}")
         if "" in self.stop:
             raise InputError("--stop needs a text of at least one character, but an empty one was given; leave it out")
         if self.seconds is not None and not 0 < self.seconds < float("inf"):

@@ -369,8 +369,10 @@ def _show(arguments: argparse.Namespace, search: Any) -> None:
         if (out / "figures").is_dir():
             drawn = len({path.stem for path in (out / "figures").glob("*.png")})
             show_line(f"Figures: {out / 'figures'} ({drawn}; others after measurements: oracle figures --help)")
-        first = shlex.quote(printable(run.sequences()["sequence"][0]))
-        show_line(f"Next: oracle query {shlex.quote(str(out))} --sequence {first}")
+        first = printable(run.sequences()["sequence"][0])
+        # An id such as -x would be taken for an option.
+        option = shlex.quote(f"--sequence={first}") if first.startswith("-") else f"--sequence {shlex.quote(first)}"
+        show_line(f"Next: oracle query {shlex.quote(str(out))} {option}")
 
     give(arguments, summary_tables(summary, rows), whole=whole, show=show, run=run)
 

@@ -39,7 +39,7 @@ FOLDER = "controllers"
 
 NAME = "comparison"
 
-VERSION = 4
+VERSION = 5
 """Increment when the same settings give different results; results of other versions are recomputed."""
 
 TIMED = ("tokens_per_second", "speedup", "of_ideal")

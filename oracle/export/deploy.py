@@ -61,8 +61,16 @@ def deploy(
         raise InputError(
             f"'{form}' holds whole layers, but the run's unit is '{run.unit}'; use oracle.apply, or search --unit layer"
         )
-    if not allocation or any(not 0 <= layer < run.units for layer in allocation):
-        raise InputError(f"at least one of the layers 0 to {run.units - 1} is required, not '{compact(allocation)}'")
+    if unknown := sorted({layer for layer in allocation if not 0 <= layer < run.units}):
+        raise InputError(
+            f"the model has the layers 0 to {run.units - 1}, but '{compact(allocation)}' names {compact(unknown)}; "
+            "leave out what it does not have"
+        )
+    if not allocation:
+        raise InputError(
+            f"'{form}' needs at least one of the layers 0 to {run.units - 1}, but the allocation has none; choose "
+            "another with --allocation, --budget or --sequence"
+        )
     check_free(out)
     about = {
         "format": form,

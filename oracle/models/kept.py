@@ -3,6 +3,7 @@
 import hashlib
 import json
 from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 import transformers
@@ -37,18 +38,24 @@ class KeptMeasurement:
         for weight_name, weight in network.state_dict().items():
             first = weight.detach().reshape(-1)[:SAMPLE].float().cpu()
             digest.update(f"{weight_name}{tuple(weight.shape)}{weight.dtype}{first.tolist()}".encode())
-        self.path = cache_folder() / name / f"{digest.hexdigest()[:16]}.json"
+        self.path: Path | None = None
+        with suppress(InputError):  # without a home folder there is none for caches
+            self.path = cache_folder() / name / f"{digest.hexdigest()[:16]}.json"
 
     def read(self) -> Any:
         """The value; None if there is none, or it is damaged."""
+        if self.path is None:
+            return None
         try:
             held = json.loads(self.path.read_text(encoding="utf-8"))
             return held["value"] if held["digest"] == _digest(held["value"]) else None
-        except (OSError, ValueError, KeyError, TypeError):
+        except (OSError, ValueError, KeyError, TypeError, RecursionError):
             return None
 
     def write(self, value: Any) -> None:
         """Keeps a value in place of an earlier one."""
+        if self.path is None:
+            return
         text = json.dumps({"value": value, "digest": _digest(value)}, indent=1)
         with suppress(OSError, InputError):
             self.path.parent.mkdir(parents=True, exist_ok=True)

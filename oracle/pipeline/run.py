@@ -2,6 +2,7 @@
 
 import os
 import resource
+import shlex
 import sys
 import time
 import traceback
@@ -138,7 +139,11 @@ def resume_search(
     config = SearchConfig.from_dict(run.manifest["config"])
     wanted = with_dtype_of(run, authorised(run, settings or {}))
     if differing := differences(config, wanted):
-        raise InputError(f"'{folder}' cannot be resumed with {', '.join(differing)}; omit that or start a new run")
+        moved = f", from its outcomes if it is the same one elsewhere: --from {shlex.quote(str(folder))}"
+        moved = moved if wanted.model != config.model or wanted.data != config.data else ""
+        raise InputError(
+            f"'{folder}' cannot be resumed with {', '.join(differing)}; omit that or start a new run{moved}"
+        )
     with RunWriter.reopen(run.folder) as writer:
         if KnownOutcomes.read(run).complete:
             return run

@@ -163,7 +163,9 @@ def greedy(search: MaskSearch, budgets: Seq[float], evaluations: int) -> dict[fl
 def evolution(search: MaskSearch, budgets: Seq[float], evaluations: int) -> dict[float, Allocation]:
     """EvoPress (arXiv 2410.14649): one parent, mutations that switch units, selection on growing samples.
 
-    `evaluations` counts masks on the whole training part, per budget; the early rounds use fewer sequences.
+    `evaluations` counts masks on the whole training part, per budget; the early rounds use fewer sequences. Where
+    attention and MLP are separate units, the starts differ in how many of each they keep (the released code removes as
+    many of one as of the other).
     """
     found = {}
     for budget in budgets:
@@ -174,7 +176,7 @@ def evolution(search: MaskSearch, budgets: Seq[float], evaluations: int) -> dict
         before = search.evaluations
         for _ in range(evaluations):
             children = [_mutated(search, parent, budget, rng) for _ in range(OFFSPRING)]
-            parent = _select(search, [parent, *children], order)
+            parent = _select(search, children, order, parent)
             if search.evaluations - before >= limit:
                 break
         found[budget] = parent
@@ -231,10 +233,17 @@ def _dropped(search: MaskSearch, order: Seq[int], budget: float) -> Allocation:
     return mask
 
 
-def _select(search: MaskSearch, masks: Seq[Allocation], order: NDArray[np.int64]) -> Allocation:
-    """The best of some masks, by rounds on growing samples; ties go to the first."""
+def _select(
+    search: MaskSearch, masks: Seq[Allocation], order: NDArray[np.int64], parent: Allocation | None = None
+) -> Allocation:
+    """The best of some masks, by rounds on growing samples; ties go to the first.
+
+    A parent takes part in the last round only, as released, so that no small sample can lose it.
+    """
     survivors = list(dict.fromkeys(masks))
     for share, count in STAGES:
+        if parent is not None and count == 1:
+            survivors = list(dict.fromkeys([parent, *survivors]))
         some = np.sort(order[: max(1, round(share * search.sequences))])
         means_M = search.means(survivors, some)
         survivors = [survivors[place] for place in np.argsort(-means_M, kind="stable")[:count]]
@@ -242,13 +251,18 @@ def _select(search: MaskSearch, masks: Seq[Allocation], order: NDArray[np.int64]
 
 
 def _mutated(search: MaskSearch, mask: Allocation, budget: float, rng: np.random.Generator) -> Allocation:
-    """Switches up to three units (the smaller of two draws, as released), within the budget."""
+    """Switches up to three units (the smaller of two draws, as released), within the budget.
+
+    Attention gives way to attention and MLP to MLP, as released, as long as there is another of the kind.
+    """
     kept, lost = list(mask), [unit for unit in range(search.units) if unit not in mask]
     switches = min(rng.integers(1, 4), rng.integers(1, 4), len(kept), len(lost))
     for unit in rng.permutation(lost)[:switches].tolist():
         kept.append(unit)
         while not search.fits(tuple(kept), budget) and len(kept) > 1:
-            kept.remove(int(rng.choice([one for one in kept if one != unit])))
+            others = [one for one in kept if one != unit]
+            of_kind = [one for one in others if (one - unit) % search.parts == 0]
+            kept.remove(int(rng.choice(of_kind or others)))
     return search.filled(kept, budget, rng)
 
 

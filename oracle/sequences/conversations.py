@@ -25,6 +25,9 @@ _ROLES = {
 }
 """Role in the data -> role of the chat template."""
 
+_CALLS = ("tool_calls", "function_call")
+"""Keys of turns that call tools."""
+
 _FORMS = (("role", "content"), ("from", "value"))
 
 
@@ -42,6 +45,7 @@ def as_messages(value: object, where: str) -> tuple[Message, ...] | None:
         value = [dict(zip(columns[0], turn, strict=True)) for turn in zip(*lists, strict=True)]
     if not isinstance(value, list) or not value:
         return None
+    _refuse_calls(value, where)
     for role, content in _FORMS:
         if all(isinstance(turn, Mapping) and turn.get(role) is not None and content in turn for turn in value):
             return tuple(
@@ -49,6 +53,16 @@ def as_messages(value: object, where: str) -> tuple[Message, ...] | None:
                 for number, turn in enumerate(value)
             )
     return None
+
+
+def _refuse_calls(turns: list[object], where: str) -> None:
+    """Raises `UnusableRow` if a turn calls tools: its text alone is not what was said."""
+    for number, turn in enumerate(turns):
+        if isinstance(turn, Mapping) and "role" in turn and any(turn.get(name) for name in _CALLS):
+            raise UnusableRow(
+                f"{where}: turn {number} of the conversation must be text, but it calls tools: only text can be used",
+                "a turn that is not text",
+            )
 
 
 def _role(role: object, number: int, where: str) -> str:
@@ -66,7 +80,7 @@ def _content(content: object, number: int, where: str) -> str:
     """Text of a turn; parts of text, as in OpenAI's form, are joined."""
     if isinstance(content, list) and all(isinstance(part, Mapping) for part in content):
         texts = [part.get("text") for part in content]
-        kinds = {part.get("type", "text") for part in content}
+        kinds = {part.get("type", "text" if _only_text(part) else None) for part in content}
         if kinds <= {"text", "input_text", "output_text"} and all(isinstance(text, str) for text in texts):
             content = "".join(str(text) for text in texts)
     if not isinstance(content, str):
@@ -84,6 +98,10 @@ def _content(content: object, number: int, where: str) -> str:
             "a turn that is not text",
         ) from None
     return content
+
+
+def _only_text(part: Mapping[str, object]) -> bool:
+    return all(name == "text" for name, value in part.items() if value is not None)
 
 
 def prompt_and_answer(messages: tuple[Message, ...], where: str) -> tuple[tuple[Message, ...], str | None]:

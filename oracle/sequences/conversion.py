@@ -168,6 +168,11 @@ class _Conversion:
                     "the prompt is not text",
                 )
             prompt = as_text(value, f"prompt {name!r}", record.where, "--prompt-column")
+            if isinstance(system := record.get("system"), str) and system.strip():
+                rule = (
+                    "column 'system' is no part of the prompts, as they are no conversations (--template can name it)"
+                )
+                self._note(rule, record, system)
             if kind := json_kind(prompt):
                 self._note(f"prompts that parse as a JSON {kind} are texts", record, prompt)
         if not prompt.strip():

@@ -62,6 +62,12 @@ def read_csv(path: Path, text: str, separator: str | None, wanted: set[str], dec
             decisions.add(f"the cells are separated by {_name(separator)}, not by comma (--separator decides)", rows=0)
     else:
         table = _parse(path, text, separator, skipped)
+    for line, cells in table.rows:
+        if any(len(bare := cell.lstrip(" ")) > 1 and bare != cell and bare[0] == '"' == bare[-1] for cell in cells):
+            decisions.add(
+                "quotation marks after a space are part of the text, as quotes must follow the separator directly",
+                f"{path} line {line}",
+            )
     yield from _records(path, table)
 
 

@@ -17,6 +17,7 @@ import pyarrow.parquet as pq
 
 from oracle.errors import InputError
 from oracle.sequences.delimited import read_csv, read_tsv
+from oracle.sequences.floats import shortest_floats
 from oracle.sequences.json_files import IsRecord, read_json, read_jsonl
 from oracle.sequences.labels import named_labels
 from oracle.sequences.layout import Layout
@@ -214,7 +215,7 @@ def _read_columnar(path: Path, kind: str, decisions: Decisions) -> Iterator[Reco
     data = pa.BufferReader(_bytes(path))
     try:
         table = pq.read_table(data) if kind == "parquet" else _read_arrow(data)
-        rows = table.to_pylist()
+        rows = [*map(shortest_floats(table.schema), table.to_pylist())]
     except (pa.ArrowException, OSError, UnicodeDecodeError, ValueError, OverflowError) as error:
         reason = " ".join(str(error).split())
         name = "a Parquet file" if kind == "parquet" else "an Arrow file"

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from oracle.errors import ForeignError, InputError, reason_of
+from oracle.sequences.floats import shortest_floats
 from oracle.sequences.labels import named_labels
 from oracle.sequences.records import Decisions, Record
 from oracle.utils.hub import quick_hub
@@ -97,8 +98,9 @@ def read_hub(text: str, decisions: Decisions, near: str = "") -> Iterator[Record
     wanted = HubName.parse(text)
     rows = _one_split(_load(wanted, near), wanted)
     rename = named_labels(rows.features.to_dict(), text, decisions)
+    shortest = shortest_floats(rows.features.arrow_schema)
     for number, fields in enumerate(rows.with_format(None)):
-        yield Record(where=f"{text} row {number}", fields=rename(fields))
+        yield Record(where=f"{text} row {number}", fields=rename(shortest(fields)))
 
 
 def local_name(folder: str, wanted: HubName) -> str:

@@ -51,7 +51,7 @@ def _is_document(line: str, text: str) -> bool:
     if line.strip()[:1] not in ("[", "{"):
         return False
     try:
-        json.loads(text)
+        _parse(text)
     except (ValueError, RecursionError):
         return False
     return True

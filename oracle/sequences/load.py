@@ -231,7 +231,7 @@ def _round_robin(sequences: list[Sequence], limit: int) -> list[Sequence]:
     for position, sequence in enumerate(sequences):
         positions.setdefault(sequence.task, []).append(position)
     turns = chain.from_iterable(zip_longest(*positions.values()))
-    taken = islice((position for position in turns if position is not None), limit)
+    taken = islice((position for position in turns if position is not None), min(limit, len(sequences)))
     return [sequences[position] for position in sorted(taken)]
 
 
@@ -301,6 +301,12 @@ def _aligned_records(
     for file in (data, *reference_files):
         if not _is_file(file):
             raise _no_such_file(file)
+    for file in reference_files:
+        if (kind := format_of(Path(file), _DEFAULT_LAYOUT)) != "text":
+            raise InputError(
+                f"--reference-file needs plain text with one reference per line, not {file} ({kind.upper()}): write "
+                "its references as text, or give data with a reference column"
+            )
     return read_aligned(Path(data), tuple(Path(file) for file in reference_files), decisions)
 
 

@@ -1,5 +1,6 @@
 """The best single mask of a run at each budget: searched on a training part, judged on held-out sequences."""
 
+import shlex
 from collections.abc import Callable
 from collections.abc import Sequence as Seq
 from dataclasses import dataclass, replace
@@ -36,7 +37,7 @@ __all__ = ["SCHEMA", "StaticCurve", "chosen_mask", "find_static"]
 SPEEDUPS = (10 / 9, 1.25, 1.5, 5 / 3, 2.0)
 """Nominal speed-ups of the curve: from 27 to 15 of 30 layers."""
 
-VERSION = 2
+VERSION = 3
 """Increment when the same settings give different results."""
 
 RESAMPLES = 2000
@@ -163,7 +164,7 @@ def chosen_mask(run: Run, budget: float) -> Allocation:
     share = share_hint(budget, run.full_cost, run.measure)
     wanted = budget * run.full_cost if share else budget
     wanted = round(wanted) if run.costs is None else wanted
-    advice = f"find one with: oracle static {run.folder} --budget {wanted:g}"
+    advice = f"find one with: oracle static {shlex.quote(str(run.folder))} --budget {wanted:g}"
     if table is None:
         raise InputError(f"the run has no static masks{share}; {advice}")
     rows = table[table["chosen"] & (table["cost"] <= budget + SLACK)]

@@ -44,6 +44,9 @@ ROWS_PER_FRAME = 1024
 
 HEADER = 8
 
+LONGEST_WAIT = 1e6
+"""Seconds that the operating system can be asked to wait."""
+
 
 class Rows:
     """The result of a query, read as it is computed.
@@ -82,7 +85,7 @@ class Rows:
         parts, got = [], 0
         while got < count:
             left = self._left - (time.monotonic() - began)
-            if left <= 0 or not polling.select([pipe], [], [], left)[0]:
+            if left <= 0 or not polling.select([pipe], [], [], min(left, LONGEST_WAIT))[0]:
                 raise InputError(
                     f"the SQL takes longer than {self._seconds:g} s; narrow it, or give more time with --seconds"
                 )

@@ -83,7 +83,12 @@ class RunWriter:
         self._lock = Lock(folder / "lock")
         self.log = Log(folder / "log.jsonl")
         for name in PARTS:
-            (folder / name).mkdir(exist_ok=True)
+            try:
+                (folder / name).mkdir(exist_ok=True)
+            except FileExistsError:
+                raise InputError(
+                    f"'{folder / name}' must be a folder, but is a file; move the file away, or start a new run"
+                ) from None
             for scratch in (folder / name).glob(".*.tmp"):
                 scratch.unlink()
 

@@ -4,7 +4,9 @@
 
 Each figure is of a whole command, started anew; compare only figures of one run, because machines differ and drift.
 Evaluations per second are those of the search; `command` adds loading, verification and the summary. Memory per worker
-is its proportional set size (PSS) at its peak: pages that processes share count in equal shares.
+is its proportional set size (PSS) at its peak: pages that processes share count in equal shares. Processors that share
+caches and memory do less than n times the work of one: `limit` is what matrix products alone, of the embedded model's
+shapes and without any waiting, do in as many processes at a time.
 """
 
 import argparse
@@ -15,7 +17,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
@@ -28,6 +30,23 @@ from oracle.store import Run
 from oracle.utils.cores import Cores
 
 MIB = 2**20
+
+PRODUCTS = """
+import sys, time
+import torch
+torch.set_num_threads(1)
+rows = torch.randn(32, 576)
+weights = [torch.randn(1536, 576) for _ in range(120)]  # as many as a model's, so that caches do not hold them
+print("ready", flush=True)
+sys.stdin.readline()
+began, count = time.perf_counter(), 0
+while time.perf_counter() - began < 3:
+    for weight in weights:
+        torch.nn.functional.linear(rows, weight)
+    count += len(weights)
+print(count / (time.perf_counter() - began))
+"""
+"""Products per second in one process, once all are ready."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,6 +74,28 @@ def ways(workers: list[int], threads: int) -> list[Way]:
     found.append(Way(name=f"1 x {threads} threads", environment=passive))
     found.append(Way(name=f"1 x {threads} threads, spinning", environment=active))
     return found
+
+
+def products(count: int) -> float:
+    """Matrix products per second of so many processes of one thread together."""
+    others = [
+        subprocess.Popen([sys.executable, "-c", PRODUCTS], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        for _ in range(count)
+    ]
+    rate = 0.0
+    with ExitStack() as stack:
+        processes = [stack.enter_context(other) for other in others]
+        for process in processes:
+            assert process.stdout is not None
+            process.stdout.readline()
+        for process in processes:
+            assert process.stdin is not None
+            process.stdin.write("go\n")
+            process.stdin.flush()
+        for process in processes:
+            assert process.stdout is not None
+            rate += float(process.stdout.readline())
+    return rate
 
 
 @contextmanager
@@ -176,7 +217,8 @@ def main() -> None:
                     one = command(way, Path(folder), arguments.limit, arguments.evaluations)
                 found[way.name, busy].append(one)
                 print(f"{way.name}, {busy} busy: {one['search']:.1f} s, {one['command']:.1f} s", file=sys.stderr)
-    figures = compared(found, every)
+    alone = products(1)
+    figures = compared(found, every) | {"limit": {n: products(n) / alone for n in arguments.workers}}
     if arguments.json:
         print(json.dumps(figures))
         return
@@ -193,6 +235,8 @@ def main() -> None:
             row["worker_mib"],
         )
         print(f"{row['way']:24}" + "".join(f"{value:11.3g}" for value in values))
+    limits = ", ".join(f"{n}: {limit:.2f}" for n, limit in figures["limit"].items())
+    print(f"limit by products alone, per number of processes: {limits}")
     same = "the same" if figures["same"] else "DIFFERENT"
     print(f"speed-ups over {figures['reference']}; {figures['cores']} cores; results {same}, all verified")
 

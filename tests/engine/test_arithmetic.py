@@ -42,8 +42,8 @@ def test_near_ties_are_settled_as_plain_generation_settles_them(scope) -> None:
 
 
 def test_where_alone_is_not_plain_bit_for_bit_plain_generation_settles(monkeypatch, tiny_model) -> None:
-    monkeypatch.setattr("oracle.engine.engine.same_as_plain", lambda *args, **settings: False)
-    monkeypatch.setattr("oracle.engine.engine.run_alone", None)
+    monkeypatch.setattr("oracle.engine.tie_break.same_as_plain", lambda *args, **settings: False)
+    monkeypatch.setattr("oracle.engine.tie_break.run_alone", None)
     engine = Engine(tiny_model, SearchConfig(max_new_tokens=6, near_tie=1e9))
     prompt = engine.open(TEXTS[0])
     results = engine.generate([(prompt, mask) for mask in MASKS])

@@ -165,7 +165,7 @@ def test_the_snippet_runs_in_plain_transformers(run: Run, tmp_path: Path) -> Non
     [
         ("checkpont", (0,), "must be one of checkpoint"),
         ("mergekit", (), "at least one of the layers 0 to 4"),
-        ("mergekit", (5,), "at least one of the layers 0 to 4"),
+        ("mergekit", (0, 5), "has the layers 0 to 4, but '0,5' names 5"),
         ("llama-prune", tuple(range(LAYERS)), "keeps all"),
     ],
 )

@@ -329,7 +329,9 @@ def test_rounding_is_measured_once_per_model_and_machine(keeping: Path, monkeypa
     assert other > few and len(list(keeping.iterdir())) == 2
 
 
-@pytest.mark.parametrize("damage", ["", "null", "{", '{"value": {"masks": [], "interact": true}, "digest": "0"}'])
+@pytest.mark.parametrize(
+    "damage", ["", "null", "{", "[" * 200_000, '{"value": {"masks": [], "interact": true}, "digest": "0"}']
+)
 def test_damaged_rounding_is_measured_again(damage: str, keeping: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     first, whole = passes_of(monkeypatch, tiny_llama())
     [path] = keeping.iterdir()
@@ -351,5 +353,11 @@ def test_rounding_kept_of_other_arithmetic_is_measured_again(keeping: Path, monk
 
 def test_rounding_is_measured_where_nothing_can_be_kept(keeping: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     keeping.write_text("a file, not a folder")
+    first, whole = passes_of(monkeypatch, tiny_llama())
+    assert passes_of(monkeypatch, tiny_llama()) == (first, whole)
+
+
+def test_rounding_is_measured_without_a_home_folder(keeping: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LAYER_ORACLE_CACHE", "~no-such-user/cache")
     first, whole = passes_of(monkeypatch, tiny_llama())
     assert passes_of(monkeypatch, tiny_llama()) == (first, whole)

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from oracle.allocations import unified
 from oracle.errors import InputError
-from oracle.search.mask_search import METHODS, MaskSearch
+from oracle.search.mask_search import METHODS, MaskSearch, _mutated
 from oracle.static.plan import METHOD_NAMES
 from oracle.types import Allocation
 
@@ -107,3 +107,21 @@ def test_nothing_is_evaluated_twice() -> None:
 def test_influences_of_other_units_are_refused() -> None:
     with pytest.raises(InputError, match="as many influences as units"):
         MaskSearch(costs=(1.0, 1.0), sequences=2, objective=Landscape(0), influence=(1.0,))
+
+
+def test_evolution_never_loses_the_best_mask_that_it_measured() -> None:
+    for seed in range(30):
+        landscape = Landscape(seed)
+        landscape.own_NU *= 10  # small samples mislead
+        search = searched(landscape, seed=seed)
+        [mask] = METHODS["evolution"](search, [4.0], 16).values()
+        _, means = search.known()
+        assert float(search.means([mask])[0]) >= means.max() - 1e-9
+
+
+def test_evolution_switches_attention_for_attention() -> None:
+    parts = MaskSearch(costs=(1.0,) * 12, sequences=N, objective=Landscape(0), influence=(0.0,) * 12, parts=2)
+    rng, parent = np.random.default_rng(0), (0, 1, 2, 3, 4, 5, 6, 8)
+    children = [_mutated(parts, parent, 8.0, rng) for _ in range(300)]
+    assert {sum(unit % 2 == 0 for unit in child) for child in children} == {5}
+    assert len(set(children)) > 20 and all(len(child) == 8 for child in children)

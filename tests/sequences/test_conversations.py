@@ -155,3 +155,33 @@ def test_conversations_of_saved_data(tmp_path: Path) -> None:
     lists = {"from": ["human", "gpt"], "value": ["Italy?", "Rome"]}
     datasets.Dataset.from_list([{"conversations": lists}]).save_to_disk(tmp_path / "old")
     assert read_data(str(tmp_path / "old")).sequences == [Sequence(id="00000", prompt="Italy?", references=("Rome",))]
+
+
+@pytest.mark.parametrize("spoken", [{"content": ""}, {"content": None}, {"content": "Let me see."}, {}])
+@pytest.mark.parametrize("call", ["tool_calls", "function_call"])
+def test_turns_that_call_tools_are_refused_however_they_are_written(file: Path, spoken: Any, call: str) -> None:
+    calls = {"role": "assistant", call: [{"name": "f"}], **spoken}
+    messages = [turn("user", "What?"), calls, turn("tool", "7"), turn("assistant", "Seven")]
+    with pytest.raises(InputError, match="turn 1 of the conversation must be text, but it calls tools"):
+        read(file, {"messages": messages})
+    with pytest.raises(InputError, match="turn 1 of the conversation must be text, but it calls tools"):
+        read(file, {"messages": [*messages[:1], calls]})
+
+
+def test_turns_without_calls_may_say_so(file: Path) -> None:
+    messages = [turn("user", "What?") | {"tool_calls": None}, turn("assistant", "Seven") | {"tool_calls": []}]
+    assert read(file, {"messages": messages}).sequences[0].references == ("Seven",)
+
+
+def test_parts_of_a_turn_that_are_not_text_are_refused_without_a_type_too(file: Path) -> None:
+    with pytest.raises(InputError, match="must be text, not list"):
+        read(file, {"messages": [turn("user", [{"text": "What?", "image": "x.png"}])]})
+    parts = [{"text": "What", "image": None}, {"text": "?"}]
+    assert read(file, {"messages": [turn("user", parts)]}).sequences[0].prompt == "What?"
+
+
+def test_a_column_system_beside_plain_prompts_is_said_to_be_left_out(file: Path) -> None:
+    found = read(file, {"prompt": "What?", "system": "Be brief."})
+    assert found.sequences[0].prompt == "What?"
+    assert "column 'system' is no part of the prompts" in found.lines()[0]
+    assert not read(file, {"prompt": "What?", "system": "Be brief."}, template="{system} {prompt}").lines()

@@ -2,6 +2,8 @@ import json
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
+import datasets
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -9,7 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from oracle.errors import InputError
-from oracle.sequences import Columns, load_sequences
+from oracle.sequences import Columns, load_sequences, read_data
 from oracle.types import Sequence
 
 ROWS = [
@@ -158,3 +160,50 @@ def test_any_bytes_give_sequences_or_an_input_error(tmp_path: Path, name: str, c
         assert "\n" not in str(error)
     else:
         assert sequences and all(sequence.prompt.strip() for sequence in sequences)
+
+
+@pytest.mark.parametrize("kind", ["float32", "float16"])
+def test_numbers_of_low_precision_are_those_that_the_file_means(tmp_path: Path, kind: str) -> None:
+    number = getattr(pa, kind)()
+    values = [np.dtype(kind).type(value) for value in (0.1, 2.7)]
+    columns = {
+        "prompt": pa.array(["a", "b"]),
+        "references": pa.array([[values[0]], [values[1], None]], pa.list_(number)),
+        "meta": pa.array([{"answer": value} for value in values], pa.struct([("answer", number)])),
+        "score": pa.array(values, number),
+    }
+    path = tmp_path / "d.parquet"
+    pq.write_table(pa.table(columns), path)
+    folder = tmp_path / "set"
+    datasets.Dataset.from_parquet(str(path), cache_dir=str(tmp_path / "cache")).save_to_disk(str(folder))
+    for data in (path, folder):
+        for column in ("references.0", "meta.answer", "score"):
+            found = load_sequences(str(data), columns=Columns(references=(column,)))
+            assert [one.references for one in found] == [("0.1",), ("2.7",)], (data.name, column)
+
+
+@pytest.mark.parametrize(("name", "kind"), [("r.jsonl", "JSONL"), ("r.csv", "CSV"), ("r.parquet.gz", "PARQUET")])
+def test_reference_files_are_text_too(tmp_path: Path, name: str, kind: str) -> None:
+    source, target = write(tmp_path / "a.txt", "1\n2\n"), write(tmp_path / name, "1\n2\n")
+    with pytest.raises(InputError, match=rf"needs plain text with one reference per line, not .* \({kind}\)"):
+        load_sequences(source, reference_files=(target,))
+
+
+def test_quotes_after_a_space_are_text_and_said_to_be(tmp_path: Path) -> None:
+    file = write(tmp_path / "d.csv", 'prompt,references\n"What?", "Rome"\n"Who?","Bob"\n')
+    read = read_data(file)
+    assert [one.references for one in read.sequences] == [(' "Rome"',), ("Bob",)]
+    [line] = read.lines()
+    assert "quotation marks after a space are part of the text" in line and "d.csv line 2" in line
+
+
+def test_any_limit_is_a_limit(tmp_path: Path) -> None:
+    file = write(tmp_path / "d.jsonl", jsonl(ROWS))
+    assert load_sequences(file, limit=10**30) == SEQUENCES
+
+
+def test_a_line_that_no_format_reads_is_not_called_a_document(tmp_path: Path) -> None:
+    file = write(tmp_path / "d.jsonl", '{"prompt": "a", "prompt": "b"}\n')
+    with pytest.raises(InputError) as caught:
+        load_sequences(file)
+    assert "--format json" not in str(caught.value)

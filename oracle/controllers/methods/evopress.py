@@ -48,6 +48,7 @@ class EvoPress(LearnedMask):
             sequences=len(examples),
             objective=objective,
             influence=(0.0,) * units,
+            parts=2 if engine.units.unit == "sublayer" else 1,
             seed=training_set.seed,
         )
         [self.kept] = evolution(search, [float(self.budget)], EVALUATIONS).values()
