@@ -320,7 +320,8 @@ class Engine:
     def divergences(self, prompt: PromptState, allocations: Seq[Allocation], continuation: Seq[int]) -> list[float]:
         """Mean KL divergence of many allocations from the full model over a continuation, in nats per token.
 
-        Of the model's own probabilities, as in `log_likelihoods`.
+        Of the model's own probabilities, as in `log_likelihoods`. In scope `decode` the first token, which every
+        allocation predicts as the full model does, is left out of the mean.
         """
         for allocation in allocations:
             self.units.check(allocation, rising=self.rising)

@@ -98,6 +98,7 @@ SEARCHES = {
     "a negative tolerance": ("--tolerance -0.1", "--tolerance needs at least 0, not -0.1"),
     "a tolerance that is no number": ("--tolerance nan", "--tolerance needs at least 0, not nan"),
     "a negative seed": ("--seed -1", "--seed needs at least 0, not -1"),
+    "a seed that no manifest holds": ("--seed 9223372036854775808", "--seed needs at most 9223372036854775807"),
     "a word for a number": ("--limit many", "--limit needs a whole number, not 'many'"),
     "an unknown option": ("--colour", "unrecognized arguments: --colour"),
     "a folder that is there": ("--out there", "'there' already exists; choose another --out"),

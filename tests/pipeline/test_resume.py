@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -131,6 +132,10 @@ def test_another_setting_model_or_data_is_refused_by_name(search: Search, tmp_pa
     for setting, value in {"criterion": "chrf", "scope": "sequence", "evaluations": 30, "seed": 9}.items():
         with pytest.raises(InputError, match=rf"cannot be resumed with {setting} {value} rather than"):
             resume_search(tmp_path / "run", settings={setting: value})
+    with pytest.raises(
+        InputError, match=r"cannot be resumed with model elsewhere .*new run, from its outcomes.*--from"
+    ):
+        resume_search(tmp_path / "run", settings={"model": "elsewhere"})
     data.write_text("".join(reversed(lines)))
     with pytest.raises(InputError, match=r"the run's data .* is required"):
         resume_search(tmp_path / "run")
@@ -240,3 +245,12 @@ def test_ctrl_c_stops_after_the_batch_and_says_how_to_go_on(
     assert len(Run.open(tmp_path / "run").evaluations(whole=False)) > 0
     events = [json.loads(line)["event"] for line in (tmp_path / "run" / "log.jsonl").read_text().splitlines()]
     assert (events[0], events[-1]) == ("began", "stopped")
+
+
+def test_a_file_in_place_of_a_folder_of_parts_is_named(search: Search, tmp_path: Path) -> None:
+    with pytest.raises(Interrupted):
+        search(out=tmp_path / "run", stop=stops_after(2))
+    shutil.rmtree(tmp_path / "run" / "evaluations")
+    (tmp_path / "run" / "evaluations").write_text("")
+    with pytest.raises(InputError, match="evaluations' must be a folder, but is a file"):
+        resume_search(tmp_path / "run")
