@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from hypothesis import HealthCheck, settings
 
+from oracle.utils import consent
+
 if TYPE_CHECKING:
     from oracle.models import LanguageModel
     from oracle.store import Run
@@ -26,6 +28,15 @@ def hidden_states_of_tests(tmp_path_factory: pytest.TempPathFactory) -> Iterator
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("LAYER_ORACLE_HIDDEN", str(tmp_path_factory.mktemp("hidden")))
         yield
+
+
+@pytest.fixture(autouse=True)
+def consent_of_one_test() -> Iterator[None]:
+    """What a test allows to run, other tests do not, nor do their hints name it."""
+    before = set(consent._ALLOWED)
+    yield
+    consent._ALLOWED.clear()
+    consent._ALLOWED.update(before)
 
 
 @pytest.fixture(scope="session")
