@@ -168,7 +168,7 @@ class _Conversion:
                     "the prompt is not text",
                 )
             prompt = as_text(value, f"prompt {name!r}", record.where, "--prompt-column")
-            if isinstance(system := record.get("system"), str) and system.strip():
+            if system := _system(record):
                 rule = (
                     "column 'system' is no part of the prompts, as they are no conversations (--template can name it)"
                 )
@@ -184,8 +184,8 @@ class _Conversion:
 
     def _with_system(self, record: Record, messages: tuple[Message, ...]) -> tuple[Message, ...]:
         """The conversation, headed by the text in a column `system` if it has no system turn of its own."""
-        system = record.get("system")
-        if not isinstance(system, str) or not system.strip() or messages[0].role == "system":
+        system = _system(record)
+        if system is None or messages[0].role == "system":
             return messages
         self._note("the text in column 'system' is the system turn of the conversation", record, system)
         return (
@@ -401,6 +401,12 @@ class _Conversion:
         times = [value for value in self._values(name) if isinstance(value, datetime.datetime)]
         midnight = all(value.time() == datetime.time.min for value in times)
         return midnight, "all times are midnight and read as dates" if midnight else None
+
+
+def _system(record: Record) -> str | None:
+    """The text in a column `system`; None without one."""
+    system = record.get("system")
+    return system if isinstance(system, str) and system.strip() else None
 
 
 def _flat(values: Iterable[object]) -> Iterator[object]:

@@ -58,7 +58,7 @@ def start(model: str, *, first: bool = False) -> float:
 
 
 def main() -> None:
-    """Times both in turn and prints the medians with their ratio."""
+    """Times all in turn and prints the medians with their ratio."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     parser.add_argument("--repeats", type=int, default=3, help="processes of each kind")

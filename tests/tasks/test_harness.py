@@ -1,12 +1,10 @@
 """Task files are data: their code runs only if it is allowed, and their templates call nothing."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from harness_tasks import ARC, task_file
-
-from oracle.utils import consent
 
 pytest.importorskip("lm_eval.api", reason="the extra lm-eval is not installed")
 
@@ -31,15 +29,6 @@ doc_to_text: "{text}"
 doc_to_target: "x"
 {line}
 """
-
-
-@pytest.fixture(autouse=True)
-def nothing_allowed() -> Iterator[None]:
-    """What a test allows does not reach the next."""
-    before = set(consent._ALLOWED)
-    yield
-    consent._ALLOWED.clear()
-    consent._ALLOWED.update(before)
 
 
 @pytest.fixture
