@@ -139,8 +139,9 @@ def resume_search(
     config = SearchConfig.from_dict(run.manifest["config"])
     wanted = with_dtype_of(run, authorised(run, settings or {}))
     if differing := differences(config, wanted):
-        moved = f", from its outcomes if it is the same one elsewhere: --from {shlex.quote(str(folder))}"
-        moved = moved if wanted.model != config.model or wanted.data != config.data else ""
+        moved = ""
+        if (wanted.model, wanted.data) != (config.model, config.data):
+            moved = f", from its outcomes if it is the same one elsewhere: --from {shlex.quote(str(folder))}"
         raise InputError(
             f"'{folder}' cannot be resumed with {', '.join(differing)}; omit that or start a new run{moved}"
         )

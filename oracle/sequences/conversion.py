@@ -168,7 +168,7 @@ class _Conversion:
                     "the prompt is not text",
                 )
             prompt = as_text(value, f"prompt {name!r}", record.where, "--prompt-column")
-            if system := _system(record):
+            if name != "system" and (system := _system(record)):
                 rule = (
                     "column 'system' is no part of the prompts, as they are no conversations (--template can name it)"
                 )

@@ -185,3 +185,4 @@ def test_a_column_system_beside_plain_prompts_is_said_to_be_left_out(file: Path)
     assert found.sequences[0].prompt == "What?"
     assert "column 'system' is no part of the prompts" in found.lines()[0]
     assert not read(file, {"prompt": "What?", "system": "Be brief."}, template="{system} {prompt}").lines()
+    assert not read(file, {"system": "Be brief."}, prompt="system").lines()
