@@ -11,10 +11,11 @@ from torch import Tensor
 from oracle.engine.decode import Generation, Settings
 from oracle.engine.gates import Fed, Gate
 from oracle.engine.prompts import PromptState
-from oracle.models.decoder import Decoder, Step
+from oracle.models.decoder import Decoder
 from oracle.models.gated_kv_cache import GatedCache, Stored
 from oracle.models.greedy import Row
 from oracle.models.layer_call import Call, Part
+from oracle.models.layer_runner import Step
 
 __all__ = ["GatedGeneration", "GatedScore", "gated_decode", "gated_score"]
 

@@ -14,9 +14,9 @@ from torch.nn.functional import cosine_similarity
 from oracle.engine.engine import Engine
 from oracle.engine.oom_backoff import no_backoff
 from oracle.engine.prompts import PromptState
-from oracle.models.decoder import Step
 from oracle.models.kv_cache import PassCache
 from oracle.models.layer_call import Call
+from oracle.models.layer_runner import Step
 from oracle.types import Allocation
 
 __all__ = ["HiddenStates"]

@@ -16,8 +16,9 @@ from torch import Tensor
 
 from oracle.engine.prompts import PromptState
 from oracle.engine.schedule import Mask, Schedule
-from oracle.models.decoder import Decoder, Step
+from oracle.models.decoder import Decoder
 from oracle.models.kv_cache import PassCache
+from oracle.models.layer_runner import Step
 
 __all__ = ["SharedPass", "shared_pass"]
 

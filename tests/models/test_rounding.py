@@ -14,8 +14,7 @@ from zoo import MORE, ZOO, tiny
 from oracle.config import SearchConfig
 from oracle.engine import Engine
 from oracle.errors import InputError
-from oracle.models import Decoder, LanguageModel
-from oracle.models import decoder as decoders
+from oracle.models import Decoder, LanguageModel, probes
 from oracle.models.rounding import MULTIPLE, Rounding
 from oracle.utils.cores import Cores, forks
 
@@ -286,11 +285,11 @@ def test_several_processes_measure_the_same_rounding(monkeypatch: pytest.MonkeyP
     network = tiny_llama()
     alone = Decoder(network).rounding
     asked = []
-    measured = decoders.measure_rounding
-    monkeypatch.setattr(decoders, "LARGE", 0)
+    measured = probes.measure_rounding
+    monkeypatch.setattr(probes, "LARGE", 0)
     monkeypatch.setattr(Cores, "workers", 3)
     monkeypatch.setattr(
-        decoders, "measure_rounding", lambda *a, **how: asked.append(how["processes"]) or measured(*a, **how)
+        probes, "measure_rounding", lambda *a, **how: asked.append(how["processes"]) or measured(*a, **how)
     )
     assert Decoder(network).rounding == alone
     # With several threads, as in a forked process with one, other kernels may round.
@@ -315,7 +314,7 @@ def passes_of(monkeypatch: pytest.MonkeyPatch, network: torch.nn.Module) -> tupl
 @pytest.fixture
 def keeping(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     """Every model is large enough to keep its rounding, in this folder."""
-    monkeypatch.setattr(decoders, "LARGE", 0)
+    monkeypatch.setattr(probes, "LARGE", 0)
     monkeypatch.setattr(Cores, "workers", 1)
     monkeypatch.setenv("LAYER_ORACLE_CACHE", str(tmp_path))
     return tmp_path / "rounding"

@@ -28,9 +28,10 @@ from oracle.controllers.weights import network_state, restore_network
 from oracle.engine import Engine
 from oracle.errors import InputError
 from oracle.models.checkpoints import load_training, save_training
-from oracle.models.decoder import Decoder, Step
+from oracle.models.decoder import Decoder
 from oracle.models.kv_cache import RowCache
 from oracle.models.layer_call import Call, Part
+from oracle.models.layer_runner import Step
 
 __all__ = [
     "GateFunction",
