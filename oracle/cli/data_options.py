@@ -80,7 +80,7 @@ def add_reading(parser: argparse.ArgumentParser) -> None:
         help="texts that look like lists, such as \"['a', 'b']\", and whole numbers such as 18.0: auto: lists in CSV "
         "and TSV, refused elsewhere, 18 in columns of whole numbers; lists: always lists; text: as written",
     )
-    answer = "how answers are read: label, text, letter, index (from 0) or number (from 1)"
+    answer = "how answers are read: label, text, letter, index (from 0) or number (as choices state it, or from 1)"
     reading.add("--answer-as", metavar="READING", help=answer)
     labels = "column of the choices' own labels (default: beside the choices)"
     reading.add("--labels-column", metavar="COLUMN", help=labels)

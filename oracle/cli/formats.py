@@ -4,6 +4,7 @@ import argparse
 import csv
 import io
 import json
+import math
 import re
 import sys
 from collections.abc import Callable, Iterable, Mapping
@@ -188,15 +189,20 @@ def csv_text(table: Table) -> str:
 def write_csv(out: TextIO, names: Seq[str], rows: Iterable[Mapping[str, Any]]) -> None:
     """Writes CSV with a header: lists and structures as JSON, missing values as empty cells; nothing else.
 
-    Texts neither control a terminal nor run as formulas; see `spreadsheet_text`.
+    Infinity is written as inf, which JSON cannot say. Texts neither control a terminal nor run as formulas; see
+    `spreadsheet_text`.
     """
     writer = csv.writer(out, lineterminator="\n")
     shown = (lambda text: printable(spreadsheet_text(text))) if out.isatty() else spreadsheet_text
     writer.writerow([shown(name) for name in names])
     for row in rows:
-        values = [plain(row[name]) for name in names]
+        values = [row[name] if _endless(row[name]) else plain(row[name]) for name in names]
         cells = [json.dumps(value) if isinstance(value, (list, dict, bool)) else value for value in values]
         writer.writerow([shown(cell) if isinstance(cell, str) else cell for cell in cells])
+
+
+def _endless(value: Any) -> bool:
+    return isinstance(value, float) and math.isinf(value)
 
 
 def markdown_text(table: Table) -> str:

@@ -3,6 +3,7 @@
 import re
 from collections.abc import Sequence as Seq
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, Literal, get_args
 
 from oracle.errors import InputError
@@ -12,12 +13,13 @@ __all__ = ["AnswerAs", "Question", "resolve_answers"]
 
 AnswerAs = Literal["label", "text", "letter", "index", "number"]
 """How an answer is read: as a choice's own label, its text, its letter (A is the first), its index from 0, or its
-number from 1."""
+number from 1; letter and number as the choices' texts state them, such as "B) ..." or "2. ...", if all do."""
 
 _LETTER = re.compile(r"\(?([A-Za-z])[).:]?")
+_MARKED = re.compile(r"\s*\(?([A-Za-z]|[0-9]{1,2})[).:]\s+(\S.*)", re.DOTALL)
 _DIGITS = re.compile(r"([0-9]{1,9})(?:\.0+)?")
 _CONTENT: tuple[AnswerAs, ...] = ("text", "letter", "index")
-"""Readings that must not disagree about a row."""
+"""Readings that must not disagree about a row; where choices state their numbers, so do numbers."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,6 +40,24 @@ class Question:
     choices: tuple[str, ...]
     labels: tuple[str, ...] = ()
 
+    @cached_property
+    def marked(self) -> dict[str, str]:
+        """Letters or numbers with which the texts of all choices begin, each with the rest; empty if they do not."""
+        found = [match for choice in self.choices if (match := _MARKED.fullmatch(choice))]
+        marks = {match[1].upper() if match[1].isalpha() else str(int(match[1])): match[2] for match in found}
+        alike = len({mark.isalpha() for mark in marks}) == 1
+        return marks if alike and len(marks) == len(self.choices) > 1 else {}
+
+    @property
+    def numbered(self) -> bool:
+        """Whether the texts of the choices state their numbers."""
+        return any(mark.isdigit() for mark in self.marked)
+
+    @property
+    def content(self) -> tuple[AnswerAs, ...]:
+        """Readings that must not disagree about the row."""
+        return (*_CONTENT, "number") if self.numbered else _CONTENT
+
     def readings(self) -> dict[AnswerAs, int]:
         """Index of the choice under each reading that fits."""
         value = self.answer
@@ -53,12 +73,18 @@ class Question:
             return {}
         digits = _DIGITS.fullmatch(text)
         forms = (text, digits[1]) if digits else (text,)
+        letter, marks = _LETTER.fullmatch(text), list(self.marked)
+        whole, unmarked = _place(forms, self.choices), _place(forms, list(self.marked.values()))
         found: dict[AnswerAs, int | None] = {
-            "label": _place(forms, self.labels),
-            "text": _place(forms, self.choices),
-            "letter": _letter(text),
-            **_counted(text),
+            "label": _place((*forms, letter[1]) if letter else forms, self.labels),
+            "text": unmarked if whole is None else whole,
         }
+        if letter:
+            place = ord(letter[1].upper()) - ord("A")
+            found["letter"] = _place((letter[1],), marks) if marks and not self.numbered else place
+        if digits:
+            found["index"] = int(digits[1])
+            found["number"] = _place((str(int(digits[1])),), marks) if self.numbered else int(digits[1]) - 1
         fitting = {name: place for name, place in found.items() if place is not None and 0 <= place < len(self.choices)}
         if isinstance(value, LabelName):
             # The name of a class says more than its number.
@@ -83,23 +109,13 @@ def _place(forms: Seq[str], names: Seq[str]) -> int | None:
     return folded[0] if len(folded) == 1 else None
 
 
-def _letter(text: str) -> int | None:
-    match = _LETTER.fullmatch(text)
-    return ord(match[1].upper()) - ord("A") if match else None
-
-
-def _counted(text: str) -> dict[AnswerAs, int | None]:
-    match = _DIGITS.fullmatch(text)
-    return {"index": int(match[1]), "number": int(match[1]) - 1} if match else {}
-
-
 def resolve_answers(
     questions: Seq[Question], answer_as: AnswerAs | None, decisions: Decisions
 ) -> list[int | UnusableRow]:
     """Index of the right choice per row; or why a row has none.
 
-    A row's own labels come first. Otherwise readings as text, letter and index from 0 must agree, where readings that
-    do not fit every row are left out if another one fits them all.
+    A row's own labels come first. Otherwise readings as text, letter and index from 0 must agree, and as number where
+    the choices state theirs; readings that do not fit every row are left out if another one fits them all.
 
     Args:
         questions: the rows.
@@ -126,7 +142,7 @@ def resolve_answers(
                 )
             results.append(found["label"])
             continue
-        possible = {name: found[name] for name in _CONTENT if name in found}
+        possible = {name: found[name] for name in question.content if name in found}
         if len(set(possible.values())) > 1:
             possible = {name: place for name, place in possible.items() if name in universal} or possible
             if len(set(possible.values())) > 1:
@@ -148,7 +164,7 @@ def _check_base(questions: Seq[Question], readings: Seq[dict[AnswerAs, int]]) ->
     counted = [
         (question, found)
         for question, found in zip(questions, readings, strict=True)
-        if question.counted and "label" not in found and "text" not in found
+        if question.counted and not question.numbered and "label" not in found and "text" not in found
     ]
     beyond = [question for question, found in counted if "number" in found and "index" not in found]
     if beyond and len(counted) > 1 and all("number" in found for _, found in counted):
@@ -165,7 +181,7 @@ def _note_base(questions: Seq[Question], readings: Seq[dict[AnswerAs, int]], dec
     counted = [
         (question, found)
         for question, found in zip(questions, readings, strict=True)
-        if question.counted and "index" in found and not {"label", "text"} & set(found)
+        if question.counted and not question.numbered and "index" in found and not {"label", "text"} & set(found)
     ]
     if counted and all("number" in found for _, found in counted):
         question, found = counted[0]

@@ -265,7 +265,7 @@ class _Conversion:
         for name, packed in found:
             value = self._items(record, name, packed, "reference", option)
             if messages := as_messages(value, record.where):
-                texts += [turn.content for turn in messages[-1:] if turn.role == "assistant"]
+                texts += self._answers(name, messages, record)
                 continue
             items = value if isinstance(value, list) else [value]
             what = f"reference {name!r}"
@@ -277,6 +277,21 @@ class _Conversion:
                     self._note(f"column {name!r}: words for a missing value, such as 'NaN', are texts", record, text)
                 texts.append(text)
         return tuple(text for text in texts if text.strip())
+
+    def _answers(self, name: str, messages: tuple[Message, ...], record: Record) -> list[str]:
+        """The references in a column of turns: each, if all are answers; otherwise the answer that they end with."""
+        if len(messages) > 1 and all(turn.role == "assistant" for turn in messages):
+            self._note(f"column {name!r}: each of several answers in a row is a reference", record)
+            return [turn.content for turn in messages]
+        if messages[-1].role != "assistant":
+            raise UnusableRow(
+                f"{record.where}: the conversation in reference {name!r} must end with a turn of the assistant, not of "
+                f"the {messages[-1].role}: correct it, or name another --reference-column",
+                "a reference that is no answer",
+            )
+        if len(messages) > 1:
+            self._note(f"column {name!r}: the last answer of a conversation is the reference", record)
+        return [messages[-1].content]
 
     def _choices(self, record: Record) -> tuple[tuple[str, ...], tuple[str, ...]]:
         """The choices and their own labels, either of them perhaps empty."""

@@ -166,14 +166,15 @@ def as_text(value: object, what: str, where: str, option: str, *, whole: bool = 
         return "true" if value else "false"
     if isinstance(value, float) and whole and is_whole(value):
         return str(int(value))
-    if isinstance(value, int | float | Decimal) and not is_missing(value):
+    if isinstance(value, int) or (isinstance(value, float | Decimal) and math.isfinite(value)):
         return str(value)
     if isinstance(value, datetime.datetime):
         return value.date().isoformat() if whole else value.isoformat(sep=" ")
     if isinstance(value, datetime.date | datetime.time):
         return value.isoformat()
     if not isinstance(value, str):
-        kind = "null" if is_missing(value) else type(value).__name__
+        endless = isinstance(value, float | Decimal) and math.isinf(value)
+        kind = "null" if is_missing(value) else "an infinite number" if endless else type(value).__name__
         raise UnusableRow(
             f"{where}: {what} must be text, not {kind}: name the column that holds the text with {option}",
             f"{what} is {kind}",

@@ -396,4 +396,6 @@ def test_the_first_column_is_folded_no_more_than_it_must(
 
 def test_csv_of_no_rows_has_its_header() -> None:
     assert csv_text(of_records("none", [], ["a", "b"])) == "a,b\n"
+    endless = {"a": float("inf"), "b": [float("-inf")], "c": float("nan")}
+    assert csv_text(of_records("endless", [endless])) == "a,b,c\ninf,[null],\n"
     assert markdown_text(of_records("none", [], ["a", "b"])) == "| a | b |\n| --- | --- |\n"

@@ -188,3 +188,35 @@ def test_class_labels_as_answers(tmp_path: Path) -> None:
     assert answers(saved(["A", "B"], [0, 1], ["ice", "iron"])) == ["ice", "iron"]
     assert answers(saved(["geo", "math"], [0, 1], ["math", "geo"])) == ["geo", "math"]
     assert answers(saved(["1", "2"], [0, 1], ["ice", "iron"])) == ["ice", "iron"]
+
+
+@pytest.mark.parametrize("answer", ["B", "b", "(B)", "B.", "gold", "B) gold"])
+def test_letters_are_those_that_the_choices_state(file: Path, answer: str) -> None:
+    row = {"choices": ["B) gold", "A) iron"], "answer": answer}
+    assert answers(read(file, row)) == ["B) gold"]
+
+
+def test_letters_that_only_some_choices_state_are_places(file: Path) -> None:
+    for choices in (["B) gold", "iron"], ["B) gold", "B) iron"], ["B) gold", "1) iron"], ["B)", "A)"]):
+        assert answers(read(file, {"choices": choices, "answer": "B"})) == [choices[1]]
+
+
+def test_labels_are_found_in_brackets_too(file: Path) -> None:
+    row = {"choices": {"text": ["ice", "iron"], "label": ["B", "A"]}, "answer": "(A)"}
+    assert answers(read(file, row)) == ["iron"]
+
+
+def test_numbers_that_the_choices_state_are_no_indices_unless_the_data_say_so(file: Path) -> None:
+    choices = ["1. ice", "2. iron", "3. gold"]
+    assert answers(read(file, *({"choices": choices, "answer": number} for number in (1, 2, 3)))) == choices
+    # A 0 shows that they are indices; without one nothing does.
+    rows = [{"choices": choices, "answer": number} for number in (2, 0, 1)]
+    data = read(file, *rows)
+    assert answers(data) == [choices[2], choices[0], choices[1]]
+    assert "answers are read as the index of a choice, which fits every row" in str(data.decisions[0]["rule"])
+    with pytest.raises(InputError, match=r"'2\. iron' as index or '1\. ice' as number: decide with --answer-as"):
+        read(file, {"choices": choices, "answer": 1})
+    assert answers(read(file, {"choices": choices, "answer": 1}, answer_as="number")) == ["1. ice"]
+    assert answers(read(file, {"choices": choices, "answer": 1}, answer_as="index")) == ["2. iron"]
+    # From 0 both say the same.
+    assert answers(read(file, {"choices": ["0: ice", "1: iron"], "answer": 1})) == ["1: iron"]

@@ -209,3 +209,12 @@ def test_words_for_a_missing_value_are_texts_and_it_is_said(tmp_path: Path) -> N
     data = read_data(str(path))
     assert [one.references for one in data.sequences] == [("None",), ()]
     assert "words for a missing value" in rules(data)
+
+
+def test_infinite_numbers_are_no_texts(tmp_path: Path) -> None:
+    path = tmp_path / "d.jsonl"
+    path.write_text('{"prompt": "p", "references": [1e400, "b"]}\n')
+    with pytest.raises(InputError, match=r"reference 'references' must be text, not an infinite number"):
+        read_data(str(path))
+    path.write_text('{"prompt": "p", "references": [1' + 400 * "0" + "]}\n")
+    assert read_data(str(path)).sequences[0].references == ("1" + 400 * "0",)

@@ -186,3 +186,18 @@ def test_a_column_system_beside_plain_prompts_is_said_to_be_left_out(file: Path)
     assert "column 'system' is no part of the prompts" in found.lines()[0]
     assert not read(file, {"prompt": "What?", "system": "Be brief."}, template="{system} {prompt}").lines()
     assert not read(file, {"system": "Be brief."}, prompt="system").lines()
+
+
+def test_several_answers_in_a_row_are_references_each(file: Path) -> None:
+    answers = [turn("assistant", "Rome"), turn("assistant", "Roma")]
+    data = read(file, {"prompt": "Italy?", "references": answers})
+    assert data.sequences[0].references == ("Rome", "Roma")
+    assert "each of several answers in a row is a reference" in str(data.decisions)
+
+
+def test_a_conversation_as_reference_is_its_last_answer_or_refused(file: Path) -> None:
+    data = read(file, {"prompt": "Spain?", "references": HISTORY})
+    assert data.sequences[0].references == ("Madrid",)
+    assert "the last answer of a conversation is the reference" in str(data.decisions)
+    with pytest.raises(InputError, match=r"'references' must end with a turn of the assistant, not of the user"):
+        read(file, {"prompt": "Spain?", "references": HISTORY[:3]}, {"prompt": "a", "references": ["b"]})
