@@ -57,6 +57,7 @@ class Experiment:
             None for the others, whose values are stored.
         exhausted: by sequence, the number of units below which the search tested every mask.
         costs: costs of the units; None if each costs 1, without overhead.
+        paths: whether layers may repeat, so that skip masks are not all there is.
         uniform: whether the masks of family `random` were drawn uniformly over the masks of their size.
         dropped: outputs that the search dropped unfinished (`--prune`) and that are not among the evaluations, as their
             quality is unknown: `sequence`, `number`, `family`, `allocation`.
@@ -79,6 +80,7 @@ class Experiment:
     score: Callable[[Any, Any], float] | None = None
     exhausted: Mapping[str, int] = field(default_factory=dict)
     costs: Costs | None = None
+    paths: bool = False
     uniform: bool = False
     dropped: pd.DataFrame = field(default_factory=lambda: pd.DataFrame(columns=DROPPED))
     dropped_fail: bool = False
@@ -323,6 +325,7 @@ def load(
         score=scores.get(metric.kind),
         exhausted=_exhausted(run, metric.name, float(tolerance)),
         costs=found,
+        paths=bool(config.get("paths")),
         # A run that starts from another one skips what that one kept.
         uniform=config.get("strategy") in UNIFORM and not run.manifest.get("continues"),
         dropped=dropped,

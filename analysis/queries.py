@@ -163,7 +163,7 @@ def by_task(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 def oracle_at(folder: Path, budget: float, criterion: str | None = None, costs: str | None = None) -> dict[str, Any]:
-    """The data-set oracle at a mean fraction of the layers, 0 to 1: its mean quality, and each allocation."""
+    """The oracle over all sequences at a mean fraction of the layers, 0 to 1: its mean quality, and each allocation."""
     experiment = analysis.load(folder, criterion, costs=costs)
     check_fraction(budget, "--budget", experiment.full_cost, experiment.measure)
     metric = experiment.metric
@@ -177,6 +177,8 @@ def oracle_at(folder: Path, budget: float, criterion: str | None = None, costs: 
         "fraction": float(chosen["cost"].mean() / full_cost),
         "quality": float(chosen["quality"].mean()),
         "full_quality": float(full),
+        "sequences": len(chosen),
+        "informative": int(analysis.budgets(experiment)["informative"].sum()),
         "assignment": _records(chosen),
     }
 
@@ -217,6 +219,7 @@ def sequence_frontier(
         "references": known[sequence]["references"],
         "full_output": full["text"],
         "evaluations": len(mine),
+        "budget": budget,
         "rarity": _rarity_of(experiment, sequence),
         "frontier": _records(points),
     }
@@ -250,7 +253,7 @@ def allocations(folder: Path, count: int, criterion: str | None = None) -> list[
         "tolerance": float(config["tolerance"]) if own else 0.0,
         "slack": CRITERION_SLACK,
         "own": own,
-        "count": count,
+        "count": min(count, 2**31),
     }
     return select_from(data, SERVING.format(metric=f'"{metric.name}"'), values).to_pylist()
 

@@ -23,6 +23,9 @@ __all__ = ["Summary", "end_to_end_fraction", "informative", "summarise"]
 
 Interval = tuple[float, float]
 
+SCORING = ("likelihood", "choice", "continuations")
+"""Kinds of metrics that score given texts, not what an allocation generates."""
+
 LARGE = 5_000
 """Sequences from which intervals and shuffled references are computed for the headline alone."""
 
@@ -60,7 +63,7 @@ class Summary:
         certified: number of proven minimal budgets, including those of sequences that tell nothing (trivially 0).
         mean_gap: mean of upper - lower over the others, in `cost`; None without others.
         end_to_end_fraction: cost of the oracle's choice with the prompts, over the full model's on the same tokens;
-            None for ms/token, as the time of a prompt was not measured.
+            None for ms/token, as the time of a prompt was not measured, and for criteria that score given texts.
         end_to_end_against_full: the same over the full model on its own outputs, which are often shorter.
         exact: whether the oracle was solved exactly; if not, see `equal_quality_gap`.
         informative: the summary of the sequences that can tell something; None if that is all of them or none.
@@ -256,7 +259,9 @@ def _allocations_per_sequence(counts: pd.Series) -> int | float:
 
 
 def end_to_end_fraction(experiment: RunPath, chosen: pd.DataFrame) -> float | None:
-    """Cost of evaluations over the full model's on the same tokens, prompt included; None for ms/token.
+    """Cost of evaluations over the full model's on the same tokens, prompt included.
+
+    None for ms/token, and where the criterion scores given texts: their tokens are not stored.
 
     With P prompt tokens, G generated ones and cost c, max(G - 1, 0) tokens are fed back: the first generated token
     comes from the prompt pass. Scope `decode` runs the prompt through all L layers, scope `sequence` through those of
@@ -270,7 +275,7 @@ def end_to_end_fraction(experiment: RunPath, chosen: pd.DataFrame) -> float | No
 
 
 def _end_to_end(experiment: Experiment, chosen: pd.DataFrame, other: pd.DataFrame) -> float | None:
-    if experiment.measure == "ms/token":
+    if experiment.measure == "ms/token" or experiment.kind in SCORING:
         return None
     return _cost(experiment, chosen) / _cost(experiment, other)
 

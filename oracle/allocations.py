@@ -39,10 +39,12 @@ def early_exit(layers: int, budget: int) -> Allocation:
 
 
 def unified(layers: int, budget: int) -> Allocation:
-    """Evenly spread layers, including the first and the last (Liu et al. 2024, arXiv 2404.06954).
+    """Layers at equal intervals from the first, and the last (Liu et al. 2024, arXiv 2404.06954).
 
     For `layers` = L and `budget` = n the interval is int(L / (n - 1)); 0, L-1 and the rising multiples of the interval
-    are kept until there are n. Where the published formula divides by zero: no layer (n = 0) or layer 0 (n = 1).
+    are kept until there are n. So they are spread evenly only where n - 1 divides L: beyond L/2 + 1 layers the interval
+    is 1, and the first n - 1 layers are kept and the last. Where the published formula divides by zero: no layer
+    (n = 0) or layer 0 (n = 1).
     """
     _check(layers, budget)
     if budget <= 1 or layers == 1:

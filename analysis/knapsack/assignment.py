@@ -1,11 +1,12 @@
 """The data-set oracle of a run as tables: quality under mean budgets, and the allocation of each sequence."""
 
 from collections.abc import Sequence
+from numbers import Real
 
 import numpy as np
 import pandas as pd
 
-from analysis.experiment import as_experiment
+from analysis.experiment import InputError, as_experiment
 from analysis.grouping import CostArray, IntArray, group
 from analysis.knapsack.frontier import SLACK, equal_quality, oracle_at
 from analysis.knapsack.items import quality_by_cost
@@ -57,9 +58,11 @@ def oracle_allocations(experiment: RunPath, budget: float | None = None) -> pd.D
         and `quality` of the evaluation chosen; `full_quality`.
 
     Raises:
-        InputError: if the budget is below the cost of the cheapest evaluated allocations.
+        InputError: if the budget is no fraction, or below the cost of the cheapest evaluated allocations.
     """
     experiment = as_experiment(experiment)
+    if budget is not None and not (isinstance(budget, Real) and 0 <= budget <= 1):
+        raise InputError(f"budget needs a fraction of the full model's cost from 0 to 1, not {budget!r:.80}")
     evaluations, full_cost, metric = experiment.evaluations, experiment.full_cost, experiment.metric
     items, number_NC = quality_by_cost(evaluations, full_cost, metric, step=experiment.step)
     groups = group(evaluations, metric)

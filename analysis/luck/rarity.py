@@ -165,7 +165,11 @@ def rarity(experiment: RunPath, *, permutations: int = 10, bootstrap: int = 1000
         raise InputError(f"masks drawn at random are required, and this run has none: {REMEDY}")
     tried = _tried(experiment)
     if not tried["random"].any():
-        raise InputError(f"masks drawn at random are required, and this run tried too few to have any: {REMEDY}")
+        spent = len(experiment.evaluations) // len(experiment.sequences)
+        raise InputError(
+            f"masks drawn at random are required, but the {spent} evaluations per sequence of this run were spent on "
+            "named ones: search again with more --evaluations"
+        )
     N = len(experiment.sequences)
     quality_E = experiment.evaluations[experiment.metric].to_numpy(np.float64)
     real = _counts(experiment, tried, _met(experiment, quality_E), fails=experiment.dropped_fail, exhausted=True)

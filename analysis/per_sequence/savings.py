@@ -68,6 +68,8 @@ def minimal_budgets(experiment: RunPath) -> pd.DataFrame:
         floor=experiment.floor,
         exhausted=experiment.exhausted,
         least_costs=experiment.least_costs,
+        unit=experiment.unit,
+        paths=experiment.paths,
     )
     found["vacuous"] = _vacuous(experiment, found)
     found["informative"] = ~found["zero_quality"] & (found["vacuous"] == "")
@@ -133,6 +135,8 @@ def budgets_of(
     floor: float | None = None,
     exhausted: Mapping[str, int] | None = None,
     least_costs: CostArray | None = None,
+    unit: str = "layer",
+    paths: bool = False,
 ) -> pd.DataFrame:
     """Minimal budget of every sequence of a table: least cost whose quality >= the full model's - tolerance.
 
@@ -148,14 +152,16 @@ def budgets_of(
         exhausted: by sequence, the number of units below which the search tested every mask, where qualifying masks are
             among the evaluations; masks tested without decoding or dropped are known only from here.
         least_costs: cost of the k cheapest units, for k = 0..L; None for k, the number of layers.
+        unit: `layer` or `sublayer`, for `proof`.
+        paths: whether allocations may repeat layers: what is tested of skip masks then proves nothing of these.
 
     Returns:
         One row per sequence: `sequence`; `upper`, the least cost found; `allocation`, `family`, `number`, `quality` of
         the evaluation chosen (at that cost the best quality, then the lowest number); `full_quality`; `lower`, below
         which every skip mask was evaluated and failed: an untested mask has at least k units, the least number of which
         not all masks were tested, and costs no less than the k cheapest; `certified` (lower == upper: no skip mask is
-        cheaper); `proof`; `zero_quality`, whether the full model scores no more than the floor (every allocation
-        qualifies).
+        cheaper; with `paths` only where nothing can be cheaper); `proof`, in words; `zero_quality`, whether the full
+        model scores no more than the floor (every allocation qualifies).
     """
     groups = group(evaluations, metric)
     qualifies_E = _qualifies(groups, tolerance)
@@ -182,8 +188,8 @@ def budgets_of(
             "quality": chosen[metric].to_numpy(np.float64),
             "full_quality": groups.full,
             "lower": lower_N,
-            "certified": lower_N == upper_N,
-            "proof": [_proof(tested, enough) for tested, enough in zip(tested_N, enough_N, strict=True)],
+            "certified": (lower_N == upper_N) & ((enough_N == 0) | (not paths)),
+            "proof": [_proof(*both, unit, paths) for both in zip(tested_N, enough_N, strict=True)],
             "zero_quality": groups.full <= (-np.inf if floor is None else floor),
         }
     )
@@ -206,10 +212,10 @@ def _tested(groups: Groups, allocations: pd.Series, enough_N: IntArray, layers: 
     return np.minimum(open_NX.argmax(axis=1), enough_N)
 
 
-def _proof(tested: int, enough: int) -> str:
+def _proof(tested: int, enough: int, unit: str, paths: bool) -> str:
     if tested == 0:
-        return "no budget is smaller than 0 layers" if enough == 0 else "none"
-    return f"all masks of at most {tested - 1} layers tested"
+        return f"no budget is smaller than 0 {unit}s" if enough == 0 else "none"
+    return f"all masks of at most {tested - 1} {unit}s tested" + ", but not all paths" * paths
 
 
 def fractions(minimal: pd.DataFrame, full_cost: float) -> FloatArray:

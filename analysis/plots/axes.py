@@ -48,6 +48,8 @@ def _on_axes(name: str, runs: Runs, ax: Axes | None, panel: str) -> Axes:
     axes = plt.subplots(layout="constrained")[1] if ax is None else ax
     with said_once():
         drawing.panels[panel].draw(axes)
+    for axis in (axes.xaxis, axes.yaxis):
+        axis.label.set_wrap(True)  # at the figure's edges: how wide the axes will be is not known yet
     resolve_colors(axes)
     complete_glyphs(text for text in axes.findobj(Text) if isinstance(text, Text) and text.get_text())
     return axes

@@ -220,7 +220,8 @@ def _adjusted(adjusted: LuckAdjusted | None, part: Part) -> Iterator[Fact]:
         value=percent(adjusted.fraction),
         sentence=f"Half of each sequence's references choose the {part.experiment.measure}, the other half score: with "
         "this share mean quality is still the full model's by references that had no part in the choice. "
-        f"{luck}, an estimate of the luck, over {counted(adjusted.sequences)} with two references or more. {BIAS}",
+        f"{luck}, an estimate of the luck, over {counted(adjusted.sequences)} that can tell something and have two "
+        f"references or more. {BIAS}",
         share=adjusted.fraction,
         interval=adjusted.interval,
         sequences=adjusted.sequences,

@@ -16,6 +16,7 @@ from analysis.report.facts import Fact, facts, finding
 from analysis.report.page import page
 from analysis.report.parts import Part, parts_of, task_names
 from analysis.report.rows import details, table
+from analysis.summary import informative
 from analysis.unfinished import unfinished
 from oracle.store.files import make_folder, write_text
 from oracle.types import RunPath
@@ -58,7 +59,8 @@ def write_report(
     parts = parts_of(experiment, advance=advance)
     blocks = _blocks(experiment, parts, verified, extras_of(folder, experiment.layers))
     agrees = (int(verified["agrees"].sum()), len(verified)) if verified is not None and len(verified) else None
-    known, whole = experiment.provenance, facts(parts[0], adjusted=luck_adjusted(experiment), verified=agrees)
+    adjusted = luck_adjusted(informative(experiment)) if parts[0].told is not None else None
+    known, whole = experiment.provenance, facts(parts[0], adjusted=adjusted, verified=agrees)
     used = [one["use"] for one in blocks["index"]["parts"]]
     stated = [whole, *map(facts, parts[1:])]
     text = page(

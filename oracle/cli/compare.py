@@ -19,7 +19,8 @@ controllers:
   full         every layer
   static       the single mask that is best on a training split, at each of several budgets
   oracle       the allocation the run found per sequence (has seen the references: an upper bound)
-  unified      evenly spread layers for a target speed-up; zero-shot, published with fine-tuning
+  unified      layers at equal intervals, and the last (below 2x the first ones, and the last); zero-shot,
+               published with fine-tuning
   early-exit   the first layers
   random       one random mask per prompt
   skipdecode   fewer layers for later tokens, the uppermost ones; zero-shot, published with training
@@ -107,7 +108,7 @@ def _run_compare(arguments: argparse.Namespace) -> None:
 
 def _tables(found: "Comparison") -> list["Table"]:
     """One row per controller and setting; one per mask, if controllers choose one."""
-    from analysis.formatting import counted
+    from analysis.formatting import FEW, counted, interval_name
     from oracle.cli.tables import Table, decimal, qualities, shares, words
 
     rows = [{str(name): value for name, value in row.items()} for row in found.rows.to_dict("records")]
@@ -125,6 +126,8 @@ def _tables(found: "Comparison") -> list["Table"]:
         ),
     ]
     notes = [f"{counted(found.sequences)}, quality by {found.metric}; captured is empty where the oracle adds nothing."]
+    if found.sequences < FEW:
+        notes.append(f"low and high: {interval_name(found.sequences).removesuffix(':')}; they tell nothing clearly.")
     if {"unified", "skipdecode"} & set(found.rows["controller"]):
         notes.append("unified and skipdecode are zero-shot: their published numbers are of models trained for them.")
     fields = list(found.rows.columns)
@@ -136,7 +139,7 @@ def _tables(found: "Comparison") -> list["Table"]:
 
 
 def _show(found: "Comparison", tables: Sequence["Table"]) -> None:
-    from analysis.formatting import between, counted, signed
+    from analysis.formatting import between, counted, interval_name, signed
     from oracle.cli.tables import show_line, show_table
 
     for place, table in enumerate(tables):
@@ -149,7 +152,7 @@ def _show(found: "Comparison", tables: Sequence["Table"]) -> None:
         show_line(f"Left out because they act on whole layers: {', '.join(found.left_out)}.")
     for one in found.findings:
         ends = between(one["low"], one["high"], signed, word="to")
-        interval = f" (95 % interval {ends})" if ends else ""
+        interval = f" ({interval_name(one['sequences'])} {ends})" if ends else ""
         alphas = ", ".join(f"{alpha:g}" for alpha in one["alphas"])
         show_line(
             f"Gates, {one['shape']}, {one['decision']}: hidden states add {signed(one['difference'])} {found.metric} "

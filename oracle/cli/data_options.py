@@ -123,7 +123,7 @@ def add_extract(goal: Settings) -> None:
         "--choice-score",
         metavar="SCORE",
         help=f"how choice_accuracy compares log-likelihoods of choices, {', '.join(CHOICE_SCORES)}: in total, per "
-        "character or per byte, as in lm-evaluation-harness, or per token (default: acc_tokens)",
+        "character or per byte, as in lm-evaluation-harness, or per token",
     )
     goal.add(
         "--target-delimiter",

@@ -16,7 +16,7 @@ from oracle.cli.parsing import (
     loading,
     progress,
 )
-from oracle.cli.static import add_run_or_data, check_run_or_data, full_model_run
+from oracle.cli.static import add_run_or_data, check_run_or_data, full_model_run, outputs_kept
 from oracle.errors import InputError
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ masks:
   clasp         CLaSp's dynamic program, anew at every verified prefix; the share of skipped layers from the other half
   knapspec      knapsack over attentions and MLPs by latency; chosen once, after the prompt
   early-exit    the first layers
-  unified       evenly spread layers
+  unified       layers at equal intervals, and the last; of more than half, the first ones and the last
   static        the best mask of all that were tried without this half, and of a search over layers
 Except for clasp and knapspec, which need no data, masks and draft lengths come from one half of the sequences and are
 judged on the other.
@@ -125,7 +125,8 @@ def _run_draft(arguments: argparse.Namespace) -> None:
 
     folder = arguments.folder or full_model_run(arguments, "draft")
     run, watch = Run.open(folder), progress(arguments)
-    found = find_drafts(folder, plan, load=lambda: model_of(run, **how), watch=watch)
+    with outputs_kept(arguments, folder):
+        found = find_drafts(folder, plan, load=lambda: model_of(run, **how), watch=watch)
     if arguments.export is not None:
         write_layer_ids(found, arguments.export, str(run.manifest["model"].get("id")))
     summary = draft_summary(found.rows, seed=plan.seed)

@@ -149,10 +149,11 @@ def _show(flops: "Costs", latency: "Latency", table: "Table", processor: str) ->
     from oracle.cli.tables import console, show_line, show_table
 
     costs, out = latency.costs, console()
+    where = costs.device if processor in costs.device else f"{costs.device} ({processor})"
     out.print()
     show_line(
         f"{costs.model}: one generated token at context {costs.context}, batch {costs.batch}, {costs.dtype}, "
-        f"{costs.device} ({processor}): {_tokens_per_second(latency):.1f} tokens/s"
+        f"{where}; the untouched model: {_tokens_per_second(latency):.1f} tokens/s"
     )
     out.print()
     show_table(table)

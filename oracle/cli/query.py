@@ -65,8 +65,8 @@ def add_query(commands: Any) -> None:
         "--budget",
         type=float,
         metavar="F",
-        help="the oracle's choice under a mean budget of the fraction F of the layers (0 to 1); 'oracle static' and "
-        "'oracle export' take numbers of layers",
+        help="the oracle's choice over all sequences under a mean budget of the fraction F of the layers (0 to 1); "
+        "with --sequence, its allocations of at most F; 'oracle static' and 'oracle export' take numbers of layers",
     )
     parser.add_argument(
         "--kept",

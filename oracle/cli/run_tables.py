@@ -162,7 +162,8 @@ def summary_tables(summary: dict[str, Any], rows: list[dict[str, Any]]) -> list[
         return [tasks]
     records: list[dict[str, Any]] = []
     parts = {f"{counted(told['sequences'])} that can tell something": told} if told is not summary else {}
-    for over, part in {**parts, f"all {counted(summary['sequences'])}": summary}.items():
+    every = f"{'all ' * (summary['sequences'] > 1)}{counted(summary['sequences'])}"
+    for over, part in {**parts, every: summary}.items():
         for label, name in HEADLINE.items():
             mean, bounds = part.get(name, part.get(f"{name}_fraction")), part.get(f"{name}_interval")
             if mean is None and name.startswith("end_to_end"):
@@ -242,7 +243,7 @@ def show_noted(table: Table) -> None:
 def frontier_table(answer: dict[str, Any], units: int, measure: str) -> Table:
     """One row per allocation of a sequence that beats all cheaper ones, of `analysis.queries.sequence_frontier`."""
     columns = [
-        _costs("Layers" if measure in WHOLE else measure, "cost", measure),
+        _costs(measure.capitalize() if measure in WHOLE else measure, "cost", measure),
         shares("fraction", "fraction"),
         qualities(answer["criterion"], "quality"),
         layers("allocation", units),
@@ -255,7 +256,11 @@ def show_sequence(answer: dict[str, Any], units: int, measure: str = "layers") -
     """Prints one sequence with its frontier; see `frontier_table`."""
     out = console()
     upper, lower = (cost_text(answer[name], measure) for name in ("upper", "lower"))
-    of = f"of {counted(units, 'layer')}" if measure in WHOLE else f"{measure}, {percent(answer['fraction'])}"
+    of = (
+        f"of {counted(units, measure.removesuffix('s'))}"
+        if measure in WHOLE
+        else f"{measure}, {percent(answer['fraction'])}"
+    )
     proof = f"{upper} {of}; at least {lower} ({answer['proof']})"
     for label, value in [
         ("sequence", answer["sequence"]),
@@ -270,6 +275,8 @@ def show_sequence(answer: dict[str, Any], units: int, measure: str = "layers") -
         if len(line) > MAX_LINE:
             line = f"{line[:MAX_LINE]}… (the first {MAX_LINE} of {len(line):,} characters; --json prints all)"
         out.print(Text.assemble((f"{label:15}", "bold"), line))
+    if answer["budget"] is not None:
+        show_line(f"Allocations below: of at most {percent(answer['budget'])} of the full model's cost (--budget).")
     show_table(frontier_table(answer, units, measure))
 
 
@@ -277,7 +284,7 @@ def assignment_table(answer: dict[str, Any], units: int, measure: str) -> Table:
     """One row per sequence: the oracle's choice, of `analysis.queries.oracle_at`."""
     columns = [
         words("Sequence", "sequence"),
-        _costs("layers" if measure in WHOLE else measure, "cost", measure),
+        _costs(measure, "cost", measure),
         qualities("quality", "quality"),
         layers("allocation", units),
     ]
@@ -287,11 +294,14 @@ def assignment_table(answer: dict[str, Any], units: int, measure: str) -> Table:
 def show_oracle(answer: dict[str, Any], units: int, measure: str = "layers") -> None:
     """Prints the oracle's choice under a mean budget; see `assignment_table`."""
     out = console()
+    over, untold = f"over all {counted(answer['sequences'])}", answer["sequences"] - answer["informative"]
+    if untold:
+        over += f", of which {untold} can tell nothing and no headline counts"
     out.print()
     show_line(
         f"Oracle under a mean budget of {percent(answer['budget'])}: uses {percent(answer['fraction'])} of the "
-        f"{'layers' if measure in WHOLE else measure} at mean {answer['criterion']} {quality(answer['quality'])} "
-        f"(full model {quality(answer['full_quality'])})"
+        f"{measure} at mean {answer['criterion']} {quality(answer['quality'])} "
+        f"(full model {quality(answer['full_quality'])}), {over}"
     )
     out.print()
     show_table(assignment_table(answer, units, measure))

@@ -369,7 +369,11 @@ def _show(arguments: argparse.Namespace, search: Any) -> None:
         if (out / "figures").is_dir():
             drawn = len({path.stem for path in (out / "figures").glob("*.png")})
             show_line(f"Figures: {out / 'figures'} ({drawn}; others after measurements: oracle figures --help)")
-        first = printable(run.sequences()["sequence"][0])
+        # An id with control characters cannot be printed as it is.
+        names = (name for name in run.sequences()["sequence"] if printable(name) == name)
+        if (first := next(names, None)) is None:
+            show_line(f"Next: oracle query {shlex.quote(str(out))}")
+            return
         # An id such as -x would be taken for an option.
         option = shlex.quote(f"--sequence={first}") if first.startswith("-") else f"--sequence {shlex.quote(first)}"
         show_line(f"Next: oracle query {shlex.quote(str(out))} {option}")

@@ -1,6 +1,8 @@
 """`oracle static`: one mask for a whole data set, at each budget."""
 
 import argparse
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from shlex import quote
@@ -35,11 +37,12 @@ if TYPE_CHECKING:
     from oracle.static import StaticCurve
     from oracle.store import Run
 
-__all__ = ["add_run_or_data", "add_static", "check_run_or_data", "full_model_run"]
+__all__ = ["add_run_or_data", "add_static", "check_run_or_data", "full_model_run", "outputs_kept"]
 
 EPILOG = """\
 methods (the mask of highest value on the training part is chosen at each budget):
-  unified    evenly spread layers (Unified Layer Skipping); zero-shot, published with fine-tuning
+  unified    layers at equal intervals, and the last (Unified Layer Skipping; of more than half of the layers these
+             are the first ones, and the last); zero-shot, published with fine-tuning
   influence  all but the layers that change the hidden state least (ShortGPT)
   greedy     drops one layer at a time, the one whose loss is least
   evolution  EvoPress: switches layers, selects on growing samples
@@ -53,7 +56,7 @@ oracle export RUN --format checkpoint --allocation LAYERS, or --budget B for the
 OF_PLANS = {"evaluations", "limit", "prove", "seed"}
 """Options of `oracle static` and `oracle draft` themselves that are named as settings of a search."""
 
-FULL_MODEL = {"strategy": "spread", "evaluations": 1}
+FULL_MODEL = {"strategy": "spread", "evaluations": 1, "prove": 0}
 """A search that stores the full model's outputs only."""
 
 
@@ -144,7 +147,8 @@ def _run_static(arguments: argparse.Namespace) -> None:
 
     folder = arguments.folder or full_model_run(arguments, "static")
     run, watch = Run.open(folder), progress(arguments)
-    found = find_static(folder, plan, load=lambda: model_of(run, **how), watch=watch)
+    with outputs_kept(arguments, folder):
+        found = find_static(folder, plan, load=lambda: model_of(run, **how), watch=watch)
     table = _table(found)
 
     def whole() -> dict[str, Any]:
@@ -218,9 +222,23 @@ def full_model_run(arguments: argparse.Namespace, command: str) -> Path:
     return out
 
 
+@contextmanager
+def outputs_kept(arguments: argparse.Namespace, folder: Path) -> Iterator[None]:
+    """Context in which errors name the run of `full_model_run`, so that its outputs are not computed again."""
+    try:
+        yield
+    except InputError as error:
+        if arguments.folder is not None:
+            raise
+        raise InputError(
+            f"{error} (the full model's outputs are kept: name the run {quote(str(folder))} in place of --data and "
+            "what goes with it)"
+        ) from error
+
+
 def _table(found: "StaticCurve") -> "Table":
     """One row per budget and method."""
-    from analysis.formatting import counted, number, quality
+    from analysis.formatting import FEW, counted, interval_name, number, quality
     from oracle.allocations import compact
     from oracle.cli.tables import Column, Table, counts, decimal, interval, shares
 
@@ -240,9 +258,11 @@ def _table(found: "StaticCurve") -> "Table":
         decimal("tokens/s", "tokens_per_second", 1),
         Column(heading="layers", text=lambda row: compact(row["allocation"]), is_number=False),
     ]
+    held_out = len(found.held_out)
+    ends = "95 % intervals" if held_out >= FEW else interval_name(held_out).removesuffix(":")
     note = (
         f"* chosen by {found.judge} on {counted(len(found.training), 'training sequence')}; {found.metric}, KL "
-        f"(nats/token) and ahead on {len(found.held_out)} held-out ones, 95 % intervals. Full model: "
+        f"(nats/token) and ahead on {held_out} held-out ones, {ends}. Full model: "
         f"{quality(found.rows['full_quality'].iloc[0])}. "
         "pairs: (mask, sequence) evaluations added by the method, all budgets."
         + (" unified is zero-shot: published with fine-tuning." if "unified" in set(found.rows["method"]) else "")
@@ -267,7 +287,7 @@ def _show(found: "StaticCurve", table: "Table", run: "Run") -> None:
         show_line(
             f"Budget {budget:g} {found.measure} ({100 * first['fraction']:.0f} % of the full model's cost){speed}"
         )
-        show_line(f"  layers {compact(first['allocation'])}")
+        show_line(f"  {run.unit}s {compact(first['allocation'])}")
         dropped = [unit for unit in range(units) if unit not in first["allocation"]]
         show_line(f"  dropped {compact(dropped)}")
         show_line(f"  {strip(first['allocation'], units)}")

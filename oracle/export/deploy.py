@@ -9,7 +9,7 @@ from typing import Any
 from analysis.formatting import counted
 from analysis.measurements import static_masks
 from oracle.allocations import compact, strip
-from oracle.config import EMBEDDED
+from oracle.config import EMBEDDED, EMBEDDED_ORIGIN
 from oracle.errors import InputError
 from oracle.export.checkpoint import cut_config, write_checkpoint
 from oracle.models import LanguageModel
@@ -156,15 +156,16 @@ def measured_on(measured: dict[str, Any]) -> str:
 
 def _card(about: dict[str, Any]) -> str:
     kept, measured = about["allocation"], about["measured"]
-    base = json.dumps(about["model"].get("id"))
+    name = about["model"].get("id")
     lines = [
         "---",
-        f"base_model: {base}",
+        f"base_model: {json.dumps(EMBEDDED_ORIGIN if name == EMBEDDED else name)}",
         "tags: [layer-skipping, depth-pruning]",
         "---",
         "# A model with some of its layers",
         "",
-        f"- model: {base}, fingerprint `{about['model']['fingerprint']}`",
+        f"- model: {json.dumps(name)}{', its weights of 4 bits' if name == EMBEDDED else ''}, fingerprint "
+        f"`{about['model']['fingerprint']}`",
         f"- layers that run: {len(kept)} of {about['layers']}: `{compact(kept)}`",
         f"- as a strip: `{strip(kept, about['layers'])}`",
     ]
@@ -189,7 +190,10 @@ def _mergekit(run: Run, allocation: Allocation, model: LanguageModel | None) -> 
         for a, b in pairwise(starts)
     ]
     dtype = run.manifest["model"]["dtype"]
-    return "mergekit.yaml", "\n".join(["slices:", *slices, "merge_method: passthrough", f"dtype: {dtype}", ""])
+    lines = ["slices:", *slices, "merge_method: passthrough", f"dtype: {dtype}", ""]
+    if run.manifest["model"]["id"] == EMBEDDED:
+        lines.insert(0, f"# in place of {name} give its folder: {FOLDER}")
+    return "mergekit.yaml", "\n".join(lines)
 
 
 def _llama_prune(run: Run, allocation: Allocation, model: LanguageModel | None) -> tuple[str, str]:

@@ -269,6 +269,11 @@ def _locate(name: str) -> tuple[str, dict[str, object]]:
         if not path.is_file():
             raise InputError(f"GGUF file not found: '{name}'{nearest_path(path)}; check the path")
         return str(path.parent), {"gguf_file": path.name}
+    if path.is_dir() and (path / "adapter_config.json").is_file():
+        raise InputError(
+            f"the folder '{name}' holds an adapter (adapter_config.json), which cannot be run apart from its model: "
+            "give a folder with the merged model (peft: merge_and_unload, then save_pretrained)"
+        )
     if path.is_dir() and not (path / "config.json").is_file():
         raise InputError(f"the folder '{name}' contains no config.json; give the folder of a saved model")
     if path.is_file():

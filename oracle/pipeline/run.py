@@ -165,6 +165,11 @@ class _Session:
     def __init__(
         self, workers: Workers, watch: Watch, stop: Stop, summarised: Summarised | None, loggers: Seq[Logger]
     ) -> None:
+        if not isinstance(workers, Workers):
+            raise InputError(f"workers needs oracle.executors.Workers, such as Workers(count=2), not {workers!r:.80}")
+        for name, called in {"watch": watch, "stop": stop}.items():
+            if not callable(called):
+                raise InputError(f"{name} needs a function, not {called!r:.80}")
         self._began = time.monotonic()
         self._workers, self._watch, self._stop, self._summarised = workers, watch, stop, summarised
         self._loggers = loggers

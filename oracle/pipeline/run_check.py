@@ -17,19 +17,20 @@ from analysis.formatting import counted
 from oracle.config import SearchConfig
 from oracle.engine import Engine
 from oracle.errors import InputError
-from oracle.metrics import METRICS, answer_in, score_text
+from oracle.metrics import METRICS, TASK_METRIC, agreement, get_metric, load_function
 from oracle.models import LanguageModel
 from oracle.pipeline.reload import model_of
 from oracle.pipeline.verify import MAX_ROUNDING, explain, rerun
 from oracle.sequences import data_hash
 from oracle.store import Run
 from oracle.store.checks import check_manifest, parse_json
-from oracle.store.index import INDEX, MANIFEST, UNLISTED, Index, index_all
+from oracle.store.index import INDEX, MANIFEST, UNLISTED, Index, digest, index_all
 from oracle.store.lock import Lock
 from oracle.store.resuming import resume_command
 from oracle.store.run import EVALUATIONS
 from oracle.store.schema import EVALUATION, prompts_hash, sequence_of
-from oracle.types import RunPath
+from oracle.tasks import text_quality
+from oracle.types import RunPath, Sequence
 from oracle.utils.progress import Watch, silent
 
 __all__ = ["RunCheck", "check_run", "recompute", "renew"]
@@ -116,6 +117,9 @@ def renew(folder: RunPath) -> int:
     check_manifest(manifest, folder / MANIFEST, "delete the run and search again")
     lock = Lock(folder / "lock")
     try:
+        for part in folder.glob("*/part-*.parquet"):
+            # Its name states its digest.
+            part.rename(part.with_stem(f"{part.stem.rpartition('-')[0]}-{digest(part)}"))
         index_all(folder)
     except OSError as error:
         raise InputError(f"cannot write to '{folder}' ({error.strerror}); make it writable") from error
@@ -158,28 +162,58 @@ def recompute(
     with watch("Recomputing", len(sample)) as advance:
         verification = rerun(engine, experiment, sample, advance)
     sequences = {row["sequence"]: sequence_of(row) for row in experiment.sequences.to_dict("records")}
-    equal = sample.loc[verification.index[verification["agrees"]]]
-    for row in equal.to_dict("records"):
-        found.problems += _wrong_scores(engine, row, sequences[row["sequence"]].references)
+    outputs = rows[rows["number"] == 0].set_index("sequence")["tokens"]
+    scored, unscored = _scored_again(engine.config)
+    equal = 0
+    for row in sample.loc[verification.index[verification["agrees"]]].to_dict("records"):
+        wrong = list(_wrong_scores(engine, row, sequences[row["sequence"]], outputs[row["sequence"]].tolist(), scored))
+        found.problems += wrong
+        equal += not wrong
+    if unscored:
+        found.notes.append(
+            f"outputs and other metrics are computed again, but not {', '.join(unscored)}: they need the model's "
+            "likelihoods, or code that is not trusted here (--trust-code)"
+        )
     for entry in explain(engine, experiment, verification):
         line = f"'{entry['sequence']}' number {entry['number']}: another output by plain generation; {entry['remedy']}"
         near = entry.get("lead") is not None and entry["lead"] <= MAX_ROUNDING * engine.tie
         (found.notes if near else found.problems).append(line)
-    found.recomputed, found.equal = len(verification), len(equal)
+    found.recomputed, found.equal = len(verification), equal
 
 
-def _wrong_scores(engine: Engine, row: dict[Any, Any], references: tuple[str, ...]) -> Iterator[str]:
-    """Stored text and qualities that do not follow from the tokens."""
+def _scored_again(config: SearchConfig) -> tuple[list[str], list[str]]:
+    """The metrics on request that follow from texts, and those that are not computed again."""
+    scored, unscored = list[str](), list[str]()
+    for metric in map(get_metric, config.asked_metrics):
+        known = metric.kind in ("text", "function")
+        if metric.kind == "function" and metric.name.partition(":")[0] != TASK_METRIC:
+            try:
+                load_function(metric.name)
+            except InputError:
+                known = False
+        (scored if known else unscored).append(metric.name)
+    return scored, unscored
+
+
+def _wrong_scores(
+    engine: Engine, row: dict[Any, Any], sequence: Sequence, full: list[int], scored: list[str]
+) -> Iterator[str]:
+    """Stored text and qualities that do not follow from the tokens, and for agreement from the full model's."""
     where = f"'{row['sequence']}' number {row['number']}"
     text = engine.text(row["tokens"].tolist())
     if text != row["text"]:
         yield f"{where}: the stored text is not that of the stored tokens"
         return
-    for name, metric in METRICS.items():
-        if metric.kind == "text" and name in row and not np.isnan(row[name]):
-            value = score_text(name, answer_in(text, engine.config.extract), references)
-            if not np.isclose(value, row[name], rtol=CLOSE, atol=CLOSE):
-                yield f"{where}: {name}: found {row[name]:.6g}, expected {value:.6g}"
+    always = [name for name, metric in METRICS.items() if metric.kind == "text"]
+    for name in dict.fromkeys(["agreement", *always, *scored]):
+        if name not in row or np.isnan(row[name]):
+            continue
+        if name == "agreement":
+            value = agreement(row["tokens"].tolist(), full)
+        else:
+            value = text_quality(name, text, sequence, engine.config)
+        if not np.isclose(value, row[name], rtol=CLOSE, atol=CLOSE):
+            yield f"{where}: {name}: found {row[name]:.6g}, expected {value:.6g}"
 
 
 def _check_files(index: Index, found: RunCheck) -> None:

@@ -23,7 +23,7 @@ def check_settings(config: SearchConfig) -> None:
     if config.paths and not strategy.paths:
         raise InputError(
             f"--paths needs one of the strategies {', '.join(PATH_STRATEGIES)}, not '{config.strategy}', which tries "
-            "skip masks only; choose one or omit --paths"
+            "skip masks only; choose one or omit --paths (a search --from a run has that run's setting)"
         )
     check_functions(config)
     metric = get_metric(config.criterion)

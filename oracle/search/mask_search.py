@@ -134,7 +134,7 @@ def by_influence(search: MaskSearch, budgets: Seq[float], evaluations: int) -> d
 
 
 def by_spacing(search: MaskSearch, budgets: Seq[float], evaluations: int) -> dict[float, Allocation]:
-    """Unified skipping (arXiv 2404.06954): evenly spread layers, as many as fit the budget."""
+    """Unified skipping (arXiv 2404.06954): layers at equal intervals, and the last, as many as fit the budget."""
     layers, found = search.units // search.parts, {}
     for budget in budgets:
         masks = (

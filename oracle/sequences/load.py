@@ -131,6 +131,11 @@ def read_data(
     Raises:
         InputError: if the data cannot be found or read, lacks a column, or is empty.
     """
+    if not isinstance(data, str):
+        raise InputError(
+            f"data needs a text (a file's path, a name for the datasets library, or 'instruct'), not "
+            f"{type(data).__name__}: a path as str(path), rows as a file"
+        )
     check_list(reference_files, "reference_files")
     decisions, skipped = Decisions(), Counter[str]()
     extraction = None if extract is None else Extraction.parse(extract)

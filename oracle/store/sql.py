@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 import duckdb
+import numpy as np
 import pyarrow as pa
 import pyarrow.dataset as ds
 
@@ -128,7 +129,7 @@ def select(run: Queried, sql: str, parameters: Parameters | None = None) -> pa.T
     ):
         try:
             _check(database, sql)
-            return _numbers(_fetch(database, sql, parameters))
+            return _numbers(_fetch(database, sql, _values(parameters)))
         except (duckdb.Error, OSError, pa.ArrowException) as error:
             raise _refused(run, database, sql, error) from error
 
@@ -231,6 +232,8 @@ def _quoted(name: object) -> str:
 
 
 def _check(database: duckdb.DuckDBPyConnection, sql: str) -> None:
+    if not isinstance(sql, str):
+        raise InputError(f"the SQL must be text, not {type(sql).__name__}")
     try:
         sql.encode()
     except UnicodeEncodeError as error:
@@ -239,6 +242,20 @@ def _check(database: duckdb.DuckDBPyConnection, sql: str) -> None:
     if len(kinds) != 1 or kinds[0] not in SELECTS:
         found = " and ".join(kind.name for kind in kinds) or "none"
         raise InputError(f"one SELECT statement is required, not {found}: runs are read-only")
+
+
+def _values(parameters: Parameters | None) -> Parameters | None:
+    """The parameters with numbers of numpy as Python's, which DuckDB knows."""
+    if isinstance(parameters, Mapping):
+        return {name: value.item() if isinstance(value, np.generic) else value for name, value in parameters.items()}
+    if parameters is None:
+        return None
+    if isinstance(parameters, Seq) and not isinstance(parameters, str | bytes):
+        return [value.item() if isinstance(value, np.generic) else value for value in parameters]
+    raise InputError(
+        f"parameters need a list of the values of '?', or a dictionary of those by name, not {parameters!r:.80}: "
+        "put it in a list"
+    )
 
 
 def _fetch(database: duckdb.DuckDBPyConnection, sql: str, parameters: Parameters | None) -> pa.Table:

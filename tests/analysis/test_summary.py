@@ -7,7 +7,15 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from analysis import InputError, end_to_end_fraction, informative, luck_curve, policy_curves, summarise
+from analysis import (
+    InputError,
+    end_to_end_fraction,
+    informative,
+    luck_curve,
+    oracle_allocations,
+    policy_curves,
+    summarise,
+)
 from analysis.formatting import percent
 from analysis.per_sequence.layer_use import layer_use_of
 from analysis.per_sequence.policies import policy_curves_of
@@ -256,3 +264,16 @@ def test_of_many_sequences_the_headline_alone_has_intervals(experiment, monkeypa
     assert summary.informative.per_sequence_interval is not None and summary.informative.null is not None
     monkeypatch.setattr("analysis.summary.LARGE", 24)
     assert summarise(experiment, bootstrap=50, permutations=2).null is not None
+
+
+@pytest.mark.parametrize("kind", ["likelihood", "choice", "continuations"])
+def test_where_given_texts_are_scored_there_is_no_end_to_end_fraction(experiment, kind):
+    chosen = experiment.evaluations[experiment.evaluations["number"] == 0][["sequence", "number", "cost"]]
+    assert end_to_end_fraction(experiment, chosen) == 1
+    assert end_to_end_fraction(replace(experiment, kind=kind), chosen) is None
+
+
+@pytest.mark.parametrize("budget", [float("nan"), 50, -0.1, "0.5"])
+def test_the_oracle_needs_a_fraction(experiment, budget):
+    with pytest.raises(InputError, match="budget needs a fraction of the full model's cost from 0 to 1, not "):
+        oracle_allocations(experiment, budget)

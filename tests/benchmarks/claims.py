@@ -93,6 +93,8 @@ HARDLY = 0.05
 
 CANNOT_TELL = "cannot tell"
 
+PREFIX = "at 1.25x unified skipping keeps the first layers and the last"
+
 
 @dataclass(frozen=True, kw_only=True)
 class Claim:
@@ -348,6 +350,7 @@ def policies(subject: Subject) -> list[Claim]:
             theirs="better",
             sample=f"{len(found[what]['exit 2'])} sequences, mean of 1.25x, 2x, 3x, 5x",
             figure=f"{words}, skipping - exit",
+            note=PREFIX,
         )
         for what, words in (
             ("cosine", "cosine to the full model's last state"),
@@ -369,7 +372,8 @@ def policies(subject: Subject) -> list[Claim]:
                     theirs=theirs,
                     sample=f"{subject.limit} sequences, {label}",
                     figure=f"ROUGE-L, {one} - {other}",
-                    note="zero-shot; theirs is fine-tuned with the mask",
+                    note="zero-shot; theirs is fine-tuned with the mask"
+                    + (f"; {PREFIX}" if one == "unified" and at == (1.25,) else ""),
                 )
             )
     return rows

@@ -11,6 +11,7 @@ import pandas as pd
 import pytest
 from tiny import LAYERS
 
+import analysis
 from oracle.store import Run
 
 Command = Callable[..., tuple[int, str, str]]
@@ -126,6 +127,8 @@ def test_json_of_a_sequence_is_its_frontier(command: Command, run: Run) -> None:
     budget = answer["frontier"][1]["fraction"]
     within = only_object(command("query", run.folder, "--sequence", "s1", "--budget", budget, "--json"))
     assert within["frontier"] == answer["frontier"][:2]
+    _, out, _ = command("query", run.folder, "--sequence", "s1", "--budget", budget)
+    assert f"Allocations below: of at most {100 * budget:.1f} % of the full model's cost (--budget)." in out
 
 
 @pytest.mark.parametrize("budget", [0.0, 0.3, 0.7, 1.0])
@@ -136,6 +139,11 @@ def test_json_of_the_oracle_under_a_budget(command: Command, run: Run, budget: f
     assert answer["quality"] == pytest.approx(sum(row["quality"] for row in rows) / len(rows))
     assert 0 <= answer["fraction"] <= budget
     assert budget < 1 or answer["quality"] == answer["full_quality"] == 1
+    told = int(analysis.budgets(run.folder)["informative"].sum())
+    assert (answer["sequences"], answer["informative"]) == (len(rows), told)
+    _, out, _ = command("query", run.folder, "--budget", budget)
+    assert f"over all {len(rows)} sequences" in out
+    assert ("can tell nothing and no headline counts" in " ".join(out.split())) == (told < len(rows))
 
 
 def test_json_of_figures_names_the_files(command: Command, run: Run, tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from zoo import tiny
 
 from oracle.allocations import compact, parse, strip, unified
-from oracle.config import SearchConfig
+from oracle.config import EMBEDDED, EMBEDDED_ORIGIN, SearchConfig
 from oracle.engine import Engine
 from oracle.errors import InputError
 from oracle.export import DEPLOYMENTS, deploy
@@ -139,6 +139,13 @@ def test_a_recipe_for_each_tool(run: Run, tmp_path: Path) -> None:
     text = (tmp_path / "merge" / "mergekit.yaml").read_text()
     ranges = [line.split(": ")[1] for line in text.splitlines() if "layer_range" in line]
     assert ranges == ["[0, 2]", "[3, 4]", "[3, 5]"], "ends are exclusive"
+    assert text.startswith("slices:")
+    embedded = Run(run.folder, run.manifest | {"model": run.manifest["model"] | {"id": EMBEDDED}})
+    deploy(embedded, "mergekit", tmp_path / "embedded", (0, 1))
+    text = (tmp_path / "embedded" / "mergekit.yaml").read_text()
+    assert text.startswith(f'# in place of "{EMBEDDED}" give its folder: python -c ')
+    card = (tmp_path / "embedded" / "README.md").read_text()
+    assert f'base_model: "{EMBEDDED_ORIGIN}"' in card and f'model: "{EMBEDDED}", its weights of 4 bits' in card
     deploy(run, "llama-prune", tmp_path / "prune", (0, 2, 4))
     assert (tmp_path / "prune" / "prune-layers.txt").read_text() == "1,3\n"
     with pytest.raises(InputError, match="repeats or reorders"):

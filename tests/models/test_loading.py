@@ -1,6 +1,7 @@
 """A model is loaded as it was saved, or refused with the names of what is not there."""
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -191,3 +192,14 @@ def test_a_gguf_file_that_lacks_layers_is_refused_with_the_names(tmp_path: Path)
     whole = gguf_file(tmp_path / "whole.gguf", layers=4, declared=4)
     with pytest.raises(InputError, match="its tokenizer failed"):  # there is none in this file, all else is there
         load_model(str(whole), device="cpu")
+
+
+@pytest.mark.parametrize("whole", [True, False])
+def test_adapters_are_never_left_out_without_a_word(tiny_folder: Path, tmp_path: Path, whole: bool) -> None:
+    folder = tmp_path / "adapter"
+    if whole:
+        shutil.copytree(tiny_folder, folder)
+    folder.mkdir(exist_ok=True)
+    (folder / "adapter_config.json").write_text("{}")
+    with pytest.raises(InputError, match=r"holds an adapter .* give a folder with the merged model"):
+        load_model(str(folder), device="cpu")

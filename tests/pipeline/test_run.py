@@ -26,7 +26,7 @@ from oracle.errors import ForeignError, InputError
 from oracle.executors import Workers
 from oracle.metrics import METRICS
 from oracle.models import LanguageModel, load_model
-from oracle.pipeline.run import resume_search
+from oracle.pipeline.run import resume_search, run_search
 from oracle.store import Run
 from oracle.types import Allocation
 from oracle.utils.cores import forks
@@ -433,3 +433,14 @@ def test_figures_are_drawn_again_without_a_model(tiny_folder: Path, sequences_fi
     assert {path.name for path in drawn} == {path.name for path in (run / "figures").iterdir()}
     for path in drawn:
         assert path.read_bytes() == (run / "figures" / path.name).read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("how", "needs"), [({"workers": 3}, "workers needs"), ({"stop": True}, "stop needs"), ({"watch": 1}, "watch needs")]
+)
+def test_arguments_of_other_types_are_refused_before_anything_is_written(
+    tiny_folder: Path, tmp_path: Path, how: dict[str, Any], needs: str
+) -> None:
+    with pytest.raises(InputError, match=needs):
+        run_search(SearchConfig(model=str(tiny_folder)), tmp_path / "run", **how)
+    assert not (tmp_path / "run").exists()

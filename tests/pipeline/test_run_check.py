@@ -1,5 +1,6 @@
 """`oracle check`: whole runs are, edited ones are not, even where digests were renewed."""
 
+import importlib
 import json
 import shutil
 from collections.abc import Callable
@@ -9,9 +10,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from oracle.metrics import functions
 from oracle.store import Run
 from oracle.store.files import write_part, write_table
 from oracle.store.index import index_all
+from oracle.utils import consent
 
 Command = Callable[..., tuple[int, str, str]]
 
@@ -119,3 +122,47 @@ def test_files_are_accepted_as_they_are_on_request(run: Path, command: Command) 
     assert command("query", run)[0] == 0
     assert command("check", run / "evaluations", "--renew")[0] == 2
     assert command("check", run, "--recompute", 0)[0] == 2
+
+
+def test_edited_scores_are_found_by_computing_them_again(run: Path, command: Command) -> None:
+    for path in run.glob("evaluations/*.parquet"):
+        rewritten(path, "agreement", lambda old: [value if value == 1 else 0.123 for value in old])
+    index_all(run)
+    code, out, _ = command("check", run, "--recompute", 1000, "--quiet")
+    assert code == 1 and "agreement: found 0.123, expected" in out
+    evaluations = Run.open(run).evaluations()
+    right = int((evaluations["agreement"] == 1).sum())
+    assert f"{right} of {len(evaluations)} recomputed outcomes are equal." in out
+
+
+def test_what_is_not_computed_again_is_said(search: Callable[..., Run], command: Command) -> None:
+    folder = search(evaluations=2, metrics=("log_likelihood",)).folder
+    code, out, _ = command("check", folder, "--recompute", 5, "--quiet")
+    assert code == 0 and "computed again, but not log_likelihood" in out
+
+
+def test_functions_are_computed_again_where_they_are_trusted(
+    search: Callable[..., Run], command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "lengths.py").write_text("def score(references, output, record):\n    return len(output) / 100\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    consent.allow("lengths:score")
+    folder = search(evaluations=4, criterion="lengths:score").folder
+    words = ["check", folder, "--recompute", 4, "--quiet"]
+    assert command(*words, "--trust-code", "lengths:score")[0] == 0
+    monkeypatch.setattr(importlib.import_module("lengths"), "score", lambda references, output, record: 123.0)
+    functions._load.cache_clear()
+    code, out, _ = command(*words, "--trust-code", "lengths:score")
+    assert code == 1 and "lengths:score: found" in out and "expected 123" in out
+    functions._load.cache_clear()
+
+
+def test_edited_parts_are_accepted_on_request(run: Path, command: Command) -> None:
+    [first, *_] = sorted(run.glob("evaluations/*.parquet"))
+    table = pq.read_table(first)
+    place = table.column_names.index("family")
+    pq.write_table(table.set_column(place, "family", pa.array(["other"] * len(table))), first)
+    assert command("check", run)[0] == 1
+    code, out, _ = command("check", run, "--renew")
+    assert (code, "whole and consistent" in out) == (0, True)
+    assert "other" in set(Run.open(run).evaluations()["family"])

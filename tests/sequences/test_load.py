@@ -161,3 +161,9 @@ def test_the_hash_is_over_canonical_json() -> None:
     assert (
         data_hash([Sequence(id="0", prompt="é")]) == "20d2ce2725a41b768165215c3e0c9bc07f1eccfb74ce8b10b9360eb36dd86161"
     )
+
+
+@pytest.mark.parametrize("data", [Path("d.jsonl"), [{"prompt": "p"}], None])
+def test_data_are_named_by_a_text(data: object) -> None:
+    with pytest.raises(InputError, match=r"data needs a text .* as str\(path\), rows as a file"):
+        load_sequences(data)  # type: ignore[arg-type]

@@ -203,3 +203,15 @@ def test_the_chosen_mask_is_deployed_by_its_budget(command, run: Run, curve, tmp
 def test_without_masks_the_command_that_finds_them_is_named(search) -> None:
     with pytest.raises(InputError, match=r"no static masks; find one with: oracle static .* --budget 3"):
         chosen_mask(search(evaluations=3), 3.0)
+
+
+def test_an_error_after_the_full_models_run_names_that_run(command, tiny_folder: Path, tmp_path: Path) -> None:
+    rows = [{"prompt": f"Question {i}?", "references": [f"Answer {i}"]} for i in range(4)]
+    data, folder = jsonl(tmp_path / "data.jsonl", *rows), tmp_path / "run"
+    how = ["--methods", "unified", "--no-timing", "--quiet"]
+    words = ["--data", data, "--model", tiny_folder, "--max-new-tokens", 5, "--criterion", "agreement", "--out", folder]
+    code, _, error = command("static", *words, "--speedup", 1000, *how)
+    assert code == 2 and f"the full model's outputs are kept: name the run {folder} in place of --data" in error
+    assert Run.open(folder).manifest["config"]["prove"] == 0
+    code, out, _ = command("static", folder, "--budget", 3, *how)
+    assert code == 0 and "bootstrap range, too few sequences (2) for 95 %" in " ".join(out.split())

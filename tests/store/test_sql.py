@@ -391,3 +391,14 @@ def test_it_can_be_interrupted(run: Run) -> None:
             run.query("SELECT count(*) FROM range(100000000) a, range(10000) b WHERE hash(a.range + b.range) % 7 = 3")
     finally:
         timer.cancel()
+
+
+def test_parameters_of_numpy_are_numbers_and_others_are_refused(run: Run) -> None:
+    found = run.query("SELECT ? + ? AS sum, ? AS half", [np.int64(1), 2, np.float32(0.5)])
+    assert found.to_dict("records") == [{"sum": 3, "half": 0.5}]
+    assert run.query("SELECT $a AS a", {"a": np.bool_(True)})["a"].tolist() == [True]
+    for wrong in ("s1", 12):
+        with pytest.raises(InputError, match="parameters need a list of the values"):
+            run.query("SELECT ?", wrong)  # type: ignore[arg-type]
+    with pytest.raises(InputError, match="the SQL must be text, not NoneType"):
+        run.query(None)  # type: ignore[arg-type]

@@ -1,5 +1,6 @@
 """The figure of controllers: share of the oracle's headroom captured without references."""
 
+import json
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,17 @@ import pandas as pd
 from matplotlib.axes import Axes
 
 from analysis.experiment import InputError, Run
-from analysis.formatting import metric_label, per_token, percent, percent_range, plain
+from analysis.formatting import (
+    FEW,
+    counted,
+    interval_label,
+    interval_name,
+    metric_label,
+    per_token,
+    percent,
+    percent_range,
+    plain,
+)
 from analysis.plots.layout import name_rows
 from analysis.plots.source import Drawing, Panel, Source
 from analysis.plots.style import BLUE, GREY, Look, look_of, percent_axis, thick
@@ -43,17 +54,18 @@ def controllers(source: Source) -> Drawing:
     table = table.reset_index(drop=True)
     looks = {name: look_of(2 + i) for i, name in enumerate(_tried(table)["controller"].unique())}
     shown = _shown(_tried(table))
+    sequences = table.attrs.get("provenance", {}).get("sequences")  # earlier versions did not record it
 
     def draw_quality(axes: Axes) -> None:
         _draw_quality(axes, table, looks)
         axes.set_xlabel(f"mean fraction of {per_token(source.experiment.measure, 'run ')}")
         axes.set_ylabel(f"mean {metric_label(source.experiment.metric)}")
 
-    finding, detail = _headline(table)
+    finding, detail = _headline(table, sequences)
     panels = {"quality": Panel(draw=draw_quality, title="Quality", height=2.7)}
     if len(shown):
         height = max(2.7, 0.65 + ROW * len(shown))
-        draw = partial(_draw_captured, shown=shown, looks=looks)
+        draw = partial(_draw_captured, shown=shown, looks=looks, interval=interval_label(sequences or FEW))
         panels["captured"] = Panel(draw=draw, title="Headroom captured", height=height, share=1.15)
     return Drawing(table=table, panels=panels, finding=finding, detail=detail, note=_note(table, shown), columns=4)
 
@@ -64,7 +76,10 @@ def _tried(table: pd.DataFrame) -> pd.DataFrame:
 
 
 _NOTE = "Intervals are not corrected: of forty settings one would seem to beat the static allocation by chance."
-_ZERO_SHOT = " unified and skipdecode are zero-shot: their published numbers are of models trained for them."
+_ZERO_SHOT = (
+    " unified and skipdecode are zero-shot: their published numbers are of models trained for them; below 2x, unified "
+    "keeps the first layers and the last."
+)
 _BEST_ONLY = " On the right only each controller's best setting, which is selection; the numbers contain all settings."
 
 
@@ -82,11 +97,14 @@ def _comparison(folder: Path) -> pd.DataFrame | None:
     run, name = Run.open(folder), "controllers/comparison"
     if not run.has(name):
         return None
-    table = run.table(name)
+    stored = run.read(name)
+    table = stored.to_pandas()
     lacking = [column for column in ("controller", "setting", *_NUMBERS) if column not in table.columns]
     if lacking:
         raise InputError(f"'{folder}/{name}.parquet' has no {lacking[0]}: compare again with 'oracle compare {folder}'")
-    return table.astype(dict.fromkeys(_NUMBERS, float))
+    table = table.astype(dict.fromkeys(_NUMBERS, float))
+    table.attrs["provenance"] = json.loads((stored.schema.metadata or {}).get(b"provenance", b"{}"))
+    return table
 
 
 def _shown(table: pd.DataFrame) -> pd.DataFrame:
@@ -109,7 +127,7 @@ def _draw_quality(axes: Axes, table: pd.DataFrame, looks: dict[str, Look]) -> No
     percent_axis(axes.xaxis)
 
 
-def _draw_captured(axes: Axes, shown: pd.DataFrame, looks: dict[str, Look]) -> None:
+def _draw_captured(axes: Axes, shown: pd.DataFrame, looks: dict[str, Look], interval: str) -> None:
     axes.axvline(0, color=GREY, linestyle=(0, (6, 2)), zorder=1)
     axes.axvline(1, color=BLUE, linewidth=thick(1.4), zorder=1)
     low = min(-0.05, np.nanmin(shown[["captured", "captured_low"]].to_numpy()))
@@ -131,17 +149,20 @@ def _draw_captured(axes: Axes, shown: pd.DataFrame, looks: dict[str, Look]) -> N
     name_rows(axes, range(len(shown)), names.tolist(), shorter=shorter.tolist())
     axes.set_ylim(len(shown) - 0.4, -0.6)
     percent_axis(axes.xaxis)
-    axes.set_xlabel("captured, 95 % interval")
+    axes.set_xlabel(f"captured, {interval}")
     axes.grid(axis="y", visible=False)
 
 
-def _headline(table: pd.DataFrame) -> tuple[str, str]:
+def _headline(table: pd.DataFrame, sequences: int | None) -> tuple[str, str]:
     table = _tried(table)
+    few = sequences is not None and sequences < FEW
     known = table.dropna(subset="captured")
     lacking = f" ({len(table) - len(known)} without headroom to capture)" if len(known) < len(table) else ""
     settings = f"{len(table)} setting{'' if len(table) == 1 else 's'}{lacking}"
     number = table["controller"].nunique()
     detail = f"{number} controller{'' if number == 1 else 's'}, {settings}"
+    if sequences is not None:
+        detail = f"{counted(sequences)}; {detail}"
     if table.empty:
         return "Only the full model, static allocations and the oracle were compared", detail
     if known.empty:
@@ -150,7 +171,9 @@ def _headline(table: pd.DataFrame) -> tuple[str, str]:
     name = f"'{best['controller']} {best['setting']}'".replace(" '", "'")
     interval = (best["captured_low"], best["captured_high"])
     detail += f"; most captured by {name}: {percent(best['captured'])}"
-    detail += f", 95 % interval {percent_range(interval)}" if np.isfinite(interval[0]) else ""
+    detail += f", {interval_name(sequences or FEW)} {percent_range(interval)}" if np.isfinite(interval[0]) else ""
+    if few:
+        return f"Too few sequences ({sequences}) to tell whether a controller beats the best static allocation", detail
     clear = int(known["captured_low"].gt(0).sum())
     if not clear:
         return "No controller clearly beats the best static allocation", detail

@@ -106,9 +106,10 @@ def _numbers(depth: Depth, experiment: Experiment) -> pd.DataFrame:
 def _curve(
     panel: str, name: str, rows: pd.DataFrame, x: FloatArray | IntArray, right_NX: Any, seed: int
 ) -> pd.DataFrame:
-    n = rows["sequence"].nunique()
-    found = ends(right_NX.T * 1.0, seed=seed, resamples=0 if name == NULL else 1000)
-    values = {"n": n, "x": x, "share": right_NX.mean(axis=0), **found}
+    # Of the null a sequence has as many rows as permutations that say something; each sequence counts once.
+    right_SX = pd.DataFrame(right_NX * 1.0).groupby(rows["sequence"].to_numpy(), sort=False).mean().to_numpy()
+    found = ends(right_SX.T, seed=seed, resamples=0 if name == NULL else 1000)
+    values = {"n": len(right_SX), "x": x, "share": right_SX.mean(axis=0), **found}
     return pd.DataFrame({"panel": panel, "samples": name, **values})
 
 

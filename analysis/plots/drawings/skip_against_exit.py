@@ -105,7 +105,10 @@ def _draw(axes: Axes, table: pd.DataFrame, each: pd.DataFrame | None) -> None:
 
 
 def _note(second: str, experiment: Experiment, *, few: bool) -> str:
-    note = "Hidden states are taken along the full model's own output. "
+    note = (
+        "Hidden states are taken along the full model's own output. Of more than half of the layers, unified skipping "
+    )
+    note += "as published keeps the first ones and the last. "
     note += "Dots: single sequences." if few else "Shaded: 95 % interval over sequences."
     if second == "quality":
         return note

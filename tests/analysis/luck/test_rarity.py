@@ -236,7 +236,7 @@ def test_masks_that_were_not_drawn_are_refused(search: Callable[..., Run], tmp_p
         [picture] = draw_all([Source.open(run.folder)], tmp_path, names=["rarity"])
         assert "oracle search --strategy spread" in picture.skipped or "can tell something" in picture.skipped
     few = load(search(strategy="spread", evaluations=3).folder)
-    with pytest.raises(InputError, match="too few to have any"):
+    with pytest.raises(InputError, match=r"the 3 evaluations per sequence .* search again with more --evaluations"):
         rarity(few)
 
 

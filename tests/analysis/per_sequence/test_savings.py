@@ -54,6 +54,15 @@ def test_certified_when_everything_cheaper_was_evaluated_and_failed():
     assert found["proof"] == "all masks of at most 1 layers tested"
 
 
+def test_masks_prove_nothing_of_paths():
+    rows = [((0, 1, 2), 0.5), ((), 0.0), ((0,), 0.1), ((1,), 0.2), ((2,), 0.3), ((0, 0), 0.7)]
+    found = budgets_of(frame(rows), layers=LAYERS, metric="q", tolerance=0.0, unit="sublayer", paths=True).iloc[0]
+    assert (found["lower"], found["upper"], bool(found["certified"])) == (2, 2, False)
+    assert found["proof"] == "all masks of at most 1 sublayers tested, but not all paths"
+    nothing = budgets_of(frame([((0, 1, 2), 0.0), ((), 0.0)]), layers=LAYERS, metric="q", tolerance=0.0, paths=True)
+    assert bool(nothing["certified"][0]), "nothing is cheaper than nothing"
+
+
 def test_a_mask_evaluated_twice_or_a_layer_path_proves_nothing():
     repeated = [((0, 1, 2), 0.5), ((), 0.0), ((0,), 0.1), ((1,), 0.2), ((1,), 0.2), ((0, 2), 0.7)]
     assert one(repeated)["lower"] == 1

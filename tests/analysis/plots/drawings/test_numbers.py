@@ -15,6 +15,7 @@ import analysis
 from analysis import Experiment, Source, summarise
 from analysis.luck.right_and_wrong import mended_after, right_and_wrong
 from analysis.measurements import static_masks
+from analysis.plots.drawings.depth_right_wrong import NULL, _curve
 from analysis.plots.registry import drawing_of
 from analysis.plots.source import labelled
 
@@ -233,6 +234,14 @@ def test_the_null_mends_by_other_samples_answers_within_the_task():
     assert null.loc[null["sequence"] == "s1", "least"].isna().all()
 
 
+def test_each_sequence_counts_once_in_the_null_however_many_permutations_tell_something():
+    rows = pd.DataFrame({"sequence": ["a", "a", "a", "b"], "least": [0.5, 0.5, np.nan, np.nan]})
+    spent_NX = rows["least"].fillna(np.inf).to_numpy()[:, None] <= np.array([[0.0, 1.0]])
+    found = _curve("depth", NULL, rows, np.array([0.0, 1.0]), spent_NX, 0)
+    assert found["n"].tolist() == [2, 2]
+    assert found["share"].tolist() == pytest.approx([0.0, (2 / 3 + 0) / 2])
+
+
 def test_samples_alone_in_their_task_change_places_with_one_another():
     depth = right_and_wrong(chooser([(2, 1, 1), (2, 0, 2)], [0, 1], ["t", "u"]), permutations=2)
     assert depth.null.groupby("sequence")["least"].first().to_dict() == pytest.approx({"s0": 1 / 3, "s1": 2 / 3})
@@ -421,6 +430,20 @@ def test_few_sequences_are_points_without_shares(run_maker, run_writer, tmp_path
     assert sum(len(line.get_xdata()) for line in figure.axes[0].lines) == 8
     table, figure = pictured("skip_against_exit", source)
     assert not figure.axes[0].collections, "no band of so few"
+
+
+def test_few_sequences_compare_no_controllers_clearly(run_writer, experiment, tmp_path):
+    folder = run_writer(tmp_path / "run")
+    write_comparison(folder)
+    table = pd.read_parquet(folder / "controllers" / "comparison.parquet")
+    for sequences, label in ((4, "captured, bootstrap range of 4 sequences"), (24, "captured, 95 % interval")):
+        write(folder, "controllers/comparison", table, sequences=sequences)
+        source = Source(experiment=experiment, folder=folder)
+        drawing = drawing_of("controllers", labelled([source]))
+        assert drawing.detail.startswith(f"{sequences} sequences; 7 controllers, 14 settings")
+        assert drawing.finding.startswith("Too few sequences (4) to tell") == (sequences == 4)
+        _, figure = pictured("controllers", source)
+        assert " ".join(figure.axes[1].get_xlabel().split()) == label
 
 
 def test_reference_controllers_are_no_rows_and_no_count(run_writer, experiment, tmp_path):
