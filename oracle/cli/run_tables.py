@@ -296,7 +296,7 @@ def show_oracle(answer: dict[str, Any], units: int, measure: str = "layers") -> 
     out = console()
     over, untold = f"over all {counted(answer['sequences'])}", answer["sequences"] - answer["informative"]
     if untold:
-        over += f", of which {untold} can tell nothing and no headline counts"
+        over += f", {untold} of which can tell nothing (headlines leave them out)"
     out.print()
     show_line(
         f"Oracle under a mean budget of {percent(answer['budget'])}: uses {percent(answer['fraction'])} of the "
