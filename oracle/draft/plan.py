@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from oracle.errors import InputError
-from oracle.utils.text import nearest_hint
+from oracle.utils.validation import check_names
 
 __all__ = ["METHODS", "ORACLES", "Plan"]
 
@@ -37,11 +37,7 @@ class Plan:
     timed: bool = True
 
     def __post_init__(self) -> None:
-        for name in self.methods:
-            if name not in METHODS:
-                raise InputError(
-                    f"--methods must be among {', '.join(METHODS)}, not '{name}'{nearest_hint(name, METHODS)}"
-                )
+        check_names("--methods", self.methods, METHODS)
         for name, least in (("length", 1), ("prove", 0), ("evaluations", 1), ("limit", 2)):
             value = getattr(self, name)
             if value is not None and value < least:

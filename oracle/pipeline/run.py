@@ -73,6 +73,8 @@ def run_search(
         InputError: for bad input, checked as far as possible before anything is computed or written.
         Interrupted: if it was stopped; `resume_search` continues it.
     """
+    if not isinstance(out, str | os.PathLike):
+        raise InputError(f"out needs the path of a new run folder, not {out!r:.80}")
     session, out = _Session(workers, watch, stop, summarised, loggers), Path(out)
     check_settings(config)
     check_free(out)

@@ -5,7 +5,8 @@ from dataclasses import dataclass
 from typing import Literal, get_args
 
 from oracle.errors import InputError
-from oracle.utils.text import nearest_hint, one_of
+from oracle.utils.text import one_of
+from oracle.utils.validation import check_names
 
 __all__ = ["JUDGES", "METHOD_NAMES", "Judge", "Plan"]
 
@@ -46,11 +47,7 @@ class Plan:
     def __post_init__(self) -> None:
         if self.judge not in JUDGES:
             raise InputError(f"--by must be {one_of(JUDGES, self.judge)}")
-        for name in self.methods:
-            if name not in METHOD_NAMES:
-                raise InputError(
-                    f"--methods must be among {', '.join(METHOD_NAMES)}, not '{name}'{nearest_hint(name, METHOD_NAMES)}"
-                )
+        check_names("--methods", self.methods, METHOD_NAMES)
         if not self.methods:
             raise InputError(f"--methods requires at least one of {', '.join(METHOD_NAMES)}")
         if any(not math.isfinite(one) or one <= 0 for one in self.budgets):

@@ -1,6 +1,6 @@
 """Run-time type checks of dataclass fields, for values read from files."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import fields
 from functools import wraps
 from numbers import Integral, Real
@@ -10,7 +10,7 @@ from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_
 from oracle.errors import InputError
 from oracle.utils.text import nearest_hint
 
-__all__ = ["UnknownSettingError", "check_list", "check_types", "named_settings"]
+__all__ = ["UnknownSettingError", "check_list", "check_names", "check_types", "named_settings"]
 
 Kind = TypeVar("Kind", bound=type)
 
@@ -48,6 +48,20 @@ def named_settings(kind: Kind) -> Kind:
 
     setattr(kind, "__init__", checked)  # noqa: B010 - mypy refuses the assignment
     return kind
+
+
+def check_names(option: str, given: Iterable[str], known: Sequence[str]) -> None:
+    """Checks a choice among names, each at most once.
+
+    Raises:
+        InputError: for an unknown name, with the nearest, or one that is there twice.
+    """
+    given = list(given)
+    for name in given:
+        if name not in known:
+            raise InputError(f"{option} must be among {', '.join(known)}, not '{name}'{nearest_hint(name, known)}")
+        if given.count(name) > 1:
+            raise InputError(f"{option} must name each once, not '{name}' twice; omit one")
 
 
 def check_types(value: Any) -> None:

@@ -444,3 +444,5 @@ def test_arguments_of_other_types_are_refused_before_anything_is_written(
     with pytest.raises(InputError, match=needs):
         run_search(SearchConfig(model=str(tiny_folder)), tmp_path / "run", **how)
     assert not (tmp_path / "run").exists()
+    with pytest.raises(InputError, match="out needs the path of a new run folder, not None"):
+        run_search(SearchConfig(model=str(tiny_folder)), None, **how)  # type: ignore[arg-type]

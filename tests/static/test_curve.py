@@ -135,6 +135,7 @@ def test_by_quality_the_training_value_is_the_mean_quality(run: Run) -> None:
         ({"judge": "loss"}, "--by must be one of kl, quality"),
         ({"methods": ("greeedy",)}, "nearest: 'greedy'"),
         ({"methods": ()}, "at least one of"),
+        ({"methods": ("greedy", "unified", "greedy")}, "--methods must name each once, not 'greedy' twice"),
         ({"budgets": (float("nan"),)}, "--budget must be above 0"),
         ({"speedups": (1.0,)}, "--speedup must be above 1"),
         ({"training": 1.0}, "--training must be above 0 and below 1"),
