@@ -15,7 +15,6 @@ from oracle.engine.prompts import PromptState
 from oracle.engine.schedule import Mask
 from oracle.errors import InputError
 from oracle.metrics import (
-    TASK_METRIC,
     Bound,
     agreement,
     answer_in,
@@ -98,7 +97,7 @@ class Evaluator:
     def _bound(self, sequence: Sequence, full_tokens: tuple[int, ...]) -> Bound | None:
         """The bound of the criterion on the outputs of a sequence, if it has one."""
         criterion = self.engine.config.criterion
-        if get_metric(criterion).kind == "function" and criterion.partition(":")[0] != TASK_METRIC:
+        if get_metric(criterion).foreign:
             return function_bound(criterion, sequence.references, json.loads(sequence.record or "{}"))
         return bound_for(criterion, sequence.references, full_tokens, self.engine.model.words_per_token)
 

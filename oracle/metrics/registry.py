@@ -52,6 +52,11 @@ class Metric:
         return self.kind in ("likelihood", "function", "continuations")
 
     @property
+    def foreign(self) -> bool:
+        """Whether it is a function of the user's or of an installed package, see `oracle.metrics.load_function`."""
+        return self.kind == "function" and self.name.partition(":")[0] != TASK_METRIC
+
+    @property
     def columns(self) -> tuple[str, ...]:
         """Columns of an evaluation that hold its values."""
         if self.kind == "choice":

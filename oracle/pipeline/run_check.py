@@ -17,7 +17,7 @@ from analysis.formatting import counted
 from oracle.config import SearchConfig
 from oracle.engine import Engine
 from oracle.errors import InputError
-from oracle.metrics import METRICS, TASK_METRIC, agreement, get_metric, load_function
+from oracle.metrics import METRICS, agreement, get_metric, load_function
 from oracle.models import LanguageModel
 from oracle.pipeline.reload import model_of
 from oracle.pipeline.verify import MAX_ROUNDING, explain, rerun
@@ -186,7 +186,7 @@ def _scored_again(config: SearchConfig) -> tuple[list[str], list[str]]:
     scored, unscored = list[str](), list[str]()
     for metric in map(get_metric, config.asked_metrics):
         known = metric.kind in ("text", "function")
-        if metric.kind == "function" and metric.name.partition(":")[0] != TASK_METRIC:
+        if metric.foreign:
             try:
                 load_function(metric.name)
             except InputError:

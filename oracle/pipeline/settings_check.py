@@ -4,7 +4,7 @@ from pathlib import Path
 
 from oracle.config import SearchConfig
 from oracle.errors import InputError
-from oracle.metrics import METRICS, TASK_METRIC, get_metric, load_function
+from oracle.metrics import METRICS, get_metric, load_function
 from oracle.search import PATH_STRATEGIES, get_strategy
 from oracle.utils.text import nearest_hint
 
@@ -45,7 +45,7 @@ def check_functions(config: SearchConfig) -> None:
         InputError: if one is not allowed, cannot be imported, or does not keep to the protocol.
     """
     for name in config.asked_metrics:
-        if get_metric(name).kind == "function" and name.partition(":")[0] != TASK_METRIC:
+        if get_metric(name).foreign:
             load_function(name)
 
 

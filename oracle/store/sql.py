@@ -246,12 +246,16 @@ def _check(database: duckdb.DuckDBPyConnection, sql: str) -> None:
 
 def _values(parameters: Parameters | None) -> Parameters | None:
     """The parameters with numbers of numpy as Python's, which DuckDB knows."""
+
+    def plain(value: Any) -> Any:
+        return value.item() if isinstance(value, np.generic) else value
+
     if isinstance(parameters, Mapping):
-        return {name: value.item() if isinstance(value, np.generic) else value for name, value in parameters.items()}
+        return {name: plain(value) for name, value in parameters.items()}
     if parameters is None:
         return None
     if isinstance(parameters, Seq) and not isinstance(parameters, str | bytes):
-        return [value.item() if isinstance(value, np.generic) else value for value in parameters]
+        return [plain(value) for value in parameters]
     raise InputError(
         f"parameters need a list of the values of '?', or a dictionary of those by name, not {parameters!r:.80}: "
         "put it in a list"
