@@ -13,6 +13,7 @@ __all__ = [
     "decimals",
     "interval_label",
     "interval_name",
+    "interval_text",
     "metric_label",
     "number",
     "per_token",
@@ -118,7 +119,12 @@ def counted(count: float, noun: str = "sequence") -> str:
 
 def interval_name(sequences: int) -> str:
     """What a bootstrap interval over sequences is called: of few of them it does not cover what it promises."""
-    return "95 % interval" if sequences >= FEW else f"bootstrap range, too few sequences ({sequences}) for 95 %:"
+    return "95 % interval" if sequences >= FEW else f"bootstrap range, too few sequences ({sequences}) for 95 %"
+
+
+def interval_text(sequences: int, ends: str) -> str:
+    """A bootstrap interval over sequences by its name, such as `95 % interval 31.0 to 52.6 %`."""
+    return f"{interval_name(sequences)}{'' if sequences >= FEW else ':'} {ends}"
 
 
 def interval_label(sequences: int) -> str:
@@ -129,7 +135,7 @@ def interval_label(sequences: int) -> str:
 def basis(sequences: int, allocations: float, interval: tuple[float, float] | None) -> str:
     """Sample sizes and interval behind a figure, as text."""
     counts = f"{counted(sequences)}, {counted(allocations, 'allocation')} each"
-    return f"{counts}; {interval_name(sequences)} {percent_range(interval)}" if interval else counts
+    return f"{counts}; {interval_text(sequences, percent_range(interval))}" if interval else counts
 
 
 def plain(text: object) -> str:

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from analysis.formatting import counted, interval_name, metric_label, percent, percent_range
+from analysis.formatting import counted, interval_text, metric_label, percent, percent_range
 from analysis.luck.held_out_saving import LuckAdjusted
 from analysis.per_sequence.lost_answers import lost_answers
 from analysis.report.parts import Part
@@ -53,7 +53,7 @@ class Fact:
     @property
     def details(self) -> list[str]:
         """Interval and floor as text, if known."""
-        interval = [f"{interval_name(self.sequences)} {percent_range(self.interval)}"] if self.interval else []
+        interval = [interval_text(self.sequences, percent_range(self.interval))] if self.interval else []
         return interval + ([f"shuffled references {percent(self.floor)}"] if self.floor is not None else [])
 
 

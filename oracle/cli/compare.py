@@ -127,7 +127,7 @@ def _tables(found: "Comparison") -> list["Table"]:
     ]
     notes = [f"{counted(found.sequences)}, quality by {found.metric}; captured is empty where the oracle adds nothing."]
     if found.sequences < FEW:
-        notes.append(f"low and high: {interval_name(found.sequences).removesuffix(':')}; they tell nothing clearly.")
+        notes.append(f"low and high: {interval_name(found.sequences)}; they tell nothing clearly.")
     if {"unified", "skipdecode"} & set(found.rows["controller"]):
         notes.append("unified and skipdecode are zero-shot: their published numbers are of models trained for them.")
     fields = list(found.rows.columns)
@@ -139,7 +139,7 @@ def _tables(found: "Comparison") -> list["Table"]:
 
 
 def _show(found: "Comparison", tables: Sequence["Table"]) -> None:
-    from analysis.formatting import between, counted, interval_name, signed
+    from analysis.formatting import between, counted, interval_text, signed
     from oracle.cli.tables import show_line, show_table
 
     for place, table in enumerate(tables):
@@ -152,7 +152,7 @@ def _show(found: "Comparison", tables: Sequence["Table"]) -> None:
         show_line(f"Left out because they act on whole layers: {', '.join(found.left_out)}.")
     for one in found.findings:
         ends = between(one["low"], one["high"], signed, word="to")
-        interval = f" ({interval_name(one['sequences'])} {ends})" if ends else ""
+        interval = f" ({interval_text(one['sequences'], ends)})" if ends else ""
         alphas = ", ".join(f"{alpha:g}" for alpha in one["alphas"])
         show_line(
             f"Gates, {one['shape']}, {one['decision']}: hidden states add {signed(one['difference'])} {found.metric} "

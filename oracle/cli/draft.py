@@ -182,7 +182,7 @@ def _choices(summary: "pd.DataFrame") -> "Table":
         Column(heading="flat", text=lambda row: _cost(row["pays_below_flat"])),
     ]
     rows = [{str(name): value for name, value in row.items()} for row in summary.to_dict("records")]
-    name = interval_name(int(summary["sequences"].iloc[0])).rstrip(":")
+    name = interval_name(int(summary["sequences"].iloc[0]))
     note = (
         "draft cost: of a draft token, in plain tokens. 1st token: verified prefixes at which the first draft token is "
         f"accepted. accepted: draft tokens per round ({name}, over sequences). expected, measured: tokens/s, and "

@@ -12,7 +12,7 @@ from typing import Any
 import analysis
 from analysis import queries as query
 from analysis.comparison import compare_two
-from analysis.formatting import counted, interval_name, percent
+from analysis.formatting import counted, interval_text, percent
 from oracle.allocations import compact
 from oracle.cli.formats import chosen_form, give, write_csv
 from oracle.cli.run_tables import (
@@ -235,7 +235,7 @@ def _against(arguments: argparse.Namespace) -> Answer:
         if not told:
             show_line(f"None of the {shared} tells something in both runs: no mean is stated.")
             return
-        interval = f" ({interval_name(told)} {_points(ends[0])} to {_points(ends[1])})" if ends else ""
+        interval = f" ({interval_text(told, f'{_points(ends[0])} to {_points(ends[1])}')})" if ends else ""
         show_line(
             f"Mean over the {told} of {shared} that {'tells' if told == 1 else 'tell'} something in both runs, by "
             f"{answer['criterion']}: {percent(answer['fraction'])} against {percent(answer['against'])}, difference "

@@ -178,9 +178,7 @@ def summary_tables(summary: dict[str, Any], rows: list[dict[str, Any]]) -> list[
                 "sequences": part["sequences"],
             }
             records.append({**about, "mean": mean, "low": low, "high": high, "shuffled": null})
-    ends = (
-        interval_name(told["sequences"]).replace(", ", ",\n").replace("sequences (", "sequences\n(").removesuffix(":")
-    )
+    ends = interval_name(told["sequences"]).replace(", ", ",\n").replace("sequences (", "sequences\n(")
     columns = [
         Column(heading=f"Fraction of {summary['cost']} that suffices", text=lambda row: row["label"], is_number=False),
         shares("mean", "mean"),

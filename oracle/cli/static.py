@@ -259,7 +259,7 @@ def _table(found: "StaticCurve") -> "Table":
         Column(heading="layers", text=lambda row: compact(row["allocation"]), is_number=False),
     ]
     held_out = len(found.held_out)
-    ends = "95 % intervals" if held_out >= FEW else interval_name(held_out).removesuffix(":")
+    ends = "95 % intervals" if held_out >= FEW else interval_name(held_out)
     note = (
         f"* chosen by {found.judge} on {counted(len(found.training), 'training sequence')}; {found.metric}, KL "
         f"(nats/token) and ahead on {held_out} held-out ones, {ends}. Full model: "

@@ -52,7 +52,7 @@ KNOWN = {
 
 REMEDIES = {
     "configuration": "restore its config.json, or update transformers if it does not know the model yet",
-    "weights": "a model with safetensors weights is required",
+    "weights": "a model with all of its weights, as safetensors, is required",
     "generation_config": "correct or remove its generation_config.json",
     "tokenizer": "save the tokenizer beside the model with save_pretrained",
 }

@@ -16,6 +16,7 @@ from oracle.store import Run, outcomes_of
 from oracle.store.schema import sequence_of
 from oracle.types import Outcome, Sequence
 from oracle.utils.devices import AUTO
+from oracle.utils.text import shown
 
 __all__ = ["FREE_TO_CHANGE", "KnownOutcomes", "authorised", "differences", "with_dtype_of"]
 
@@ -134,7 +135,8 @@ class KnownOutcomes:
     def _require(self, what: str, found: object, expected: object) -> None:
         if found != expected:
             raise InputError(
-                f"'{self.run.folder}' has the {what} {found}: a search that starts from it needs that, not {expected}"
+                f"'{self.run.folder}' has the {what} {shown(found)}: a search that starts from it needs that, not "
+                f"{shown(expected)}"
             )
 
 
@@ -190,9 +192,17 @@ def with_dtype_of(run: Run, config: SearchConfig) -> SearchConfig:
 
 def differences(found: SearchConfig, expected: SearchConfig) -> list[str]:
     """Descriptions of the settings that differ and affect the outcomes."""
-    mine, theirs = found.to_dict(), expected.to_dict()
+    mine, theirs = _each(found.to_dict()), _each(expected.to_dict())
     return [
-        f"{name.replace('_', ' ')} {theirs[name]} rather than {mine[name]}"
+        f"{name.replace('_', ' ')} {shown(theirs[name])} rather than {shown(mine[name])}"
         for name in mine
         if name not in FREE_TO_CHANGE and mine[name] != theirs[name]
     ]
+
+
+def _each(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings, those of a part one by one."""
+    found: dict[str, Any] = {}
+    for name, value in settings.items():
+        found |= {f"{name} {key}": one for key, one in value.items()} if isinstance(value, dict) else {name: value}
+    return found

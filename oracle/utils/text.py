@@ -4,7 +4,7 @@ import difflib
 import re
 from collections.abc import Iterable
 
-__all__ = ["nearest_hint", "nearest_names", "one_of", "printable", "spreadsheet_text"]
+__all__ = ["nearest_hint", "nearest_names", "one_of", "printable", "shown", "spreadsheet_text"]
 
 CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
 """Control characters, those that change the direction of text, and halves of surrogate pairs; not tab and line feed."""
@@ -19,6 +19,15 @@ CUTOFF = 0.6
 def printable(text: str) -> str:
     """The text on one line, with control and format characters, including line ends, replaced by spaces."""
     return "".join(char if char.isprintable() else " " for char in text)
+
+
+def shown(setting: object) -> str:
+    """A setting's value as a user knows it: `on` and `off`, `none`, the items of a list one after the other."""
+    if setting is None or setting == () or setting == []:
+        return "none"
+    if isinstance(setting, bool):
+        return "on" if setting else "off"
+    return printable(", ".join(map(str, setting)) if isinstance(setting, list | tuple) else str(setting))
 
 
 def spreadsheet_text(text: str) -> str:

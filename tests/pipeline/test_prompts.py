@@ -1,6 +1,7 @@
 """The prompt is fixed once: later uses of a run read its token ids, also when the template writes another day."""
 
 import json
+import re
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, nullcontext
@@ -241,11 +242,15 @@ def test_another_template_option_is_refused_by_name(search: Search, tmp_path: Pa
     first = search(**settings, evaluations=4)
     assert first.manifest["prompts"]["arguments"] == {"mood": "calm"}
     assert first.sequences()["rendered"][0] == "<system>Be brief.<user>Question 0?calm"
-    for name, value in {"system": None, "template_args": ("mood=no",), "chat_template": True}.items():
-        with pytest.raises(InputError, match=f"cannot be resumed with {name.replace('_', ' ')}"):
+    for name, value, told in (
+        ("system", None, "system none rather than Be brief."),
+        ("template_args", ("mood=no",), "template args mood=no rather than mood=calm"),
+        ("chat_template", True, f"chat template on rather than {path}"),
+    ):
+        with pytest.raises(InputError, match=re.escape(f"cannot be resumed with {told};")):
             resume_search(first.folder, settings={name: value})
     with pytest.raises(
-        InputError, match=r"has the system Be brief\.: a search that starts from it needs that, not None"
+        InputError, match=r"has the system Be brief\.: a search that starts from it needs that, not none"
     ):
         search(**{**settings, "system": None}, evaluations=4, prior=first.folder, out=tmp_path / "no")
     path.write_text("New. " + TURNS + "{{ mood }}")

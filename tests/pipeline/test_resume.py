@@ -19,6 +19,7 @@ from oracle.errors import InputError, Interrupted
 from oracle.executors import Workers
 from oracle.pipeline.run import resume_search
 from oracle.pipeline.scheduler import waves
+from oracle.sequences import Columns
 from oracle.store import Run
 from oracle.store.index import index_all
 
@@ -132,6 +133,10 @@ def test_another_setting_model_or_data_is_refused_by_name(search: Search, tmp_pa
     for setting, value in {"criterion": "chrf", "scope": "sequence", "evaluations": 30, "seed": 9}.items():
         with pytest.raises(InputError, match=rf"cannot be resumed with {setting} {value} rather than"):
             resume_search(tmp_path / "run", settings={setting: value})
+    other = {"columns": Columns(prompt="question", references=("a", "b"))}
+    told = "columns prompt question rather than prompt, columns references a, b rather than none"
+    with pytest.raises(InputError, match=f"cannot be resumed with {told};"):
+        resume_search(tmp_path / "run", settings=other)
     with pytest.raises(
         InputError, match=r"cannot be resumed with model elsewhere .*new run, from its outcomes.*--from"
     ):

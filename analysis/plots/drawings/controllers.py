@@ -14,7 +14,7 @@ from analysis.formatting import (
     FEW,
     counted,
     interval_label,
-    interval_name,
+    interval_text,
     metric_label,
     per_token,
     percent,
@@ -171,7 +171,7 @@ def _headline(table: pd.DataFrame, sequences: int | None) -> tuple[str, str]:
     name = f"'{best['controller']} {best['setting']}'".replace(" '", "'")
     interval = (best["captured_low"], best["captured_high"])
     detail += f"; most captured by {name}: {percent(best['captured'])}"
-    detail += f", {interval_name(sequences or FEW)} {percent_range(interval)}" if np.isfinite(interval[0]) else ""
+    detail += f", {interval_text(sequences or FEW, percent_range(interval))}" if np.isfinite(interval[0]) else ""
     if few:
         return f"Too few sequences ({sequences}) to tell whether a controller beats the best static allocation", detail
     clear = int(known["captured_low"].gt(0).sum())

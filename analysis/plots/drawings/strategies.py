@@ -8,7 +8,7 @@ from matplotlib.axes import Axes
 
 from analysis.comparison import signed_rank
 from analysis.experiment import Experiment
-from analysis.formatting import FEW, counted, interval_name, metric_label, per_token, percent, plain
+from analysis.formatting import FEW, counted, interval_text, metric_label, per_token, percent, plain
 from analysis.luck.effort_curve import grid, progress_curve
 from analysis.per_sequence.savings import upper_budgets
 from analysis.plots.source import Drawing, Group, MissingError, Panel, Source, comparable
@@ -117,11 +117,8 @@ def _headline(experiments: list[Experiment], labels: list[str]) -> tuple[str, st
         less = (found[second] - found[best]).to_numpy()
         interval = mean_interval(less, resamples=1000, seed=experiments[0].seed)
         detail += f"; {100 * less.mean():.1f} points less than '{labels[second]}'"
-        detail += (
-            f", paired {interval_name(sequences)} {100 * interval[0]:.1f} to {100 * interval[1]:.1f}"
-            if interval
-            else ""
-        )
+        ends = f"{100 * interval[0]:.1f} to {100 * interval[1]:.1f}" if interval else ""
+        detail += f", paired {interval_text(sequences, ends)}" if ends else ""
         detail += f", p = {signed_rank(less)[1]:.2g}"
         if interval and interval[0] <= 0:
             leader = f"'{labels[best]}' is at {percent(found[best].mean())}"
