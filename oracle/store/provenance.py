@@ -2,6 +2,7 @@
 
 import platform
 import subprocess
+from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
@@ -14,13 +15,17 @@ OPTIONAL = ("math-verify", "rouge-score", "lm-eval")
 
 def versions() -> dict[str, str]:
     """Versions of Python and of the packages that affect results."""
-    found = {"python": platform.python_version()}
-    for package in (*PACKAGES, *OPTIONAL):
-        try:
-            found[package] = version(package)
-        except PackageNotFoundError:
-            continue
-    return found
+    found = {package: _installed(package) for package in (*PACKAGES, *OPTIONAL)}
+    return {"python": platform.python_version(), **{name: one for name, one in found.items() if one is not None}}
+
+
+@cache
+def _installed(package: str) -> str | None:
+    """Version of a package, whose metadata take long to read; None if it is not installed."""
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None
 
 
 def git_commit() -> str | None:

@@ -5,15 +5,17 @@ import torch
 
 from machines.__main__ import Machine, lacking, passes
 
+OPTIONS = ("--ulp", "0")
+"""Hostile arithmetic is tried in `engine/test_arithmetic.py`, on this machine as it is."""
+
 
 def test_this_machine_computes_as_machines_of_few_instructions_do() -> None:
-    for threads, capability, isa in ((2, "default", "AVX2"), (1, "avx2", "ALL")):
+    for threads, capability, isa, family in ((2, "default", "AVX2", "llama"), (1, "avx2", "ALL", "qwen2-moe")):
         if lacking(capability, isa, torch.backends.cpu.get_cpu_capability()):
             continue
-        options = ("--families", "llama", "qwen2-moe", "--ulp", "0", "16")
-        reported, rows = Machine(threads=threads, capability=capability, isa=isa).rows(*options)
+        reported, rows = Machine(threads=threads, capability=capability, isa=isa).rows("--families", family, *OPTIONS)
         assert reported == capability.upper()
-        assert len(rows) == 4
+        assert len(rows) == 2
         assert all(passes(row) for row in rows), rows
 
 
