@@ -12,6 +12,7 @@ import pandas as pd
 from oracle.config import SearchConfig
 from oracle.errors import InputError
 from oracle.metrics import get_metric
+from oracle.settings import entries
 from oracle.store import Run, outcomes_of
 from oracle.store.schema import sequence_of
 from oracle.types import Outcome, Sequence
@@ -192,17 +193,9 @@ def with_dtype_of(run: Run, config: SearchConfig) -> SearchConfig:
 
 def differences(found: SearchConfig, expected: SearchConfig) -> list[str]:
     """Descriptions of the settings that differ and affect the outcomes."""
-    mine, theirs = _each(found.to_dict()), _each(expected.to_dict())
+    mine, theirs = ({name: value for _, name, value in entries(one.to_dict())} for one in (found, expected))
     return [
         f"{name.replace('_', ' ')} {shown(theirs[name])} rather than {shown(mine[name])}"
         for name in mine
         if name not in FREE_TO_CHANGE and mine[name] != theirs[name]
     ]
-
-
-def _each(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """The settings, those of a part one by one."""
-    found: dict[str, Any] = {}
-    for name, value in settings.items():
-        found |= {f"{name} {key}": one for key, one in value.items()} if isinstance(value, dict) else {name: value}
-    return found
